@@ -1,0 +1,52 @@
+"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.sweeping`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="ablation",
+    node={"_target_": "hydra_plugins.vae_lab.sweeper.AblationSweeper"},
+    provider="vae_lab",
+)
+
+
+class AblationSweeper(Sweeper):
+    """Crosses some axes and varies others one at a time around the base, which is trained once."""
+
+    def __init__(self) -> None:
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs the points of `sweep` and of the command line."""
+        from vae_lab.sweeping import sweep  # imports torch and MLflow: not for --help
+
+        loader = self.hydra_context.config_loader
+
+        def compose(overrides: list[str]) -> DictConfig:
+            composed = loader.load_sweep_config(self.config, overrides)
+            return DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"})
+
+        def launch(overrides: list[list[str]]) -> Sequence[JobReturn]:
+            assert self.launcher is not None
+            return self.launcher.launch(overrides, initial_job_idx=0)
+
+        return sweep(self.config, arguments, OverridesParser.create(config_loader=loader), compose, launch)

@@ -1,0 +1,33 @@
+"""Experiments with fully connected VAEs and CVAEs: described by Hydra, kept by MLflow, compared by the lab."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vae_lab.models import VAE
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+# OpenMP reads this when torch is imported. By default its threads spin while they wait, and one busy
+# neighbour process then makes training tens of times slower; a short spin costs nothing on a quiet machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def load(run_id: str, *, uri: str | None = None, device: str = "cpu") -> VAE:
+    """The trained model of an MLflow run, in evaluation mode.
+
+    Args:
+        run_id: id of a run that `vae-lab train` has finished.
+        uri: the tracking store; by default the one that `vae-lab train` uses in this folder.
+        device: where the weights are put: cpu, cuda, cuda:N or mps.
+
+    Raises:
+        LabError: no such run, a run without a model, or a damaged file.
+    """
+    from vae_lab.checkpoints import load_model
+    from vae_lab.tracking import Store
+
+    return load_model(Store.open(uri).download(run_id, "model/model.pt"), device=device)

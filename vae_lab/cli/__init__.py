@@ -1,0 +1,124 @@
+"""The command line, `vae-lab`; torch and MLflow are imported only by the commands that use them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from vae_lab import __version__
+from vae_lab.cli.completion import complete_overrides
+from vae_lab.errors import LabError, UserError
+
+FORMATS = ("terminal", "markdown", "csv", "latex", "html")
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vae-lab")
+def commands() -> None:
+    """Experiments with fully connected VAEs and CVAEs.
+
+    Hydra describes an experiment, PyTorch trains it, MLflow keeps it, and the lab compares the runs.
+
+    \b
+    Examples:
+      vae-lab train                                         one VAE on MNIST
+      vae-lab train model=cvae model.latent_size=30         one CVAE
+      vae-lab train -m model.layers=2,3,4 seed=0,1,2        nine runs
+      vae-lab train experiments=reference                   the report's ten runs
+      vae-lab compare reference                             their tables again
+      vae-lab ui                                            the runs in the browser
+    """
+
+
+@commands.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+    short_help="Train one run, a sweep or a study (--help lists every key).",
+)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_overrides)
+def train(overrides: tuple[str, ...]) -> None:
+    """Train; everything after `train` is Hydra's."""
+    from vae_lab.cli import training
+
+    sys.exit(training.train(list(overrides)))
+
+
+@commands.command()
+@click.argument("study", required=False)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
+@click.option("--metric", "metrics", multiple=True, help="Show this metric instead; can be given again.")
+@click.option("--by", multiple=True, help="One row for each value of this key; can be given again.")
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+def compare(study: str | None, form: str, metrics: tuple[str, ...], by: tuple[str, ...], uri: str | None) -> None:
+    """Print the ablation tables of STUDY, read from MLflow.
+
+    STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it,
+    the multiruns of the store are listed.
+
+    \b
+    Examples:
+      vae-lab compare reference
+      vae-lab compare reference --format latex > tables.tex
+      vae-lab compare depth --by model.layers --metric test/loss --metric test/kl
+    """
+    from vae_lab.cli import comparing
+
+    comparing.compare(study, form, metrics, by, uri)
+
+
+@commands.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+@click.option("--open/--no-open", "browser", default=False, help="Open the page in the browser.", show_default=True)
+def ui(port: int, uri: str | None, browser: bool) -> None:
+    """Serve the MLflow UI on 127.0.0.1 and print the link that shows the runs."""
+    from vae_lab.cli import serving
+
+    serving.serve(port, uri, browser)
+
+
+@commands.command()
+@click.argument("name", required=False)
+@click.option("--root", help="Folder of the files, as data.root.")
+def data(name: str | None, root: str | None) -> None:
+    """Fetch and check a data set, and say what is in it; without NAME, list the data sets.
+
+    \b
+    Examples:
+      vae-lab data mnist
+      vae-lab data idx --root ~/my-images
+    """
+    from vae_lab.cli import datasets
+
+    datasets.describe(name, root)
+
+
+@commands.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL, which completes groups and keys after `train` too.
+
+    \b
+    Examples:
+      source <(vae-lab completion bash)          add this line to ~/.bashrc
+      vae-lab completion fish > ~/.config/fish/completions/vae-lab.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(commands, {}, "vae-lab", "_VAE_LAB_COMPLETE").source())
+
+
+def main() -> None:
+    """The entry point: runs a command and turns what went wrong into one message and an exit code."""
+    try:
+        commands(prog_name="vae-lab")
+    except LabError as error:
+        click.echo(f"vae-lab: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+__all__ = ["UserError", "commands", "main"]

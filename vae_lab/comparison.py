@@ -1,0 +1,219 @@
+"""Runs of a multirun side by side: what was varied, and what each configuration came to."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from vae_lab.errors import LabError, UserError, choices
+from vae_lab.tracking import KIND, STUDY, SWEEP, Record, Store
+
+PLAN_FILE = "study.json"
+
+
+class Measure(NamedTuple):
+    """A number that every run has: how to head, print and judge it."""
+
+    key: str
+    heading: str
+    unit: str
+    digits: int
+    lower_is_better: bool = False  # only where more or less of it is better at all
+
+
+NATS = "nats/image"
+MEASURES = (
+    Measure("train/last_minibatch_loss", "last minibatch", NATS, 2, lower_is_better=True),
+    Measure("train/loss", "train loss", NATS, 2, lower_is_better=True),
+    Measure("test/loss", "held-out loss", NATS, 2, lower_is_better=True),
+    Measure("test/reconstruction", "reconstruction", NATS, 2),
+    Measure("test/kl", "KL", NATS, 2),
+    Measure("test/active_units", "active units", "of Z", 0),
+    Measure("model/parameters", "parameters", "", 0),
+    Measure("train/total_seconds", "training", "seconds", 1),
+)
+KEY_NAMES = {"model.latent_size": "latent size", "model.hidden_size": "hidden size", "train.batch_size": "batch size"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a multirun set out to do; kept on its parent run as `study.json`."""
+
+    name: str
+    question: str | None = None
+    cross: dict[str, list[str]] = field(default_factory=dict)
+    one_at_a_time: dict[str, list[str]] = field(default_factory=dict)
+    replicate: dict[str, list[str]] = field(default_factory=dict)
+    base: dict[str, str] = field(default_factory=dict)  # parameter of the base for each key of one_at_a_time
+    reference: dict[str, Any] | None = None
+    claims: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The plan as text for `from_json`."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan in a text of `to_json`."""
+        return cls(**json.loads(text))
+
+
+class Group(NamedTuple):
+    """The replicates of one configuration."""
+
+    keys: dict[str, str]  # what tells this row from the others
+    finished: list[Record]
+    failed: int
+
+    def values(self, metric: str) -> list[float]:
+        """The metric of every finished replicate that has it."""
+        return [record.metrics[metric] for record in self.finished if metric in record.metrics]
+
+
+class Comparison(NamedTuple):
+    """Rows that differ in `by`; the best is sought among rows that share the keys of `within`."""
+
+    title: str
+    by: tuple[str, ...]
+    within: tuple[str, ...]
+    groups: list[Group]
+
+
+class Study(NamedTuple):
+    """A multirun as it was read back: its parent, its plan and its runs."""
+
+    parent: Record
+    plan: Plan
+    runs: list[Record]
+
+
+def load_study(store: Store, name: str) -> Study:
+    """The newest multirun of a study, or the one whose parent run has this id (or its first letters).
+
+    Raises:
+        UserError: the store has neither.
+    """
+    parents = store.records(f"tags.`{KIND}` = '{SWEEP}'")
+    chosen = next((each for each in parents if each.tags.get(STUDY) == name), None)
+    if chosen is None and len(name) >= 6:
+        chosen = next((each for each in parents if each.run_id.startswith(name)), None)
+    if chosen is None:
+        known = {each.tags.get(STUDY, "") for each in parents}
+        raise UserError(f"{name}: no such study or parent run in {store.uri}{choices(name, known)}")
+    try:
+        plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
+    except (OSError, ValueError, TypeError) as error:
+        raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
+    return Study(chosen, plan, store.children(chosen.run_id))
+
+
+def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
+    """The tables of a study: one for each key varied one at a time, else one over the crossed keys.
+
+    Args:
+        study: the runs and their plan.
+        by: keys to group by instead.
+
+    Raises:
+        UserError: a key in `by` is no parameter of the runs.
+    """
+    plan, runs = study.plan, study.runs
+    cross = tuple(plan.cross)
+    if by:
+        known = sorted({key for run in runs for key in run.params})
+        for key in by:
+            if key not in known:
+                raise UserError(f"--by {key}: the runs have no such parameter{choices(key, known)}")
+        return [_compare(", ".join(map(key_name, by)), tuple(by), tuple(by[:-1]), runs)]
+    if not plan.one_at_a_time:
+        keys = cross or tuple(plan.replicate) or ("model",)
+        return [_compare(", ".join(map(key_name, keys)), keys, ("model",) if "model" in cross else (), runs)]
+    tables = []
+    for key in plan.one_at_a_time:
+        others = {other: value for other, value in plan.base.items() if other != key}
+        chosen = [run for run in runs if all(run.params.get(other) == value for other, value in others.items())]
+        tables.append(_compare(key_name(key).capitalize(), (*cross, key), cross, chosen))
+    return tables
+
+
+def _compare(title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[Record]) -> Comparison:
+    rows: dict[tuple[str, ...], list[Record]] = {}
+    for run in runs:
+        rows.setdefault(tuple(run.params.get(key, "") for key in by), []).append(run)
+    order = _order(by, rows)
+    groups = []
+    for values in order:
+        finished = [run for run in rows[values] if run.status == "FINISHED"]
+        failed = sum(run.status in ("FAILED", "KILLED") for run in rows[values])
+        groups.append(Group(dict(zip(by, values, strict=True)), finished, failed))
+    return Comparison(title, by, within, groups)
+
+
+def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Numbers by size; `vae` before `cvae`, and other names as they came."""
+    seen = list(rows)
+    first = [list(dict.fromkeys(row[i] for row in seen)) for i in range(len(by))]
+
+    def rank(row: tuple[str, ...]) -> list[tuple[float, int]]:
+        return [(number(value), first[i].index(value)) for i, value in enumerate(row)]
+
+    return sorted(seen, key=rank)
+
+
+def number(text: str) -> float:
+    """The value of a text that is a number, 0 for any other."""
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
+
+
+def key_name(key: str) -> str:
+    """A key as a column heading: `latent size` for model.latent_size."""
+    return KEY_NAMES.get(key, key.rpartition(".")[2].replace("_", " "))
+
+
+def measures(keys: Sequence[str], runs: Iterable[Record]) -> list[Measure]:
+    """The measures of these metric names; a name that the catalogue lacks is headed by itself.
+
+    Raises:
+        UserError: no run has such a metric.
+    """
+    catalogue = {measure.key: measure for measure in MEASURES}
+    logged = {key for run in runs for key in run.metrics}
+    chosen = []
+    for key in keys:
+        if key not in logged:
+            raise UserError(f"--metric {key}: no run has it{choices(key, logged)}")
+        chosen.append(catalogue.get(key, Measure(key, key, "", 4)))
+    return chosen
+
+
+def reference_values(plan: Plan, group: Group) -> list[float] | None:
+    """The published values of the same configuration, one an epoch, if the study names any.
+
+    They apply only to runs that meet the reference's `conditions`, such as data: mnist.
+    """
+    if plan.reference is None or not group.finished:
+        return None
+    params: Mapping[str, str] = group.finished[0].params
+    if not _matches(plan.reference.get("conditions", {}), params):
+        return None
+    for entry in plan.reference.get("values", []):
+        if _matches({key: value for key, value in entry.items() if key != "epochs"}, params):
+            return [float(value) for value in entry["epochs"]]
+    return None
+
+
+def _matches(wanted: Mapping[str, Any], params: Mapping[str, str]) -> bool:
+    return all(params.get(key) == str(value) for key, value in wanted.items())
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and, for two values or more, their sample standard deviation."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

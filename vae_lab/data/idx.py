@@ -1,0 +1,57 @@
+"""IDX files, the format of MNIST: a magic number, the sizes, then unsigned bytes (LeCun et al. 1998)."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_lab.errors import UserError
+
+UNSIGNED_BYTE = 0x08
+LARGEST = 2**33  # bytes; a header that promises more is taken for damage
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    """The array in an IDX file of unsigned bytes, gzipped if the name ends in .gz.
+
+    Raises:
+        UserError: not an IDX file of unsigned bytes, or not as long as its header says.
+    """
+    try:
+        with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
+            return _parse(file, path)
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read: {error}.") from None
+
+
+def _parse(file: IO[bytes], path: Path) -> NDArray[np.uint8]:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UNSIGNED_BYTE or not 1 <= magic[3] <= 4:
+        raise UserError(
+            f"{path}: starts with {magic.hex() or 'nothing'}; an IDX file of unsigned bytes starts with "
+            "000008 and its number of dimensions (1 to 4)."
+        )
+    header = file.read(4 * magic[3])
+    if len(header) < 4 * magic[3]:
+        raise UserError(f"{path}: ends within its header.")
+    shape = struct.unpack(f">{magic[3]}I", header)
+    size = math.prod(shape)
+    if size > LARGEST:
+        raise UserError(f"{path}: its header says {shape}, {size} bytes; at most {LARGEST} are read.")
+    body = file.read(size + 1)  # one more than promised: longer files are damage too
+    if len(body) != size:
+        found = f"{len(body)} follow" if len(body) < size else "more follow"
+        raise UserError(f"{path}: its header says {shape}, {size} bytes, but {found}.")
+    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+
+
+def write(path: Path, array: NDArray[np.uint8]) -> None:
+    """Writes unsigned bytes of up to four dimensions as an IDX file."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, UNSIGNED_BYTE, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())

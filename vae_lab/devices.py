@@ -1,0 +1,63 @@
+"""Devices and number formats: what a run asks for, checked against what the machine has."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from vae_lab.errors import UserError
+
+
+def available() -> list[str]:
+    """The names that `train.device` accepts on this machine."""
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return names
+
+
+def resolve(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    names = available()
+    if name == "auto":
+        name = next(choice for choice in ("cuda", "mps", "cpu") if choice in names)
+    if name not in names:
+        raise UserError(
+            f"train.device={name}: this machine has no such device. Valid here: auto, {', '.join(names)}."
+        )
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """The device in words: `cpu (2 threads)` or `cuda (NVIDIA H100)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads)"
+    return str(device)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raises a UserError if the device cannot compute in `precision`."""
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError(f"train.precision=tf32: needs a CUDA device, not {device}. Valid here: float32, bfloat16.")
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a forward pass runs in `precision`.
+
+    `float32` is untouched; `tf32` shortens the factors of matrix products on CUDA; `bfloat16` runs
+    matrix products in that format and keeps weights, losses and the optimizer in float32.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,28 @@
+"""What goes wrong in one line: the value, the rule and the valid choices."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from hydra.errors import CompactHydraException
+
+
+class LabError(CompactHydraException):
+    """A failure that the command line prints as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class UserError(LabError):
+    """A mistake in what the user asked for; nothing has been written."""
+
+    exit_code = 2
+
+
+def choices(value: object, valid: Iterable[str]) -> str:
+    """The end of a message: `; did you mean X?` if one is close, then the valid choices."""
+    options = sorted(valid)
+    close = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    return f"{hint} Valid: {', '.join(options)}." if options else hint

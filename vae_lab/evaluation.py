@@ -1,0 +1,120 @@
+"""Held-out measures and decoded images of a trained model.
+
+Shapes: N images, D pixels, Z latent dimensions, C condition.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_lab import seeding
+from vae_lab.data import Images, in_order, one_hot
+from vae_lab.models import VAE
+from vae_lab.objectives import Likelihood, Objective, Terms
+
+
+class HeldOut(NamedTuple):
+    """Means over held-out images, in nats per image, and the use of the latent space."""
+
+    loss: float  # reconstruction + beta KL, as trained
+    negative_elbo: float  # reconstruction + KL, whatever beta was
+    reconstruction: float
+    kl: float
+    active_units: int
+
+
+@torch.inference_mode()
+def held_out(
+    model: VAE,
+    objective: Objective,
+    images: Images,
+    *,
+    seed: int,
+    batch_size: int = 1000,
+    active_threshold: float = 0.01,
+) -> HeldOut:
+    """The loss and its parts on images that were not trained on, with one posterior draw an image.
+
+    The draws depend on `seed` alone, so the same weights always give the same figures. A latent dimension
+    counts as active if its posterior mean varies over the images by more than `active_threshold`
+    (Burda et al. 2016, section 5.2).
+    """
+    model.eval()
+    device = images.pixels.device
+    noises = seeding.generator(seed, "evaluation", device=device)
+    totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
+    means = []
+    for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
+        noise = torch.randn(len(x), model.latent_size, generator=noises, device=device)
+        logits, posterior = model(x, c, noise)
+        totals += torch.stack(objective(logits, x, posterior)).sum(-1)
+        means.append(posterior.mean)
+    loss, reconstruction, kl = (totals / len(images)).tolist()
+    variance = torch.cat(means).var(dim=0, correction=0)
+    active = int((variance > active_threshold).sum())
+    return HeldOut(loss, reconstruction + kl, reconstruction, kl, active)
+
+
+@torch.inference_mode()
+def decode(model: VAE, likelihood: Likelihood, z: Tensor, c: Tensor) -> Tensor:
+    """Expected images (N, D) in [0, 1] of latent vectors z (N, Z) and conditions c (N, C), on the CPU."""
+    model.eval()
+    device = next(model.parameters()).device
+    return likelihood.mean(model.logits(z.to(device), c.to(device))).float().cpu()
+
+
+def prior_samples(model: VAE, likelihood: Likelihood, count: int, *, seed: int) -> Tensor:
+    """Images (count, D) decoded from prior draws; a CVAE goes through its classes in order."""
+    c = one_hot(torch.arange(count) % max(model.condition_size, 1), model.condition_size)
+    return decode(model, likelihood, prior_noise(model, count, seed=seed), c)
+
+
+def class_samples(model: VAE, likelihood: Likelihood, columns: int, *, seed: int) -> Tensor:
+    """Images (C columns, D) of a CVAE: one row a class, the same latent vector down each column."""
+    C = model.condition_size
+    z = prior_noise(model, columns, seed=seed).repeat(C, 1)
+    return decode(model, likelihood, z, one_hot(torch.arange(C).repeat_interleave(columns), C))
+
+
+def prior_noise(model: VAE, count: int, *, seed: int) -> Tensor:
+    """Standard normal latent vectors (count, Z) that stay the same over epochs and devices."""
+    return torch.randn(count, model.latent_size, generator=seeding.generator(seed, "pictures"))
+
+
+@torch.inference_mode()
+def reconstructions(model: VAE, likelihood: Likelihood, images: Images) -> Tensor:
+    """Images (N, D) decoded from the posterior means of `images`."""
+    x, c = next(in_order(images, batch_size=len(images), C=model.condition_size))
+    return decode(model, likelihood, model.posterior(x, c).mean, c)
+
+
+@torch.inference_mode()
+def interpolation(model: VAE, likelihood: Likelihood, images: Images, side: int) -> Tensor:
+    """Images (side^2, D) whose latent vectors blend four posterior means, one in each corner.
+
+    A VAE blends the first four classes that come; a CVAE four images of one class, since half a label
+    means nothing.
+    """
+    corners = _corners(images, same_class=model.condition_size > 0)
+    x, c = next(in_order(corners, batch_size=4, C=model.condition_size))
+    top_left, top_right, bottom_left, bottom_right = model.posterior(x, c).mean
+    right = torch.linspace(0, 1, side, device=x.device).repeat(side)[:, None]
+    down = torch.linspace(0, 1, side, device=x.device).repeat_interleave(side)[:, None]
+    z = (1 - down) * ((1 - right) * top_left + right * top_right) + down * (
+        (1 - right) * bottom_left + right * bottom_right
+    )
+    return decode(model, likelihood, z, c[:1].expand(side * side, -1))
+
+
+def _corners(images: Images, *, same_class: bool) -> Images:
+    labels = images.labels.tolist()
+    if same_class:
+        chosen = [i for i, label in enumerate(labels) if label == labels[0]][:4]
+    else:
+        chosen = sorted({label: i for i, label in reversed(list(enumerate(labels)))}.values())[:4]
+    chosen = (chosen * 4)[:4]  # a data set of fewer classes or images repeats itself
+    index = torch.tensor(chosen, device=images.labels.device)
+    return Images(images.pixels.index_select(0, index), images.labels.index_select(0, index), images.peak)

@@ -1,0 +1,143 @@
+"""Pictures: image grids as arrays, and figures on matplotlib axes.
+
+Figures are built without pyplot: they hold no global state, so several threads can draw at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+Picture = NDArray[np.uint8]  # (height, width, 1 or 3)
+
+TRAIN_COLOUR, TEST_COLOUR = "#0072b2", "#d55e00"  # blue and vermilion: apart for every kind of colour vision
+GAP = 1  # pixels between two images of a grid
+
+
+def tile(images: Tensor, shape: Sequence[int], columns: int) -> Picture:
+    """Images (N, D) in [0, 1] laid out in rows of `columns`, as bytes (height, width, 1 or 3).
+
+    torchvision's make_grid does the same, but importing torchvision costs every run two seconds.
+    """
+    channels, height, width = shape
+    rows = -(-len(images) // columns)
+    cells = np.zeros((rows * columns, channels, height + GAP, width + GAP), dtype=np.uint8)
+    values = images.reshape(len(images), channels, height, width).clamp(0, 1).mul(255).round()
+    cells[: len(images), :, :height, :width] = values.byte().cpu().numpy()
+    grid = cells.reshape(rows, columns, channels, height + GAP, width + GAP).transpose(0, 3, 1, 4, 2)
+    flat = grid.reshape(rows * (height + GAP), columns * (width + GAP), channels)
+    return np.ascontiguousarray(flat[:-GAP, :-GAP])
+
+
+def enlarged(picture: Picture, factor: int) -> Picture:
+    """The picture with every pixel as a square of `factor` pixels."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def save_picture(picture: Picture, path: Path) -> None:
+    """Writes a grid as a PNG file of its own pixels."""
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(path)
+
+
+def load_picture(path: Path) -> Picture:
+    """A grid read back (height, width, 1 or 3)."""
+    picture = np.asarray(Image.open(path))
+    return picture[..., None] if picture.ndim == 2 else picture
+
+
+def grid_figure(
+    images: Tensor, shape: Sequence[int], columns: int, title: str, row_labels: Sequence[str] = ()
+) -> Figure:
+    """A titled grid of images (N, D), with a label at the left of each row if given."""
+    picture = tile(images, shape, columns)
+    width = 0.55 * columns + (0.9 if row_labels else 0.3)
+    height = 0.55 * columns * picture.shape[0] / picture.shape[1] + 0.6
+    figure = Figure(figsize=(max(width, 3.5), height), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    _show(axes, picture)
+    axes.set_title(title, fontsize=10)
+    if row_labels:
+        step = shape[1] + GAP
+        axes.set_yticks([row * step + shape[1] / 2 for row in range(len(row_labels))], row_labels, fontsize=9)
+        axes.tick_params(left=False, labelleft=True)
+    return figure
+
+
+def _show(axes: Axes, picture: Picture) -> None:
+    if picture.shape[-1] == 1:
+        axes.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    else:
+        axes.imshow(picture, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def loss_curves(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """Loss, reconstruction and KL over epochs, trained on and held out.
+
+    Args:
+        epochs: per epoch the metrics `train/loss`, `test/loss`, `train/reconstruction`, ...
+        title: what was trained.
+    """
+    figure = Figure(figsize=(10, 3.2), layout="constrained", dpi=150)
+    numbers = range(1, len(epochs) + 1)
+    for axes, (name, heading) in zip(
+        figure.subplots(1, 3),
+        (("loss", "Loss"), ("reconstruction", "Reconstruction"), ("kl", "KL")),
+        strict=True,
+    ):
+        for part, colour, label in (("train", TRAIN_COLOUR, "train"), ("test", TEST_COLOUR, "held out")):
+            values = [epoch[f"{part}/{name}"] for epoch in epochs]
+            axes.plot(numbers, values, color=colour, label=label, marker="o", markersize=3)
+        axes.set_title(heading, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("nats per image")
+    figure.axes[0].legend(frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Figure:
+    """One row a configuration: its name and a wide strip of its samples; a run without one says so."""
+    figure = Figure(figsize=(11, 0.52 * len(rows) + 0.5), layout="constrained", dpi=150)
+    figure.suptitle(title, fontsize=11)
+    grid: Any = figure.subplots(len(rows), 1, squeeze=False)
+    for axes, (name, strip) in zip(grid[:, 0], rows, strict=True):
+        if strip is None:
+            axes.text(0, 0.5, "no samples: the run did not finish", va="center", fontsize=9, color="0.4")
+            axes.set_axis_off()
+        else:
+            _show(axes, strip)
+        axes.text(
+            -0.01, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=9, family="monospace"
+        )
+    return figure
+
+
+def sweep_curves(runs: Mapping[str, Sequence[float]], heading: str) -> Figure:
+    """One curve a run over its epochs, named at its end: the held-out loss of a whole sweep."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    for name, values in runs.items():
+        axes.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("nats per image")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(heading, fontsize=11)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

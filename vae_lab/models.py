@@ -1,0 +1,106 @@
+"""The fully connected VAE; a CVAE is the same class with a condition of size C > 0.
+
+Shapes: D pixels of an image over all channels, Z latent dimensions, C condition, * any leading axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vae_lab.errors import UserError, choices
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+}
+
+
+class Posterior(NamedTuple):
+    """Diagonal Gaussian q(z | x, c); both fields have shape (*, Z)."""
+
+    mean: Tensor
+    log_var: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Reparametrized draw for standard normal `noise` (*, Z)."""
+        return self.mean + (self.log_var / 2).exp() * noise
+
+
+class VAE(nn.Module):
+    """Fully connected encoder and decoder with a Gaussian latent vector.
+
+    The encoder is a stack of Linear + activation, then one Linear for the posterior mean and one for its
+    log-variance; the decoder mirrors the stack and ends in a Linear that gives the logits of the pixels.
+
+    Args:
+        data_size: D.
+        condition_size: C, 0 for a VAE, the number of classes for a CVAE.
+        latent_size: Z.
+        layers: Linear + activation layers in the encoder, and again in the decoder.
+        hidden_size: width of each layer, or the encoder's widths from the image inwards.
+        activation: a key of `ACTIVATIONS`.
+
+    References:
+        Kingma & Welling 2014, Auto-Encoding Variational Bayes, appendix C.
+        Sohn et al. 2015, Learning Structured Output Representation using Deep Conditional Generative Models.
+    """
+
+    def __init__(
+        self,
+        data_size: int,
+        condition_size: int = 0,
+        latent_size: int = 15,
+        layers: int = 3,
+        hidden_size: int | Sequence[int] = 400,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        widths = [hidden_size] * layers if isinstance(hidden_size, int) else list(hidden_size)
+        if len(widths) != layers:
+            raise UserError(f"hidden_size={widths}: needs one width for each of {layers} layers.")
+        if activation not in ACTIVATIONS:
+            raise UserError(f"activation={activation}: unknown{choices(activation, ACTIVATIONS)}")
+        self.data_size, self.condition_size, self.latent_size = data_size, condition_size, latent_size
+        self.encoder = _stack([data_size + condition_size, *widths], activation)
+        self.mean = nn.Linear(widths[-1], latent_size)
+        self.log_var = nn.Linear(widths[-1], latent_size)
+        self.decoder = _stack([latent_size + condition_size, *reversed(widths)], activation)
+        self.pixels = nn.Linear(widths[0], data_size)
+
+    def posterior(self, x: Tensor, c: Tensor) -> Posterior:
+        """q(z | x, c) for images x (*, D) and conditions c (*, C)."""
+        hidden = self.encoder(torch.cat([x, c], dim=-1) if self.condition_size else x)
+        return Posterior(self.mean(hidden), self.log_var(hidden))
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        """Pixel logits (*, D) of the images decoded from z (*, Z) and c (*, C)."""
+        hidden = self.decoder(torch.cat([z, c], dim=-1) if self.condition_size else z)
+        logits: Tensor = self.pixels(hidden)
+        return logits
+
+    def forward(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+        """Pixel logits (*, D) of a reconstruction and the posterior, for standard normal noise (*, Z)."""
+        posterior = self.posterior(x, c)
+        return self.logits(posterior.sample(noise), c), posterior
+
+
+def _stack(sizes: Sequence[int], activation: str) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """The number of trained weights."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

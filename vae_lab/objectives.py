@@ -1,0 +1,136 @@
+"""Likelihoods, the KL divergence and the loss, per example and in nats.
+
+Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is summed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vae_lab.errors import UserError, choices
+from vae_lab.models import Posterior
+
+
+class Likelihood(Protocol):
+    """p(x | z), given by the decoder's logits."""
+
+    def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
+        """-log p(x | logits) (*) of images x (*, D)."""
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """The expected image (*, D), in [0, 1]."""
+
+
+class Bernoulli:
+    """Binary cross entropy between pixels and reconstruction.
+
+    A likelihood for binarized images. For grey pixels it is the report's loss, but no likelihood: its
+    minimum is the summed entropy of the pixels, not zero.
+    """
+
+    def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
+        """-sum_d x_d log p_d + (1 - x_d) log (1 - p_d), p = sigmoid(logits), computed from the logits."""
+        return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """sigmoid(logits)."""
+        return logits.sigmoid()
+
+
+class ContinuousBernoulli:
+    """The Bernoulli density on [0, 1], normalized.
+
+    References:
+        Loaiza-Ganem & Cunningham 2019, The continuous Bernoulli, eqs. 4 to 8.
+    """
+
+    def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Cross entropy minus the log of the normalizing constant C(lambda), lambda = sigmoid(logits)."""
+        return (F.binary_cross_entropy_with_logits(logits, x, reduction="none") - self._log_norm(logits)).sum(-1)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """1 / (1 - exp(-l)) - 1 / l for logit l, which tends to 1/2 + l / 12 at l = 0."""
+        near, safe = _split(logits)
+        return torch.where(near, 0.5 + logits / 12, -1 / torch.expm1(-safe) - 1 / safe)
+
+    @staticmethod
+    def _log_norm(logits: Tensor) -> Tensor:
+        # With l the logit, C = l / tanh(l / 2) (eq. 5, since 2 atanh(1 - 2 lambda) = -l and
+        # 1 - 2 lambda = -tanh(l / 2)); log C = log 2 + l^2 / 12 + O(l^4) around l = 0.
+        near, safe = _split(logits)
+        magnitude = safe.abs()
+        exact = magnitude.log() + torch.log1p((-magnitude).exp()) - torch.log(-torch.expm1(-magnitude))
+        return torch.where(near, math.log(2) + logits.square() / 12, exact)
+
+
+def _split(logits: Tensor) -> tuple[Tensor, Tensor]:
+    # Where a formula is 0 / 0; there it gets a harmless 1, so that its unused gradient is finite too.
+    near = logits.abs() < 1e-2
+    return near, torch.where(near, torch.ones_like(logits), logits)
+
+
+class Gaussian:
+    """Independent normal pixels around sigmoid(logits).
+
+    Args:
+        std: the standard deviation of every pixel, in units where white is 1.
+    """
+
+    def __init__(self, std: float) -> None:
+        self.std = std
+
+    def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
+        """Half the squared error in standard deviations plus log(std sqrt(2 pi)), summed over pixels."""
+        error = (x - logits.sigmoid()) / self.std
+        return (error.square() / 2 + math.log(self.std * math.sqrt(2 * math.pi))).sum(-1)
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """sigmoid(logits)."""
+        return logits.sigmoid()
+
+
+def likelihood(name: str, std: float = 0.1) -> Likelihood:
+    """The likelihood of that name: bernoulli, continuous_bernoulli or gaussian (with `std`)."""
+    if name == "gaussian":
+        return Gaussian(std)
+    simple: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, "continuous_bernoulli": ContinuousBernoulli}
+    if name not in simple:
+        raise UserError(f"objective.likelihood={name}: unknown{choices(name, [*simple, 'gaussian'])}")
+    return simple[name]()
+
+
+def kl_per_dimension(posterior: Posterior) -> Tensor:
+    """KL(q(z_j | x) || N(0, 1)) (*, Z) of every latent dimension (Kingma & Welling 2014, appendix B)."""
+    mean, log_var = posterior
+    return (mean.square() + log_var.exp() - 1 - log_var) / 2
+
+
+class Terms(NamedTuple):
+    """The parts of a loss; each has shape (*), in nats per image."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class Objective:
+    """Reconstruction + beta KL: for beta = 1 the negative ELBO.
+
+    References:
+        Kingma & Welling 2014, eq. 3; Higgins et al. 2017, beta-VAE, eq. 4.
+    """
+
+    def __init__(self, likelihood: Likelihood, beta: float = 1.0) -> None:
+        self.likelihood = likelihood
+        self.beta = beta
+
+    def __call__(self, logits: Tensor, x: Tensor, posterior: Posterior) -> Terms:
+        """The terms (*) for pixel logits (*, D), images x (*, D) and the posterior of x."""
+        reconstruction = self.likelihood.negative_log(logits, x)
+        kl = kl_per_dimension(posterior).sum(-1)
+        return Terms(reconstruction + self.beta * kl, reconstruction, kl)

@@ -1,0 +1,123 @@
+"""Live progress of runs: bars on a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+
+console: Final = Console(stderr=True, highlight=False)
+
+
+class Display:
+    """What is being trained, of how many runs, how far it is and how long it will take.
+
+    Args:
+        runs: how many runs there will be.
+        epochs: how many epochs all of them together.
+    """
+
+    def __init__(self, runs: int, epochs: int) -> None:
+        self.runs, self.epochs = runs, epochs
+        self.started = self.done = 0
+        self.begin = time.monotonic()
+        self._lock = threading.Lock()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TextColumn("{task.fields[losses]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeLeft(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.total = self.bars.add_task(f"all {runs} runs", total=epochs, losses="", visible=runs > 1)
+
+    @contextmanager
+    def run(self, name: str, epochs: int) -> Iterator[RunDisplay]:
+        """Shows one run while the block lasts, and one line of its result after."""
+        with self._lock:
+            self.started += 1
+            place = f"[{self.started}/{self.runs}] " if self.runs > 1 else ""
+        task = self.bars.add_task(f"{place}{name}", total=epochs, losses="")
+        shown = RunDisplay(self, task, name, f"{place}{name}", epochs)
+        try:
+            yield shown
+            console.print(f"[green]✓[/green] {shown.label}  {shown.losses}  {shown.seconds:.0f} s")
+        except BaseException as error:
+            console.print(f"[red]✗[/red] {shown.label}  {_reason(error)}", markup=True, soft_wrap=True)
+            raise
+        finally:
+            self.bars.remove_task(task)
+
+    def advance(self) -> str:
+        """Counts one epoch; gives the time left as text."""
+        with self._lock:
+            self.done += 1
+            done = self.done
+        self.bars.advance(self.total)
+        left = (time.monotonic() - self.begin) / done * max(self.epochs - done, 0)
+        minutes, seconds = divmod(round(left), 60)
+        return f"{minutes}:{seconds:02d}"
+
+
+class RunDisplay:
+    """One run's part of the display."""
+
+    def __init__(self, display: Display, task: TaskID, name: str, label: str, epochs: int) -> None:
+        self.display, self.task, self.name, self.label, self.epochs = display, task, name, label, epochs
+        self.losses = ""
+        self.begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self.begin
+
+    def epoch(self, number: int, train_loss: float, held_out_loss: float) -> None:
+        """Shows an epoch's losses in nats per image."""
+        self.losses = f"loss {train_loss:.2f}  held-out {held_out_loss:.2f}"
+        left = self.display.advance()
+        self.display.bars.update(self.task, completed=number, losses=self.losses)
+        if not console.is_terminal:
+            console.print(f"  {self.label}  epoch {number}/{self.epochs}  {self.losses}  left {left}", soft_wrap=True)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].replace("[", "\\[")
+
+
+_current: Display | None = None
+
+
+@contextmanager
+def shown(runs: int, epochs: int) -> Iterator[Display]:
+    """A display for `runs` runs; inside the block `current` gives it to every run of this process."""
+    global _current
+    display = Display(runs, epochs)
+    _current, before = display, _current
+    try:
+        with display.bars:
+            yield display
+    finally:
+        _current = before
+
+
+@contextmanager
+def current(epochs: int) -> Iterator[Display]:
+    """The display of the multirun around this run, else one for this run alone."""
+    if _current is not None:
+        yield _current
+    else:
+        with shown(1, epochs) as display:
+            yield display

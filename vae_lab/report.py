@@ -1,0 +1,86 @@
+"""One study to its tables and pictures: what a multirun's parent run is given when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vae_lab import figures, tables
+from vae_lab.comparison import MEASURES, Measure, Plan, Study, comparisons, load_study
+from vae_lab.errors import LabError
+from vae_lab.tables import Table
+from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
+
+SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
+
+
+def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measure] = MEASURES) -> list[Table]:
+    """The ablation tables of a study."""
+    return [tables.ablation_table(each, study.plan, measures) for each in comparisons(study, by)]
+
+
+def conclude(store: Store, recorder: Recorder) -> list[Table]:
+    """Writes tables, contact sheet and description to the parent run; gives the tables."""
+    study = load_study(store, recorder.run_id)
+    made = study_tables(study)
+    with recorder.artifacts() as folder:
+        (folder / "tables").mkdir()
+        for name, suffix in SUFFIXES.items():
+            texts = [tables.FORMATS[name](table) for table in made]
+            (folder / "tables" / f"ablations.{suffix}").write_text("\n".join(texts))
+        save_figures(folder, _figures(store, study))
+    recorder.tag({NOTE: description(study, made)})
+    return made
+
+
+def _figures(store: Store, study: Study) -> dict[str, figures.Figure]:
+    runs = _in_table_order(study)
+    rows = [(run.name, _strip(store, run)) for run in runs]
+    drawn = {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples")} if rows else {}
+    curves = {run.name: store.history(run.run_id, "test/loss") for run in runs if run.status == "FINISHED"}
+    if curves:
+        drawn["held_out_loss"] = figures.sweep_curves(curves, f"{study.plan.name}: held-out loss")
+    return drawn
+
+
+def _in_table_order(study: Study) -> list[Record]:
+    """Every run once: in the order of the tables, then what no table holds."""
+    ordered: dict[str, Record] = {}
+    for comparison in comparisons(study):
+        for group in comparison.groups:
+            ordered |= {run.run_id: run for run in group.finished}
+    ordered |= {run.run_id: run for run in study.runs if run.run_id not in ordered}
+    return list(ordered.values())
+
+
+def _strip(store: Store, run: Record) -> figures.Picture | None:
+    if run.status != "FINISHED":
+        return None
+    try:
+        return figures.load_picture(Path(store.download(run.run_id, STRIP_FILE)))
+    except LabError:  # made by another tool, or its artifacts were deleted
+        return None
+
+
+def description(study: Study, made: Sequence[Table]) -> str:
+    """The parent run's Markdown page."""
+    plan = study.plan
+    finished = sum(run.status == "FINISHED" for run in study.runs)
+    parts = [f"## {plan.name}", plan.question or "", f"{finished} of {len(study.runs)} runs finished."]
+    parts += [tables.markdown(table) for table in made]
+    parts += _claims(plan)
+    parts.append(
+        "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run) and "
+        "`figures/held_out_loss.png`. The same tables as CSV, LaTeX and HTML: `tables/`."
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _claims(plan: Plan) -> list[str]:
+    if not plan.claims:
+        return []
+    lines = [f"- **{claim['id']}** {claim['text']}" for claim in plan.claims if {"id", "text"} <= claim.keys()]
+    return ["### Claims of the study, not yet judged", "\n".join(lines)]
+
+
+

@@ -1,0 +1,334 @@
+"""One run, from its config to its record."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vae_lab import checkpoints, config, devices, evaluation, figures, progress, seeding, tracking, training
+from vae_lab.data import Batches, Dataset, binarized
+from vae_lab.errors import LabError, UserError, choices
+from vae_lab.models import VAE, parameter_count
+from vae_lab.objectives import Objective, likelihood
+from vae_lab.tracking import Recorder, Store
+
+PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen in the UI
+PICTURE_ROWS = 4
+GRID_SIDE = 10  # rows and columns of the final grids
+STRIP = 20  # samples in the strip of the contact sheet
+
+_loading = threading.Lock()
+
+
+class Parts(NamedTuple):
+    """What a config comes to on this machine, before anything is written."""
+
+    device: torch.device
+    data: Dataset
+    objective: Objective
+    model_arguments: dict[str, Any]
+
+
+def prepare(settings: DictConfig) -> Parts:
+    """Loads the data and tries every part of a checked config.
+
+    Raises:
+        UserError: an absent device, or a class or argument that does not exist or does not work.
+        LabError: the data cannot be had.
+    """
+    device = devices.resolve(settings.train.device)
+    devices.check_precision(settings.train.precision, device)
+    data = dataset(settings.data, device)
+    model = settings.model
+    arguments: dict[str, Any] = {
+        "data_size": data.size,
+        "condition_size": data.classes if model.conditional else 0,
+        "latent_size": model.latent_size,
+        "layers": model.layers,
+        "hidden_size": OmegaConf.to_object(model.hidden_size)
+        if OmegaConf.is_config(model.hidden_size)
+        else model.hidden_size,
+        "activation": model.activation,
+        **OmegaConf.to_container(model.options),  # type: ignore[dict-item]
+    }
+    with torch.device("meta"), _named("model"):
+        build_class(model._target_, nn.Module, "model._target_")(**arguments)
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = build_optimizer(settings, [weight])
+    schedule = build_schedule(settings, optimizer)
+    with _named("scheduler"):
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+    objective = Objective(likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta)
+    return Parts(device, data, objective, arguments)
+
+
+def dataset(data: DictConfig, device: torch.device) -> Dataset:
+    """The configured data on `device`; a process loads each data set once."""
+    with _loading, _named("data"):
+        return _dataset(data._target_, data.root, data.binarize != "none", device)
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(target: str, root: str | None, binary: bool, device: torch.device) -> Dataset:
+    if device.type != "cpu" or binary:
+        plain = _dataset(target, root, False, torch.device("cpu")).to(device)
+        # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
+        return plain._replace(test=binarized(plain.test, "test")) if binary else plain
+    try:
+        loaded = get_method(target)(root=root)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"data._target_={target}: no function of that name can be imported.") from error
+    if not isinstance(loaded, Dataset):
+        raise UserError(f"data._target_={target}: gives a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
+    return loaded
+
+
+def build_class(target: str, kind: type, key: str) -> Any:
+    """The class of a dotted name, a subclass of `kind`."""
+    try:
+        found = get_class(target)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{key}={target}: no class of that name can be imported.") from error
+    if not issubclass(found, kind):
+        raise UserError(f"{key}={target}: is no {kind.__module__}.{kind.__name__}.")
+    return found
+
+
+def build_model(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
+    """The untrained model; its first weights follow from the run's seed alone, on every device."""
+    with _named("model"), seeding.global_generator(settings.seed, "weights"):
+        return build_class(settings.model._target_, nn.Module, "model._target_")(**arguments)  # type: ignore[no-any-return]
+
+
+def build_optimizer(settings: DictConfig, weights: Any) -> torch.optim.Optimizer:
+    """The configured optimizer over `weights`."""
+    target = build_class(settings.optimizer._target_, torch.optim.Optimizer, "optimizer._target_")
+    with _named("optimizer", target):
+        return instantiate(settings.optimizer, weights)  # type: ignore[no-any-return]
+
+
+def build_schedule(
+    settings: DictConfig, optimizer: torch.optim.Optimizer
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """The configured learning-rate schedule, if there is one."""
+    if settings.scheduler is None:
+        return None
+    target = build_class(settings.scheduler._target_, torch.optim.lr_scheduler.LRScheduler, "scheduler._target_")
+    with _named("scheduler", target):
+        return instantiate(settings.scheduler, optimizer)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _named(group: str, target: Any = None) -> Iterator[None]:
+    """Turns what a constructor says of its arguments into one line that names the group."""
+    try:
+        yield
+    except LabError:
+        raise
+    except (InstantiationException, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        valid = ""
+        if target is not None and "unexpected keyword" in reason:
+            names = list(inspect.signature(target).parameters)[1:]
+            valid = choices(reason.rpartition("argument ")[2].strip("'"), names)
+        raise UserError(f"{group}: {reason.rstrip('.')}{valid or '.'}") from error
+
+
+def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
+    """Trains and records one configuration; gives the id of its MLflow run.
+
+    Raises:
+        UserError: the config is not valid here; nothing has been written.
+        LabError: the run failed; its record says so.
+    """
+    settings = config.checked(composed)
+    parts = prepare(settings)
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    model = build_model(settings, parts.model_arguments).to(parts.device)
+    store = Store.open(settings.tracking.uri, create=True)
+    name = settings.tracking.run_name or config.run_name(settings)
+    with progress.current(settings.train.epochs) as display, display.run(name, settings.train.epochs) as shown:
+        recorder = _start(store, settings, parts, name)
+        try:
+            _train(settings, parts, model, recorder, shown, overrides)
+        except BaseException as error:
+            _record_failure(recorder, error)
+            raise
+        recorder.finish("FINISHED")
+    return recorder.run_id
+
+
+def _start(store: Store, settings: DictConfig, parts: Parts, name: str) -> Recorder:
+    tags = {
+        tracking.FINGERPRINT: config.fingerprint(settings),
+        "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
+        "vae_lab.device": devices.describe(parts.device),
+    }
+    if settings.tracking.parent_run_id:
+        tags[tracking.PARENT] = settings.tracking.parent_run_id
+    study = settings.tracking.study or settings.study.name
+    if study:
+        tags[tracking.STUDY] = study
+    recorder = store.start(
+        settings.tracking.experiment, name, kind=tracking.RUN, params=config.parameters(settings), tags=tags
+    )
+    recorder.dataset(parts.data)
+    return recorder
+
+
+def _record_failure(recorder: Recorder, error: BaseException) -> None:
+    stopped = isinstance(error, KeyboardInterrupt)
+    try:
+        recorder.tag({"vae_lab.error": (str(error) or type(error).__name__).splitlines()[0][:500]})
+        if not stopped and not isinstance(error, LabError):
+            with recorder.artifacts() as folder:
+                (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+    finally:
+        recorder.finish("KILLED" if stopped else "FAILED")
+
+
+def _train(
+    settings: DictConfig,
+    parts: Parts,
+    model: VAE,
+    recorder: Recorder,
+    shown: progress.RunDisplay,
+    overrides: tuple[str, ...],
+) -> None:
+    optimizer = build_optimizer(settings, model.parameters())
+    batches = Batches(
+        parts.data.train if settings.data.binarize != "fixed" else binarized(parts.data.train, "train"),
+        batch_size=settings.train.batch_size,
+        C=model.condition_size,
+        seed=settings.seed,
+        dynamic=settings.data.binarize == "dynamic",
+    )
+    _log_pictures(settings, parts, model, recorder, step=0)
+    history: list[dict[str, float]] = []
+    total_seconds = 0.0
+    for epoch in training.train(
+        model,
+        parts.objective,
+        optimizer,
+        batches,
+        epochs=settings.train.epochs,
+        seed=settings.seed,
+        scheduler=build_schedule(settings, optimizer),
+        precision=settings.train.precision,
+    ):
+        held_out = evaluation.held_out(
+            model,
+            parts.objective,
+            parts.data.test,
+            seed=settings.seed,
+            batch_size=settings.evaluation.batch_size,
+            active_threshold=settings.evaluation.active_threshold,
+        )
+        total_seconds += epoch.seconds
+        metrics = {
+            **{f"train/{key}": value for key, value in epoch._asdict().items() if key not in ("number", "step_losses")},
+            "train/total_seconds": total_seconds,
+            **{f"test/{key}": value for key, value in held_out._asdict().items()},
+            "model/parameters": parameter_count(model),
+        }
+        first_step = (epoch.number - 1) * len(batches) + 1
+        recorder.log(metrics, epoch.number, ("train/step_loss", epoch.step_losses, first_step))
+        _log_pictures(settings, parts, model, recorder, step=epoch.number)
+        history.append(metrics)
+        shown.epoch(epoch.number, epoch.loss, held_out.loss)
+    with recorder.artifacts() as folder:
+        _write_results(settings, parts, model, history, folder, shown.name)
+    recorder.tag({tracking.NOTE: _description(settings, parts, history[-1], overrides)})
+
+
+def _log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Recorder, step: int) -> None:
+    if not settings.evaluation.pictures:
+        return
+    columns, shape, likelihood = settings.evaluation.columns, parts.data.shape, parts.objective.likelihood
+    samples = evaluation.prior_samples(model, likelihood, PICTURE_ROWS * columns, seed=settings.seed)
+    shown = {"samples": samples, "reconstructions": _beside_originals(parts, model, columns, PICTURE_ROWS // 2)}
+    if model.condition_size:
+        shown["class_grid"] = evaluation.class_samples(model, likelihood, columns, seed=settings.seed)
+    for key, images in shown.items():
+        recorder.image(key, figures.enlarged(figures.tile(images, shape, columns), PICTURE_SCALE), step)
+
+
+def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> torch.Tensor:
+    """Held-out images, each row of them followed by the row of their reconstructions (2 pairs columns, D)."""
+    images = parts.data.test.first(pairs * columns)
+    originals = images.scaled(slice(None)).cpu().split(columns)
+    decoded = evaluation.reconstructions(model, parts.objective.likelihood, images).split(columns)
+    return torch.cat([row for pair in zip(originals, decoded, strict=True) for row in pair])
+
+
+def _write_results(
+    settings: DictConfig, parts: Parts, model: VAE, history: list[dict[str, float]], folder: Path, name: str
+) -> None:
+    """The run's artifacts: its config, the trained model, the final figures and a strip of samples."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(settings))
+    (folder / "model").mkdir()
+    checkpoints.save_model(
+        model, folder / "model" / "model.pt", target=settings.model._target_, arguments=parts.model_arguments
+    )
+    shape, likelihood, seed = parts.data.shape, parts.objective.likelihood, settings.seed
+    side = GRID_SIDE
+    drawn = {
+        "samples": figures.grid_figure(
+            evaluation.prior_samples(model, likelihood, side * side, seed=seed), shape, side, f"{name}: prior samples"
+        ),
+        "reconstructions": figures.grid_figure(
+            _beside_originals(parts, model, side, side // 2),
+            shape,
+            side,
+            f"{name}: held-out images, reconstructions below",
+        ),
+        "interpolation": figures.grid_figure(
+            evaluation.interpolation(model, likelihood, parts.data.test, side),
+            shape,
+            side,
+            f"{name}: blends of four latent vectors",
+        ),
+        "loss_curves": figures.loss_curves(history, name),
+    }
+    if model.condition_size:
+        drawn["class_grid"] = figures.grid_figure(
+            evaluation.class_samples(model, likelihood, side, seed=seed),
+            shape,
+            side,
+            f"{name}: one row a class, one latent vector a column",
+            [str(label) for label in range(model.condition_size)],
+        )
+    tracking.save_figures(folder, drawn)
+    strip = figures.tile(evaluation.prior_samples(model, likelihood, STRIP, seed=seed), shape, STRIP)
+    figures.save_picture(strip, folder / tracking.STRIP_FILE)
+
+
+def _description(settings: DictConfig, parts: Parts, final: Mapping[str, float], overrides: tuple[str, ...]) -> str:
+    kind = "CVAE" if parts.model_arguments["condition_size"] else "VAE"
+    again = " ".join(["vae-lab train", *overrides])
+    return (
+        f"**{kind}** of {settings.model.layers} layers and {settings.model.latent_size} latent dimensions on "
+        f"{parts.data.name}, {settings.train.epochs} epochs, seed {settings.seed}.\n\n"
+        f"| held-out | nats per image |\n| --- | ---: |\n"
+        f"| loss | {final['test/loss']:.2f} |\n"
+        f"| reconstruction | {final['test/reconstruction']:.2f} |\n"
+        f"| KL | {final['test/kl']:.2f} |\n\n"
+        f"{final['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active. "
+        f"Pictures: *Model metrics* (slider over epochs) and *Artifacts*, `figures/`.\n\n"
+        f"Again: `{again}`\n\nIn Python: `vae_lab.load(RUN_ID)`"
+    )

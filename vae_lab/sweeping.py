@@ -1,0 +1,217 @@
+"""A multirun from its axes to its parent run: every point checked first, every result kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from vae_lab import config, progress, report, tables, tracking
+from vae_lab.comparison import PLAN_FILE, Plan
+from vae_lab.errors import LabError, UserError
+from vae_lab.run import prepare
+from vae_lab.tracking import Recorder, Store
+
+REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
+
+
+class Axes(NamedTuple):
+    """What varies: key to values, as texts of Hydra's override grammar, and what is set for all points."""
+
+    fixed: dict[str, str]
+    cross: dict[str, list[str]]
+    one_at_a_time: dict[str, list[str]]
+    replicate: dict[str, list[str]]
+
+
+class Point(NamedTuple):
+    """One run to be: its overrides and its checked config."""
+
+    overrides: list[str]
+    settings: DictConfig
+
+
+class SweepError(LabError):
+    """Some runs of a multirun failed; the others are kept."""
+
+
+def axes(sweep: DictConfig, overrides: Sequence[Override], parser: OverridesParser) -> Axes:
+    """The axes of a config's `sweep`, as the command line's overrides leave them.
+
+    A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
+    replaces the values of its axis, or is crossed if it is in none (`seed` replicates).
+    """
+    found = Axes({}, *({key: _values(key, value, parser) for key, value in sweep[kind].items()}
+                       for kind in ("cross", "one_at_a_time", "replicate")))
+    declared = (found.cross, found.one_at_a_time, found.replicate)
+    for override in overrides:
+        key = override.get_key_element()
+        home = next((axis for axis in declared if key in axis), None)
+        if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                raise UserError(f"{override.input_line}: this sweep takes lists, choice(...) and range(...) only.")
+            target = home if home is not None else found.replicate if key == REPLICATED else found.cross
+            target[key] = list(override.sweep_string_iterator())
+        else:
+            if home is not None:
+                del home[key]
+            found.fixed[key] = override.get_value_element_as_str()
+    return found
+
+
+def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
+    """The values of an axis in a YAML file: a list, or a text such as `2,3,4` or `range(2,5)`."""
+    if OmegaConf.is_list(value):
+        if len(value) == 0:
+            raise UserError(f"sweep: {key} has an empty list of values.")
+        return [_element(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
+    (override,) = parser.parse_overrides([f"{key}={value}"])
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
+
+
+def _element(item: object) -> str:
+    if item is None:
+        return "null"
+    if isinstance(item, bool):
+        return str(item).lower()
+    if isinstance(item, list):
+        return f"[{','.join(map(_element, item))}]"
+    return str(item)
+
+
+def combinations(axes: Axes) -> list[dict[str, str]]:
+    """Every point's values, seeds outermost: after the first round each configuration has run once.
+
+    The base of the axes that vary one at a time comes first in each of its families; values equal to the
+    base's come again here and are dropped once the configs are composed.
+    """
+    alone = [{}, *({key: value} for key, values in axes.one_at_a_time.items() for value in values)]
+    return [
+        {**axes.fixed, **crossed, **replica, **single}
+        for replica in _grid(axes.replicate)
+        for crossed in _grid(axes.cross)
+        for single in alone
+    ]
+
+
+def _grid(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+def points(axes: Axes, compose: Callable[[list[str]], DictConfig]) -> list[Point]:
+    """The distinct points, composed and checked, each run named by what tells it apart.
+
+    Raises:
+        UserError: the first point that is not valid, with its overrides.
+    """
+    varied = {key for part in (axes.cross, axes.one_at_a_time) for key in part}
+    found: dict[str, Point] = {}
+    for values in combinations(axes):
+        overrides = [f"{key}={value}" for key, value in values.items()]
+        settings = config.checked(compose(overrides))
+        name = config.run_name(settings, {key: values[key] for key in values if key in varied})
+        # Two values of what does not enter the fingerprint, such as train.device, are two points as well.
+        identity = config.fingerprint(settings) + name
+        found.setdefault(identity, Point([*overrides, f"tracking.run_name='{name}'"], settings))
+    return list(found.values())
+
+
+def plan(master: DictConfig, axes: Axes, made: Sequence[Point], name: str) -> Plan:
+    """What the multirun sets out to do, as its parent run keeps it."""
+    base = config.parameters(made[0].settings)
+    study = OmegaConf.to_container(master.study, resolve=True)
+    assert isinstance(study, dict)
+    return Plan(
+        name=name,
+        question=study["question"],
+        cross=axes.cross,
+        one_at_a_time=axes.one_at_a_time,
+        replicate=axes.replicate or {REPLICATED: [str(made[0].settings.seed)]},
+        base={key: base[key] for key in axes.one_at_a_time if key in base},
+        reference=study["reference"],
+        claims=study["claims"],
+    )
+
+
+def study_name(master: DictConfig, axes: Axes) -> str:
+    """The study's name, else the sweep's file name, else the keys that vary."""
+    chosen = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
+    keys = [*axes.cross, *axes.one_at_a_time, *axes.replicate]
+    return str(master.study.name or chosen or " x ".join(key.rpartition(".")[2] for key in keys) or "multirun")
+
+
+def sweep(
+    master: DictConfig,
+    arguments: Sequence[str],
+    parser: OverridesParser,
+    compose: Callable[[list[str]], DictConfig],
+    launch: Callable[[list[list[str]]], Sequence[JobReturn]],
+) -> Sequence[JobReturn]:
+    """Runs a multirun and gives its parent run the tables and pictures, whatever failed.
+
+    Args:
+        master: the composed config of the multirun, with its `hydra` node.
+        arguments: the command line's overrides.
+        parser: for those, and for the values in `master.sweep`.
+        compose: overrides of a point to its config.
+        launch: overrides of all points to their results.
+
+    Raises:
+        UserError: a point is not valid; nothing has been trained or written.
+        SweepError: some runs failed.
+    """
+    found = axes(master.sweep, parser.parse_overrides(list(arguments)), parser)
+    made = points(found, compose)
+    for point in made:
+        prepare(point.settings)
+    tracked = made[0].settings.tracking
+    store = Store.open(tracked.uri, create=True)
+    name = study_name(master, found)
+    recorder = store.start(tracked.experiment, name, kind=tracking.SWEEP, tags={tracking.STUDY: name})
+    with recorder.artifacts() as folder:
+        (folder / PLAN_FILE).write_text(plan(master, found, made, name).to_json())
+    belongs = [f"tracking.parent_run_id={recorder.run_id}", f"tracking.study='{name}'"]
+    status = "KILLED"
+    results: Sequence[JobReturn] = []
+    try:
+        with progress.shown(len(made), sum(point.settings.train.epochs for point in made)):
+            results = launch([[*point.overrides, *belongs] for point in made])
+        failures = [(point, result) for point, result in zip(made, results, strict=True)
+                    if result.status != JobStatus.COMPLETED]
+        status = "FAILED" if failures else "FINISHED"
+    finally:
+        _conclude(store, recorder, name, status)
+    if failures:
+        lines = [f"  {point.settings.tracking.run_name or config.run_name(point.settings)}: {_error(result)}"
+                 for point, result in failures]
+        raise SweepError("\n".join([f"{len(failures)} of {len(made)} runs failed:", *lines]))
+    return results
+
+
+def _error(result: JobReturn) -> str:
+    error = result._return_value  # the property would raise it
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
+    """The end of every multirun: tables and pictures on the parent run and in the terminal."""
+    try:
+        made = report.conclude(store, recorder)
+    finally:
+        recorder.finish(status)
+    terminal = Console()
+    for table in made:
+        terminal.print()
+        tables.show(table, terminal)
+    sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
+    terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
+    terminal.print(f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False)
+    terminal.print("In the browser vae-lab ui", highlight=False)
