@@ -1,4 +1,4 @@
-"""Experiments with fully connected VAEs and CVAEs: described by Hydra, kept by MLflow, compared by the lab."""
+"""Experiments with fully connected VAEs and CVAEs; Hydra describes, MLflow keeps, the lab compares."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.utils import get_class
@@ -39,4 +39,4 @@ def load_model(path: Path, *, device: str = "cpu") -> VAE:
         model.load_state_dict(stored["weights"])
     except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise LabError(f"{path}: is no model that can be loaded: {error}") from error
-    return model.to(device).eval()  # type: ignore[no-any-return]
+    return cast("VAE", model.to(device).eval())

@@ -36,7 +36,11 @@ MEASURES = (
     Measure("model/parameters", "parameters", "", 0),
     Measure("train/total_seconds", "training", "seconds", 1),
 )
-KEY_NAMES = {"model.latent_size": "latent size", "model.hidden_size": "hidden size", "train.batch_size": "batch size"}
+KEY_NAMES = {
+    "model.latent_size": "latent size",
+    "model.hidden_size": "hidden size",
+    "train.batch_size": "batch size",
+}
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,10 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
     tables = []
     for key in plan.one_at_a_time:
         others = {other: value for other, value in plan.base.items() if other != key}
-        chosen = [run for run in runs if all(run.params.get(other) == value for other, value in others.items())]
-        tables.append(_compare(key_name(key).capitalize(), (*cross, key), cross, chosen))
+        chosen = [
+            run for run in runs if all(run.params.get(other) == value for other, value in others.items())
+        ]
+        tables.append(_compare(f"{key_name(key).capitalize()} ({key})", (*cross, key), cross, chosen))
     return tables
 
 
@@ -159,18 +165,19 @@ def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[tuple[s
     first = [list(dict.fromkeys(row[i] for row in seen)) for i in range(len(by))]
 
     def rank(row: tuple[str, ...]) -> list[tuple[float, int]]:
-        return [(number(value), first[i].index(value)) for i, value in enumerate(row)]
+        return [
+            (float(value) if is_number(value) else 0.0, first[i].index(value)) for i, value in enumerate(row)
+        ]
 
     return sorted(seen, key=rank)
 
 
-def number(text: str) -> float:
-    """The value of a text that is a number, 0 for any other."""
+def is_number(text: str) -> bool:
+    """Whether a parameter's text is a finite number."""
     try:
-        value = float(text)
+        return math.isfinite(float(text))
     except ValueError:
-        return 0.0
-    return value if math.isfinite(value) else 0.0
+        return False
 
 
 def key_name(key: str) -> str:

@@ -56,6 +56,8 @@ def _are_widths(value: Any) -> bool:
     return len(widths) > 0 and all(map(_is_width, widths))
 
 
+_WIDTHS = _ruled(_are_widths, "a whole number of at least 1, or a list of them such as [400,200]")
+
 _NAME = r"[\w][\w .+()=,-]{0,199}"
 _NAME_TEXT = "letters, digits, spaces and . _ - + = , ( ), starting with a letter or digit, 200 at most"
 
@@ -77,7 +79,7 @@ class Model:
     _target_: str = MISSING
     conditional: bool = MISSING
     layers: int = _at_least(1)
-    hidden_size: Any = _ruled(_are_widths, "a whole number of at least 1, or a list of them such as [400,200]")
+    hidden_size: Any = _WIDTHS
     latent_size: int = _at_least(1)
     activation: str = _one_of(*ACTIVATIONS)
     options: dict[str, Any] = MISSING
@@ -100,7 +102,9 @@ class Train:
     batch_size: int = _at_least(1)
     device: str = _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps")
     precision: str = _one_of("float32", "tf32", "bfloat16")
-    threads: int | None = _ruled(lambda value: value is None or value >= 1, "null or a whole number of at least 1")
+    threads: int | None = _ruled(
+        lambda value: value is None or value >= 1, "null or a whole number of at least 1"
+    )
 
 
 @dataclass
@@ -245,10 +249,15 @@ def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str
         config: a checked config.
         varied: key and value of what else tells the run apart from its neighbours.
     """
-    extra = [f"{key.rpartition('.')[2]}={value}" for key, value in (varied or {}).items()
-             if key not in SHOWN_IN_EVERY_NAME]
+    extra = [
+        f"{key.rpartition('.')[2]}={value}"
+        for key, value in (varied or {}).items()
+        if key not in SHOWN_IN_EVERY_NAME
+    ]
     model = config.model
-    return " ".join([*extra, model_name(config), f"L{model.layers}", f"Z{model.latent_size}", f"s{config.seed}"])
+    return " ".join(
+        [*extra, model_name(config), f"L{model.layers}", f"Z{model.latent_size}", f"s{config.seed}"]
+    )
 
 
 def parameters(config: DictConfig) -> dict[str, str]:
@@ -257,7 +266,11 @@ def parameters(config: DictConfig) -> dict[str, str]:
         config, ["data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed"]
     )
     flat = dict(_flatten(OmegaConf.to_container(kept), ""))
-    named = {"model": model_name(config), "data": str(config.data.name), "objective": config.objective.likelihood}
+    named = {
+        "model": model_name(config),
+        "data": str(config.data.name),
+        "objective": config.objective.likelihood,
+    }
     return named | flat
 
 
@@ -276,7 +289,9 @@ def fingerprint(config: DictConfig) -> str:
     data.root, train.device and train.threads.
     """
     relevant = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"])
+        OmegaConf.masked_copy(
+            config, ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"]
+        )
     )
     assert isinstance(relevant, dict)
     for group, key in (("data", "root"), ("train", "device"), ("train", "threads")):

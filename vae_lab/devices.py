@@ -47,7 +47,9 @@ def describe(device: torch.device) -> str:
 def check_precision(precision: str, device: torch.device) -> None:
     """Raises a UserError if the device cannot compute in `precision`."""
     if precision == "tf32" and device.type != "cuda":
-        raise UserError(f"train.precision=tf32: needs a CUDA device, not {device}. Valid here: float32, bfloat16.")
+        raise UserError(
+            f"train.precision=tf32: needs a CUDA device, not {device}. Valid here: float32, bfloat16."
+        )
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

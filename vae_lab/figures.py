@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # only named: comparing finished runs needs no torch
 
 Picture = NDArray[np.uint8]  # (height, width, 1 or 3)
 
@@ -122,7 +124,14 @@ def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Fig
         else:
             _show(axes, strip)
         axes.text(
-            -0.01, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=9, family="monospace"
+            -0.01,
+            0.5,
+            name,
+            transform=axes.transAxes,
+            ha="right",
+            va="center",
+            fontsize=9,
+            family="monospace",
         )
     return figure
 

@@ -9,8 +9,8 @@ import math
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from vae_lab.errors import UserError, choices
 from vae_lab.models import Posterior
@@ -35,7 +35,7 @@ class Bernoulli:
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
         """-sum_d x_d log p_d + (1 - x_d) log (1 - p_d), p = sigmoid(logits), computed from the logits."""
-        return F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+        return cross_entropy(logits, x, reduction="none").sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
         """sigmoid(logits)."""
@@ -51,7 +51,7 @@ class ContinuousBernoulli:
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
         """Cross entropy minus the log of the normalizing constant C(lambda), lambda = sigmoid(logits)."""
-        return (F.binary_cross_entropy_with_logits(logits, x, reduction="none") - self._log_norm(logits)).sum(-1)
+        return (cross_entropy(logits, x, reduction="none") - self._log_norm(logits)).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
         """1 / (1 - exp(-l)) - 1 / l for logit l, which tends to 1/2 + l / 12 at l = 0."""
@@ -98,7 +98,10 @@ def likelihood(name: str, std: float = 0.1) -> Likelihood:
     """The likelihood of that name: bernoulli, continuous_bernoulli or gaussian (with `std`)."""
     if name == "gaussian":
         return Gaussian(std)
-    simple: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, "continuous_bernoulli": ContinuousBernoulli}
+    simple: dict[str, type[Likelihood]] = {
+        "bernoulli": Bernoulli,
+        "continuous_bernoulli": ContinuousBernoulli,
+    }
     if name not in simple:
         raise UserError(f"objective.likelihood={name}: unknown{choices(name, [*simple, 'gaussian'])}")
     return simple[name]()

@@ -90,7 +90,9 @@ class RunDisplay:
         left = self.display.advance()
         self.display.bars.update(self.task, completed=number, losses=self.losses)
         if not console.is_terminal:
-            console.print(f"  {self.label}  epoch {number}/{self.epochs}  {self.losses}  left {left}", soft_wrap=True)
+            console.print(
+                f"  {self.label}  epoch {number}/{self.epochs}  {self.losses}  left {left}", soft_wrap=True
+            )
 
 
 def _reason(error: BaseException) -> str:

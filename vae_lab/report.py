@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from vae_lab import figures, tables
 from vae_lab.comparison import MEASURES, Measure, Plan, Study, comparisons, load_study
 from vae_lab.errors import LabError
@@ -33,10 +35,12 @@ def conclude(store: Store, recorder: Recorder) -> list[Table]:
     return made
 
 
-def _figures(store: Store, study: Study) -> dict[str, figures.Figure]:
+def _figures(store: Store, study: Study) -> dict[str, Figure]:
     runs = _in_table_order(study)
     rows = [(run.name, _strip(store, run)) for run in runs]
-    drawn = {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples")} if rows else {}
+    drawn = (
+        {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples")} if rows else {}
+    )
     curves = {run.name: store.history(run.run_id, "test/loss") for run in runs if run.status == "FINISHED"}
     if curves:
         drawn["held_out_loss"] = figures.sweep_curves(curves, f"{study.plan.name}: held-out loss")
@@ -79,8 +83,7 @@ def description(study: Study, made: Sequence[Table]) -> str:
 def _claims(plan: Plan) -> list[str]:
     if not plan.claims:
         return []
-    lines = [f"- **{claim['id']}** {claim['text']}" for claim in plan.claims if {"id", "text"} <= claim.keys()]
+    lines = [
+        f"- **{claim['id']}** {claim['text']}" for claim in plan.claims if {"id", "text"} <= claim.keys()
+    ]
     return ["### Claims of the study, not yet judged", "\n".join(lines)]
-
-
-

@@ -72,7 +72,9 @@ def prepare(settings: DictConfig) -> Parts:
         optimizer.step()
         if schedule is not None:
             schedule.step()
-    objective = Objective(likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta)
+    objective = Objective(
+        likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta
+    )
     return Parts(device, data, objective, arguments)
 
 
@@ -93,7 +95,9 @@ def _dataset(target: str, root: str | None, binary: bool, device: torch.device) 
     except (ImportError, ValueError) as error:
         raise UserError(f"data._target_={target}: no function of that name can be imported.") from error
     if not isinstance(loaded, Dataset):
-        raise UserError(f"data._target_={target}: gives a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
+        raise UserError(
+            f"data._target_={target}: gives a {type(loaded).__name__}, not a vae_lab.data.Dataset."
+        )
     return loaded
 
 
@@ -127,7 +131,9 @@ def build_schedule(
     """The configured learning-rate schedule, if there is one."""
     if settings.scheduler is None:
         return None
-    target = build_class(settings.scheduler._target_, torch.optim.lr_scheduler.LRScheduler, "scheduler._target_")
+    target = build_class(
+        settings.scheduler._target_, torch.optim.lr_scheduler.LRScheduler, "scheduler._target_"
+    )
     with _named("scheduler", target):
         return instantiate(settings.scheduler, optimizer)  # type: ignore[no-any-return]
 
@@ -139,7 +145,14 @@ def _named(group: str, target: Any = None) -> Iterator[None]:
         yield
     except LabError:
         raise
-    except (InstantiationException, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except (
+        InstantiationException,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         valid = ""
         if target is not None and "unexpected keyword" in reason:
@@ -162,7 +175,10 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
     model = build_model(settings, parts.model_arguments).to(parts.device)
     store = Store.open(settings.tracking.uri, create=True)
     name = settings.tracking.run_name or config.run_name(settings)
-    with progress.current(settings.train.epochs) as display, display.run(name, settings.train.epochs) as shown:
+    with (
+        progress.current(settings.train.epochs) as display,
+        display.run(name, settings.train.epochs) as shown,
+    ):
         recorder = _start(store, settings, parts, name)
         try:
             _train(settings, parts, model, recorder, shown, overrides)
@@ -241,7 +257,11 @@ def _train(
         )
         total_seconds += epoch.seconds
         metrics = {
-            **{f"train/{key}": value for key, value in epoch._asdict().items() if key not in ("number", "step_losses")},
+            **{
+                f"train/{key}": value
+                for key, value in epoch._asdict().items()
+                if key not in ("number", "step_losses")
+            },
             "train/total_seconds": total_seconds,
             **{f"test/{key}": value for key, value in held_out._asdict().items()},
             "model/parameters": parameter_count(model),
@@ -261,7 +281,10 @@ def _log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Reco
         return
     columns, shape, likelihood = settings.evaluation.columns, parts.data.shape, parts.objective.likelihood
     samples = evaluation.prior_samples(model, likelihood, PICTURE_ROWS * columns, seed=settings.seed)
-    shown = {"samples": samples, "reconstructions": _beside_originals(parts, model, columns, PICTURE_ROWS // 2)}
+    shown = {
+        "samples": samples,
+        "reconstructions": _beside_originals(parts, model, columns, PICTURE_ROWS // 2),
+    }
     if model.condition_size:
         shown["class_grid"] = evaluation.class_samples(model, likelihood, columns, seed=settings.seed)
     for key, images in shown.items():
@@ -271,8 +294,8 @@ def _log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Reco
 def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> torch.Tensor:
     """Held-out images, each row of them followed by the row of their reconstructions (2 pairs columns, D)."""
     images = parts.data.test.first(pairs * columns)
-    originals = images.scaled(slice(None)).cpu().split(columns)
-    decoded = evaluation.reconstructions(model, parts.objective.likelihood, images).split(columns)
+    originals = torch.split(images.scaled(slice(None)).cpu(), columns)
+    decoded = torch.split(evaluation.reconstructions(model, parts.objective.likelihood, images), columns)
     return torch.cat([row for pair in zip(originals, decoded, strict=True) for row in pair])
 
 
@@ -289,7 +312,10 @@ def _write_results(
     side = GRID_SIDE
     drawn = {
         "samples": figures.grid_figure(
-            evaluation.prior_samples(model, likelihood, side * side, seed=seed), shape, side, f"{name}: prior samples"
+            evaluation.prior_samples(model, likelihood, side * side, seed=seed),
+            shape,
+            side,
+            f"{name}: prior samples",
         ),
         "reconstructions": figures.grid_figure(
             _beside_originals(parts, model, side, side // 2),
@@ -318,7 +344,9 @@ def _write_results(
     figures.save_picture(strip, folder / tracking.STRIP_FILE)
 
 
-def _description(settings: DictConfig, parts: Parts, final: Mapping[str, float], overrides: tuple[str, ...]) -> str:
+def _description(
+    settings: DictConfig, parts: Parts, final: Mapping[str, float], overrides: tuple[str, ...]
+) -> str:
     kind = "CVAE" if parts.model_arguments["condition_size"] else "VAE"
     again = " ".join(["vae-lab train", *overrides])
     return (

@@ -35,5 +35,5 @@ def global_generator(seed: int, *name: str | int) -> Iterator[None]:
     build models without mixing their draws.
     """
     with _global_generator, torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(derive(seed, *name))
+        torch.default_generator.manual_seed(derive(seed, *name))
         yield

@@ -10,7 +10,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from vae_lab import config, progress, report, tables, tracking
 from vae_lab.comparison import PLAN_FILE, Plan
@@ -47,15 +46,22 @@ def axes(sweep: DictConfig, overrides: Sequence[Override], parser: OverridesPars
     A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
     replaces the values of its axis, or is crossed if it is in none (`seed` replicates).
     """
-    found = Axes({}, *({key: _values(key, value, parser) for key, value in sweep[kind].items()}
-                       for kind in ("cross", "one_at_a_time", "replicate")))
+    found = Axes(
+        {},
+        *(
+            {key: _values(key, value, parser) for key, value in sweep[kind].items()}
+            for kind in ("cross", "one_at_a_time", "replicate")
+        ),
+    )
     declared = (found.cross, found.one_at_a_time, found.replicate)
     for override in overrides:
         key = override.get_key_element()
         home = next((axis for axis in declared if key in axis), None)
         if override.is_sweep_override():
             if not override.is_discrete_sweep():
-                raise UserError(f"{override.input_line}: this sweep takes lists, choice(...) and range(...) only.")
+                raise UserError(
+                    f"{override.input_line}: this sweep takes lists, choice(...) and range(...) only."
+                )
             target = home if home is not None else found.replicate if key == REPLICATED else found.cross
             target[key] = list(override.sweep_string_iterator())
         else:
@@ -145,7 +151,9 @@ def study_name(master: DictConfig, axes: Axes) -> str:
     """The study's name, else the sweep's file name, else the keys that vary."""
     chosen = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
     keys = [*axes.cross, *axes.one_at_a_time, *axes.replicate]
-    return str(master.study.name or chosen or " x ".join(key.rpartition(".")[2] for key in keys) or "multirun")
+    return str(
+        master.study.name or chosen or " x ".join(key.rpartition(".")[2] for key in keys) or "multirun"
+    )
 
 
 def sweep(
@@ -184,14 +192,19 @@ def sweep(
     try:
         with progress.shown(len(made), sum(point.settings.train.epochs for point in made)):
             results = launch([[*point.overrides, *belongs] for point in made])
-        failures = [(point, result) for point, result in zip(made, results, strict=True)
-                    if result.status != JobStatus.COMPLETED]
+        failures = [
+            (point, result)
+            for point, result in zip(made, results, strict=True)
+            if result.status != JobStatus.COMPLETED
+        ]
         status = "FAILED" if failures else "FINISHED"
     finally:
         _conclude(store, recorder, name, status)
     if failures:
-        lines = [f"  {point.settings.tracking.run_name or config.run_name(point.settings)}: {_error(result)}"
-                 for point, result in failures]
+        lines = [
+            f"  {point.settings.tracking.run_name or config.run_name(point.settings)}: {_error(result)}"
+            for point, result in failures
+        ]
         raise SweepError("\n".join([f"{len(failures)} of {len(made)} runs failed:", *lines]))
     return results
 
@@ -207,11 +220,13 @@ def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
         made = report.conclude(store, recorder)
     finally:
         recorder.finish(status)
-    terminal = Console()
+    terminal = tables.console()
     for table in made:
         terminal.print()
         tables.show(table, terminal)
     sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
     terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
-    terminal.print(f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False)
+    terminal.print(
+        f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False
+    )
     terminal.print("In the browser vae-lab ui", highlight=False)

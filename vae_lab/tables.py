@@ -12,7 +12,18 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vae_lab.comparison import MEASURES, NATS, Comparison, Group, Measure, Plan, key_name, mean_and_spread, reference_values
+from vae_lab.comparison import (
+    MEASURES,
+    NATS,
+    Comparison,
+    Group,
+    Measure,
+    Plan,
+    is_number,
+    key_name,
+    mean_and_spread,
+    reference_values,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,10 @@ def ablation_table(comparison: Comparison, plan: Plan, measures: Sequence[Measur
     replicated = any(len(group.finished) > 1 for group in comparison.groups)
     failures = any(group.failed for group in comparison.groups)
     published = [reference_values(plan, group) for group in comparison.groups]
-    columns = [Column(key_name(key), numeric=False) for key in comparison.by]
+    columns = [
+        Column(key_name(key), numeric=all(is_number(group.keys[key]) for group in comparison.groups))
+        for key in comparison.by
+    ]
     cells: list[list[Cell]] = [[Cell(value) for value in group.keys.values()] for group in comparison.groups]
     if any(published):
         assert plan.reference is not None
@@ -133,7 +147,7 @@ def _marked(cells: list[Cell], comparison: Comparison, *, lower_is_better: bool)
 def _note(comparison: Comparison, replicated: bool) -> str:
     among = f" among rows of one {', '.join(map(key_name, comparison.within))}" if comparison.within else ""
     spread = " ± is the standard deviation over runs." if replicated else ""
-    return f"Bold: lowest{among}.{spread}"
+    return f"Best: lowest{among}.{spread}"
 
 
 def _breaks(comparison: Comparison) -> frozenset[int]:
@@ -144,17 +158,24 @@ def _breaks(comparison: Comparison) -> frozenset[int]:
 PIPE_WIDTH = 200  # characters a line where no terminal says how wide it is
 
 
+def console() -> Console:
+    """Standard output; a pipe or a file is given the width that the tables need."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
 def show(table: Table, console: Console) -> None:
     """Prints a table; where the terminal is too narrow, the last columns are left out and named."""
-    width = console.width if console.is_terminal else PIPE_WIDTH
-    keys = sum(not column.numeric for column in table.columns)
+    unbounded = console.options.update(width=10_000)
     kept = len(table.columns)
-    while kept > keys + 1 and console.measure(_terminal(table, kept)).maximum > width:
+    while kept > 2 and console.measure(_terminal(table, kept), options=unbounded).maximum > console.width:
         kept -= 1
-    console.print(_terminal(table, kept), width=width)
+    console.print(_terminal(table, kept))
     left_out = ", ".join(column.heading for column in table.columns[kept:])
     if left_out:
-        console.print(f"Not shown for want of width: {left_out}. All: --format csv", style="dim", soft_wrap=True)
+        console.print(
+            f"Not shown for want of width: {left_out}. All: --format csv", style="dim", soft_wrap=True
+        )
 
 
 def _terminal(table: Table, kept: int) -> RichTable:
@@ -162,7 +183,7 @@ def _terminal(table: Table, kept: int) -> RichTable:
         title=table.title,
         title_style="bold",
         title_justify="left",
-        caption=table.note,
+        caption=f"* {table.note}",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),
@@ -171,11 +192,15 @@ def _terminal(table: Table, kept: int) -> RichTable:
     for column in columns:
         heading = column.heading.replace(" ", "\n")
         unit = f"\n[dim]{column.unit}[/dim]" if column.unit else ""
-        shown.add_column(heading + unit, justify="right" if column.numeric else "left", no_wrap=True, vertical="bottom")
+        shown.add_column(
+            heading + unit, justify="right" if column.numeric else "left", no_wrap=True, vertical="bottom"
+        )
+    # The star also shows where colours and bold type do not; its column is kept free in other rows.
+    marks = [(" ", "*") if any(row[j].best for row in table.rows) else ("", "") for j in range(kept)]
     for i, row in enumerate(table.rows):
         cells = [
-            Text(cell.text(column.digits), style="bold green" if cell.best else "")
-            for cell, column in zip(row, columns, strict=False)
+            Text(cell.text(column.digits) + marks[j][cell.best], style="bold green" if cell.best else "")
+            for j, (cell, column) in enumerate(zip(row, columns, strict=False))
         ]
         shown.add_row(*cells, end_section=i in table.breaks)
     return shown
@@ -200,13 +225,15 @@ def csv(table: Table) -> str:
 def latex(table: Table) -> str:
     """A LaTeX table of the booktabs package."""
     frame = pd.DataFrame(
-        [[_latex_safe(text) for text in row] for row in table.texts()],
+        [
+            [
+                rf"\textbf{{{_latex_safe(text)}}}" if cell.best else _latex_safe(text)
+                for text, cell in zip(*row, strict=True)
+            ]
+            for row in zip(table.texts(), table.rows, strict=True)
+        ],
         columns=[_latex_safe(column.title) for column in table.columns],
     )
-    for i, row in enumerate(table.rows):
-        for j, cell in enumerate(row):
-            if cell.best:
-                frame.iloc[i, j] = rf"\textbf{{{frame.iloc[i, j]}}}"
     align = "".join("r" if column.numeric else "l" for column in table.columns)
     return str(
         frame.style.hide(axis="index").to_latex(
@@ -217,7 +244,13 @@ def latex(table: Table) -> str:
 
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%#_{}$"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+    }
 )
 
 
@@ -229,9 +262,11 @@ def html(table: Table) -> str:
     """An HTML table with a caption; cell texts are escaped."""
     frame = pd.DataFrame(table.texts(), columns=[column.title for column in table.columns])
     best = pd.DataFrame(
-        [["font-weight: bold" if cell.best else "" for cell in row] for row in table.rows], columns=frame.columns
+        [["font-weight: bold" if cell.best else "" for cell in row] for row in table.rows],
+        columns=frame.columns,
     )
-    style = frame.style.hide(axis="index").format(escape="html").set_caption(table.title)
+    anchor = "".join(sign if sign.isalnum() else "-" for sign in table.title.lower())
+    style = frame.style.set_uuid(anchor).hide(axis="index").format(escape="html").set_caption(table.title)
     if table.rows:
         style = style.apply(lambda _: best, axis=None)
     style = style.set_table_styles(

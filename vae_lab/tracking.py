@@ -130,7 +130,13 @@ class Store:
         tags: Mapping[str, str] | None = None,
     ) -> Recorder:
         """Opens a run of `kind` RUN or SWEEP and gives what records it."""
-        labels = {KIND: kind, "mlflow.user": _user(), "mlflow.source.name": "vae-lab", **code_tags(), **(tags or {})}
+        labels = {
+            KIND: kind,
+            "mlflow.user": _user(),
+            "mlflow.source.name": "vae-lab",
+            **code_tags(),
+            **(tags or {}),
+        }
         run = self.client.create_run(self.experiment(experiment).experiment_id, tags=labels, run_name=name)
         if params:
             entries = [Param(key, value[:6000]) for key, value in params.items()]
@@ -144,7 +150,11 @@ class Store:
         token: str | None = None
         while True:
             page = self.client.search_runs(
-                ids, filter_string, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+                ids,
+                filter_string,
+                max_results=1000,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
             )
             found += map(_record, page)
             token = page.token
@@ -199,7 +209,9 @@ class Recorder:
         self.store, self.run_id, self.experiment_id = store, run_id, experiment_id
         self._client = store.client
 
-    def log(self, metrics: Mapping[str, float], step: int, curve: tuple[str, Sequence[float], int] | None = None) -> None:
+    def log(
+        self, metrics: Mapping[str, float], step: int, curve: tuple[str, Sequence[float], int] | None = None
+    ) -> None:
         """Metrics of one step and, in the same calls, a curve (name, values, step of the first value)."""
         now = int(time.time() * 1000)
         entries = [Metric(key, float(value), now, step) for key, value in metrics.items()]
@@ -221,7 +233,9 @@ class Recorder:
         """Links the data set as the run's input."""
         profile = f'{{"train": {len(data.train)}, "test": {len(data.test)}, "classes": {data.classes}}}'
         entity = MlflowDataset(data.name, data.checksum, "local", data.origin, profile=profile)
-        self._client.log_inputs(self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+        self._client.log_inputs(
+            self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
+        )
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:
@@ -273,7 +287,9 @@ def code_tags() -> dict[str, str]:
         return tags
     git = ["git", "-C", str(folders.CONFIG_ROOT)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
         changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return tags
@@ -305,8 +321,8 @@ def _check_server(uri: str) -> None:
         requests.get(f"{uri.rstrip('/')}/health", timeout=REACHABLE_SECONDS)
     except requests.RequestException as error:
         raise LabError(
-            f"{uri}: the tracking server does not answer ({type(error).__name__}). Start it, or choose another "
-            "store with tracking.uri=... or MLFLOW_TRACKING_URI."
+            f"{uri}: the tracking server does not answer ({type(error).__name__}). Start it, or choose "
+            "another store with tracking.uri=... or MLFLOW_TRACKING_URI."
         ) from error
 
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_lab import devices, seeding
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
+from vae_lab.models import VAE
 from vae_lab.objectives import Objective, Terms
 
 
@@ -35,7 +36,7 @@ class DivergedError(LabError):
 
 
 def train(
-    model: nn.Module,
+    model: VAE,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     batches: Batches,
@@ -48,7 +49,7 @@ def train(
     """Trains `model` in place and yields after every epoch.
 
     Args:
-        model: called as model(x, c, noise); gives pixel logits and posterior, and has a `latent_size`.
+        model: called as model(x, c, noise); gives pixel logits and posterior.
         objective: the loss per example.
         optimizer: over the model's parameters.
         batches: the epochs' minibatches, on the model's device.
@@ -74,7 +75,7 @@ def train(
                 logits, posterior = model(x, c, noise)
             terms = objective(logits.float(), x, posterior)
             optimizer.zero_grad()
-            terms.loss.mean().backward()
+            terms.loss.mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             curve[step] = torch.stack(terms).detach().mean(-1)  # stays on the device: .item() would stall it
         steps = curve.cpu()  # the epoch's only wait for the device
@@ -103,8 +104,12 @@ def _raise_if_diverged(steps: Tensor, epoch: int) -> None:
         return
     step = int(broken.any(dim=1).nonzero()[0])
     term = next(
-        name for name, bad in zip(("reconstruction", "kl", "loss"), broken[step, [1, 2, 0]].tolist(), strict=True) if bad
+        name
+        for name, bad in zip(("reconstruction", "kl", "loss"), broken[step, [1, 2, 0]].tolist(), strict=True)
+        if bad
     )
     value = float(steps[step, Terms._fields.index(term)])
     word = "NaN" if math.isnan(value) else "infinite"
-    raise DivergedError(f"training diverged: {term} is {word} at epoch {epoch}, step {step + 1} of {len(steps)}.")
+    raise DivergedError(
+        f"training diverged: {term} is {word} at epoch {epoch}, step {step + 1} of {len(steps)}."
+    )

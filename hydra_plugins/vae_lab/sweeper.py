@@ -27,6 +27,8 @@ class AblationSweeper(Sweeper):
 
     def __init__(self) -> None:
         self.launcher: Launcher | None = None
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra."""
@@ -39,14 +41,16 @@ class AblationSweeper(Sweeper):
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.sweeping import sweep  # imports torch and MLflow: not for --help
 
-        loader = self.hydra_context.config_loader
+        assert self.hydra_context is not None
+        assert self.config is not None
+        master, loader = self.config, self.hydra_context.config_loader
 
         def compose(overrides: list[str]) -> DictConfig:
-            composed = loader.load_sweep_config(self.config, overrides)
+            composed = loader.load_sweep_config(master, overrides)
             return DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"})
 
         def launch(overrides: list[list[str]]) -> Sequence[JobReturn]:
             assert self.launcher is not None
             return self.launcher.launch(overrides, initial_job_idx=0)
 
-        return sweep(self.config, arguments, OverridesParser.create(config_loader=loader), compose, launch)
+        return sweep(master, arguments, OverridesParser.create(config_loader=loader), compose, launch)

@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="vae-lab")
 def commands() -> None:
-    """Experiments with fully connected VAEs and CVAEs.
+    r"""Experiments with fully connected VAEs and CVAEs.
 
     Hydra describes an experiment, PyTorch trains it, MLflow keeps it, and the lab compares the runs.
 
@@ -51,8 +51,10 @@ def train(overrides: tuple[str, ...]) -> None:
 @click.option("--metric", "metrics", multiple=True, help="Show this metric instead; can be given again.")
 @click.option("--by", multiple=True, help="One row for each value of this key; can be given again.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def compare(study: str | None, form: str, metrics: tuple[str, ...], by: tuple[str, ...], uri: str | None) -> None:
-    """Print the ablation tables of STUDY, read from MLflow.
+def compare(
+    study: str | None, form: str, metrics: tuple[str, ...], by: tuple[str, ...], uri: str | None
+) -> None:
+    r"""Print the ablation tables of STUDY, read from MLflow.
 
     STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it,
     the multiruns of the store are listed.
@@ -71,7 +73,9 @@ def compare(study: str | None, form: str, metrics: tuple[str, ...], by: tuple[st
 @commands.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-@click.option("--open/--no-open", "browser", default=False, help="Open the page in the browser.", show_default=True)
+@click.option(
+    "--open/--no-open", "browser", default=False, help="Open the page in the browser.", show_default=True
+)
 def ui(port: int, uri: str | None, browser: bool) -> None:
     """Serve the MLflow UI on 127.0.0.1 and print the link that shows the runs."""
     from vae_lab.cli import serving
@@ -83,7 +87,7 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--root", help="Folder of the files, as data.root.")
 def data(name: str | None, root: str | None) -> None:
-    """Fetch and check a data set, and say what is in it; without NAME, list the data sets.
+    r"""Fetch and check a data set, and say what is in it; without NAME, list the data sets.
 
     \b
     Examples:
@@ -98,7 +102,7 @@ def data(name: str | None, root: str | None) -> None:
 @commands.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the completion script of SHELL, which completes groups and keys after `train` too.
+    r"""Print the completion script of SHELL, which completes groups and keys after `train` too.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ def compare(study: str | None, form: str, metrics: Sequence[str], by: Sequence[s
     if form != "terminal":
         click.echo("\n".join(tables.FORMATS[form](table) for table in made), nl=False)
         return
-    console = Console(highlight=False)
+    console = tables.console()
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.parent.started / 1000))
     finished = sum(run.status == "FINISHED" for run in found.runs)
     console.print(f"{found.plan.name}: {finished} of {len(found.runs)} runs finished, started {started}")

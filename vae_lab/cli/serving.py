@@ -34,7 +34,9 @@ def serve(port: int, uri: str | None, browser: bool) -> None:
     # Without its job runner, which the lab has no use for, the server starts in half the time.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     click.echo(f"Starting the MLflow UI over {file} ...")
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         _wait(server, address)
         link = f"{address}/#/experiments?workflowType=machine_learning"

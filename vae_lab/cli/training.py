@@ -11,8 +11,8 @@ import traceback
 import click
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -79,11 +79,14 @@ def _report(error: Exception) -> int:
     elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         message, code = f"{where}{error.strerror or error}.", FAILED
-    elif isinstance(error, ValueError) and "can only be used" in str(error) or "Only one of" in str(error):
+    elif (isinstance(error, ValueError) and "can only be used" in str(error)) or "Only one of" in str(error):
         message, code = str(error), USER_MISTAKE  # Hydra's own flags, wrongly combined
     else:
         traceback.print_exception(error)
-        message, code = "this is a fault of the lab or of a class that it was given; the traceback is above.", FAILED
+        message, code = (
+            "this is a fault of the lab or of a class that it was given; the traceback is above.",
+            FAILED,
+        )
     click.echo(f"vae-lab: {message}", err=True)
     return code
 
@@ -110,5 +113,7 @@ def explained(error: Exception) -> str:
         return f"{error.override}: not of the form KEY=VALUE: {error.message.splitlines()[0]}"
     cause_text = str(error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else ""
     lines = [line.strip() for line in f"{text}\n{cause_text}".splitlines() if line.strip()]
-    kept = [line for line in dict.fromkeys(lines) if not line.startswith(("See https", "Set the environment"))]
+    kept = [
+        line for line in dict.fromkeys(lines) if not line.startswith(("See https", "Set the environment"))
+    ]
     return " ".join(kept)

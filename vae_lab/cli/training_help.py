@@ -82,7 +82,7 @@ def documented_keys() -> Iterator[tuple[str, str, str]]:
     for entry in defaults:
         if not isinstance(entry, dict):
             continue
-        (group, option), = entry.items()
+        ((group, option),) = entry.items()
         if option is not None and (CONF / group).is_dir():
             for key, value, meaning in _lines(CONF / group / f"{option}.yaml"):
                 yield f"{group}.{key}", value, meaning

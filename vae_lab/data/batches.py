@@ -90,7 +90,7 @@ class Batches:
         shuffle = seeding.generator(self.seed, "shuffle", epoch, device=device)
         binarize = seeding.generator(self.seed, "binarize", epoch, device=device)
         order = torch.randperm(len(self.images), generator=shuffle, device=device)
-        for index in order.split(self.batch_size):
+        for index in torch.split(order, self.batch_size):
             x = self.images.scaled(index)
             if self.dynamic:
                 x = torch.bernoulli(x, generator=binarize)

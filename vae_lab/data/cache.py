@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 import os
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -74,7 +74,7 @@ def _fill(
                 replace(folder / name, raw)
                 del missing[name]
             return
-        except (OSError, EOFError, KeyError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+        except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
             reasons.append(f"{source.name}: {_short(error)}")
     tried = "\n".join(f"  {reason}" for reason in reasons)
     raise LabError(

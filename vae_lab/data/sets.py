@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from vae_lab import folders
 from vae_lab.data import cache
 from vae_lab.data import idx as idx_files
 from vae_lab.data.batches import Images
-from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, torchvision_mirrors
+from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, find, torchvision_mirrors
 from vae_lab.errors import UserError
 
 MNIST_MD5 = dict(
@@ -107,16 +108,15 @@ def idx(root: str) -> Dataset:
     folder = Path(root).expanduser()
     paths = {}
     for name in FILES:
-        found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-        if not found:
+        found = find(folder, name)
+        if found is None:
             raise UserError(f"data.root={root}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}.")
-        paths[name] = found[0]
+        paths[name] = found
     return _read(folder.name or "idx", paths)
 
 
-def _cached(name: str, root: str | None, md5: dict[str, str], sources: object) -> Dataset:
+def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
     folder = Path(root).expanduser() if root else folders.cache(f"data/{name}")
-    assert callable(sources)
     return _read(name, cache.verified(name, folder, md5, sources))
 
 
@@ -138,17 +138,19 @@ def _dataset(
         if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels) or not len(images):
             raise UserError(
                 f"data {name}, {part}: images of shape {images.shape} with labels of shape {labels.shape}; "
-                "needed are images (N, height, width) or (N, channels, height, width) with N >= 1 labels (N,)."
+                "needed are images (N, height, width) or (N, channels, height, width) and N >= 1 labels (N,)."
             )
         hashed.update(images.tobytes())
         hashed.update(labels.astype(np.int64).tobytes())
     if train[0].shape[1:] != test[0].shape[1:]:
         raise UserError(
-            f"data {name}: training images of shape {train[0].shape[1:]}, held-out ones of {test[0].shape[1:]}."
+            f"data {name}: training images have shape {train[0].shape[1:]}, held-out {test[0].shape[1:]}."
         )
     classes = int(train[1].max()) + 1
     if int(test[1].max()) >= classes:
-        raise UserError(f"data {name}: held-out label {int(test[1].max())}, but training labels end at {classes - 1}.")
+        raise UserError(
+            f"data {name}: held-out label {int(test[1].max())}, but training labels end at {classes - 1}."
+        )
     shape = train[0].shape[1:]
     channels, height, width = shape if len(shape) == 3 else (1, *shape)
     return Dataset(

