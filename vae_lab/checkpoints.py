@@ -37,6 +37,15 @@ def load_model(path: Path, *, device: str = "cpu") -> VAE:
             raise LabError(f"{path}: names {stored['target']}, which is no torch.nn.Module.")
         model = model_class(**stored["arguments"])
         model.load_state_dict(stored["weights"])
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        ImportError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise LabError(f"{path}: is no model that can be loaded: {error}") from error
     return cast("VAE", model.to(device).eval())

@@ -1,0 +1,77 @@
+"""What the tests share: the device option, a folder of their own, small data, and the lab's command line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from vae_lab.data import Dataset, Images
+from vae_lab.folders import CONF
+
+SMALL = ("data=digits", "model.hidden_size=16", "train.epochs=2", "train.device=cpu")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="where tensors lie: cpu, cuda, cuda:N or mps")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with no tracking server in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def lab(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`vae-lab train ...` in this process: gives exit code, standard output and standard error."""
+    from vae_lab.cli import training
+
+    def train(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            code = training.train(list(arguments))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return train
+
+
+@pytest.fixture
+def composed() -> Callable[..., DictConfig]:
+    """The config that overrides compose to, without its `hydra` node."""
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", list(overrides))
+
+    return make
+
+
+def patterns(count: int, seed: int, classes: int = 3, side: int = 4) -> Images:
+    """Noisy images whose class is the row that is bright: learnable, and made in a millisecond."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % classes
+    pixels = torch.randint(0, 40, (count, side, side), generator=generator)
+    pixels[torch.arange(count), labels] += 200
+    return Images(pixels.to(torch.uint8).reshape(count, -1), labels, 255)
+
+
+@pytest.fixture
+def rows(device: torch.device) -> Dataset:
+    """A data set of 4 x 4 images in three classes."""
+    made = Dataset("rows", patterns(96, 0), patterns(32, 1), (1, 4, 4), 3, "0" * 12, "nowhere")
+    return made.to(device)

@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from vae_lab.errors import UserError
+from vae_lab.models import ACTIVATIONS, VAE, Posterior, parameter_count
+
+
+def relative_error(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The report's measure."""
+    return (x - y).abs().max().item() / (x.abs() + y.abs()).max().item()
+
+
+def test_reparametrization_gives_the_reports_numbers() -> None:
+    torch.manual_seed(0)
+    noise = torch.randn(1, 15)
+    z = Posterior(torch.zeros(1, 15), torch.ones(1, 15)).sample(noise)
+    assert relative_error(z.mean(-1), torch.tensor(-0.4363)) == 5.639056398351415e-05
+    assert relative_error(torch.std(z, dim=-1), torch.tensor(1.6860)) == 7.1412955526273885e-06
+
+
+def test_base_model_has_the_layers_and_weights_of_the_report() -> None:
+    model = VAE(784)
+    linear = [tuple(layer.weight.shape) for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    assert linear == [
+        *[(400, 784), (400, 400), (400, 400)],
+        *[(15, 400), (15, 400)],
+        *[(400, 15), (400, 400), (400, 400), (784, 400)],
+    ]
+    assert parameter_count(model) == sum(rows * columns + rows for rows, columns in linear)
+    assert [type(layer).__name__ for layer in model.encoder] == ["Linear", "ReLU"] * 3
+
+
+def test_cvae_takes_the_label_before_both_first_layers() -> None:
+    model = VAE(784, condition_size=10)
+    first_encoder, first_decoder = model.encoder[0], model.decoder[0]
+    assert isinstance(first_encoder, torch.nn.Linear)
+    assert isinstance(first_decoder, torch.nn.Linear)
+    assert (first_encoder.in_features, first_decoder.in_features) == (794, 25)
+
+
+@pytest.mark.parametrize("lead", [(), (5,), (2, 7)])
+@pytest.mark.parametrize("C", [0, 3])
+def test_leading_axes_pass_through(lead: tuple[int, ...], C: int, device: torch.device) -> None:
+    model = VAE(16, C, latent_size=4, layers=2, hidden_size=8).to(device)
+    x, c, noise = (torch.rand(*lead, size, device=device) for size in (16, C, 4))
+    logits, posterior = model(x, c, noise)
+    assert logits.shape == (*lead, 16)
+    assert posterior.mean.shape == posterior.log_var.shape == (*lead, 4)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_parameter_gets_a_gradient(layers: int, activation: str, device: torch.device) -> None:
+    model = VAE(16, 3, latent_size=2, layers=layers, hidden_size=32, activation=activation).to(device)
+    c = torch.eye(3, device=device).repeat(8, 1)
+    logits, posterior = model(torch.rand(24, 16, device=device), c, torch.randn(24, 2, device=device))
+    (logits.square().sum() + posterior.log_var.sum()).backward()
+    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in model.parameters())
+
+
+def test_widths_narrow_towards_the_latent_vector_and_widen_again() -> None:
+    model = VAE(16, layers=2, hidden_size=[12, 6], latent_size=3)
+    assert [layer.out_features for layer in model.encoder if isinstance(layer, torch.nn.Linear)] == [12, 6]
+    assert [layer.out_features for layer in model.decoder if isinstance(layer, torch.nn.Linear)] == [6, 12]
+
+
+def test_the_condition_changes_what_is_decoded(device: torch.device) -> None:
+    model = VAE(16, 3, latent_size=2, hidden_size=8).to(device)
+    z = torch.zeros(3, 2, device=device)
+    images = model.logits(z, torch.eye(3, device=device))
+    assert not torch.allclose(images[0], images[1])
+
+
+def test_wrong_widths_and_activations_are_named() -> None:
+    with pytest.raises(UserError, match=r"hidden_size=\[4, 4\]: needs one width for each of 3 layers"):
+        VAE(16, hidden_size=[4, 4])
+    with pytest.raises(UserError, match=r"activation=relo: unknown; did you mean relu\?"):
+        VAE(16, activation="relo")

@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, ContinuousBernoulli, Normal, kl_divergence
+
+from tests.test_models import relative_error
+from vae_lab.errors import UserError
+from vae_lab.models import Posterior
+from vae_lab.objectives import Objective, kl_per_dimension, likelihood
+
+LEADS = [(), (2, 7)]
+
+
+def test_loss_gives_the_reports_number() -> None:
+    image = torch.sigmoid(torch.tensor([[1.0, 10.0], [9.0, 3.0]])).reshape(1, 4)
+    reconstruction = torch.sigmoid(torch.tensor([[2.0, 5.0], [6.0, 7.0]])).reshape(1, 4)
+    posterior = Posterior(torch.ones(1, 15), torch.zeros(1, 15))
+    loss = Objective(likelihood("bernoulli"))(reconstruction.logit(), image, posterior).loss.mean()
+    assert relative_error(torch.tensor(8.5079), loss) == 2.1297676389877955e-06
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_gaussian_kl_matches_torch_distributions(lead: tuple[int, ...]) -> None:
+    mean, log_var = torch.randn(2, *lead, 5, dtype=torch.float64)
+    expected = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(0.0, 1.0))
+    torch.testing.assert_close(kl_per_dimension(Posterior(mean, log_var)), expected)
+
+
+def test_kl_of_the_prior_is_zero() -> None:
+    assert not kl_per_dimension(Posterior(torch.zeros(4), torch.zeros(4))).any()
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_bernoulli_matches_torch_distributions_on_binary_pixels(lead: tuple[int, ...]) -> None:
+    logits = torch.randn(*lead, 6, dtype=torch.float64) * 3
+    x = torch.bernoulli(torch.full_like(logits, 0.5))
+    expected = -Bernoulli(logits=logits).log_prob(x).sum(-1)
+    torch.testing.assert_close(likelihood("bernoulli").negative_log(logits, x), expected)
+
+
+def test_grey_cross_entropy_is_lowest_at_the_pixels_own_entropy() -> None:
+    x = torch.tensor([0.2, 0.7], dtype=torch.float64)
+    floor = Bernoulli(probs=x).entropy().sum()
+    bce = likelihood("bernoulli")
+    torch.testing.assert_close(bce.negative_log(torch.logit(x), x), floor)
+    assert bce.negative_log(torch.logit(x) + 0.1, x) > floor
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_continuous_bernoulli_matches_torch_distributions(lead: tuple[int, ...]) -> None:
+    logits = torch.randn(*lead, 6, dtype=torch.float64) * 4
+    x = torch.rand_like(logits)
+    reference = ContinuousBernoulli(logits=logits, lims=(0.4999, 0.5001))
+    found = likelihood("continuous_bernoulli")
+    torch.testing.assert_close(
+        found.negative_log(logits, x), -reference.log_prob(x).sum(-1), rtol=1e-6, atol=1e-6
+    )
+    torch.testing.assert_close(found.mean(logits), reference.mean, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [0.0, 1e-9, 9.9e-3, 1.01e-2, -0.3, 5.0, -40.0, 90.0])
+def test_continuous_bernoulli_density_integrates_to_one(logit: float) -> None:
+    x = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    logits = torch.full((200_000, 1), logit, dtype=torch.float64)
+    found = likelihood("continuous_bernoulli")
+    density = (-found.negative_log(logits, x[:, None])).exp()
+    assert density.mean().item() == pytest.approx(1, abs=1e-6)
+    assert (density * x).mean().item() == pytest.approx(found.mean(logits[:1]).item(), abs=1e-6)
+
+
+def test_continuous_bernoulli_gradient_is_finite_where_its_formula_is_zero_by_zero() -> None:
+    logits = torch.tensor([[0.0, 1e-30, -1e-3, 50.0, -50.0]], requires_grad=True)
+    likelihood("continuous_bernoulli").negative_log(logits, torch.full((1, 5), 0.3)).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_gaussian_matches_torch_distributions(lead: tuple[int, ...]) -> None:
+    logits = torch.randn(*lead, 6, dtype=torch.float64)
+    x = torch.rand_like(logits)
+    expected = -Normal(logits.sigmoid(), 0.25).log_prob(x).sum(-1)
+    torch.testing.assert_close(likelihood("gaussian", std=0.25).negative_log(logits, x), expected)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "continuous_bernoulli"])
+def test_losses_stay_finite_for_extreme_logits(name: str) -> None:
+    logits = torch.tensor([[-1e4, 1e4, 0.0]], requires_grad=True)
+    loss = likelihood(name).negative_log(logits, torch.tensor([[1.0, 0.0, 0.5]]))
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_beta_weighs_the_kl_alone() -> None:
+    posterior = Posterior(torch.randn(3, 2), torch.randn(3, 2))
+    logits, x = torch.randn(3, 4), torch.rand(3, 4)
+    terms = Objective(likelihood("bernoulli"), beta=4.0)(logits, x, posterior)
+    torch.testing.assert_close(terms.loss, terms.reconstruction + 4 * terms.kl)
+    assert terms.loss.shape == (3,)
+
+
+def test_unknown_likelihood_is_named_with_the_valid_ones() -> None:
+    with pytest.raises(
+        UserError, match=r"did you mean bernoulli\? Valid: bernoulli, continuous_bernoulli, gaussian"
+    ):
+        likelihood("bernouli")
+
+
+def test_gaussian_constant_counts_every_pixel() -> None:
+    perfect = likelihood("gaussian", std=1.0).negative_log(torch.zeros(10), torch.full((10,), 0.5))
+    assert perfect.item() == pytest.approx(5 * math.log(2 * math.pi))

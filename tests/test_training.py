@@ -1,0 +1,93 @@
+from itertools import islice
+
+import pytest
+import torch
+
+from vae_lab import seeding
+from vae_lab.data import Batches, Dataset
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective, likelihood
+from vae_lab.training import DivergedError, Epoch, train
+
+
+def trained(
+    data: Dataset, *, epochs: int = 3, seed: int = 0, lr: float = 1e-2, C: int = 0, precision: str = "float32"
+) -> tuple[VAE, list[Epoch]]:
+    device = data.train.pixels.device
+    with seeding.global_generator(seed, "weights"):
+        model = VAE(data.size, C, latent_size=2, layers=2, hidden_size=16)
+    model.to(device)
+    batches = Batches(data.train, batch_size=36, C=C, seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    objective = Objective(likelihood("bernoulli"))
+    return model, list(
+        train(model, objective, optimizer, batches, epochs=epochs, seed=seed, precision=precision)
+    )
+
+
+def test_one_seed_gives_bit_identical_curves_and_weights(rows: Dataset) -> None:
+    (model, first), (again, second) = trained(rows), trained(rows)
+    timeless = [[epoch._replace(seconds=0, images_per_second=0) for epoch in run] for run in (first, second)]
+    assert timeless[0] == timeless[1]
+    assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))
+
+
+def test_the_global_generator_plays_no_part(rows: Dataset) -> None:
+    torch.manual_seed(1)
+    _, first = trained(rows)
+    torch.manual_seed(2)
+    _, second = trained(rows)
+    assert [epoch.loss for epoch in first] == [epoch.loss for epoch in second]
+
+
+def test_another_seed_gives_another_curve(rows: Dataset) -> None:
+    assert trained(rows, seed=0)[1][0].loss != trained(rows, seed=1)[1][0].loss
+
+
+@pytest.mark.parametrize("C", [0, 3])
+def test_training_lowers_the_loss(rows: Dataset, C: int) -> None:
+    _, epochs = trained(rows, epochs=15, C=C)
+    assert epochs[-1].loss < 0.9 * epochs[0].loss
+
+
+def test_a_record_holds_the_means_over_images_and_the_last_minibatch(rows: Dataset) -> None:
+    _, (epoch,) = trained(rows, epochs=1)
+    sizes = torch.tensor([36.0, 36.0, 24.0], dtype=torch.float64)
+    steps = torch.tensor(epoch.step_losses, dtype=torch.float64)
+    assert epoch.loss == pytest.approx(float((sizes * steps).sum() / 96))
+    assert epoch.last_minibatch_loss == epoch.step_losses[-1]
+    assert epoch.loss == pytest.approx(epoch.reconstruction + epoch.kl)
+    assert (epoch.number, epoch.learning_rate) == (1, 1e-2)
+    assert epoch.images_per_second == pytest.approx(96 / epoch.seconds)
+
+
+def test_stopping_early_leaves_the_first_epochs_as_they_are(rows: Dataset) -> None:
+    model = VAE(rows.size, latent_size=2, hidden_size=8).to(rows.train.pixels.device)
+    batches = Batches(rows.train, batch_size=36, C=0, seed=0)
+    optimizer = torch.optim.Adam(model.parameters())
+    epochs = train(model, Objective(likelihood("bernoulli")), optimizer, batches, epochs=1000, seed=0)
+    assert [epoch.number for epoch in islice(epochs, 2)] == [1, 2]
+
+
+def test_the_schedule_takes_a_step_an_epoch(rows: Dataset) -> None:
+    model = VAE(rows.size, latent_size=2, hidden_size=8).to(rows.train.pixels.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0e-3)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.1)
+    batches = Batches(rows.train, batch_size=36, C=0, seed=0)
+    run = train(
+        model, Objective(likelihood("bernoulli")), optimizer, batches, epochs=3, seed=0, scheduler=schedule
+    )
+    assert [epoch.learning_rate for epoch in run] == pytest.approx([1e-3, 1e-4, 1e-5])
+
+
+def test_divergence_is_raised_with_epoch_step_and_term(rows: Dataset) -> None:
+    with pytest.raises(
+        DivergedError, match=r"(reconstruction|kl|loss) is (NaN|infinite) at epoch 1, step 2 of 3"
+    ):
+        trained(rows, lr=1e20)
+
+
+def test_bfloat16_ends_near_float32(rows: Dataset) -> None:
+    exact, short = trained(rows, epochs=10)[1][-1], trained(rows, epochs=10, precision="bfloat16")[1][-1]
+    assert short.loss == pytest.approx(exact.loss, rel=0.05)
+    assert short.loss != exact.loss
