@@ -10,7 +10,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from vae_lab.errors import UserError, choices
 
@@ -202,7 +207,12 @@ def checked(config: DictConfig) -> DictConfig:
         raise unknown_key(str(error.full_key)) from None
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0].rstrip(".")
-        raise UserError(f"{error.full_key or 'config'}: {reason}.") from None
+        plain = _flatten(OmegaConf.to_container(config, resolve=False), "")
+        suspects = [
+            key for key, text in plain if "${" in text and isinstance(error, InterpolationResolutionError)
+        ]
+        key = error.full_key or ", ".join(suspects) or "config"
+        raise UserError(f"{key}: {reason}.") from None
     for key, rule in _schema(Config, ""):
         try:
             value = OmegaConf.select(typed, key, throw_on_missing=True)

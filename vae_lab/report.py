@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from vae_lab import figures, tables
+from vae_lab import figures, tables, views
 from vae_lab.comparison import MEASURES, Measure, Plan, Study, comparisons, load_study
 from vae_lab.errors import LabError
 from vae_lab.tables import Table
@@ -32,6 +32,7 @@ def conclude(store: Store, recorder: Recorder) -> list[Table]:
             (folder / "tables" / f"ablations.{suffix}").write_text("\n".join(texts))
         save_figures(folder, _figures(store, study))
     recorder.tag({NOTE: description(study, made)})
+    views.write_views(store, recorder, study)
     return made
 
 
@@ -70,7 +71,15 @@ def description(study: Study, made: Sequence[Table]) -> str:
     """The parent run's Markdown page."""
     plan = study.plan
     finished = sum(run.status == "FINISHED" for run in study.runs)
-    parts = [f"## {plan.name}", plan.question or "", f"{finished} of {len(study.runs)} runs finished."]
+    answers = [f"- {views.answer(each)}" for each in comparisons(study)]
+    parts = [  # the UI folds what follows the first lines
+        f"{plan.question or plan.name} {finished} of {len(study.runs)} runs finished.",
+        "\n".join(answers),
+        views.links(study),
+        "![Samples of every run](get-artifact?path=figures/contact_sheet.png&run_uuid="
+        + study.parent.run_id
+        + ")",
+    ]
     parts += [tables.markdown(table) for table in made]
     parts += _claims(plan)
     parts.append(

@@ -30,8 +30,9 @@ class Axes(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One run to be: its overrides and its checked config."""
+    """One run to be: its name, its overrides and its checked config."""
 
+    name: str
     overrides: list[str]
     settings: DictConfig
 
@@ -126,7 +127,7 @@ def points(axes: Axes, compose: Callable[[list[str]], DictConfig]) -> list[Point
         name = config.run_name(settings, {key: values[key] for key in values if key in varied})
         # Two values of what does not enter the fingerprint, such as train.device, are two points as well.
         identity = config.fingerprint(settings) + name
-        found.setdefault(identity, Point([*overrides, f"tracking.run_name='{name}'"], settings))
+        found.setdefault(identity, Point(name, [*overrides, f"tracking.run_name='{name}'"], settings))
     return list(found.values())
 
 
@@ -201,10 +202,7 @@ def sweep(
     finally:
         _conclude(store, recorder, name, status)
     if failures:
-        lines = [
-            f"  {point.settings.tracking.run_name or config.run_name(point.settings)}: {_error(result)}"
-            for point, result in failures
-        ]
+        lines = [f"  {point.name}: {_error(result)}" for point, result in failures]
         raise SweepError("\n".join([f"{len(failures)} of {len(made)} runs failed:", *lines]))
     return results
 

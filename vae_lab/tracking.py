@@ -25,13 +25,15 @@ from vae_lab.errors import LabError, UserError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-for _noisy in ("alembic", "mlflow"):
-    logging.getLogger(_noisy).setLevel(logging.WARNING)
 
-from mlflow import MlflowClient  # noqa: E402  (reads the environment above)
-from mlflow.entities import Dataset as MlflowDataset  # noqa: E402
-from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+for _noisy in ("alembic", "mlflow", "mlflow.store.db.utils"):  # MLflow sets levels of its own when imported
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,7 +102,7 @@ class Store:
             with FileLock(_lock_file(file)):
                 store = cls(uri)
                 store.client.search_experiments(max_results=1)
-        except (OSError, MlflowException) as error:
+        except (OSError, MlflowException, SQLAlchemyError) as error:
             raise LabError(f"{file}: the store cannot be opened: {_first_line(error)}") from error
         return store
 

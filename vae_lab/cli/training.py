@@ -16,10 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_lab.config import unknown_key
+from vae_lab.config import unknown_key, valid_keys
 from vae_lab.errors import LabError, choices
 from vae_lab.folders import CONF
 
+FULL_ERROR = "HYDRA_FULL_ERROR"
+MULTIRUN = ("-m", "--multirun")
 USER_MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
 
 
@@ -53,10 +55,12 @@ def train(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vae_lab").setLevel(logging.INFO)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
-    wants_traceback = "HYDRA_FULL_ERROR" in os.environ
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and this function words the message
-    sys.argv = ["vae-lab train", *arguments]
     _single_run_failures.clear()
+    wants_traceback = FULL_ERROR in os.environ
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises, and this function words the message
+    # Hydra looks for them in sys.argv, and takes flags only before or after all overrides.
+    flags = [each for each in arguments if each in MULTIRUN]
+    sys.argv = ["vae-lab train", *flags[:1], *(each for each in arguments if each not in MULTIRUN)]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
         if _single_run_failures:
@@ -68,6 +72,9 @@ def train(arguments: list[str]) -> int:
         if wants_traceback:
             raise
         return _report(error)
+    finally:
+        if not wants_traceback:
+            del os.environ[FULL_ERROR]
     return 0
 
 
@@ -101,6 +108,8 @@ def explained(error: Exception) -> str:
     if found := re.search(r"Could not override '(.+?)'", text):
         if "No match in the defaults list" in text:
             return str(unknown_key(found[1]))
+        if found[1] in valid_keys():
+            return f"{found[1]}: nothing of that name is in it; to add it, write a plus before the key."
         cause = error.__cause__
         if cause is None or "not in struct" in text or "not in struct" in str(cause):
             return str(unknown_key(found[1]))

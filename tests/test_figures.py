@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vae_lab import figures
+
+
+def test_a_grid_holds_each_image_at_its_place() -> None:
+    images = torch.zeros(3, 4)
+    images[1] = torch.tensor([0.0, 1.0, 0.5, 0.0])
+    grid = figures.tile(images, (1, 2, 2), columns=2)
+    assert grid.shape == (5, 5, 1)
+    assert grid[:2, 3:, 0].tolist() == [[0, 255], [128, 0]]
+    assert grid.sum() == 255 + 128
+
+
+def test_colours_stay_together() -> None:
+    grid = figures.tile(torch.tensor([[1.0, 0.0, 0.5]]), (3, 1, 1), columns=1)
+    assert grid.tolist() == [[[255, 0, 128]]]
+
+
+def test_pixels_beyond_the_range_are_clipped() -> None:
+    assert figures.tile(torch.tensor([[-1.0, 2.0]]), (1, 1, 2), columns=1)[..., 0].tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_saved_picture_comes_back(tmp_path: Path, channels: int) -> None:
+    picture = np.arange(6 * channels, dtype=np.uint8).reshape(2, 3, channels)
+    figures.save_picture(picture, tmp_path / "a.png")
+    assert np.array_equal(figures.load_picture(tmp_path / "a.png"), picture)
+
+
+def test_enlarging_repeats_pixels() -> None:
+    small = np.array([[[1], [2]]], dtype=np.uint8)
+    assert figures.enlarged(small, 2)[..., 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
+
+
+def test_loss_curves_show_train_and_held_out_with_units() -> None:
+    epochs = [
+        {
+            f"{part}/{name}": float(i)
+            for part in ("train", "test")
+            for name in ("loss", "reconstruction", "kl")
+        }
+        for i in range(3)
+    ]
+    figure = figures.loss_curves(epochs, "vae")
+    assert [axes.get_title() for axes in figure.axes] == ["Loss", "Reconstruction", "KL"]
+    assert figure.axes[0].get_ylabel() == "nats per image"
+    assert [line.get_label() for line in figure.axes[0].lines] == ["train", "held out"]
+    assert figure.axes[1].lines[0].get_xdata().tolist() == [1, 2, 3]  # type: ignore[union-attr]
+
+
+def test_the_contact_sheet_has_a_row_a_run_and_says_which_has_no_samples(tmp_path: Path) -> None:
+    strip = np.zeros((8, 80, 1), dtype=np.uint8)
+    sheet = figures.contact_sheet([("vae L2", strip), ("vae L3", None)], "depth")
+    texts = [text.get_text() for axes in sheet.axes for text in axes.texts]
+    assert texts == ["vae L2", "no samples: the run did not finish", "vae L3"]
+    sheet.savefig(tmp_path / "sheet.png")
+
+
+def test_row_labels_stand_beside_their_rows(tmp_path: Path) -> None:
+    figure = figures.grid_figure(torch.rand(6, 16), (1, 4, 4), 2, "classes", ["0", "1", "2"])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["0", "1", "2"]
+    figure.savefig(tmp_path / "grid.png")

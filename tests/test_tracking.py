@@ -1,0 +1,135 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from vae_lab import tracking
+from vae_lab.data import digits
+from vae_lab.errors import LabError, UserError
+from vae_lab.tracking import Store
+
+
+@pytest.fixture
+def store(folder: Path) -> Store:
+    return Store.open(create=True)
+
+
+def test_the_store_is_one_file_and_one_folder_where_the_command_was_started(
+    folder: Path, store: Store
+) -> None:
+    recorder = store.start("lab", "a", kind=tracking.RUN)
+    with recorder.artifacts() as scratch:
+        (scratch / "note.txt").write_text("kept")
+    assert sorted(path.name for path in folder.iterdir()) == ["mlflow.db", "mlruns"]
+    assert store.place(recorder.run_id, "note.txt") == str(
+        folder / "mlruns" / recorder.run_id / "artifacts" / "note.txt"
+    )
+    assert store.download(recorder.run_id, "note.txt").read_text() == "kept"
+
+
+def test_what_is_recorded_is_read_back_by_mlflows_own_client(store: Store) -> None:
+    recorder = store.start("lab", "vae L3", kind=tracking.RUN, params={"model.layers": "3"}, tags={"x": "y"})
+    recorder.log({"test/loss": 2.0}, step=1)
+    recorder.log({"test/loss": 1.0}, step=2, curve=("train/step_loss", [float(i) for i in range(2500)], 1))
+    recorder.image("samples", np.zeros((4, 4, 1), dtype=np.uint8), step=0)
+    recorder.dataset(digits())
+    recorder.finish("FINISHED")
+    client = MlflowClient(store.uri)
+    run = client.get_run(recorder.run_id)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "vae L3")
+    assert run.data.params == {"model.layers": "3"}
+    assert run.data.metrics == {"test/loss": 1.0, "train/step_loss": 2499.0}
+    assert run.data.tags["x"] == "y"
+    steps = client.get_metric_history(recorder.run_id, "train/step_loss")
+    assert sorted(point.step for point in steps) == list(range(1, 2501))
+    assert run.inputs is not None
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
+    images = [file.path for file in client.list_artifacts(recorder.run_id, "images")]
+    assert any("samples" in path and "step+0" in path for path in images)
+    assert store.history(recorder.run_id, "test/loss") == [2.0, 1.0]
+
+
+def test_children_are_found_under_their_parent_oldest_first(store: Store) -> None:
+    parent = store.start("lab", "sweep", kind=tracking.SWEEP)
+    made = [
+        store.start("lab", f"run {i}", kind=tracking.RUN, tags={tracking.PARENT: parent.run_id})
+        for i in range(3)
+    ]
+    store.start("lab", "other", kind=tracking.RUN)
+    assert [child.run_id for child in store.children(parent.run_id)] == [run.run_id for run in made]
+    assert store.record(parent.run_id).kind == tracking.SWEEP
+
+
+def test_more_runs_than_a_page_are_all_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(5):
+        store.start("lab", str(i), kind=tracking.RUN)
+    search = store.client.search_runs
+    monkeypatch.setattr(
+        store.client, "search_runs", lambda *args, **kwargs: search(*args, **{**kwargs, "max_results": 2})
+    )
+    assert len(store.records()) == 5
+
+
+def test_the_environment_names_the_store_and_the_config_goes_before_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert tracking.resolved(None) == f"sqlite:///{folder / 'other.db'}"
+    assert tracking.resolved("http://127.0.0.1:1") == "http://127.0.0.1:1"
+
+
+def test_a_folder_without_runs_says_how_to_begin(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no runs are kept here yet\. Start with: vae-lab train"):
+        Store.open()
+    assert list(folder.iterdir()) == []
+
+
+def test_an_unreachable_server_is_named_at_once(folder: Path) -> None:
+    with pytest.raises(LabError, match=r"http://127\.0\.0\.1:9: the tracking server does not answer"):
+        Store.open("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("uri", ["somewhere", "file:./mlruns", "ftp://x"])
+def test_an_address_that_is_none_is_named_with_the_valid_ones(uri: str) -> None:
+    with pytest.raises(UserError, match=r"Valid: sqlite:///FILE"):
+        tracking.resolved(uri)
+
+
+def test_a_file_that_is_no_database_is_named(folder: Path) -> None:
+    (folder / "mlflow.db").write_text("no database, but long enough to be taken for one at first sight")
+    with pytest.raises(LabError, match=r"mlflow\.db: the store cannot be opened"):
+        Store.open()
+
+
+def test_unknown_runs_and_artifacts_are_named(store: Store) -> None:
+    with pytest.raises(UserError, match="nothing: no run of that id"):
+        store.record("nothing")
+    run = store.start("lab", "a", kind=tracking.RUN)
+    with pytest.raises(LabError, match=r"has no artifact model/model\.pt"):
+        store.download(run.run_id, "model/model.pt")
+
+
+def test_a_deleted_experiment_is_named(store: Store) -> None:
+    store.client.delete_experiment(store.experiment("gone").experiment_id)
+    with pytest.raises(UserError, match=r"tracking\.experiment=gone: was deleted"):
+        store.experiment("gone")
+
+
+def test_several_processes_open_one_fresh_store_at_once(folder: Path) -> None:
+    program = (
+        "from vae_lab.tracking import Store, RUN; s = Store.open(create=True); "
+        "s.start('lab', 'x', kind=RUN).finish('FINISHED')"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 3
+    assert len(Store.open().records()) == 3
+
+
+def test_the_code_is_named_by_version_and_commit() -> None:
+    tags = tracking.code_tags()
+    assert tags["vae_lab.version"]
+    if "mlflow.source.git.commit" in tags:
+        assert len(tags["mlflow.source.git.commit"]) == 40
