@@ -37,7 +37,7 @@ def test_each_axis_gets_a_table_and_the_base_stands_in_both() -> None:
         for layers, latent in ((3, 15), (2, 15), (3, 10))
     ]
     depth, latent = comparisons(study(ONE_AT_A_TIME, *runs))
-    assert depth.title == "Layers (model.layers)"
+    assert depth.title == "Depth (model.layers)"
     assert [tuple(group.keys.values()) for group in depth.groups] == [
         *[("cvae", "2"), ("cvae", "3")],
         *[("vae", "2"), ("vae", "3")],

@@ -98,7 +98,7 @@ def test_a_sweep_keeps_its_runs_under_a_parent_with_tables_and_pictures(ablation
         *(f"tables/ablations.{suffix}" for suffix in ("csv", "html", "md", "tex")),
     }
     note = parent.data.tags[tracking.NOTE]
-    assert "### Layers (model.layers)" in note
+    assert "### Depth (model.layers)" in note
     assert "### Latent size (model.latent_size)" in note
     assert note.count("| cvae ") == 6
 

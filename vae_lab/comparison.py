@@ -33,9 +33,10 @@ MEASURES = (
     Measure("test/reconstruction", "reconstruction", NATS, 2),
     Measure("test/kl", "KL", NATS, 2),
     Measure("test/active_units", "active units", "of Z", 0),
-    Measure("model/parameters", "parameters", "", 0),
+    Measure("model.parameters", "parameters", "", 0),
     Measure("train/total_seconds", "training", "seconds", 1),
 )
+TOPICS = {"model.layers": "depth"}  # what a key is about, where its own name does not say so
 KEY_NAMES = {
     "model.latent_size": "latent size",
     "model.hidden_size": "hidden size",
@@ -74,8 +75,9 @@ class Group(NamedTuple):
     failed: int
 
     def values(self, metric: str) -> list[float]:
-        """The metric of every finished replicate that has it."""
-        return [record.metrics[metric] for record in self.finished if metric in record.metrics]
+        """The metric, or the parameter that is a number, of every finished replicate that has it."""
+        found = [record.metrics.get(metric, record.params.get(metric, "")) for record in self.finished]
+        return [float(value) for value in found if is_number(value)]
 
 
 class Comparison(NamedTuple):
@@ -142,7 +144,7 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
         chosen = [
             run for run in runs if all(run.params.get(other) == value for other, value in others.items())
         ]
-        tables.append(_compare(f"{key_name(key).capitalize()} ({key})", (*cross, key), cross, chosen))
+        tables.append(_compare(f"{topic(key).capitalize()} ({key})", (*cross, key), cross, chosen))
     return tables
 
 
@@ -172,8 +174,8 @@ def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[tuple[s
     return sorted(seen, key=rank)
 
 
-def is_number(text: str) -> bool:
-    """Whether a parameter's text is a finite number."""
+def is_number(text: str | float) -> bool:
+    """Whether a value is a finite number, or the text of one."""
     try:
         return math.isfinite(float(text))
     except ValueError:
@@ -183,6 +185,11 @@ def is_number(text: str) -> bool:
 def key_name(key: str) -> str:
     """A key as a column heading: `latent size` for model.latent_size."""
     return KEY_NAMES.get(key, key.rpartition(".")[2].replace("_", " "))
+
+
+def topic(key: str) -> str:
+    """What a key is about: `depth` for model.layers, else its column heading."""
+    return TOPICS.get(key, key_name(key))
 
 
 def measures(keys: Sequence[str], runs: Iterable[Record]) -> list[Measure]:

@@ -136,12 +136,14 @@ def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Fig
     return figure
 
 
-def sweep_curves(runs: Mapping[str, Sequence[float]], heading: str) -> Figure:
-    """One curve a run over its epochs, named at its end: the held-out loss of a whole sweep."""
+def sweep_curves(runs: Mapping[str, Sequence[float]], colours: Mapping[str, str], heading: str) -> Figure:
+    """One named curve a run over its epochs, coloured as in the UI: the held-out loss of a whole sweep."""
     figure = Figure(figsize=(9, 4.5), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     for name, values in runs.items():
-        axes.plot(range(1, len(values) + 1), values, marker="o", markersize=3, label=name)
+        axes.plot(
+            range(1, len(values) + 1), values, marker="o", markersize=3, label=name, color=colours.get(name)
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel("nats per image")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -44,16 +44,20 @@ def _figures(store: Store, study: Study) -> dict[str, Figure]:
     )
     curves = {run.name: store.history(run.run_id, "test/loss") for run in runs if run.status == "FINISHED"}
     if curves:
-        drawn["held_out_loss"] = figures.sweep_curves(curves, f"{study.plan.name}: held-out loss")
+        by_id = views.colours(comparisons(study))
+        shades = {run.name: by_id[run.run_id] for run in runs if run.run_id in by_id}
+        drawn["held_out_loss"] = figures.sweep_curves(curves, shades, f"{study.plan.name}: held-out loss")
     return drawn
 
 
 def _in_table_order(study: Study) -> list[Record]:
-    """Every run once: in the order of the tables, then what no table holds."""
-    ordered: dict[str, Record] = {}
+    """Every run once: family by family in the order of the tables, then what no table holds."""
+    families: dict[tuple[str, ...], dict[str, Record]] = {}
     for comparison in comparisons(study):
         for group in comparison.groups:
-            ordered |= {run.run_id: run for run in group.finished}
+            family = tuple(group.keys.get(key, "") for key in comparison.within)
+            families.setdefault(family, {}).update({run.run_id: run for run in group.finished})
+    ordered = {run_id: run for family in families.values() for run_id, run in family.items()}
     ordered |= {run.run_id: run for run in study.runs if run.run_id not in ordered}
     return list(ordered.values())
 
@@ -73,7 +77,7 @@ def description(study: Study, made: Sequence[Table]) -> str:
     finished = sum(run.status == "FINISHED" for run in study.runs)
     answers = [f"- {views.answer(each)}" for each in comparisons(study)]
     parts = [  # the UI folds what follows the first lines
-        f"{plan.question or plan.name} {finished} of {len(study.runs)} runs finished.",
+        f"{plan.question or plan.name + ':'} {finished} of {len(study.runs)} runs finished.",
         "\n".join(answers),
         views.links(study),
         "![Samples of every run](get-artifact?path=figures/contact_sheet.png&run_uuid="

@@ -179,7 +179,7 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         progress.current(settings.train.epochs) as display,
         display.run(name, settings.train.epochs) as shown,
     ):
-        recorder = _start(store, settings, parts, name)
+        recorder = _start(store, settings, parts, name, parameter_count(model))
         try:
             _train(settings, parts, model, recorder, shown, overrides)
         except BaseException as error:
@@ -189,7 +189,7 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
     return recorder.run_id
 
 
-def _start(store: Store, settings: DictConfig, parts: Parts, name: str) -> Recorder:
+def _start(store: Store, settings: DictConfig, parts: Parts, name: str, weights: int) -> Recorder:
     tags = {
         tracking.FINGERPRINT: config.fingerprint(settings),
         "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
@@ -200,9 +200,8 @@ def _start(store: Store, settings: DictConfig, parts: Parts, name: str) -> Recor
     study = settings.tracking.study or settings.study.name
     if study:
         tags[tracking.STUDY] = study
-    recorder = store.start(
-        settings.tracking.experiment, name, kind=tracking.RUN, params=config.parameters(settings), tags=tags
-    )
+    params = config.parameters(settings) | {"model.parameters": str(weights)}
+    recorder = store.start(settings.tracking.experiment, name, kind=tracking.RUN, params=params, tags=tags)
     recorder.dataset(parts.data)
     return recorder
 
@@ -264,7 +263,6 @@ def _train(
             },
             "train/total_seconds": total_seconds,
             **{f"test/{key}": value for key, value in held_out._asdict().items()},
-            "model/parameters": parameter_count(model),
         }
         first_step = (epoch.number - 1) * len(batches) + 1
         recorder.log(metrics, epoch.number, ("train/step_loss", epoch.step_losses, first_step))
@@ -288,7 +286,9 @@ def _log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Reco
     if model.condition_size:
         shown["class_grid"] = evaluation.class_samples(model, likelihood, columns, seed=settings.seed)
     for key, images in shown.items():
-        recorder.image(key, figures.enlarged(figures.tile(images, shape, columns), PICTURE_SCALE), step)
+        recorder.image(
+            f"images/{key}", figures.enlarged(figures.tile(images, shape, columns), PICTURE_SCALE), step
+        )
 
 
 def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> torch.Tensor:
@@ -352,11 +352,10 @@ def _description(
     return (
         f"**{kind}** of {settings.model.layers} layers and {settings.model.latent_size} latent dimensions on "
         f"{parts.data.name}, {settings.train.epochs} epochs, seed {settings.seed}.\n\n"
-        f"| held-out | nats per image |\n| --- | ---: |\n"
-        f"| loss | {final['test/loss']:.2f} |\n"
-        f"| reconstruction | {final['test/reconstruction']:.2f} |\n"
-        f"| KL | {final['test/kl']:.2f} |\n\n"
-        f"{final['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active. "
-        f"Pictures: *Model metrics* (slider over epochs) and *Artifacts*, `figures/`.\n\n"
-        f"Again: `{again}`\n\nIn Python: `vae_lab.load(RUN_ID)`"
+        f"Held-out loss **{final['test/loss']:.2f}** nats per image: reconstruction "
+        f"{final['test/reconstruction']:.2f}, KL {final['test/kl']:.2f}"
+        f"{'' if settings.objective.beta == 1 else f' (weighted by {settings.objective.beta:g})'}; "
+        f"{final['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active.\n\n"
+        f"Pictures: *Model metrics* (a slider over epochs) and *Artifacts*, `figures/`.\n\n"
+        f"Again: `{again}`"
     )

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from vae_lab.comparison import Comparison, Study, comparisons, key_name
+from vae_lab.comparison import Comparison, Study, comparisons, key_name, topic
 from vae_lab.tracking import KIND, NOTE, PARENT, RUN, Record, Recorder, Store
 
 VIEW_TAG, COLOUR_TAG = "mlflow.sharedViewState.", "mlflow.runColor"
@@ -34,7 +34,7 @@ TRAINING = tuple(
         "learning_rate",
     )
 )
-IMAGES = ("samples", "reconstructions", "class_grid")
+IMAGES = ("images/samples", "images/reconstructions", "images/class_grid")
 HUES = (0.58, 0.06, 0.36, 0.80, 0.50, 0.95)  # one a family of runs: blue, orange, green, violet, teal, pink
 CHARACTER = 8  # pixels, about
 EVERY_RUN = 100  # more than any chart should hold
@@ -69,7 +69,7 @@ def study_views(study: Study) -> list[View]:
         axis = table.by[-1]
         others = {key: value for key, value in study.plan.base.items() if key != axis}
         fixed = "".join(f" AND params.\"{key}\" = '{value}'" for key, value in others.items())
-        found.append(View(_key(study, axis), f"{number} What {key_name(axis)} does", axis, mine + fixed))
+        found.append(View(_key(study, axis), f"{number} What {topic(axis)} does", axis, mine + fixed))
     title = f"{len(tables) + 1} All runs, best first"
     return [*found, View(_key(study, "all"), title, tables[0].by[-1], mine)]
 
@@ -185,12 +185,14 @@ def _state(view: View, study: Study, finished: Sequence[Record]) -> dict[str, An
         "hideEmptyCharts": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         "compareRunSections": [
-            _section("loss", f"1 Held-out loss by {key_name(view.axis)}", columns=2, height=300),
+            _section("loss", f"1 Held-out loss by {topic(view.axis)}", columns=2, height=300),
             _section("images", "2 Samples of every run, last epoch", columns=1, height=520),
             _section("parts", "3 Parts of the loss", columns=3, height=300),
             _section("training", "4 Training", columns=3, height=300, display=False),
         ],
-        "compareRunCharts": _charts(view, keys, finished, last_epoch),
+        "compareRunCharts": _charts(
+            view, [key for key in keys if key not in study.plan.replicate], finished, last_epoch
+        ),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ def serve(port: int, uri: str | None, browser: bool) -> None:
         raise LabError(f"--port {port}: something answers there already. Choose another with --port.")
     click.echo(f"Starting the MLflow UI over {file} ...")
     server = start(store.uri, port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not outlive this command
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _wait(server, port)
         link = f"{address(port)}/{first_page(store)}"
