@@ -114,25 +114,35 @@ def loss_curves(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
 
 def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Figure:
     """One row a configuration: its name and a wide strip of its samples; a run without one says so."""
-    figure = Figure(figsize=(11, 0.52 * len(rows) + 0.5), layout="constrained", dpi=150)
-    figure.suptitle(title, fontsize=11)
-    grid: Any = figure.subplots(len(rows), 1, squeeze=False)
+    strip_height, gap, head = 0.45, 0.1, 0.4  # inches
+    letter = 0.09 * max(len(name) for name, _ in rows) + 0.2
+    aspect = max((strip.shape[1] / strip.shape[0] for _, strip in rows if strip is not None), default=20.0)
+    width, height = letter + strip_height * aspect + 0.1, head + len(rows) * (strip_height + gap)
+    figure = Figure(figsize=(width, height), dpi=150)
+    figure.suptitle(title, fontsize=11, y=1 - 0.12 / height, va="top")
+    grid: Any = figure.subplots(
+        len(rows),
+        1,
+        squeeze=False,
+        gridspec_kw={
+            "left": letter / width,
+            "right": 1 - 0.1 / width,
+            "bottom": gap / height,
+            "top": 1 - head / height,
+            "hspace": gap / strip_height,
+        },
+    )
     for axes, (name, strip) in zip(grid[:, 0], rows, strict=True):
         if strip is None:
             axes.text(0, 0.5, "no samples: the run did not finish", va="center", fontsize=9, color="0.4")
             axes.set_axis_off()
         else:
             _show(axes, strip)
-        axes.text(
-            -0.01,
-            0.5,
-            name,
-            transform=axes.transAxes,
-            ha="right",
-            va="center",
-            fontsize=9,
-            family="monospace",
-        )
+            axes.set_anchor("W")
+        axes.annotate(
+            name, (0, 0.5), (-6, 0), "axes fraction", "offset points",
+            ha="right", va="center", fontsize=9, family="monospace",
+        )  # fmt: skip
     return figure
 
 

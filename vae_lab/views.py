@@ -22,17 +22,10 @@ VIEW_TAG, COLOUR_TAG = "mlflow.sharedViewState.", "mlflow.runColor"
 TAG_LIMIT = 20_000  # characters of an experiment tag
 COLUMNS = ("test/loss", "test/reconstruction", "test/kl", "test/active_units", "train/last_minibatch_loss")
 PARTS = ("test/reconstruction", "test/kl", "test/active_units")
-TRAINING = tuple(
-    f"train/{name}"
-    for name in (
-        "loss",
-        "reconstruction",
-        "kl",
-        "last_minibatch_loss",
-        "step_loss",
-        "images_per_second",
-        "learning_rate",
-    )
+TRAINING = (
+    *("train/loss", "train/reconstruction", "train/kl", "train/last_minibatch_loss", "train/step_loss"),
+    *("train/images_per_second", "train/seconds", "train/total_seconds", "train/learning_rate"),
+    "test/negative_elbo",
 )
 IMAGES = ("images/samples", "images/reconstructions", "images/class_grid")
 HUES = (0.58, 0.06, 0.36, 0.80, 0.50, 0.95)  # one a family of runs: blue, orange, green, violet, teal, pink

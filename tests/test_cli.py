@@ -1,0 +1,169 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import SMALL
+from vae_lab.cli import commands, training_help
+from vae_lab.cli.completion import complete_overrides
+from vae_lab.cli.training import train
+
+Lab = Callable[..., tuple[int, str, str]]
+
+
+def vae_lab(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The installed command, in a folder."""
+    command = str(Path(sys.executable).parent / "vae-lab")
+    return subprocess.run(
+        [command, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("command", [(), ("compare",), ("ui",), ("data",), ("completion",)])
+def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(commands, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Examples:" in result.output or command == ("ui",)
+
+
+def test_train_help_shows_every_group_and_every_key_with_its_meaning(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert train(["--help"]) == 0
+    out, _ = capfd.readouterr()
+    for word in (
+        "ablations",
+        "reference",
+        "fashion_mnist",
+        "continuous_bernoulli",
+        "--multirun",
+        "model.layers",
+    ):
+        assert word in out
+    undocumented = [key for key, _, meaning in training_help.documented_keys() if not meaning]
+    assert undocumented == ["optimizer.fused"]
+
+
+def test_help_and_composed_config_import_neither_torch_nor_mlflow() -> None:
+    program = (
+        "import sys; from vae_lab.cli.training import train; train(['--cfg', 'job']); train(['--help']); "
+        "train(['model=vea']); sys.exit(' '.join({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr[-300:]
+
+
+def test_the_installed_command_answers_and_exits_with_its_code(tmp_path: Path) -> None:
+    shown = vae_lab("train", "--cfg", "job", "model=cvae", folder=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "conditional: true" in shown.stdout
+    wrong = vae_lab("train", "model=vea", folder=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "vae-lab: model=vea: no such option; did you mean vae? Valid: cvae, vae.\n"
+    nothing = vae_lab("compare", folder=tmp_path)
+    assert nothing.returncode == 2
+    assert "no runs are kept here yet" in nothing.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.foo=1"], "model.foo: unknown key; did you mean model."),
+        (["modle=vae"], "modle: unknown key; did you mean model?"),
+        (["sweeps=depht"], "sweeps=depht: no such option; did you mean depth?"),
+        (["model.layers"], "model.layers: not of the form KEY=VALUE"),
+        (["model.layers=[1"], "model.layers=[1: not of the form KEY=VALUE"),
+        (["model.layers=2,3"], "model.layers=2,3: to train each of these add -m"),
+        (["--config-dir", "/nowhere"], "/nowhere"),
+        (["scheduler=none"], "scheduler=none: no such option. Valid: cosine, step."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_hydras_errors_become_one_line(lab: Lab, folder: Path, overrides: list[str], message: str) -> None:
+    code, out, err = lab(*overrides)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_of_ones_own_configs_is_used(lab: Lab, folder: Path) -> None:
+    (folder / "own" / "model").mkdir(parents=True)
+    (folder / "own" / "model" / "tiny.yaml").write_text(
+        "# tiny\ndefaults: [vae]\nlayers: 1\nhidden_size: 4\n"
+    )
+    code, out, err = lab("--config-dir", "own", "model=tiny", "--cfg", "job")
+    assert code == 0, err
+    assert "hidden_size: 4" in out
+
+
+def completions(words: list[str], incomplete: str) -> list[str]:
+    command = commands.commands["train"]
+    context = command.make_context("train", list(words), resilient_parsing=True)
+    return [str(item.value) for item in complete_overrides(context, command.params[0], incomplete)]
+
+
+def test_groups_options_and_keys_complete() -> None:
+    assert completions([], "mod") == ["model.", "model="]
+    assert completions([], "model=c") == ["model=cvae"]
+    assert completions([], "model.lay") == ["model.layers="]
+    assert "sweeps=depth" in completions(["model=cvae"], "sweeps=")
+
+
+def test_bash_gets_only_what_follows_the_equals_sign() -> None:
+    assert completions(["model", "="], "c") == ["cvae"]
+    assert completions(["model"], "") == ["cvae", "vae"]
+
+
+def test_the_completion_scripts_are_printed() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        result = CliRunner().invoke(commands, ["completion", shell])
+        assert result.exit_code == 0
+        assert "_VAE_LAB_COMPLETE" in result.output
+
+
+def test_compare_prints_a_study_in_every_format(ablations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ablations)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    expected = {
+        "terminal": "held-out", "markdown": "| model", "csv": "held-out loss (nats/image)",
+        "latex": r"\begin{tabular}", "html": "<table",
+    }  # fmt: skip
+    for form, part in expected.items():
+        result = CliRunner().invoke(commands, ["compare", "ablations", "--format", form])
+        assert result.exit_code == 0, result.output
+        assert part in result.output
+    listed = CliRunner().invoke(commands, ["compare"])
+    assert "ablations" in listed.output
+    parent = listed.output.splitlines()[1].split()[-1]
+    assert CliRunner().invoke(commands, ["compare", parent[:8]]).exit_code == 0
+    chosen = CliRunner().invoke(
+        commands, ["compare", "ablations", "--by", "model", "--metric", "test/kl", "--format", "csv"]
+    )
+    assert chosen.output.splitlines()[0].startswith("model,KL (nats/image)")
+
+
+def test_data_describes_a_set_and_lists_all(tmp_path: Path) -> None:
+    result = CliRunner().invoke(commands, ["data", "digits"])
+    assert "1,437 to train on, 360 held out" in result.output
+    assert "8 x 8 pixels, 1 channel" in result.output
+    assert "fashion_mnist" in CliRunner().invoke(commands, ["data"]).output
+
+
+def test_a_full_disk_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vae_lab import checkpoints
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "model.pt")
+
+    monkeypatch.setattr(checkpoints, "save_model", full)
+    code, _, err = lab(*SMALL, "train.epochs=1")
+    assert code == 1
+    assert "vae-lab: model.pt: No space left on device." in err
+    assert "Traceback" not in err
