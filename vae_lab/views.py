@@ -179,7 +179,7 @@ def _state(view: View, study: Study, finished: Sequence[Record]) -> dict[str, An
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         "compareRunSections": [
             _section("loss", f"1 Held-out loss by {topic(view.axis)}", columns=2, height=300),
-            _section("images", "2 Samples of every run, last epoch", columns=1, height=520),
+            _section("images", "2 Samples of every run, last epoch", columns=1, height=640),
             _section("parts", "3 Parts of the loss", columns=3, height=300),
             _section("training", "4 Training", columns=3, height=300, display=False),
         ],
