@@ -81,15 +81,18 @@ def prepare(settings: DictConfig) -> Parts:
 def dataset(data: DictConfig, device: torch.device) -> Dataset:
     """The configured data on `device`; a process loads each data set once."""
     with _loading, _named("data"):
-        return _dataset(data._target_, data.root, data.binarize != "none", device)
+        return _dataset(data._target_, data.root, data.binarize, device)
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(target: str, root: str | None, binary: bool, device: torch.device) -> Dataset:
-    if device.type != "cpu" or binary:
-        plain = _dataset(target, root, False, torch.device("cpu")).to(device)
+def _dataset(target: str, root: str | None, binarize: str, device: torch.device) -> Dataset:
+    if device.type != "cpu" or binarize != "none":
+        grey = _dataset(target, root, "none", torch.device("cpu")).to(device)
+        if binarize == "none":
+            return grey
         # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
-        return plain._replace(test=binarized(plain.test, "test")) if binary else plain
+        train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
+        return grey._replace(train=train, test=binarized(grey.test, "test"))
     try:
         loaded = get_method(target)(root=root)
     except (ImportError, ValueError) as error:
@@ -227,7 +230,7 @@ def _train(
 ) -> None:
     optimizer = build_optimizer(settings, model.parameters())
     batches = Batches(
-        parts.data.train if settings.data.binarize != "fixed" else binarized(parts.data.train, "train"),
+        parts.data.train,
         batch_size=settings.train.batch_size,
         C=model.condition_size,
         seed=settings.seed,
