@@ -119,6 +119,12 @@ def test_groups_options_and_keys_complete() -> None:
 def test_bash_gets_only_what_follows_the_equals_sign() -> None:
     assert completions(["model", "="], "c") == ["cvae"]
     assert completions(["model"], "") == ["cvae", "vae"]
+    assert completions(["model", "=", "cvae"], "model.lay") == ["model.layers="]
+    assert completions(["model", "=", "cvae", "data", "="], "dig") == ["digits"]
+
+
+def test_after_a_wrong_word_nothing_is_offered() -> None:
+    assert completions(["model=nothing"], "model.lay") == []
 
 
 def test_the_completion_scripts_are_printed() -> None:

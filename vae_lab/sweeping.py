@@ -178,9 +178,10 @@ def sweep(
         SweepError: some runs failed.
     """
     found = axes(master.sweep, parser.parse_overrides(list(arguments)), parser)
-    made = points(found, compose)
-    for point in made:
-        prepare(point.settings)
+    with progress.busy("Checking every run's settings and the data"):
+        made = points(found, compose)
+        for point in made:
+            prepare(point.settings)
     tracked = made[0].settings.tracking
     store = Store.open(tracked.uri, create=True)
     name = study_name(master, found)
