@@ -165,6 +165,10 @@ class Config:
     evaluation: Evaluation = field(default_factory=Evaluation)
     tracking: Tracking = field(default_factory=Tracking)
     seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+    seeds: int | None = _ruled(
+        lambda value: value is None or value >= 1, "null or a whole number of at least 1"
+    )
+    reuse: str = _one_of("finished", "never")
     sweep: Sweep = field(default_factory=Sweep)
     study: Study = field(default_factory=Study)
 
@@ -271,11 +275,14 @@ def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str
 
 
 def parameters(config: DictConfig) -> dict[str, str]:
-    """The flat parameters of a run: dotted keys and their values as text, `model` and `data` by name."""
+    """The flat parameters of a run: dotted keys and their values as text, and each group by name."""
     kept = OmegaConf.masked_copy(
         config, ["data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed"]
     )
     flat = dict(_flatten(OmegaConf.to_container(kept), ""))
+    for group in ("optimizer", "scheduler"):
+        if config[group] is not None:
+            flat[group] = str(config[group]._target_).rpartition(".")[2].lower()
     named = {
         "model": model_name(config),
         "data": str(config.data.name),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import threading
 import traceback
@@ -17,8 +18,20 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vae_lab import checkpoints, config, devices, evaluation, figures, progress, seeding, tracking, training
-from vae_lab.data import Batches, Dataset, binarized
+from vae_lab import (
+    checkpoints,
+    config,
+    devices,
+    evaluation,
+    figures,
+    models,
+    objectives,
+    progress,
+    seeding,
+    tracking,
+    training,
+)
+from vae_lab.data import Batches, Dataset, batches, binarized
 from vae_lab.errors import LabError, UserError, choices
 from vae_lab.models import VAE, parameter_count
 from vae_lab.objectives import Objective, likelihood
@@ -35,6 +48,7 @@ _loading = threading.Lock()
 class Parts(NamedTuple):
     """What a config comes to on this machine, before anything is written."""
 
+    fingerprint: str  # of config, data and code: equal for runs of equal results
     device: torch.device
     data: Dataset
     objective: Objective
@@ -75,7 +89,21 @@ def prepare(settings: DictConfig) -> Parts:
     objective = Objective(
         likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta
     )
-    return Parts(device, data, objective, arguments)
+    return Parts(fingerprint(settings, data), device, data, objective, arguments)
+
+
+def fingerprint(settings: DictConfig, data: Dataset) -> str:
+    """Twelve hex digits of what determines a result: config, data and the code of the training path."""
+    text = " ".join([config.fingerprint(settings), data.checksum, _code_of_training()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _code_of_training() -> str:
+    hashed = hashlib.sha256()
+    for module in (seeding, devices, batches, models, objectives, training):
+        hashed.update(Path(str(module.__file__)).read_bytes())
+    return hashed.hexdigest()
 
 
 def dataset(data: DictConfig, device: torch.device) -> Dataset:
@@ -172,6 +200,10 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         LabError: the run failed; its record says so.
     """
     settings = config.checked(composed)
+    if settings.seeds is not None and settings.tracking.parent_run_id is None:
+        raise UserError(
+            f"seeds={settings.seeds}: is for a multirun; add -m, or choose sweeps=... or experiments=..."
+        )
     parts = prepare(settings)
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
@@ -194,12 +226,13 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
 
 def _start(store: Store, settings: DictConfig, parts: Parts, name: str, weights: int) -> Recorder:
     tags = {
-        tracking.FINGERPRINT: config.fingerprint(settings),
+        tracking.FINGERPRINT: parts.fingerprint,
         "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
         "vae_lab.device": devices.describe(parts.device),
     }
     if settings.tracking.parent_run_id:
         tags[tracking.PARENT] = settings.tracking.parent_run_id
+        tags[tracking.member_tag(settings.tracking.parent_run_id)] = "1"
     study = settings.tracking.study or settings.study.name
     if study:
         tags[tracking.STUDY] = study
@@ -229,7 +262,7 @@ def _train(
     overrides: tuple[str, ...],
 ) -> None:
     optimizer = build_optimizer(settings, model.parameters())
-    batches = Batches(
+    minibatches = Batches(
         parts.data.train,
         batch_size=settings.train.batch_size,
         C=model.condition_size,
@@ -243,7 +276,7 @@ def _train(
         model,
         parts.objective,
         optimizer,
-        batches,
+        minibatches,
         epochs=settings.train.epochs,
         seed=settings.seed,
         scheduler=build_schedule(settings, optimizer),
@@ -267,7 +300,7 @@ def _train(
             "train/total_seconds": total_seconds,
             **{f"test/{key}": value for key, value in held_out._asdict().items()},
         }
-        first_step = (epoch.number - 1) * len(batches) + 1
+        first_step = (epoch.number - 1) * len(minibatches) + 1
         recorder.log(metrics, epoch.number, ("train/step_loss", epoch.step_losses, first_step))
         _log_pictures(settings, parts, model, recorder, step=epoch.number)
         history.append(metrics)
