@@ -71,10 +71,13 @@ def prepare(settings: DictConfig) -> Parts:
         "condition_size": data.classes if model.conditional else 0,
         "latent_size": model.latent_size,
         "layers": model.layers,
+        "encoder_layers": model.encoder_layers,
+        "decoder_layers": model.decoder_layers,
         "hidden_size": OmegaConf.to_object(model.hidden_size)
         if OmegaConf.is_config(model.hidden_size)
         else model.hidden_size,
         "activation": model.activation,
+        "init": model.init,
         **OmegaConf.to_container(model.options),  # type: ignore[dict-item]
     }
     with torch.device("meta"), _named("model"):
@@ -86,8 +89,13 @@ def prepare(settings: DictConfig) -> Parts:
         optimizer.step()
         if schedule is not None:
             schedule.step()
+    chosen = settings.objective
     objective = Objective(
-        likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta
+        likelihood(chosen.likelihood, chosen.std),
+        chosen.beta,
+        warmup_epochs=chosen.warmup_epochs,
+        penalty=chosen.penalty,
+        penalty_weight=chosen.penalty_weight,
     )
     return Parts(fingerprint(settings, data), device, data, objective, arguments)
 
