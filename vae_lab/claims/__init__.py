@@ -1,0 +1,16 @@
+"""Claims of a study: how its YAML declares them, and what its runs say to each."""
+
+from vae_lab.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, parse
+from vae_lab.claims.verdicts import Verdict, frame, judge, judge_study, round_target
+
+__all__ = [
+    "DIRECTIONS",
+    "EXPECTATIONS",
+    "Claim",
+    "Verdict",
+    "frame",
+    "judge",
+    "judge_study",
+    "parse",
+    "round_target",
+]

@@ -1,0 +1,132 @@
+"""The sentences of verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vae_lab.claims.declared import Claim
+from vae_lab.comparison import MEASURES, key_name
+
+STEPS = {"model.layers": "each added layer"}  # said of whole numbers without gaps
+
+
+@dataclass(frozen=True)
+class Words:
+    """The names in a claim's sentence, and which values stood out."""
+
+    claim: Claim
+    axis: Sequence[str]
+    step: int = 0  # index of the step or the inner value that the sentence is about
+    end: int = 0  # 0 for the first value of the axis, 1 for the last
+    signs: tuple[float, float] = (0.0, 0.0)  # of both groups' trends
+
+    def at(self, step: int = 0, end: int = 0, signs: tuple[float, float] = (0.0, 0.0)) -> Words:
+        """The same names, about these values."""
+        return replace(self, step=step, end=end, signs=signs)
+
+    @property
+    def metric(self) -> str:
+        """The metric as a reader calls it."""
+        found = next((each.heading for each in MEASURES if each.key == self.claim.metric), None)
+        return found or key_name(self.claim.metric.replace("/", "."))
+
+    @property
+    def unit(self) -> str:
+        """The metric's unit with a space before it, if it is known."""
+        unit = next((each.unit for each in MEASURES if each.key == self.claim.metric), "")
+        return f" {unit}" if unit else ""
+
+    @property
+    def axis_name(self) -> str:
+        """The axis as a reader calls it."""
+        return key_name(self.claim.along)
+
+    def place(self, group: Mapping[str, str], value: str = "") -> str:
+        """A group, and a value of the axis in it: `CVAE, latent size 15`."""
+        return named({**self.claim.within, **group, **({self.claim.along: value} if value else {})})
+
+    def supported(self, size: str) -> str:
+        """The claim, found true; `size` is its effect with interval and count."""
+        match self.claim.expect:
+            case "increasing" | "decreasing":
+                verb = "raises" if self.claim.expect == "increasing" else "lowers"
+                return f"{self._each_step()} {verb} the {self.metric} by {size}"
+            case "better":
+                return self._lead(self.claim.of, self.claim.than, size)
+            case "smaller_spread":
+                return self._spread(self.claim.of, self.claim.than, size)
+            case "best_inside":
+                best = named({self.claim.along: self.axis[self.step]})
+                ends = f"{self.axis[0]} and {self.axis[-1]}"
+                return f"the {self.metric} is best at {best}, ahead of both ends ({ends}) by {size}"
+        return self._trends(f", by {size} a step in the weaker of them")
+
+    def refuted(self, size: str) -> str:
+        """What was found instead; `size` is the effect against the claim."""
+        match self.claim.expect:
+            case "increasing" | "decreasing":
+                verb = "falls" if self.claim.expect == "increasing" else "rises"
+                pair = f"{self.axis[self.step]} to {self.axis[self.step + 1]}"
+                return f"from {self.axis_name} {pair} the {self.metric} {verb} by {size}"
+            case "better":
+                return self._lead(self.claim.than, self.claim.of, size)
+            case "smaller_spread":
+                return self._spread(self.claim.than, self.claim.of, size)
+            case "best_inside":
+                inner = named({self.claim.along: self.axis[self.step]})
+                end = named({self.claim.along: self.axis[-self.end]})
+                return f"no inner {self.axis_name} is best: {end} has a better {self.metric} than {inner} by {size}"
+        return self._trends(f", by {size} a step in the weaker of them")
+
+    def undecided(self, size: str) -> str:
+        """What is compared and what was seen; `size` is signed, positive if it is as claimed."""
+        metric = self.metric
+        match self.claim.expect:
+            case "increasing" | "decreasing":
+                verb = "raise" if self.claim.expect == "increasing" else "lower"
+                return f"{self._each_step()} seems to {verb} the {metric} by {size}"
+            case "better":
+                return f"{named(self.claim.of)} leads {named(self.claim.than)} in {metric} by {size}"
+            case "smaller_spread":
+                return self._spread(self.claim.of, self.claim.than, size)
+            case "best_inside":
+                best = named({self.claim.along: self.axis[self.step]})
+                end = named({self.claim.along: self.axis[-self.end]})
+                return f"{best}, the best inside, leads the better end ({end}) in {metric} by {size}"
+        return self._trends(f", by {size} a step in the weaker of them (positive: the same way)")
+
+    def _lead(self, better: Mapping[str, str], worse: Mapping[str, str], size: str) -> str:
+        return f"{named(better)} has a better {self.metric} than {named(worse)} by {size}"
+
+    def _each_step(self) -> str:
+        listed = ", ".join(self.axis)
+        gaps = {float(b) - float(a) for a, b in zip(self.axis, self.axis[1:], strict=False)}
+        if gaps == {1.0} and self.claim.along in STEPS:
+            return f"{STEPS[self.claim.along]} ({listed})"
+        return f"each step up in {self.axis_name} ({listed})"
+
+    def _spread(self, less: Mapping[str, str], more: Mapping[str, str], size: str) -> str:
+        over = f"over {self.axis_name} ({', '.join(self.axis)})"
+        return f"{over} the {self.metric} spreads less in {named(less)} than in {named(more)}, by {size}"
+
+    def _trends(self, size: str) -> str:
+        verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]
+        along = f"along {self.axis_name} ({', '.join(self.axis)}) the {self.metric}"
+        mine, other = named(self.claim.of), named(self.claim.than)
+        if verbs[0] == verbs[1]:
+            return f"{along} {verbs[0]} in both {mine} and {other}{size}"
+        return f"{along} {verbs[0]} in {mine} and {verbs[1]} in {other}{size}"
+
+
+def named(group: Mapping[str, str]) -> str:
+    """A group as a reader calls it: `CVAE`, `latent size 15`."""
+    parts = [value.upper() if key == "model" else f"{key_name(key)} {value}" for key, value in group.items()]
+    return ", ".join(parts)
+
+
+def sentence(words: Words, clause: str) -> str:
+    """A clause as a sentence that begins with the claim's scope."""
+    scope = named(words.claim.within)
+    start = f"{scope}: {clause}" if scope else clause
+    return f"{start[0].upper()}{start[1:]}."
