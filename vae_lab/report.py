@@ -106,7 +106,7 @@ def _claims(plan: Plan) -> list[str]:
 
 
 def record_verdicts(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
-    """Writes the verdicts to the parent run, as `tables/verdicts.*` and one tag a claim; gives their table."""
+    """Writes the verdicts to the parent run as `tables/verdicts.*` and a tag a claim; gives their table."""
     table = verdict_table(verdicts)
     with recorder.artifacts() as folder:
         (folder / "tables").mkdir()

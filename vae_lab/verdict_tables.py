@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vae_lab.claims import Verdict
-from vae_lab.comparison import MEASURES
+from vae_lab.claims import Verdict, decimals, metric_name
 from vae_lab.tables import Cell, Column, Table
 
 TITLE = "Verdicts on the study's claims"
@@ -19,6 +18,7 @@ NOTE = (
     "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
     "p: sign-flip test, adjusted over all claims (Holm)."
 )
+LONGEST_WORD = len("reconstruction")
 STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
 
 
@@ -59,19 +59,20 @@ def show(verdicts: Sequence[Verdict], console: Console) -> None:
         caption=_note(verdicts),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    for heading in ("claim", "verdict", "metric"):
-        shown.add_column(heading, overflow="fold")
+    for heading in ("claim", "verdict"):
+        shown.add_column(heading, no_wrap=True)
+    shown.add_column("metric", min_width=LONGEST_WORD)
     for heading in ("effect", "interval", "seeds", "p"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for each in verdicts:
         shown.add_row(
             each.claim.id,
             Text(each.verdict, style=STYLES[each.verdict]),
-            _heading(each.claim.metric),
-            _number(each.effect),
-            f"{_number(each.low)} to {_number(each.high)}" if math.isfinite(each.low) else "–",
+            metric_name(each.claim.metric),
+            *_effect(each),
             str(each.n),
             f"{each.adjusted_p:.2g}",
         )
@@ -97,9 +98,10 @@ def _note(verdicts: Sequence[Verdict]) -> str:
     )
 
 
-def _heading(metric: str) -> str:
-    return next((each.heading for each in MEASURES if each.key == metric), metric)
-
-
-def _number(value: float) -> str:
-    return f"{value:+.3g}" if math.isfinite(value) else "–"
+def _effect(verdict: Verdict) -> tuple[str, str]:
+    """Effect and interval, to the digits that the interval bears."""
+    if not math.isfinite(verdict.effect):
+        return "–", "–"
+    form = f"+,.{decimals(verdict.effect, verdict.low, verdict.high)}f"
+    bounds = f"{verdict.low:{form}} to {verdict.high:{form}}" if math.isfinite(verdict.low) else "–"
+    return f"{verdict.effect:{form}}", bounds

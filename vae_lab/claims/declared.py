@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +99,8 @@ def _parse(entry: Mapping[str, Any], name: str) -> Claim:
             f"claim {name}: metric={metric}: whether less or more of it is better is not known; "
             f"add better: {LOWER} or better: {HIGHER}{choices(metric, DIRECTIONS)}"
         )
+    if not re.fullmatch(r"[\w .:/-]{1,100}", str(entry["id"])):  # it becomes part of a tag's name
+        raise UserError(f"claim {name}: id: must be letters, digits, spaces and . : / - only, 100 at most.")
     level = entry.get("level", Claim.level)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise UserError(f"claim {name}: level={level}: must be a number between 0 and 1, such as 0.05.")

@@ -11,9 +11,10 @@ import pandas as pd
 from vae_lab import statistics
 from vae_lab.claims.declared import Claim, parse
 from vae_lab.claims.evidence import PAIRED_TESTS, Evidence, Layout, Missing, gather
-from vae_lab.claims.wording import sentence
+from vae_lab.claims.wording import decimals, sentence
 from vae_lab.comparison import Study
 from vae_lab.errors import UserError
+from vae_lab.statistics import Interval
 from vae_lab.tracking import Record
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
@@ -131,24 +132,26 @@ def _verdict(
     agree = float(found.holds.mean())
     unit = found.words.unit
 
-    def size(mean: float, low: float, high: float, count: float, sign: str = "") -> str:
+    def size(found: Interval, agreeing: str, sign: str = "") -> str:
+        mean, low, high, _ = found
+        form = f"{sign}.{decimals(mean, low, high)}f"
         bounds = f"no interval from {_count(n, replicate)}"
         if math.isfinite(low):
-            bounds = f"{100 * (1 - claim.level):.4g} % interval {low:{sign}.3g} to {high:{sign}.3g}"
-        return f"{mean:{sign}.3g}{unit} ({bounds}) in {count:.4g} of {_count(n, replicate)}"
+            bounds = f"{100 * (1 - claim.level):.4g} % interval {low:{form}} to {high:{form}}"
+        return f"{mean:{form}}{unit} ({bounds}){agreeing} of {_count(n, replicate)}"
 
     if adjusted > claim.level:
-        needed = _needed(found, claim.level, contrasts)
-        seen = found.words.undecided(size(*effect[:3], agree * n, "+"))
+        verdict, needed = UNDECIDED, _needed(found, claim.level, contrasts)
+        change = estimate(-found.effects, 1 - claim.level) if claim.expect == "decreasing" else effect
+        seen = found.words.undecided(size(change, f", as claimed in {agree * n:.4g}", "+"))
         clause = f"{seen}; {_outlook(needed, n, claim.level, contrasts, replicate, found.share)}"
-        verdict = UNDECIDED
     elif found.supports <= found.refutes:
         verdict, needed = SUPPORTED, None
-        clause = found.words.supported(size(*effect[:3], agree * n))
+        clause = found.words.supported(size(effect, f" in {agree * n:.4g}"))
     else:
         verdict, needed = REFUTED, None
         opposite = estimate(found.against, 1 - claim.level)
-        clause = found.words.refuted(size(*opposite[:3], float((found.against > 0).sum())))
+        clause = found.words.refuted(size(opposite, f" in {(found.against > 0).sum()}"))
     text = sentence(found.words, clause)
     return Verdict(claim, verdict, *effect[:3], n, p, adjusted, agree, needed, text)
 
@@ -159,8 +162,9 @@ def _needed(found: Evidence, level: float, contrasts: int) -> float:
     n = len(found.weakest)
     if n < least:
         return least
-    likely = statistics.replicates_for_power(found.weakest, level, contrasts * found.share)
-    return max(likely, n + 1)
+    ways = [series for series in (found.weakest, found.against) if series.mean() > 0]
+    likely = (statistics.replicates_for_power(series, level, contrasts * found.share) for series in ways)
+    return max(min(likely, default=math.inf), n + 1)
 
 
 def _outlook(needed: float, n: int, level: float, contrasts: int, replicate: str, share: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,8 +29,7 @@ class Words:
     @property
     def metric(self) -> str:
         """The metric as a reader calls it."""
-        found = next((each.heading for each in MEASURES if each.key == self.claim.metric), None)
-        return found or key_name(self.claim.metric.replace("/", "."))
+        return metric_name(self.claim.metric)
 
     @property
     def unit(self) -> str:
@@ -59,8 +59,8 @@ class Words:
             case "best_inside":
                 best = named({self.claim.along: self.axis[self.step]})
                 ends = f"{self.axis[0]} and {self.axis[-1]}"
-                return f"the {self.metric} is best at {best}, ahead of both ends ({ends}) by {size}"
-        return self._trends(f", by {size} a step in the weaker of them")
+                return f"the {self.metric} is best at {best}, ahead of the ends ({ends}) by at least {size}"
+        return self._trends(size)
 
     def refuted(self, size: str) -> str:
         """What was found instead; `size` is the effect against the claim."""
@@ -74,27 +74,31 @@ class Words:
             case "smaller_spread":
                 return self._spread(self.claim.than, self.claim.of, size)
             case "best_inside":
-                inner = named({self.claim.along: self.axis[self.step]})
-                end = named({self.claim.along: self.axis[-self.end]})
-                return f"no inner {self.axis_name} is best: {end} has a better {self.metric} than {inner} by {size}"
-        return self._trends(f", by {size} a step in the weaker of them")
+                inner, end = self._inner_and_end()
+                lead = f"{end} has a better {self.metric} than {inner} by {size}"
+                return f"no inner {self.axis_name} is best: {lead}"
+        return self._trends(size)
 
     def undecided(self, size: str) -> str:
-        """What is compared and what was seen; `size` is signed, positive if it is as claimed."""
-        metric = self.metric
+        """What is compared and what was seen; `size` is signed, positive if it is as claimed.
+
+        For `decreasing` it is the metric's own change.
+        """
         match self.claim.expect:
             case "increasing" | "decreasing":
-                verb = "raise" if self.claim.expect == "increasing" else "lower"
-                return f"{self._each_step()} seems to {verb} the {metric} by {size}"
+                return f"{self._each_step()} changes the {self.metric} by {size}"
             case "better":
-                return f"{named(self.claim.of)} leads {named(self.claim.than)} in {metric} by {size}"
+                return f"{named(self.claim.of)} leads {named(self.claim.than)} in {self.metric} by {size}"
             case "smaller_spread":
                 return self._spread(self.claim.of, self.claim.than, size)
             case "best_inside":
-                best = named({self.claim.along: self.axis[self.step]})
-                end = named({self.claim.along: self.axis[-self.end]})
-                return f"{best}, the best inside, leads the better end ({end}) in {metric} by {size}"
-        return self._trends(f", by {size} a step in the weaker of them (positive: the same way)")
+                best, end = self._inner_and_end()
+                return f"{best}, the best inside, leads {end}, the better end, in {self.metric} by {size}"
+        return self._trends(size)
+
+    def _inner_and_end(self) -> tuple[str, str]:
+        inner, end = self.axis[self.step], self.axis[-self.end]
+        return named({self.claim.along: inner}), named({self.claim.along: end})
 
     def _lead(self, better: Mapping[str, str], worse: Mapping[str, str], size: str) -> str:
         return f"{named(better)} has a better {self.metric} than {named(worse)} by {size}"
@@ -113,10 +117,11 @@ class Words:
     def _trends(self, size: str) -> str:
         verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]
         along = f"along {self.axis_name} ({', '.join(self.axis)}) the {self.metric}"
+        weaker = f"the weaker trend a step by {size}"
         mine, other = named(self.claim.of), named(self.claim.than)
         if verbs[0] == verbs[1]:
-            return f"{along} {verbs[0]} in both {mine} and {other}{size}"
-        return f"{along} {verbs[0]} in {mine} and {verbs[1]} in {other}{size}"
+            return f"{along} {verbs[0]} in both {mine} and {other}, {weaker}"
+        return f"{along} {verbs[0]} in {mine} and {verbs[1]} in {other}, {weaker}"
 
 
 def named(group: Mapping[str, str]) -> str:
@@ -130,3 +135,15 @@ def sentence(words: Words, clause: str) -> str:
     scope = named(words.claim.within)
     start = f"{scope}: {clause}" if scope else clause
     return f"{start[0].upper()}{start[1:]}."
+
+
+def metric_name(key: str) -> str:
+    """A metric as a reader calls it: `held-out loss`, `recognizable share`."""
+    found = next((each.heading for each in MEASURES if each.key == key), None)
+    return found or key.rpartition("/")[2].replace("_", " ")
+
+
+def decimals(estimate: float, low: float, high: float) -> int:
+    """Digits after the point that show an interval's half width, or else an estimate, to two figures."""
+    scale = (high - low) / 2 if math.isfinite(high - low) and high > low else abs(estimate)
+    return max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 2

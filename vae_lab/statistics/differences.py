@@ -93,7 +93,7 @@ def sign_flip(differences: ArrayLike) -> Directions:
     slack = ROUNDING * np.abs(x).sum(-1, keepdims=True)
     up = (sums >= observed - slack).mean(-1)
     down = (sums <= observed + slack).mean(-1)
-    return Directions(*np.minimum(1.0, 2 * np.stack([up, down])))
+    return Directions(*(np.asarray(np.minimum(1.0, 2 * p), dtype=np.float64) for p in (up, down)))
 
 
 @cache
