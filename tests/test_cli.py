@@ -177,9 +177,8 @@ def planted(folder: Path) -> str:
     for layers in (2, 3):
         for seed in range(7):
             params = {"model.layers": str(layers), "seed": str(seed)}
-            run = store.start(
-                "lab", "run", kind=tracking.RUN, params=params, tags={tracking.PARENT: parent.run_id}
-            )
+            tags = {tracking.member_tag(parent.run_id): "1"}
+            run = store.start("lab", "run", kind=tracking.RUN, params=params, tags=tags)
             run.log({"test/loss": 100 + 10 * layers + 0.1 * layers * seed}, step=1)
             run.finish("FINISHED")
     parent.finish("FINISHED")

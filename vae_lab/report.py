@@ -8,14 +8,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vae_lab import figures, tables, views
-from vae_lab.claims import Verdict
 from vae_lab.comparison import MEASURES, Measure, Plan, Study, comparisons, load_study
 from vae_lab.errors import LabError
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
-from vae_lab.verdict_tables import verdict_table
 
-VERDICT = "vae_lab.verdict."  # tag of a parent run, followed by the claim's id
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
 
 
@@ -103,14 +100,3 @@ def _claims(plan: Plan) -> list[str]:
         f"- **{claim['id']}** {claim['text']}" for claim in plan.claims if {"id", "text"} <= claim.keys()
     ]
     return ["### Claims of the study, not yet judged", "\n".join(lines)]
-
-
-def record_verdicts(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
-    """Writes the verdicts to the parent run as `tables/verdicts.*` and a tag a claim; gives their table."""
-    table = verdict_table(verdicts)
-    with recorder.artifacts() as folder:
-        (folder / "tables").mkdir()
-        for name, suffix in SUFFIXES.items():
-            (folder / "tables" / f"verdicts.{suffix}").write_text(tables.FORMATS[name](table))
-    recorder.tag({VERDICT + each.claim.id: each.verdict for each in verdicts})
-    return table

@@ -1,4 +1,4 @@
-"""Verdicts as a table in every format, and in the terminal with their sentences below."""
+"""Verdicts as a table in every format, on the parent run, and in the terminal with their sentences."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vae_lab.claims import Verdict, decimals, metric_name
-from vae_lab.tables import Cell, Column, Table
+from vae_lab.tables import FORMATS, SUFFIXES, Cell, Column, Table
+from vae_lab.tracking import Recorder
 
+TAG = "vae_lab.verdict."  # of a parent run, followed by the claim's id
 TITLE = "Verdicts on the study's claims"
 NOTE = (
     "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
@@ -48,6 +50,17 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         for each in verdicts
     ]
     return Table(TITLE, columns, rows, _note(verdicts))
+
+
+def record(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
+    """Writes the verdicts to the parent run as `tables/verdicts.*` and a tag a claim; gives their table."""
+    table = verdict_table(verdicts)
+    with recorder.artifacts() as folder:
+        (folder / "tables").mkdir()
+        for name, suffix in SUFFIXES.items():
+            (folder / "tables" / f"verdicts.{suffix}").write_text(FORMATS[name](table))
+    recorder.tag({TAG + each.claim.id: each.verdict for each in verdicts})
+    return table
 
 
 def show(verdicts: Sequence[Verdict], console: Console) -> None:

@@ -27,14 +27,19 @@ DIRECTIONS: dict[str, str] = {  # which way is better; metrics that are not here
     "train/images_per_second": HIGHER,
     "test/loss": LOWER,
     "test/negative_elbo": LOWER,
-    "test/iwae_bound": HIGHER,
-    "test/marginal_log_likelihood": HIGHER,
+    "test/averaged_loss": LOWER,
+    "test/averaged_negative_elbo": LOWER,
+    "test/above_entropy_floor": LOWER,
+    "test/iwae_bound": LOWER,  # minus the bound, as all losses are
+    "test/negative_log_marginal": LOWER,
     "eval/recognizable_share": HIGHER,
     "eval/classifier_score": HIGHER,
     "eval/conditional_accuracy": HIGHER,
     "eval/precision": HIGHER,
     "eval/recall": HIGHER,
-    "eval/sharpness": HIGHER,
+    "eval/sharpness": HIGHER,  # towards 1, that of real images, which samples of a VAE stay below
+    "eval/class_balance": HIGHER,
+    "eval/classifier_accuracy": HIGHER,
     "eval/frechet_distance": LOWER,
 }
 NEED_DIRECTION = ("better", "best_inside")

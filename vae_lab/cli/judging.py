@@ -7,7 +7,6 @@ import click
 from vae_lab import tables, verdict_tables
 from vae_lab.claims import judge_study
 from vae_lab.comparison import load_study
-from vae_lab.report import record_verdicts
 from vae_lab.tracking import Recorder, Store
 
 
@@ -16,7 +15,7 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
     store = Store.open(uri)
     found = load_study(store, study)
     verdicts = judge_study(found, sequential=sequential)
-    table = record_verdicts(Recorder(store, found.parent.run_id, found.parent.experiment_id), verdicts)
+    table = verdict_tables.record(Recorder(store, found.parent.run_id, found.parent.experiment_id), verdicts)
     if form == "terminal":
         verdict_tables.show(verdicts, tables.console())
     else:

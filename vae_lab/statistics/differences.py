@@ -101,7 +101,7 @@ def _signs(n: int) -> Array:
     """Signs (n, draws), the observed ones (all +1) among them."""
     if n <= EXACT_REPLICATES:
         bits = np.arange(2**n) >> np.arange(n)[:, None] & 1
-        return 1.0 - 2.0 * bits
+        return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
     drawn = 2.0 * np.random.default_rng(0).integers(0, 2, (n, DRAWS)) - 1.0
     return np.concatenate([np.ones((n, 1)), drawn], axis=1)
 

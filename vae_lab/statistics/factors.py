@@ -14,6 +14,7 @@ from vae_lab.errors import UserError, choices
 from vae_lab.statistics.differences import sign_flip
 
 Name = TypeVar("Name", bound=Hashable)
+Replicate = TypeVar("Replicate", bound=Hashable)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -95,7 +96,7 @@ def _shares(
 
 
 def tied_with_best(
-    values: Mapping[Name, Mapping[Hashable, float]], *, lower_is_better: bool, level: float = 0.05
+    values: Mapping[Name, Mapping[Replicate, float]], *, lower_is_better: bool, level: float = 0.05
 ) -> set[Name]:
     """The configurations that no other is shown to beat; they hold the best one with probability 1 - level.
 
@@ -123,7 +124,7 @@ def tied_with_best(
     }
 
 
-def _shortfall(mine: Mapping[Hashable, float], theirs: Mapping[Hashable, float], lower: bool) -> float:
+def _shortfall(mine: Mapping[Replicate, float], theirs: Mapping[Replicate, float], lower: bool) -> float:
     """The p of the other's lead being chance."""
     shared = [key for key in mine if key in theirs]
     lead: ArrayLike = [mine[key] - theirs[key] for key in shared]
