@@ -180,12 +180,14 @@ def spectrum(
     numbers = range(1, len(singular) + 1)
     left.plot(numbers, singular, color=TRAIN_COLOUR)
     left.set_yscale("log")
-    left.set_ylim(bottom=max(singular[0] * 1e-4, 1e-12))  # pixels that never change have a value of zero
+    left.set_ylim(singular[0] * 1e-4, singular[0] * 2)  # pixels that never change have a value of zero
     left.set_ylabel("singular value")
     right.plot(numbers, [100 * share for share in kept], color=TRAIN_COLOUR)
     for share, rank in ranks.items():
         right.plot([rank], [100 * share], "o", color=TEST_COLOUR)
-        right.annotate(f"{share:.0%}: {rank}", (rank, 100 * share), (8, -12), textcoords="offset points")
+        right.annotate(
+            f"{share:.0%}: {rank}", (rank, 100 * share), (-8, 2), textcoords="offset points", ha="right"
+        )
     right.set_ylabel("variance held, %")
     for axes in (left, right):
         axes.set_xlabel("dimensions")

@@ -70,14 +70,7 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
     )
     for share, rank in ranks.items():
         click.echo(f"  {share:.0%}       of the variance is in {rank} dimensions")
-    shown = Table(
-        title="Probabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)",
-        title_style="bold",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        caption=PCA_NOTE,
-        caption_justify="left",
-    )
+    shown = Table(box=box.SIMPLE_HEAD)
     for heading in (
         "Z",
         "variance\nkept, %",
@@ -97,7 +90,9 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
             f"{density:,.1f}",
             str(pca.active_dimensions(found, noise)),
         )
+    click.echo("\nProbabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)")
     Console(highlight=False).print(shown)
+    click.echo(PCA_NOTE)
     if figure:
         title = f"{data.name}: {len(data.train):,} centred training images"
         figures.spectrum(singular.tolist(), kept.tolist(), ranks, title).savefig(figure)

@@ -47,10 +47,9 @@ def held_out(
     totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
     means = []
     for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
-        posterior = model.posterior(x, c)
         for _ in range(draws):
             noise = torch.randn(len(x), model.latent_size, generator=noises, device=device)
-            logits = model.logits(posterior.sample(noise), c)
+            logits, posterior = model(x, c, noise)
             totals += torch.stack(objective(logits, x, posterior)).sum(-1)
         means.append(posterior.mean)
     loss, reconstruction, kl = (totals / (len(images) * draws)).tolist()

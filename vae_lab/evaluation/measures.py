@@ -5,6 +5,8 @@ Shapes: N samples, D pixels, C classes.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -173,7 +175,9 @@ def sample_quality(
         right = (probabilities.argmax(-1) == labels).double().mean()
         found["eval/conditional_accuracy"] = float(right)
         each = quality.conditional_accuracy(probabilities, labels)
-        found |= {f"eval/conditional_accuracy/{i}": share for i, share in enumerate(each) if share == share}
+        found |= {
+            f"eval/conditional_accuracy/{i}": share for i, share in enumerate(each) if not math.isnan(share)
+        }
     return found
 
 
