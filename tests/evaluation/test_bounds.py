@@ -51,7 +51,7 @@ class LinearGaussian(VAE):
     def log_likelihood(self, x: Tensor, c: Tensor) -> Tensor:
         covariance = self.W @ self.W.T + NOISE**2 * torch.eye(D)
         normal = torch.distributions.MultivariateNormal(self.b, covariance)
-        found: Tensor = normal.log_prob(x - c @ self.shift)  # type: ignore[no-untyped-call]
+        found: Tensor = normal.log_prob(x - c @ self.shift)
         return found
 
 
