@@ -43,7 +43,7 @@ def test_the_defaults_are_the_reports(composed: Compose) -> None:
             r"^model\.hidden_size=\[8, 0, 8\]: must be a whole number of at least 1, or",
         ),
         (["model.hidden_size=wide"], r"^model\.hidden_size=wide: must be"),
-        (["model.hidden_size=[8,8]"], r"2 widths for model\.layers=3; .* or model\.layers=2\.$"),
+        (["model.hidden_size=[8,8]"], r"2 widths for 3 layers; .* or model\.layers=2\.$"),
         (["model.activation=relo"], r"^model\.activation=relo: must be one of relu, leaky_relu"),
         (
             ["+model.layer=4"],
@@ -51,6 +51,10 @@ def test_the_defaults_are_the_reports(composed: Compose) -> None:
         ),
         (["+modell=4"], r"^modell: unknown key; did you mean model\?"),
         (["+model.options.x=1"], r"^model\.options=\{'x': 1\}: vae_lab\.models\.VAE takes none"),
+        (["model.hidden_size=[8,8,8]", "model.decoder_layers=2"], r"3 widths for 3 and 2 layers"),
+        (["model.encoder_layers=0"], r"^model\.encoder_layers=0: must be null or"),
+        (["model.init=random"], r"^model\.init=random: must be one of default, kaiming, xavier, orthogonal"),
+        (["objective.penalty=l2"], r"^objective\.penalty=l2: must be one of none, l1, ard"),
         (["objective.beta=-1"], r"^objective\.beta=-1\.0: must be a finite number of at least 0"),
         (["objective.beta=inf"], r"^objective\.beta=inf"),
         (["objective.std=0"], r"^objective\.std=0\.0: must be a finite number above 0"),
@@ -99,6 +103,11 @@ def test_names_begin_with_what_tells_a_run_apart(composed: Compose) -> None:
     assert config.run_name(settings) == "cvae L2 Z15 s3"
     varied = {"objective.beta": "4", "model.layers": "2"}
     assert config.run_name(settings, varied) == "beta=4 cvae L2 Z15 s3"
+
+
+def test_an_encoder_and_a_decoder_of_their_own_depth_are_named(composed: Compose) -> None:
+    settings = config.checked(composed("model.encoder_layers=2", "model.decoder_layers=4"))
+    assert config.run_name(settings) == "vae L2+4 Z15 s0"
 
 
 def test_a_conditional_vae_is_called_by_what_it_is(composed: Compose) -> None:

@@ -64,6 +64,33 @@ def test_widths_narrow_towards_the_latent_vector_and_widen_again() -> None:
     assert [layer.out_features for layer in model.decoder if isinstance(layer, torch.nn.Linear)] == [6, 12]
 
 
+def test_encoder_and_decoder_can_differ_in_depth() -> None:
+    model = VAE(16, encoder_layers=1, decoder_layers=4, hidden_size=8)
+    assert [len(part) // 2 for part in (model.encoder, model.decoder)] == [1, 4]
+    assert len(VAE(16, layers=2, decoder_layers=1).encoder) == 4
+
+
+@pytest.mark.parametrize(
+    ("init", "std"),
+    [("default", (1 / 3 / 400) ** 0.5), ("kaiming", (2 / 400) ** 0.5), ("xavier", (2 / 800) ** 0.5)],
+)
+def test_first_weights_have_the_spread_of_their_scheme(init: str, std: float) -> None:
+    torch.manual_seed(0)
+    layer = VAE(784, init=init).encoder[2]
+    assert layer.get_parameter("weight").std().item() == pytest.approx(std, rel=0.02)
+    assert bool(layer.get_parameter("bias").any()) == (init == "default")
+
+
+def test_orthogonal_weights_keep_lengths_up_to_the_gain() -> None:
+    weight = VAE(784, init="orthogonal").encoder[2].get_parameter("weight")
+    torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(400), atol=1e-4, rtol=0)
+
+
+def test_an_unknown_init_is_named() -> None:
+    with pytest.raises(UserError, match=r"init=kaming: unknown; did you mean kaiming\?"):
+        VAE(16, init="kaming")
+
+
 def test_the_condition_changes_what_is_decoded(device: torch.device) -> None:
     model = VAE(16, 3, latent_size=2, hidden_size=8).to(device)
     z = torch.zeros(3, 2, device=device)

@@ -7,7 +7,7 @@ from torch.distributions import Bernoulli, ContinuousBernoulli, Normal, kl_diver
 from tests.test_models import relative_error
 from vae_lab.errors import UserError
 from vae_lab.models import Posterior
-from vae_lab.objectives import Objective, kl_per_dimension, likelihood
+from vae_lab.objectives import Objective, kl_per_dimension, likelihood, penalty
 
 LEADS = [(), (2, 7)]
 
@@ -100,6 +100,53 @@ def test_beta_weighs_the_kl_alone() -> None:
     terms = Objective(likelihood("bernoulli"), beta=4.0)(logits, x, posterior)
     torch.testing.assert_close(terms.loss, terms.reconstruction + 4 * terms.kl)
     assert terms.loss.shape == (3,)
+
+
+def test_warm_up_raises_the_weight_of_the_kl_from_zero_to_beta() -> None:
+    posterior = Posterior(torch.ones(3, 2), torch.zeros(3, 2))
+    objective = Objective(likelihood("bernoulli"), beta=2.0, warmup_epochs=4)
+    terms = {
+        done: objective(torch.zeros(3, 4), torch.rand(3, 4), posterior, epochs_done=done)
+        for done in (0, 1, 4, 9)
+    }
+    weights = {
+        done: float(((each.loss - each.reconstruction) / each.kl).mean()) for done, each in terms.items()
+    }
+    assert weights == pytest.approx({0: 0, 1: 0.5, 4: 2, 9: 2})
+    held_out = objective(torch.zeros(3, 4), torch.rand(3, 4), posterior)
+    torch.testing.assert_close(held_out.loss, held_out.reconstruction + 2 * held_out.kl)
+
+
+def test_the_l1_penalty_is_the_sum_of_magnitudes() -> None:
+    means = torch.tensor([[1.0, -2.0], [0.0, 0.5]])
+    assert penalty("l1", Posterior(means, torch.zeros(2, 2))).tolist() == [3.0, 0.5]
+    assert penalty("none", Posterior(means, torch.zeros(2, 2))).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("lead", [(6,), (2, 7)])
+def test_the_ard_penalty_has_value_and_gradient_of_the_group_lasso(lead: tuple[int, ...]) -> None:
+    means = torch.randn(*lead, 3, dtype=torch.float64, requires_grad=True)
+    lasso = means.flatten(0, -2).square().mean(0).sqrt().sum()
+    (expected,) = torch.autograd.grad(lasso, means)
+    found = penalty("ard", Posterior(means, torch.zeros_like(means))).mean()
+    torch.testing.assert_close(found, lasso)
+    torch.testing.assert_close(torch.autograd.grad(found, means)[0], expected)
+
+
+def test_an_empty_dimension_costs_nothing_and_has_a_finite_gradient() -> None:
+    means = torch.zeros(5, 2, requires_grad=True)
+    cost = penalty("ard", Posterior(means, torch.zeros(5, 2))).sum()
+    cost.backward()
+    assert cost.item() == pytest.approx(0, abs=1e-4)
+    assert means.grad is not None
+    assert means.grad.isfinite().all()
+
+
+def test_the_penalty_is_weighed_into_the_loss_and_into_nothing_else() -> None:
+    posterior = Posterior(torch.ones(3, 2), torch.zeros(3, 2))
+    objective = Objective(likelihood("bernoulli"), penalty="l1", penalty_weight=0.5)
+    terms = objective(torch.zeros(3, 4), torch.rand(3, 4), posterior)
+    torch.testing.assert_close(terms.loss, terms.reconstruction + terms.kl + 0.5 * 2)
 
 
 def test_unknown_likelihood_is_named_with_the_valid_ones() -> None:

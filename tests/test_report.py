@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from vae_lab import report
+from vae_lab import report, tables
 from vae_lab.comparison import load_study
 from vae_lab.figures import load_picture
 from vae_lab.tracking import Store
@@ -28,7 +28,7 @@ def test_the_stored_tables_are_those_that_compare_prints(ablations: Path) -> Non
     store = open_store(ablations)
     study = load_study(store, "ablations")
     stored = store.download(study.parent.run_id, "tables/ablations.md").read_text()
-    assert all(report.tables.markdown(table) in stored for table in report.study_tables(study))
+    assert all(tables.markdown(table) in stored for table in report.study_tables(study))
 
 
 def test_the_contact_sheet_is_a_picture_with_a_row_a_run(ablations: Path) -> None:

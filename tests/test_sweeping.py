@@ -21,13 +21,16 @@ REPORT = {
 }
 
 
-def names(sweep: dict[str, object], composed: Compose, *overrides: str) -> list[str]:
+def names(
+    sweep: dict[str, object], composed: Compose, *overrides: str, seeds: int | None = None
+) -> list[str]:
     found = sweeping.axes(
         OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}} | sweep),
         PARSER.parse_overrides(list(overrides)),
         PARSER,
+        seeds,
     )
-    points = sweeping.points(found, lambda values: composed(*values))
+    points = sweeping.points(found, lambda values: composed(*values), {"optimizer": "adam"})
     return [point.name for point in points]
 
 
@@ -61,6 +64,20 @@ def test_other_lists_on_the_command_line_are_crossed(composed: Compose) -> None:
         "beta=4 vae L3 Z15 s0",
         "beta=4 vae L2 Z15 s0",
     ]
+
+
+def test_the_base_is_trained_once_and_named_like_its_neighbours(composed: Compose) -> None:
+    assert names({"one_at_a_time": {"objective.beta": [1, 4]}}, composed) == [
+        *["beta=1 vae L3 Z15 s0", "beta=4 vae L3 Z15 s0"]
+    ]
+    assert names({"one_at_a_time": {"optimizer": ["adam", "sgd"]}}, composed) == [
+        *["optimizer=adam vae L3 Z15 s0", "optimizer=sgd vae L3 Z15 s0"]
+    ]
+
+
+def test_a_number_of_seeds_replicates_every_point(composed: Compose) -> None:
+    assert len(names(REPORT, composed, seeds=3)) == 30
+    assert names({}, composed, "seed=7", seeds=3) == ["vae L3 Z15 s7"]
 
 
 def test_lists_texts_and_nulls_are_values(composed: Compose) -> None:
@@ -139,6 +156,43 @@ def test_every_point_is_checked_before_the_first_is_trained(
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.strip().splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_sweep_given_again_trains_only_what_is_missing(lab: Lab) -> None:
+    sweep = (*SMALL, "train.epochs=1", "-m", "model=vae,cvae")
+    assert lab(*sweep, "seeds=2")[0] == 0
+    code, out, err = lab(*sweep, "seeds=3")
+    assert code == 0
+    assert "4 of 6 runs are there already, training 2" in err
+    assert "[2/2] cvae L3 Z15 s2" in err
+    runs = [record for record in Store.open().records() if record.kind == tracking.RUN]
+    assert len(runs) == 6
+    assert [line.split()[-1] for line in out.splitlines() if line.strip().startswith(("vae ", "cvae "))] == [
+        "3",
+        "3",
+    ]
+    code, out, err = lab(*sweep, "seeds=3")
+    assert "6 of 6 runs are there already, nothing is left to train" in err
+    assert "Contact sheet" in out
+    code, _, err = lab(*sweep, "seeds=1", "reuse=never")
+    assert "already" not in err
+    assert len([record for record in Store.open().records() if record.kind == tracking.RUN]) == 8
+
+
+def test_option_groups_make_rows_of_their_own(lab: Lab) -> None:
+    code, out, err = lab(*SMALL, "train.epochs=1", "-m", "optimizer=adam,sgd")
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines() if line.strip().startswith(("adam", "sgd"))] == [
+        "adam",
+        "sgd",
+    ]
+
+
+def test_a_number_of_seeds_needs_a_multirun(lab: Lab, folder: Path) -> None:
+    code, _, err = lab(*SMALL, "seeds=2")
+    assert code == 2
+    assert "seeds=2: is for a multirun; add -m" in err
     assert list(folder.iterdir()) == []
 
 

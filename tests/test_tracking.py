@@ -52,14 +52,14 @@ def test_what_is_recorded_is_read_back_by_mlflows_own_client(store: Store) -> No
     assert store.history(recorder.run_id, "test/loss") == [2.0, 1.0]
 
 
-def test_children_are_found_under_their_parent_oldest_first(store: Store) -> None:
+def test_the_runs_of_a_multirun_are_found_oldest_first(store: Store) -> None:
     parent = store.start("lab", "sweep", kind=tracking.SWEEP)
     made = [
-        store.start("lab", f"run {i}", kind=tracking.RUN, tags={tracking.PARENT: parent.run_id})
+        store.start("lab", f"run {i}", kind=tracking.RUN, tags={tracking.member_tag(parent.run_id): "1"})
         for i in range(3)
     ]
     store.start("lab", "other", kind=tracking.RUN)
-    assert [child.run_id for child in store.children(parent.run_id)] == [run.run_id for run in made]
+    assert [child.run_id for child in store.members(parent.run_id)] == [run.run_id for run in made]
     assert store.record(parent.run_id).kind == tracking.SWEEP
 
 

@@ -114,7 +114,7 @@ def load_study(store: Store, name: str) -> Study:
         plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
     except (OSError, ValueError, TypeError) as error:
         raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    return Study(chosen, plan, store.children(chosen.run_id))
+    return Study(chosen, plan, store.members(chosen.run_id))
 
 
 def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:

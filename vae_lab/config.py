@@ -21,8 +21,12 @@ from vae_lab.errors import UserError, choices
 
 BUILT_IN_MODEL = "vae_lab.models.VAE"
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus")
+INITS = ("default", "kaiming", "xavier", "orthogonal")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
-SHOWN_IN_EVERY_NAME = ("model", "model.layers", "model.latent_size", "seed")
+SHOWN_IN_EVERY_NAME = (
+    *("model", "model.layers", "model.encoder_layers", "model.decoder_layers", "model.latent_size"),
+    "seed",
+)
 
 
 class Rule(NamedTuple):
@@ -61,6 +65,14 @@ def _are_widths(value: Any) -> bool:
     return len(widths) > 0 and all(map(_is_width, widths))
 
 
+def _none_or_at_least(low: int) -> Any:
+    return _ruled(lambda value: value is None or value >= low, f"null or a whole number of at least {low}")
+
+
+def _from(low: float) -> Any:
+    return _ruled(lambda value: low <= value < float("inf"), f"a finite number of at least {low:g}")
+
+
 _WIDTHS = _ruled(_are_widths, "a whole number of at least 1, or a list of them such as [400,200]")
 
 _NAME = r"[\w][\w .+()=,-]{0,199}"
@@ -84,9 +96,12 @@ class Model:
     _target_: str = MISSING
     conditional: bool = MISSING
     layers: int = _at_least(1)
+    encoder_layers: int | None = _none_or_at_least(1)
+    decoder_layers: int | None = _none_or_at_least(1)
     hidden_size: Any = _WIDTHS
     latent_size: int = _at_least(1)
     activation: str = _one_of(*ACTIVATIONS)
+    init: str = _one_of(*INITS)
     options: dict[str, Any] = MISSING
 
 
@@ -95,7 +110,10 @@ class Objective:
     """The loss; see conf/objective."""
 
     likelihood: str = _one_of(*LIKELIHOODS)
-    beta: float = _ruled(lambda value: 0 <= value < float("inf"), "a finite number of at least 0")
+    beta: float = _from(0)
+    warmup_epochs: float = _from(0)
+    penalty: str = _one_of("none", "l1", "ard")
+    penalty_weight: float = _from(0)
     std: float = _above(0)
 
 
@@ -107,9 +125,7 @@ class Train:
     batch_size: int = _at_least(1)
     device: str = _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps")
     precision: str = _one_of("float32", "tf32", "bfloat16")
-    threads: int | None = _ruled(
-        lambda value: value is None or value >= 1, "null or a whole number of at least 1"
-    )
+    threads: int | None = _none_or_at_least(1)
 
 
 @dataclass
@@ -169,6 +185,8 @@ class Config:
     evaluation: Evaluation = field(default_factory=Evaluation)
     tracking: Tracking = field(default_factory=Tracking)
     seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+    seeds: int | None = _none_or_at_least(1)
+    reuse: str = _one_of("finished", "never")
     sweep: Sweep = field(default_factory=Sweep)
     study: Study = field(default_factory=Study)
 
@@ -229,10 +247,11 @@ def checked(config: DictConfig) -> DictConfig:
 
 
 def _check_together(config: DictConfig) -> None:
-    widths = config.model.hidden_size
-    if OmegaConf.is_list(widths) and len(widths) != config.model.layers:
+    widths, depths = config.model.hidden_size, layers(config)
+    if OmegaConf.is_list(widths) and {*depths} != {len(widths)}:
+        shown = depths[0] if depths[0] == depths[1] else f"{depths[0]} and {depths[1]}"
         raise UserError(
-            f"model.hidden_size={list(widths)}: {len(widths)} widths for model.layers={config.model.layers}; "
+            f"model.hidden_size={list(widths)}: {len(widths)} widths for {shown} layers; "
             f"give one width a layer, or model.layers={len(widths)}."
         )
     if config.model.options and config.model._target_ == BUILT_IN_MODEL:
@@ -247,6 +266,15 @@ def _check_together(config: DictConfig) -> None:
     rate = config.optimizer.get("lr", 1.0)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
         raise UserError(f"optimizer.lr={rate}: must be a finite number above 0.")
+
+
+def layers(config: DictConfig) -> tuple[int, int]:
+    """Layers of the encoder and of the decoder."""
+    model = config.model
+    return (
+        model.layers if model.encoder_layers is None else model.encoder_layers,
+        model.layers if model.decoder_layers is None else model.decoder_layers,
+    )
 
 
 def model_name(config: DictConfig) -> str:
@@ -268,18 +296,20 @@ def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str
         for key, value in (varied or {}).items()
         if key not in SHOWN_IN_EVERY_NAME
     ]
-    model = config.model
-    return " ".join(
-        [*extra, model_name(config), f"L{model.layers}", f"Z{model.latent_size}", f"s{config.seed}"]
-    )
+    encoder, decoder = layers(config)
+    depth = f"L{encoder}" if encoder == decoder else f"L{encoder}+{decoder}"
+    return " ".join([*extra, model_name(config), depth, f"Z{config.model.latent_size}", f"s{config.seed}"])
 
 
 def parameters(config: DictConfig) -> dict[str, str]:
-    """The flat parameters of a run: dotted keys and their values as text, `model` and `data` by name."""
+    """The flat parameters of a run: dotted keys and their values as text, and each group by name."""
     kept = OmegaConf.masked_copy(
         config, ["data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed"]
     )
     flat = dict(_flatten(OmegaConf.to_container(kept), ""))
+    for group in ("optimizer", "scheduler"):
+        if config[group] is not None:
+            flat[group] = str(config[group]._target_).rpartition(".")[2].lower()
     named = {
         "model": model_name(config),
         "data": str(config.data.name),

@@ -23,6 +23,6 @@ class UserError(LabError):
 def choices(value: object, valid: Iterable[str]) -> str:
     """The end of a message: `; did you mean X?` if one is close, then the valid choices."""
     options = sorted(valid)
-    close = difflib.get_close_matches(str(value), options, n=1)
+    close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.65)
     hint = f"; did you mean {close[0]}?" if close else "."
     return f"{hint} Valid: {', '.join(options)}." if options else hint

@@ -113,6 +113,30 @@ def kl_per_dimension(posterior: Posterior) -> Tensor:
     return (mean.square() + log_var.exp() - 1 - log_var) / 2
 
 
+PENALTIES = ("none", "l1", "ard")
+
+
+def penalty(name: str, posterior: Posterior) -> Tensor:
+    """A cost (*) on posterior means (*, Z) that pushes whole latent dimensions to zero.
+
+    `l1` is sum_j |mean_j|, sparse for each image. `ard` is the group lasso over images, sum_j rms_j with
+    rms_j the root mean square of dimension j over all leading axes, written as the reweighted squares
+    (mean_j^2 / rms_j + rms_j) / 2 of automatic relevance determination, whose mean and gradient are the same.
+
+    References:
+        Yuan & Lin 2006, Model selection with grouped variables; Wipf & Nagarajan 2007, A new view of ARD.
+    """
+    means = posterior.mean
+    if name == "none":
+        return torch.zeros_like(means[..., 0])
+    if name == "l1":
+        return means.abs().sum(-1)
+    if name == "ard":
+        rms = means.detach().flatten(0, -2).square().mean(0).sqrt().clamp_min(1e-6)
+        return ((means.square() / rms + rms) / 2).sum(-1)
+    raise UserError(f"objective.penalty={name}: unknown{choices(name, PENALTIES)}")
+
+
 class Terms(NamedTuple):
     """The parts of a loss; each has shape (*), in nats per image."""
 
@@ -122,18 +146,44 @@ class Terms(NamedTuple):
 
 
 class Objective:
-    """Reconstruction + beta KL: for beta = 1 the negative ELBO.
+    """Reconstruction + beta KL + penalty: for beta = 1 without a penalty the negative ELBO.
+
+    Args:
+        likelihood: of the pixels.
+        beta: weight of the KL.
+        warmup_epochs: epochs over which that weight rises from 0 to beta in equal steps.
+        penalty: a name of `PENALTIES`.
+        penalty_weight: its weight.
 
     References:
-        Kingma & Welling 2014, eq. 3; Higgins et al. 2017, beta-VAE, eq. 4.
+        Kingma & Welling 2014, eq. 3; Higgins et al. 2017, beta-VAE, eq. 4; Sonderby et al. 2016, section 2.2.
     """
 
-    def __init__(self, likelihood: Likelihood, beta: float = 1.0) -> None:
+    def __init__(
+        self,
+        likelihood: Likelihood,
+        beta: float = 1.0,
+        *,
+        warmup_epochs: float = 0,
+        penalty: str = "none",
+        penalty_weight: float = 0.0,
+    ) -> None:
         self.likelihood = likelihood
         self.beta = beta
+        self.warmup_epochs = warmup_epochs
+        self.penalty, self.penalty_weight = penalty, penalty_weight
 
-    def __call__(self, logits: Tensor, x: Tensor, posterior: Posterior) -> Terms:
-        """The terms (*) for pixel logits (*, D), images x (*, D) and the posterior of x."""
+    def __call__(
+        self, logits: Tensor, x: Tensor, posterior: Posterior, *, epochs_done: float = float("inf")
+    ) -> Terms:
+        """The terms (*) for pixel logits (*, D), images x (*, D) and the posterior of x.
+
+        `epochs_done`, with the fraction of the epoch under way, sets the warm-up's weight.
+        """
         reconstruction = self.likelihood.negative_log(logits, x)
         kl = kl_per_dimension(posterior).sum(-1)
-        return Terms(reconstruction + self.beta * kl, reconstruction, kl)
+        warmth = min(1.0, epochs_done / self.warmup_epochs) if self.warmup_epochs else 1.0
+        loss = reconstruction + self.beta * warmth * kl
+        if self.penalty != "none":
+            loss = loss + self.penalty_weight * penalty(self.penalty, posterior)
+        return Terms(loss, reconstruction, kl)

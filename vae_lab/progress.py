@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from rich.console import Console
@@ -97,6 +97,11 @@ class RunDisplay:
 
 def _reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].replace("[", "\\[")
+
+
+def busy(doing: str) -> AbstractContextManager[object]:
+    """Says what is being waited for before the first bar; nothing where no one watches."""
+    return console.status(doing) if console.is_terminal else nullcontext()
 
 
 _current: Display | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import threading
 import traceback
@@ -17,8 +18,20 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vae_lab import checkpoints, config, devices, evaluation, figures, progress, seeding, tracking, training
-from vae_lab.data import Batches, Dataset, binarized
+from vae_lab import (
+    checkpoints,
+    config,
+    devices,
+    evaluation,
+    figures,
+    models,
+    objectives,
+    progress,
+    seeding,
+    tracking,
+    training,
+)
+from vae_lab.data import Batches, Dataset, batches, binarized
 from vae_lab.errors import LabError, UserError, choices
 from vae_lab.models import VAE, parameter_count
 from vae_lab.objectives import Objective, likelihood
@@ -35,6 +48,7 @@ _loading = threading.Lock()
 class Parts(NamedTuple):
     """What a config comes to on this machine, before anything is written."""
 
+    fingerprint: str  # of config, data and code: equal for runs of equal results
     device: torch.device
     data: Dataset
     objective: Objective
@@ -57,10 +71,13 @@ def prepare(settings: DictConfig) -> Parts:
         "condition_size": data.classes if model.conditional else 0,
         "latent_size": model.latent_size,
         "layers": model.layers,
+        "encoder_layers": model.encoder_layers,
+        "decoder_layers": model.decoder_layers,
         "hidden_size": OmegaConf.to_object(model.hidden_size)
         if OmegaConf.is_config(model.hidden_size)
         else model.hidden_size,
         "activation": model.activation,
+        "init": model.init,
         **OmegaConf.to_container(model.options),  # type: ignore[dict-item]
     }
     with torch.device("meta"), _named("model"):
@@ -72,24 +89,46 @@ def prepare(settings: DictConfig) -> Parts:
         optimizer.step()
         if schedule is not None:
             schedule.step()
+    chosen = settings.objective
     objective = Objective(
-        likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta
+        likelihood(chosen.likelihood, chosen.std),
+        chosen.beta,
+        warmup_epochs=chosen.warmup_epochs,
+        penalty=chosen.penalty,
+        penalty_weight=chosen.penalty_weight,
     )
-    return Parts(device, data, objective, arguments)
+    return Parts(fingerprint(settings, data), device, data, objective, arguments)
+
+
+def fingerprint(settings: DictConfig, data: Dataset) -> str:
+    """Twelve hex digits of what determines a result: config, data and the code of the training path."""
+    text = " ".join([config.fingerprint(settings), data.checksum, _code_of_training()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _code_of_training() -> str:
+    hashed = hashlib.sha256()
+    for module in (seeding, devices, batches, models, objectives, training):
+        hashed.update(Path(str(module.__file__)).read_bytes())
+    return hashed.hexdigest()
 
 
 def dataset(data: DictConfig, device: torch.device) -> Dataset:
     """The configured data on `device`; a process loads each data set once."""
     with _loading, _named("data"):
-        return _dataset(data._target_, data.root, data.binarize != "none", device)
+        return _dataset(data._target_, data.root, data.binarize, device)
 
 
 @functools.lru_cache(maxsize=4)
-def _dataset(target: str, root: str | None, binary: bool, device: torch.device) -> Dataset:
-    if device.type != "cpu" or binary:
-        plain = _dataset(target, root, False, torch.device("cpu")).to(device)
+def _dataset(target: str, root: str | None, binarize: str, device: torch.device) -> Dataset:
+    if device.type != "cpu" or binarize != "none":
+        grey = _dataset(target, root, "none", torch.device("cpu")).to(device)
+        if binarize == "none":
+            return grey
         # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
-        return plain._replace(test=binarized(plain.test, "test")) if binary else plain
+        train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
+        return grey._replace(train=train, test=binarized(grey.test, "test"))
     try:
         loaded = get_method(target)(root=root)
     except (ImportError, ValueError) as error:
@@ -169,6 +208,10 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         LabError: the run failed; its record says so.
     """
     settings = config.checked(composed)
+    if settings.seeds is not None and settings.tracking.parent_run_id is None:
+        raise UserError(
+            f"seeds={settings.seeds}: is for a multirun; add -m, or choose sweeps=... or experiments=..."
+        )
     parts = prepare(settings)
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
@@ -191,12 +234,13 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
 
 def _start(store: Store, settings: DictConfig, parts: Parts, name: str, weights: int) -> Recorder:
     tags = {
-        tracking.FINGERPRINT: config.fingerprint(settings),
+        tracking.FINGERPRINT: parts.fingerprint,
         "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
         "vae_lab.device": devices.describe(parts.device),
     }
     if settings.tracking.parent_run_id:
         tags[tracking.PARENT] = settings.tracking.parent_run_id
+        tags[tracking.member_tag(settings.tracking.parent_run_id)] = "1"
     study = settings.tracking.study or settings.study.name
     if study:
         tags[tracking.STUDY] = study
@@ -226,8 +270,8 @@ def _train(
     overrides: tuple[str, ...],
 ) -> None:
     optimizer = build_optimizer(settings, model.parameters())
-    batches = Batches(
-        parts.data.train if settings.data.binarize != "fixed" else binarized(parts.data.train, "train"),
+    minibatches = Batches(
+        parts.data.train,
         batch_size=settings.train.batch_size,
         C=model.condition_size,
         seed=settings.seed,
@@ -240,7 +284,7 @@ def _train(
         model,
         parts.objective,
         optimizer,
-        batches,
+        minibatches,
         epochs=settings.train.epochs,
         seed=settings.seed,
         scheduler=build_schedule(settings, optimizer),
@@ -264,7 +308,7 @@ def _train(
             "train/total_seconds": total_seconds,
             **{f"test/{key}": value for key, value in held_out._asdict().items()},
         }
-        first_step = (epoch.number - 1) * len(batches) + 1
+        first_step = (epoch.number - 1) * len(minibatches) + 1
         recorder.log(metrics, epoch.number, ("train/step_loss", epoch.step_losses, first_step))
         _log_pictures(settings, parts, model, recorder, step=epoch.number)
         history.append(metrics)

@@ -15,7 +15,7 @@ from vae_lab import config, progress, report, tables, tracking
 from vae_lab.comparison import PLAN_FILE, Plan
 from vae_lab.errors import LabError, UserError
 from vae_lab.run import prepare
-from vae_lab.tracking import Recorder, Store
+from vae_lab.tracking import Record, Recorder, Store
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
 
@@ -30,7 +30,7 @@ class Axes(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One run to be: its name, its overrides and its checked config."""
+    """One run to be or to be reused: its name, its overrides and its checked config."""
 
     name: str
     overrides: list[str]
@@ -41,11 +41,14 @@ class SweepError(LabError):
     """Some runs of a multirun failed; the others are kept."""
 
 
-def axes(sweep: DictConfig, overrides: Sequence[Override], parser: OverridesParser) -> Axes:
+def axes(
+    sweep: DictConfig, overrides: Sequence[Override], parser: OverridesParser, seeds: int | None = None
+) -> Axes:
     """The axes of a config's `sweep`, as the command line's overrides leave them.
 
     A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
-    replaces the values of its axis, or is crossed if it is in none (`seed` replicates).
+    replaces the values of its axis, or is crossed if it is in none (`seed` replicates). `seeds` replicates
+    every point with that many seeds.
     """
     found = Axes(
         {},
@@ -54,6 +57,8 @@ def axes(sweep: DictConfig, overrides: Sequence[Override], parser: OverridesPars
             for kind in ("cross", "one_at_a_time", "replicate")
         ),
     )
+    if seeds is not None:
+        found.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
     declared = (found.cross, found.one_at_a_time, found.replicate)
     for override in overrides:
         key = override.get_key_element()
@@ -113,22 +118,37 @@ def _grid(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
 
-def points(axes: Axes, compose: Callable[[list[str]], DictConfig]) -> list[Point]:
+def points(
+    axes: Axes, compose: Callable[[list[str]], DictConfig], choices: Mapping[str, Any] | None = None
+) -> list[Point]:
     """The distinct points, composed and checked, each run named by what tells it apart.
+
+    Args:
+        axes: what varies.
+        compose: overrides to a config.
+        choices: the option of each config group where a point names none.
 
     Raises:
         UserError: the first point that is not valid, with its overrides.
     """
-    varied = {key for part in (axes.cross, axes.one_at_a_time) for key in part}
-    found: dict[str, Point] = {}
+    varied = [*axes.cross, *axes.one_at_a_time]
+    found: dict[tuple[tuple[str, str], ...], Point] = {}
     for values in combinations(axes):
         overrides = [f"{key}={value}" for key, value in values.items()]
         settings = config.checked(compose(overrides))
-        name = config.run_name(settings, {key: values[key] for key in values if key in varied})
-        # Two values of what does not enter the fingerprint, such as train.device, are two points as well.
-        identity = config.fingerprint(settings) + name
+        shown = {key: _shown(key, values, settings, choices or {}) for key in varied}
+        name = config.run_name(settings, shown).replace("'", "")
+        identity = tuple(config.parameters(settings).items())
         found.setdefault(identity, Point(name, [*overrides, f"tracking.run_name='{name}'"], settings))
     return list(found.values())
+
+
+def _shown(key: str, values: Mapping[str, str], settings: DictConfig, choices: Mapping[str, Any]) -> str:
+    """A varied key's value as names show it: a group by its option, anything else as it was composed."""
+    value = OmegaConf.select(settings, key)
+    if OmegaConf.is_dict(value) or value is None:
+        return values.get(key, str(choices.get(key)))
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 
 def plan(master: DictConfig, axes: Axes, made: Sequence[Point], name: str) -> Plan:
@@ -177,25 +197,37 @@ def sweep(
         UserError: a point is not valid; nothing has been trained or written.
         SweepError: some runs failed.
     """
-    found = axes(master.sweep, parser.parse_overrides(list(arguments)), parser)
-    made = points(found, compose)
-    for point in made:
-        prepare(point.settings)
+    found = axes(master.sweep, parser.parse_overrides(list(arguments)), parser, master.seeds)
+    with progress.busy("Checking every run's settings and the data"):
+        made = points(found, compose, OmegaConf.select(master, "hydra.runtime.choices"))
+        fingerprints = [prepare(point.settings).fingerprint for point in made]
     tracked = made[0].settings.tracking
     store = Store.open(tracked.uri, create=True)
+    there = {} if master.reuse == "never" else _finished(store, fingerprints)
+    missing = [
+        point for point, fingerprint in zip(made, fingerprints, strict=True) if fingerprint not in there
+    ]
     name = study_name(master, found)
     recorder = store.start(tracked.experiment, name, kind=tracking.SWEEP, tags={tracking.STUDY: name})
     with recorder.artifacts() as folder:
         (folder / PLAN_FILE).write_text(plan(master, found, made, name).to_json())
+    for record in there.values():
+        store.client.set_tag(record.run_id, tracking.member_tag(recorder.run_id), "1")
+    if there:
+        rest = f"training {len(missing)}" if missing else "nothing is left to train"
+        progress.console.print(
+            f"{len(there)} of {len(made)} runs are there already, {rest} (reuse=never trains all)."
+        )
     belongs = [f"tracking.parent_run_id={recorder.run_id}", f"tracking.study='{name}'"]
     status = "KILLED"
     results: Sequence[JobReturn] = []
     try:
-        with progress.shown(len(made), sum(point.settings.train.epochs for point in made)):
-            results = launch([[*point.overrides, *belongs] for point in made])
+        if missing:
+            with progress.shown(len(missing), sum(point.settings.train.epochs for point in missing)):
+                results = launch([[*point.overrides, *belongs] for point in missing])
         failures = [
             (point, result)
-            for point, result in zip(made, results, strict=True)
+            for point, result in zip(missing, results, strict=True)
             if result.status != JobStatus.COMPLETED
         ]
         status = "FAILED" if failures else "FINISHED"
@@ -203,8 +235,13 @@ def sweep(
         _conclude(store, recorder, name, status)
     if failures:
         lines = [f"  {point.name}: {_error(result)}" for point, result in failures]
-        raise SweepError("\n".join([f"{len(failures)} of {len(made)} runs failed:", *lines]))
+        raise SweepError("\n".join([f"{len(failures)} of {len(missing)} runs failed:", *lines]))
     return results
+
+
+def _finished(store: Store, fingerprints: Sequence[str]) -> dict[str, Record]:
+    found = {fingerprint: store.finished(fingerprint) for fingerprint in fingerprints}
+    return {fingerprint: record for fingerprint, record in found.items() if record is not None}
 
 
 def _error(result: JobReturn) -> str:

@@ -175,9 +175,14 @@ class Store:
         except MlflowException:
             raise UserError(f"{run_id}: no run of that id in {self.uri}.") from None
 
-    def children(self, parent_run_id: str) -> list[Record]:
-        """The runs of a multirun, oldest first."""
-        return self.records(f"tags.`{PARENT}` = '{parent_run_id}'")[::-1]
+    def members(self, parent_run_id: str) -> list[Record]:
+        """The runs of a multirun, oldest first: those it trained and those that were there before."""
+        return self.records(f"tags.`{member_tag(parent_run_id)}` = '1'")[::-1]
+
+    def finished(self, fingerprint: str) -> Record | None:
+        """The newest finished run with this fingerprint."""
+        found = self.records(f"tags.`{FINGERPRINT}` = '{fingerprint}' AND attributes.status = 'FINISHED'")
+        return found[0] if found else None
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Every value of a metric in the order of its steps."""
@@ -250,6 +255,11 @@ class Recorder:
     def finish(self, status: str) -> None:
         """Closes the run as FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.run_id, status)
+
+
+def member_tag(parent_run_id: str) -> str:
+    """The tag that every run of a multirun carries; a run can belong to several."""
+    return f"vae_lab.sweep.{parent_run_id}"
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:

@@ -73,7 +73,7 @@ def train(
             noise = torch.randn(len(x), Z, generator=noises, device=device)
             with devices.autocast(precision, device):
                 logits, posterior = model(x, c, noise)
-            terms = objective(logits.float(), x, posterior)
+            terms = objective(logits.float(), x, posterior, epochs_done=epoch - 1 + step / len(batches))
             optimizer.zero_grad()
             terms.loss.mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()

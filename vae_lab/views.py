@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from vae_lab.comparison import Comparison, Study, comparisons, key_name, topic
-from vae_lab.tracking import KIND, NOTE, PARENT, RUN, Record, Recorder, Store
+from vae_lab.tracking import KIND, NOTE, RUN, Record, Recorder, Store, member_tag
 
 VIEW_TAG, COLOUR_TAG = "mlflow.sharedViewState.", "mlflow.runColor"
 TAG_LIMIT = 20_000  # characters of an experiment tag
@@ -56,7 +56,7 @@ def run_page(record: Record, below: str = "") -> str:
 def study_views(study: Study) -> list[View]:
     """One view for each table of a study, then one of all of its runs."""
     found = []
-    mine = f"tags.\"{KIND}\" = '{RUN}' AND tags.\"{PARENT}\" = '{study.parent.run_id}'"
+    mine = f"tags.\"{KIND}\" = '{RUN}' AND tags.\"{member_tag(study.parent.run_id)}\" = '1'"
     tables = comparisons(study)
     for number, table in enumerate(tables, start=1):
         axis = table.by[-1]
@@ -179,7 +179,7 @@ def _state(view: View, study: Study, finished: Sequence[Record]) -> dict[str, An
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
         "compareRunSections": [
             _section("loss", f"1 Held-out loss by {topic(view.axis)}", columns=2, height=300),
-            _section("images", "2 Samples of every run, last epoch", columns=1, height=520),
+            _section("images", "2 Samples of every run, last epoch", columns=1, height=640),
             _section("parts", "3 Parts of the loss", columns=3, height=300),
             _section("training", "4 Training", columns=3, height=300, display=False),
         ],

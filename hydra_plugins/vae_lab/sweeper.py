@@ -39,7 +39,10 @@ class AblationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the points of `sweep` and of the command line."""
-        from vae_lab.sweeping import sweep  # imports torch and MLflow: not for --help
+        from vae_lab.progress import busy
+
+        with busy("Loading PyTorch and MLflow"):
+            from vae_lab.sweeping import sweep  # takes seconds: not for --help
 
         assert self.hydra_context is not None
         assert self.config is not None

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from vae_lab import views
 from vae_lab.cli import serving
 from vae_lab.comparison import load_study
 from vae_lab.tracking import Store
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -48,6 +52,7 @@ def link(ablations: Path) -> Iterator[str]:
     yield next(line for line in lines if line.startswith("http"))
     process.terminate()
     assert process.wait(timeout=30) == 0
+    process.stdout.close()
     for _ in range(50):
         if not serving._answers(port):
             break
@@ -56,7 +61,7 @@ def link(ablations: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
+def browser() -> Iterator[Browser]:
     with playwright.sync_playwright() as running:
         opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
@@ -64,7 +69,7 @@ def browser() -> Iterator[playwright.Browser]:
 
 
 @pytest.fixture
-def page(browser: playwright.Browser) -> Iterator[playwright.Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """A first visit: nothing is remembered from another."""
     context = browser.new_context(viewport={"width": 1600, "height": 3000})
     playwright.expect.set_options(timeout=PATIENCE)
@@ -83,7 +88,7 @@ def base(link: str) -> str:
     return link.partition("#")[0]
 
 
-def test_the_printed_link_opens_the_charts_of_what_depth_did(page: playwright.Page, link: str) -> None:
+def test_the_printed_link_opens_the_charts_of_what_depth_did(page: Page, link: str) -> None:
     page.goto(link)
     playwright.expect(page.get_by_test_id("saved-views-trigger")).to_have_text("1 What depth does")
     section = page.get_by_test_id("experiment-view-compare-runs-section-header").first
@@ -93,14 +98,14 @@ def test_the_printed_link_opens_the_charts_of_what_depth_did(page: playwright.Pa
     playwright.expect(cards.nth(0).locator(".scatterlayer .trace .points path")).to_have_count(6)
     playwright.expect(cards.nth(1)).to_contain_text("vae L4 Z15 s0 (test/loss)")
     playwright.expect(cards.nth(2).locator(".barlayer .point")).to_have_count(6)
-    grid = cards.filter(has_text="Image grid")
+    grid = cards.filter(has_text="images/samples")
     playwright.expect(grid.locator(".rc-image img")).to_have_count(6)
     playwright.expect(grid.locator("[role=slider]")).to_have_attribute("aria-valuenow", "2")
     playwright.expect(page.get_by_text("MLflow Assistant")).to_have_count(0)
 
 
 def test_the_table_shows_every_run_with_what_varied_and_what_came_of_it(
-    page: playwright.Page, link: str, store: Store
+    page: Page, link: str, store: Store
 ) -> None:
     study = load_study(store, "ablations")
     everything = views.study_views(study)[-1]
@@ -114,14 +119,14 @@ def test_the_table_shows_every_run_with_what_varied_and_what_came_of_it(
     playwright.expect(first).to_have_text(best.name)
 
 
-def test_a_runs_pictures_come_first_and_slide_over_the_epochs(
-    page: playwright.Page, link: str, store: Store
-) -> None:
+def test_a_runs_pictures_come_first_and_slide_over_the_epochs(page: Page, link: str, store: Store) -> None:
     run = next(run for run in load_study(store, "ablations").runs if run.name == "cvae L4 Z15 s0")
     page.goto(base(link) + views.run_page(run, "/model-metrics"))
     header = page.get_by_test_id("experiment-view-compare-runs-section-header").first
-    playwright.expect(header).to_contain_text("images (3)")
-    card = page.get_by_test_id("experiment-view-compare-runs-card").filter(has_text=re.compile("^samples"))
+    playwright.expect(header).to_contain_text("images(3)")
+    card = page.get_by_test_id("experiment-view-compare-runs-card").filter(
+        has_text=re.compile("^images/samples")
+    )
     slider, number = card.locator("[role=slider]"), card.locator("input[type=number]")
     playwright.expect(slider).to_have_attribute("aria-valuenow", "0")
     number.fill("2")
@@ -130,9 +135,7 @@ def test_a_runs_pictures_come_first_and_slide_over_the_epochs(
     playwright.expect(card.locator("img")).to_have_attribute("src", re.compile(r"samples.*step%2B2"))
 
 
-def test_the_parent_shows_answer_tables_and_contact_sheet(
-    page: playwright.Page, link: str, store: Store
-) -> None:
+def test_the_parent_shows_answer_tables_and_contact_sheet(page: Page, link: str, store: Store) -> None:
     study = load_study(store, "ablations")
     page.goto(base(link) + views.run_page(study.parent))
     playwright.expect(page.get_by_text("10 of 10 runs finished.")).to_be_visible()

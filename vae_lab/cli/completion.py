@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from click import Context, Parameter
 from click.shell_completion import CompletionItem
+from hydra.errors import HydraException
 
 
 def complete_overrides(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
@@ -12,15 +15,30 @@ def complete_overrides(context: Context, parameter: Parameter, incomplete: str) 
     Bash takes `model=cv` apart at the equals sign and replaces only what follows it; other shells hand over
     and replace the whole word.
     """
-    words = list(context.params.get(str(parameter.name)) or ())
+    words = joined(context.params.get(str(parameter.name)) or ())
     typed = ""
-    if words and words[-1] == "=":
-        typed = f"{words[-2]}=" if len(words) > 1 else ""
-        words = words[:-2]
+    if words and words[-1].endswith("="):
+        typed = words.pop()
     elif not incomplete and words and "=" not in words[-1] and not words[-1].startswith("-"):
         typed = f"{words.pop()}="
-    found = _query(words, typed + incomplete)
+    try:
+        found = _query(words, typed + incomplete)
+    except HydraException:  # an earlier word is wrong: there is nothing to go by
+        return []
     return [CompletionItem(each.removeprefix(typed)) for each in found if each.startswith(typed)]
+
+
+def joined(pieces: Iterable[str]) -> list[str]:
+    """The words of a line that bash took apart: `model`, `=`, `vae` is `model=vae` again."""
+    words: list[str] = []
+    open_value = False
+    for piece in pieces:
+        if words and (piece == "=" or open_value):
+            words[-1] += piece
+        else:
+            words.append(piece)
+        open_value = piece == "="
+    return words
 
 
 def _query(words: list[str], word: str) -> list[str]:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_lab.config import unknown_key, valid_keys
 from vae_lab.errors import LabError, choices
 from vae_lab.folders import CONF
+from vae_lab.progress import busy
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
@@ -30,7 +31,8 @@ def task(config: DictConfig) -> str | Exception:
 
     The error of a single run is a result too: raised through Hydra, it would come with a line of Hydra's.
     """
-    from vae_lab.run import run  # imports torch and MLflow: not for --cfg or --help
+    with busy("Loading PyTorch and MLflow"):
+        from vae_lab.run import run  # takes seconds: not for --cfg or --help
 
     job = HydraConfig.get()
     try:

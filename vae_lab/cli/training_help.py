@@ -27,7 +27,7 @@ Trains one run, or with lists, a sweep or a study, many; MLflow keeps them.
   vae-lab train -m model.layers=2,3,4 seed=0,1,2           every combination
   vae-lab train sweeps=depth seed=0,1,2                    a named sweep, three seeds
   vae-lab train experiments=reference                      a named study
-  vae-lab train --config-dir my_configs model=mine         with a folder of your own beside the lab's
+  vae-lab train --config-dir my_configs model=mine         with a folder of your own configs
 """
 FLAGS = """\
 [bold]Flags[/bold] (Hydra's)
@@ -44,7 +44,7 @@ def show() -> None:
     console.print(INTRODUCTION)
     console.print("[bold]Groups[/bold]: choose with GROUP=OPTION")
     console.print(_groups())
-    console.print("[bold]Keys[/bold]: set with KEY=VALUE")
+    console.print("\n[bold]Keys[/bold]: set with KEY=VALUE")
     console.print(_keys())
     console.print(FLAGS)
 
