@@ -73,6 +73,16 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_go_on(lab: Lab) -> No
     assert "is no model that can be loaded" in result.output
 
 
+def test_a_multirun_with_full_evaluation_measures_the_runs_that_it_reuses(lab: Lab) -> None:
+    several = ("-m", *SMALL, "train.epochs=1", "seed=0,1")
+    assert lab(*several)[0] == 0
+    assert not any(EVALUATION in run.tags for run in runs())
+    code, _, err = lab(*several, "evaluation=full", "evaluation.importance_samples=0", "evaluation.samples=0")
+    assert code == 0, err
+    assert len(runs()) == 2
+    assert all("test/collapsed_units" in run.metrics for run in runs())
+
+
 def test_only_what_is_measured_can_be_overridden() -> None:
     assert evaluating.allowed(["evaluation.samples=500"]) == ["evaluation=full", "evaluation.samples=500"]
     assert evaluating.allowed(["evaluation=quick"]) == ["evaluation=quick"]
@@ -86,6 +96,7 @@ def test_mistakes_are_one_message(lab: Lab) -> None:
     for arguments, message in (
         ((failed.run_id,), "is FAILED; only finished runs"),
         (("nothing",), "nothing: no such study or parent run"),
+        ((failed.run_id, "evaluation=quick"), "all 0, nothing to measure"),
         ((failed.run_id, "evaluation.foo=1"), "evaluation.foo: unknown key"),
         ((failed.run_id, "evaluation=none"), "evaluation=none: no such option. Valid: full, quick."),
     ):

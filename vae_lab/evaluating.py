@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -14,9 +14,8 @@ from rich.markup import escape
 from vae_lab import checkpoints, config, devices, report
 from vae_lab.comparison import Study, load_study
 from vae_lab.errors import LabError, UserError
-from vae_lab.objectives import Objective, likelihood
 from vae_lab.progress import console
-from vae_lab.run import dataset, full_measures, measured_at
+from vae_lab.run import build_objective, dataset, full_measures, measured_at
 from vae_lab.tracking import EVALUATION, RUN, Record, Recorder, Store
 
 SHOWN = {  # what a line tells of the measures, as far as they were taken
@@ -63,35 +62,49 @@ def evaluate(store: Store, name: str, wanted: DictConfig, *, again: bool = False
         wanted: the composed config whose `evaluation` and `train.device` are used.
         again: measure runs too that have these measures already.
     """
+    if not wants_measures(wanted):
+        raise UserError("evaluation.posterior_draws, importance_samples, samples: all 0, nothing to measure.")
     target = find(store, name)
-    failed = new = 0
+    outcomes = []
     for number, record in enumerate(target.runs, 1):
         label = f"[{number}/{len(target.runs)}] {record.name}"
-        started = time.monotonic()
-        try:
-            with console.status(escape(label)):
-                found = measure(store, record, wanted, again=again)
-        except LabError as error:
-            failed += 1
-            console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
-            continue
-        if found is None:
+        outcomes.append(add(store, record, label, wanted, again=again))
+        if outcomes[-1] == "there":
             console.print(f"[dim]=[/dim] {escape(label)}  has these measures", soft_wrap=True)
-            continue
-        new += 1
-        told = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
-        seconds = f"{time.monotonic() - started:.0f} s"
-        console.print(f"[green]✓[/green] {escape(label)}  {'  '.join([*told, seconds])}", soft_wrap=True)
-    if target.study is not None and new:
+    if target.study is not None and "new" in outcomes:
         parent = target.study.parent
         report.conclude(store, Recorder(store, parent.run_id, parent.experiment_id))
-    return failed
+    return outcomes.count("failed")
+
+
+def wants_measures(settings: DictConfig) -> bool:
+    """Whether the evaluation asks for more than what every run has."""
+    return any(settings.evaluation[key] for key in ("posterior_draws", "importance_samples", "samples"))
+
+
+def add(
+    store: Store, record: Record, label: str, wanted: DictConfig, *, again: bool = False
+) -> Literal["new", "there", "failed"]:
+    """Measures one run and prints a line that begins with `label`, unless it has the measures already."""
+    started = time.monotonic()
+    try:
+        with console.status(escape(label)):
+            found = measure(store, record, wanted, again=again)
+    except LabError as error:
+        console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
+        return "failed"
+    if found is None:
+        return "there"
+    told = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
+    seconds = f"{time.monotonic() - started:.0f} s"
+    console.print(f"[green]✓[/green] {escape(label)}  {'  '.join([*told, seconds])}", soft_wrap=True)
+    return "new"
 
 
 def measure(
     store: Store, record: Record, wanted: DictConfig, *, again: bool = False
 ) -> dict[str, float] | None:
-    """The measures of one run, which it is given too; None if it has them at these settings.
+    """The measures of one run, logged to it too; None if it has them at these settings or none are asked for.
 
     Raises:
         LabError: its config or model cannot be read, or its data have changed.
@@ -104,14 +117,11 @@ def measure(
             f"{record.run_id}: was trained on data {trained_on}, but {data.name} is now {data.checksum}."
         )
     tag = measured_at(settings, data)
-    if not again and tag and record.tags.get(EVALUATION) == tag[EVALUATION]:
+    if not tag or (not again and record.tags.get(EVALUATION) == tag[EVALUATION]):
         return None
     path = store.download(record.run_id, "model/model.pt")
     model = checkpoints.load_model(path, device=str(data.test.pixels.device))
-    objective = Objective(
-        likelihood(settings.objective.likelihood, settings.objective.std), settings.objective.beta
-    )
-    found = full_measures(settings, data, objective, model)
+    found = full_measures(settings, data, build_objective(settings), model)
     recorder = Recorder(store, record.run_id, record.experiment_id)
     recorder.log(found, _last_step(store, record))
     recorder.tag(tag)  # last, so that a run has the tag only with all of its measures

@@ -89,15 +89,19 @@ def prepare(settings: DictConfig) -> Parts:
         optimizer.step()
         if schedule is not None:
             schedule.step()
+    return Parts(fingerprint(settings, data), device, data, build_objective(settings), arguments)
+
+
+def build_objective(settings: DictConfig) -> Objective:
+    """The configured loss."""
     chosen = settings.objective
-    objective = Objective(
+    return Objective(
         likelihood(chosen.likelihood, chosen.std),
         chosen.beta,
         warmup_epochs=chosen.warmup_epochs,
         penalty=chosen.penalty,
         penalty_weight=chosen.penalty_weight,
     )
-    return Parts(fingerprint(settings, data), device, data, objective, arguments)
 
 
 def fingerprint(settings: DictConfig, data: Dataset) -> str:
