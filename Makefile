@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MINIMUM := 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui clean
+.PHONY: help install ablations test check lint format ui benchmark clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ check: test lint                 ## what CI runs: the tests, then lint
 format: $(VENV)/.installed-dev   ## put the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+benchmark: $(VENV)/.installed    ## measure the speed of training against the machine's limit
+	$(BIN)/python -m benchmarks.epoch
 
 clean:                           ## remove the environment and the tools' caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
