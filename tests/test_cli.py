@@ -23,7 +23,9 @@ def vae_lab(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [(), ("compare",), ("verdict",), ("ui",), ("data",), ("completion",)])
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in ("compare", "verdict", "evaluate", "ui", "data", "completion"))]
+)
 def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(commands, [*command, "--help"])
     assert result.exit_code == 0
@@ -219,6 +221,25 @@ def test_data_describes_a_set_and_lists_all(tmp_path: Path) -> None:
     assert "1,437 to train on, 360 held out" in result.output
     assert "8 x 8 pixels, 1 channel" in result.output
     assert "fashion_mnist" in CliRunner().invoke(commands, ["data"]).output
+
+
+def test_data_shows_and_draws_the_spectrum(tmp_path: Path) -> None:
+    figure = tmp_path / "spectrum.png"
+    result = CliRunner().invoke(
+        commands, ["data", "digits", "--svd", "--latent-size", "5", "--figure", str(figure)]
+    )
+    assert result.exit_code == 0, result.output
+    # The ranks of scikit-learn's PCA on the same 1,437 images.
+    assert [line.split()[-2] for line in result.output.splitlines() if "of the variance" in line] == [
+        "21", "28", "41",
+    ]  # fmt: skip
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    for arguments, message in (
+        (["digits", "--figure", "x.png"], "--figure x.png: there is nothing to draw without --svd"),
+        (["--svd"], "--svd: needs the name of a data set"),
+        (["digits", "--svd", "--latent-size", "64"], "--latent-size 64: must be below the 64 pixels"),
+    ):
+        assert message in str(CliRunner().invoke(commands, ["data", *arguments]).exception)
 
 
 def test_a_full_disk_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

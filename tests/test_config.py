@@ -58,6 +58,8 @@ def test_the_defaults_are_the_reports(composed: Compose) -> None:
         (["objective.beta=-1"], r"^objective\.beta=-1\.0: must be a finite number of at least 0"),
         (["objective.beta=inf"], r"^objective\.beta=inf"),
         (["objective.std=0"], r"^objective\.std=0\.0: must be a finite number above 0"),
+        (["evaluation.importance_samples=-1"], r"^evaluation\.importance_samples=-1: must be a whole number"),
+        (["evaluation.samples=99"], r"^evaluation\.samples=99: must be 0 or a whole number of at least 100"),
         (["data.binarize=maybe"], r"^data\.binarize=maybe: must be one of none, fixed, dynamic"),
         (["data=idx"], r"^data\.root: must be given"),
         (["data.name=a/b"], r"^data\.name=a/b: must be letters"),

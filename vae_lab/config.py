@@ -130,12 +130,16 @@ class Train:
 
 @dataclass
 class Evaluation:
-    """What is measured and drawn after an epoch; see conf/evaluation."""
+    """What is measured and drawn after an epoch, and once in the end; see conf/evaluation."""
 
     batch_size: int = _at_least(1)
     active_threshold: float = _above(0)
     pictures: bool = MISSING
     columns: int = _ruled(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
+    posterior_draws: int = _at_least(0)
+    importance_samples: int = _at_least(0)
+    importance_images: int = _at_least(1)
+    samples: int = _ruled(lambda value: value == 0 or value >= 100, "0 or a whole number of at least 100")
 
 
 @dataclass

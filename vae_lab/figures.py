@@ -162,3 +162,37 @@ def sweep_curves(runs: Mapping[str, Sequence[float]], colours: Mapping[str, str]
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def spectrum(
+    singular: Sequence[float], kept: Sequence[float], ranks: Mapping[float, int], title: str
+) -> Figure:
+    """Singular values by rank, and the share of the variance up to it.
+
+    Args:
+        singular: the singular values, the largest first.
+        kept: share of the variance that the first dimensions hold.
+        ranks: share of the variance and the number of dimensions that hold it.
+        title: of which data.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=150)
+    left, right = figure.subplots(1, 2)
+    numbers = range(1, len(singular) + 1)
+    left.plot(numbers, singular, color=TRAIN_COLOUR)
+    left.set_yscale("log")
+    left.set_ylim(singular[0] * 1e-4, singular[0] * 2)  # pixels that never change have a value of zero
+    left.set_ylabel("singular value")
+    right.plot(numbers, [100 * share for share in kept], color=TRAIN_COLOUR)
+    for share, rank in ranks.items():
+        right.plot([rank], [100 * share], "o", color=TEST_COLOUR)
+        right.annotate(
+            f"{share:.0%}: {rank}", (rank, 100 * share), (-8, 2), textcoords="offset points", ha="right"
+        )
+    right.set_ylabel("variance held, %")
+    for axes in (left, right):
+        axes.set_xlabel("dimensions")
+        axes.set_xscale("log")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    return figure

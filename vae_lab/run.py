@@ -89,15 +89,19 @@ def prepare(settings: DictConfig) -> Parts:
         optimizer.step()
         if schedule is not None:
             schedule.step()
+    return Parts(fingerprint(settings, data), device, data, build_objective(settings), arguments)
+
+
+def build_objective(settings: DictConfig) -> Objective:
+    """The configured loss."""
     chosen = settings.objective
-    objective = Objective(
+    return Objective(
         likelihood(chosen.likelihood, chosen.std),
         chosen.beta,
         warmup_epochs=chosen.warmup_epochs,
         penalty=chosen.penalty,
         penalty_weight=chosen.penalty_weight,
     )
-    return Parts(fingerprint(settings, data), device, data, objective, arguments)
 
 
 def fingerprint(settings: DictConfig, data: Dataset) -> str:
@@ -313,9 +317,38 @@ def _train(
         _log_pictures(settings, parts, model, recorder, step=epoch.number)
         history.append(metrics)
         shown.epoch(epoch.number, epoch.loss, held_out.loss)
+    recorder.log(full_measures(settings, parts.data, parts.objective, model), settings.train.epochs)
+    recorder.tag(measured_at(settings, parts.data))
     with recorder.artifacts() as folder:
         _write_results(settings, parts, model, history, folder, shown.name)
     recorder.tag({tracking.NOTE: _description(settings, parts, history[-1], overrides)})
+
+
+def full_measures(settings: DictConfig, data: Dataset, objective: Objective, model: VAE) -> dict[str, float]:
+    """What `evaluation=full` adds to a trained model's metrics; nothing with `evaluation=quick`."""
+    return evaluation.full(
+        model,
+        objective,
+        data,
+        dataset(OmegaConf.merge(settings.data, {"binarize": "none"}), data.test.pixels.device),  # type: ignore[arg-type]
+        seed=settings.seed,
+        posterior_draws=settings.evaluation.posterior_draws,
+        importance_samples=settings.evaluation.importance_samples,
+        importance_images=settings.evaluation.importance_images,
+        samples=settings.evaluation.samples,
+        batch_size=settings.evaluation.batch_size,
+    )
+
+
+def measured_at(settings: DictConfig, data: Dataset) -> dict[str, str]:
+    """The tag that says how `full_measures` measured, and with which classifier; none if it did not."""
+    chosen = settings.evaluation
+    kept = {key: chosen[key] for key in ("posterior_draws", "importance_samples", "samples") if chosen[key]}
+    if chosen.importance_samples:
+        kept["importance_images"] = chosen.importance_images
+    if chosen.samples:
+        kept["classifier"] = evaluation.classifier.key(data.checksum)
+    return {tracking.EVALUATION: " ".join(f"{key}={value}" for key, value in kept.items())} if kept else {}
 
 
 def _log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Recorder, step: int) -> None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import claims, config, progress, report, tables, tracking
 from vae_lab.comparison import PLAN_FILE, Plan
 from vae_lab.errors import LabError, UserError
+from vae_lab.evaluating import add, wants_measures
 from vae_lab.run import prepare
 from vae_lab.tracking import Record, Recorder, Store
 
@@ -219,6 +220,9 @@ def sweep(
         progress.console.print(
             f"{len(there)} of {len(made)} runs are there already, {rest} (reuse=never trains all)."
         )
+    for point, fingerprint in zip(made, fingerprints, strict=True):
+        if fingerprint in there and wants_measures(point.settings):
+            add(store, there[fingerprint], point.name, point.settings)
     belongs = [f"tracking.parent_run_id={recorder.run_id}", f"tracking.study='{name}'"]
     status = "KILLED"
     results: Sequence[JobReturn] = []

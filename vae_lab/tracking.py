@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
+EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
 STRIP_FILE = "samples_strip.png"  # artifact of a run: a row of samples for the contact sheet
 METRICS_A_CALL = 1000  # MLflow's limit
 REACHABLE_SECONDS = 5.0

@@ -29,6 +29,7 @@ def commands() -> None:
       vae-lab train experiments=reference                   the report's ten runs
       vae-lab compare reference                             their tables again
       vae-lab verdict reference                             what they say to the report's claims
+      vae-lab evaluate reference                            bounds and sample quality of its runs
       vae-lab ui                                            the runs in the browser
     """
 
@@ -93,6 +94,28 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
 
 
 @commands.command()
+@click.argument("name", metavar="RUN_OR_STUDY")
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
+@click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None) -> None:
+    r"""Add measures to finished runs without training them again.
+
+    RUN_OR_STUDY is the id of a run or of a parent run, or a study's name, for its newest multirun. What
+    follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named.
+
+    \b
+    Examples:
+      vae-lab evaluate reference
+      vae-lab evaluate reference evaluation.importance_samples=1000 --again
+      vae-lab evaluate 8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c evaluation.samples=10000
+    """
+    from vae_lab.cli import evaluating
+
+    sys.exit(evaluating.evaluate(name, overrides, uri, again))
+
+
+@commands.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 @click.option(
@@ -108,17 +131,37 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
 @commands.command()
 @click.argument("name", required=False)
 @click.option("--root", help="Folder of the files, as data.root.")
-def data(name: str | None, root: str | None) -> None:
+@click.option("--svd", is_flag=True, help="Show the singular values of the training images, too.")
+@click.option(
+    "--latent-size",
+    "latent_sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(10, 15, 30),
+    show_default=True,
+    help="With --svd: a latent size to compare; can be given again.",
+)
+@click.option("--figure", type=click.Path(dir_okay=False), help="With --svd: draw the spectrum to this file.")
+def data(
+    name: str | None, root: str | None, svd: bool, latent_sizes: tuple[int, ...], figure: str | None
+) -> None:
     r"""Fetch and check a data set, and say what is in it; without NAME, list the data sets.
 
     \b
     Examples:
       vae-lab data mnist
       vae-lab data idx --root ~/my-images
+      vae-lab data mnist --svd --figure spectrum.png
     """
     from vae_lab.cli import datasets
 
-    datasets.describe(name, root)
+    if figure and not svd:
+        raise UserError(f"--figure {figure}: there is nothing to draw without --svd.")
+    found = datasets.describe(name, root)
+    if svd:
+        if found is None:
+            raise UserError("--svd: needs the name of a data set, as in: vae-lab data mnist --svd")
+        datasets.spectrum(found, latent_sizes, figure)
 
 
 @commands.command()

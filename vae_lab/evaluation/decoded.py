@@ -1,11 +1,9 @@
-"""Held-out measures and decoded images of a trained model.
+"""Images decoded by a trained model: prior samples, reconstructions, interpolations.
 
 Shapes: N images, D pixels, Z latent dimensions, C condition.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,49 +11,7 @@ from torch import Tensor
 from vae_lab import seeding
 from vae_lab.data import Images, in_order, one_hot
 from vae_lab.models import VAE
-from vae_lab.objectives import Likelihood, Objective, Terms
-
-
-class HeldOut(NamedTuple):
-    """Means over held-out images, in nats per image, and the use of the latent space."""
-
-    loss: float  # reconstruction + beta KL, as trained
-    negative_elbo: float  # reconstruction + KL, whatever beta was
-    reconstruction: float
-    kl: float
-    active_units: int
-
-
-@torch.inference_mode()
-def held_out(
-    model: VAE,
-    objective: Objective,
-    images: Images,
-    *,
-    seed: int,
-    batch_size: int = 1000,
-    active_threshold: float = 0.01,
-) -> HeldOut:
-    """The loss and its parts on images that were not trained on, with one posterior draw an image.
-
-    The draws depend on `seed` alone, so the same weights always give the same figures. A latent dimension
-    counts as active if its posterior mean varies over the images by more than `active_threshold`
-    (Burda et al. 2016, section 5.2).
-    """
-    model.eval()
-    device = images.pixels.device
-    noises = seeding.generator(seed, "evaluation", device=device)
-    totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
-    means = []
-    for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
-        noise = torch.randn(len(x), model.latent_size, generator=noises, device=device)
-        logits, posterior = model(x, c, noise)
-        totals += torch.stack(objective(logits, x, posterior)).sum(-1)
-        means.append(posterior.mean)
-    loss, reconstruction, kl = (totals / len(images)).tolist()
-    variance = torch.cat(means).var(dim=0, correction=0)
-    active = int((variance > active_threshold).sum())
-    return HeldOut(loss, reconstruction + kl, reconstruction, kl, active)
+from vae_lab.objectives import Likelihood
 
 
 @torch.inference_mode()

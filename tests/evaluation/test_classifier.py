@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae_lab import folders
+from vae_lab.data import Dataset, digits
+from vae_lab.errors import LabError
+from vae_lab.evaluation import classifier
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(folders, "cache", lambda name: tmp_path / name)
+    return tmp_path / "classifiers"
+
+
+def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    data = digits().to(device)
+    first = classifier.trained(data)
+    assert first.accuracy >= 0.97
+    (file,) = cache.glob("*.pt")
+    assert classifier.key(data.checksum) in file.name
+    content = file.read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "_train", lambda _: pytest.fail("the cached one was not used"))
+        again = classifier.trained(data)
+    x = data.test.scaled(slice(0, 20))
+    torch.testing.assert_close(
+        again.model.judge(x).probabilities, first.model.judge(x).probabilities, rtol=1e-4, atol=1e-5
+    )
+    assert again.accuracy == first.accuracy
+
+    monkeypatch.setattr(classifier, "_train", lambda _: first)
+    for damaged in (b"", content[:-1], content[:5000] + b"x" + content[5001:]):
+        file.write_bytes(damaged)
+        assert classifier.trained(data).accuracy == first.accuracy
+        assert len(file.read_bytes()) == len(content)
+
+
+def test_another_data_set_has_another_file(
+    cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = classifier.Trained(classifier.Classifier(rows.shape, rows.classes), 0.5)
+    monkeypatch.setattr(classifier, "_train", lambda _: untrained)
+    classifier.trained(rows)
+    classifier.trained(rows._replace(checksum="1" * 12))
+    assert len(list(cache.glob("*.pt"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_named(cache: Path, rows: Dataset) -> None:
+    cache.write_text("a file in the place of the folder")
+    with pytest.raises(LabError, match=r"no classifier can be kept in .*classifiers"):
+        classifier.trained(rows)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 20), (3, 9, 11), (1, 100, 64)])
+def test_images_of_any_size_and_channels_are_judged(shape: tuple[int, int, int]) -> None:
+    channels, height, width = shape
+    judge = classifier.Classifier(shape, 4).judge(torch.rand(5, channels * height * width), batch_size=2)
+    assert judge.probabilities.shape == (5, 4)
+    assert judge.features.shape == (5, classifier.FEATURES)
+    torch.testing.assert_close(judge.probabilities.sum(-1), torch.ones(5))

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+import torch
+
+from vae_lab import evaluation
+from vae_lab.data import Dataset, binarized
+from vae_lab.evaluation import bounds, classifier, measures
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective, likelihood
+
+BCE = Objective(likelihood("bernoulli"))
+SETTINGS = {"posterior_draws": 2, "importance_samples": 3, "importance_images": 10, "samples": 60}
+SAMPLE_QUALITY = {
+    "eval/recognizable_share",
+    "eval/classifier_score",
+    "eval/frechet_distance",
+    "eval/precision",
+    "eval/recall",
+    "eval/class_balance",
+    "eval/sharpness",
+    "eval/nearest_training_distance",
+    "eval/classifier_accuracy",
+}
+
+
+@pytest.fixture(autouse=True)
+def judge(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained classifier: these tests are about names and draws."""
+    torch.manual_seed(0)
+    made = classifier.Trained(
+        classifier.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5
+    )
+    monkeypatch.setattr(measures, "trained", lambda data: made)
+
+
+def model(rows: Dataset, C: int = 0) -> VAE:
+    torch.manual_seed(0)
+    return VAE(rows.size, C, latent_size=3, hidden_size=8).to(rows.test.pixels.device)
+
+
+def test_a_vae_has_every_measure_that_needs_no_label_and_the_same_at_every_call(rows: Dataset) -> None:
+    first, second = (evaluation.full(model(rows), BCE, rows, rows, seed=0, **SETTINGS) for _ in range(2))
+    assert first == second
+    assert {key for key in first if key.startswith("eval/")} == SAMPLE_QUALITY
+    assert all(map(math.isfinite, first.values()))
+    assert first["test/iwae_bound"] == first["test/negative_log_marginal"]
+    assert [key for key in first if "kl_dimension" in key] == [f"test/kl_dimension/0{i}" for i in range(3)]
+
+
+def test_a_cvae_has_an_accuracy_for_each_class_too(rows: Dataset) -> None:
+    found = evaluation.full(model(rows, rows.classes), BCE, rows, rows, seed=0, **SETTINGS)
+    each = [found[f"eval/conditional_accuracy/{i}"] for i in range(3)]
+    assert found["eval/conditional_accuracy"] == pytest.approx(sum(each) / 3)
+    assert found["test/negative_log_marginal"] != found["test/iwae_bound"]
+
+
+def test_nothing_is_measured_that_was_not_asked_for(rows: Dataset) -> None:
+    nothing = dict.fromkeys(SETTINGS, 0)
+    assert evaluation.full(model(rows), BCE, rows, rows, seed=0, **nothing) == {}
+    only = evaluation.full(model(rows), BCE, rows, rows, seed=0, **(nothing | {"samples": 60}))
+    assert only.keys() == SAMPLE_QUALITY
+
+
+def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
+    found = measures.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
+    floor = bounds.entropy_floor(rows.test)
+    assert found["test/above_entropy_floor"] == pytest.approx(found["test/averaged_negative_elbo"] - floor)
+    gaussian = Objective(likelihood("gaussian"))
+    assert "test/above_entropy_floor" not in measures.averaged_loss(
+        model(rows), gaussian, rows.test, seed=0, draws=1
+    )
+    binary = binarized(rows.test, "test")
+    assert "test/above_entropy_floor" not in measures.averaged_loss(model(rows), BCE, binary, seed=0, draws=1)
+
+
+def test_the_bound_of_a_part_of_the_images_stands_for_all(rows: Dataset) -> None:
+    arguments = {"seed": 0, "draws": 50}
+    part, whole = (
+        measures.marginal_bounds(model(rows), BCE, rows.test, rows.train.labels, count=count, **arguments)
+        for count in (8, 32)
+    )
+    direct = bounds.importance_weighted(model(rows), BCE.likelihood, rows.test, **arguments)
+    assert whole["test/iwae_bound"] == pytest.approx(-float(direct.mean()))
+    assert part["test/iwae_bound"] == pytest.approx(whole["test/iwae_bound"], abs=0.1)
+
+
+def test_more_posterior_draws_move_the_loss_little(rows: Dataset) -> None:
+    one, many = (
+        measures.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=draws)["test/averaged_loss"]
+        for draws in (1, 30)
+    )
+    assert one != many
+    assert one == pytest.approx(many, rel=0.02)

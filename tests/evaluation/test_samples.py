@@ -1,0 +1,115 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import one_hot
+
+from vae_lab.data import Dataset
+from vae_lab.evaluation import samples
+from vae_lab.evaluation.measures import nearest_training_distance
+
+SURE = one_hot(torch.arange(10), 10).double()  # every class once, without doubt
+UNSURE = torch.full((10, 10), 0.1)
+
+
+def normal(count: int, mean: list[float], deviations: list[float], seed: int) -> torch.Tensor:
+    noise = torch.randn(count, len(mean), generator=torch.Generator().manual_seed(seed))
+    return noise * torch.tensor(deviations) + torch.tensor(mean)
+
+
+def test_sure_and_various_samples_have_the_highest_scores() -> None:
+    assert samples.recognizable_share(SURE) == 1
+    assert samples.classifier_score(SURE) == pytest.approx(10)
+    assert samples.class_balance(SURE) == pytest.approx(1)
+
+
+def test_unrecognizable_samples_have_the_lowest() -> None:
+    assert samples.recognizable_share(UNSURE) == 0
+    assert samples.classifier_score(UNSURE) == pytest.approx(1)
+
+
+def test_samples_of_one_class_are_recognizable_but_neither_scored_nor_balanced() -> None:
+    same = SURE[[3] * 8]
+    assert samples.recognizable_share(same) == 1
+    assert samples.classifier_score(same) == pytest.approx(1)
+    assert samples.class_balance(same) == 0
+
+
+def test_two_classes_of_ten_balance_at_log_two_by_log_ten() -> None:
+    assert samples.class_balance(SURE[[0, 0, 1, 1]]) == pytest.approx(math.log(2) / math.log(10))
+
+
+def test_conditional_accuracy_counts_each_class_alone() -> None:
+    labels = torch.tensor([0, 0, 1, 1, 2])
+    shares = samples.conditional_accuracy(SURE[[0, 1, 1, 1, 0]][:, :4], labels)
+    assert shares[:3] == [0.5, 1.0, 0.0]
+    assert math.isnan(shares[3])
+
+
+def test_the_frechet_distance_of_a_set_to_itself_is_zero() -> None:
+    features = normal(500, [1.0, 2.0, 3.0], [1.0, 2.0, 0.5], 0)
+    assert samples.frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+    flat = torch.cat([features, torch.zeros(500, 2)], dim=-1)  # features that never fire
+    assert samples.frechet_distance(flat, flat) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_frechet_distance_of_two_normal_samples_is_that_of_their_moments() -> None:
+    first = normal(200_000, [0.0, 0.0], [1.0, 2.0], 0)
+    second = normal(200_000, [3.0, 4.0], [2.0, 2.0], 1)
+    assert samples.frechet_distance(first, second) == pytest.approx(25 + (2 - 1) ** 2, rel=0.01)
+
+
+def test_the_frechet_distance_of_correlated_features_matches_the_matrix_root() -> None:
+    linalg = pytest.importorskip("scipy.linalg")
+    mixing = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
+    first, second = normal(300, [0.0] * 4, [1.0] * 4, 0) @ mixing, normal(300, [0.5] * 4, [1.0] * 4, 1)
+    covariances = [each.double().T.cov() for each in (first, second)]
+    root = linalg.sqrtm((covariances[0] @ covariances[1]).numpy()).real.trace()
+    apart = (first.double().mean(0) - second.double().mean(0)).square().sum()
+    known = float(apart + covariances[0].trace() + covariances[1].trace()) - 2 * root
+    assert samples.frechet_distance(first, second) == pytest.approx(known, rel=1e-6)
+
+
+def test_precision_and_recall_of_the_same_distribution_are_near_one_and_of_distant_ones_zero() -> None:
+    real, same = (normal(1500, [0.0, 0.0], [1.0, 1.0], seed) for seed in (0, 1))
+    assert min(samples.precision_recall(real, same)) > 0.9
+    assert samples.precision_recall(real, real) == (1, 1)
+    assert samples.precision_recall(real, same + 100) == (0, 0)
+
+
+def test_samples_of_one_mode_of_two_are_precise_but_recall_half() -> None:
+    left = normal(500, [-50.0, 0.0], [1.0, 1.0], 0)
+    right = normal(500, [50.0, 0.0], [1.0, 1.0], 1)
+    precision, recall = samples.precision_recall(
+        torch.cat([left, right]), normal(500, [50.0, 0.0], [1.0, 1.0], 2)
+    )
+    assert precision > 0.9
+    assert recall == pytest.approx(0.5, abs=0.05)
+
+
+def test_blur_lowers_sharpness_and_flat_images_have_none() -> None:
+    noise = torch.rand(20, 64, generator=torch.Generator().manual_seed(0))
+    blurred = torch.nn.functional.avg_pool2d(noise.view(20, 1, 8, 8), 3, 1, 1).flatten(1)
+    assert samples.sharpness(blurred, (1, 8, 8)) < samples.sharpness(noise, (1, 8, 8)) / 4
+    assert samples.sharpness(torch.zeros(3, 64), (1, 8, 8)) == 0
+
+
+def test_the_laplacian_of_one_white_pixel_has_the_variance_of_its_kernel() -> None:
+    dot = torch.zeros(1, 25)
+    dot[0, 12] = 1
+    assert samples.sharpness(dot, (1, 5, 5)) == pytest.approx((16 + 4) / 25)
+
+
+def test_planted_copies_of_training_images_lie_at_distance_zero(rows: Dataset) -> None:
+    images = rows.test.scaled(slice(None)).clone()
+    images[::2] = rows.train.scaled(slice(16, 32))
+    found = samples.nearest_distance(images, rows.train, chunk=10)
+    known = torch.cdist(images, rows.train.scaled(slice(None)), compute_mode="donot_use_mm_for_euclid_dist")
+    assert (found[::2] == 0).all()
+    assert (found[1::2] > 0.05).all()
+    torch.testing.assert_close(found, known.amin(-1))
+
+
+def test_a_memorizing_model_has_no_distance_and_held_out_images_have_one(rows: Dataset) -> None:
+    assert nearest_training_distance(rows.train.scaled(slice(None)), rows) == 0
+    assert nearest_training_distance(rows.test.scaled(slice(None)), rows) == pytest.approx(1)

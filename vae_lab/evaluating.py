@@ -1,0 +1,164 @@
+"""Measures added to finished runs: the model is loaded from the store, nothing is trained again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.markup import escape
+
+from vae_lab import checkpoints, config, devices, report
+from vae_lab.comparison import Study, load_study
+from vae_lab.errors import LabError, UserError
+from vae_lab.progress import console
+from vae_lab.run import build_objective, dataset, full_measures, measured_at
+from vae_lab.tracking import EVALUATION, RUN, Record, Recorder, Store
+
+SHOWN = {  # what a line tells of the measures, as far as they were taken
+    "test/negative_log_marginal": "-log p(x) {:.2f}",
+    "eval/recognizable_share": "recognizable {:.0%}",
+    "eval/frechet_distance": "Frechet {:.1f}",
+    "test/collapsed_units": "collapsed {:.0f}",
+}
+
+
+class Target(NamedTuple):
+    """The runs that a name stands for, and the study that they are, if they are one."""
+
+    runs: list[Record]
+    study: Study | None
+
+
+def find(store: Store, name: str) -> Target:
+    """The finished runs of a run id, a parent's id or a study's name.
+
+    Raises:
+        UserError: the store knows no such name, or the run has not finished.
+    """
+    try:
+        record = store.record(name)
+    except UserError:
+        record = None
+    if record is None or record.kind != RUN:
+        study = load_study(store, name)
+        return Target([run for run in study.runs if run.status == "FINISHED"], study)
+    if record.status != "FINISHED":
+        raise UserError(f"{name}: is {record.status}; only finished runs have a model to measure.")
+    return Target([record], None)
+
+
+def evaluate(store: Store, name: str, wanted: DictConfig, *, again: bool = False) -> int:
+    """Measures each finished run of `name` and logs it; gives the number of runs that could not be measured.
+
+    A study's tables are written again when all of it was gone through.
+
+    Args:
+        store: where the runs are kept.
+        name: a run's id, a parent's id or a study.
+        wanted: the composed config whose `evaluation` and `train.device` are used.
+        again: measure runs too that have these measures already.
+    """
+    if not wants_measures(wanted):
+        raise UserError("evaluation.posterior_draws, importance_samples, samples: all 0, nothing to measure.")
+    target = find(store, name)
+    outcomes = []
+    for number, record in enumerate(target.runs, 1):
+        label = f"[{number}/{len(target.runs)}] {record.name}"
+        outcomes.append(add(store, record, label, wanted, again=again))
+        if outcomes[-1] == "there":
+            console.print(f"[dim]=[/dim] {escape(label)}  has these measures", soft_wrap=True)
+    if target.study is not None and "new" in outcomes:
+        parent = target.study.parent
+        report.conclude(store, Recorder(store, parent.run_id, parent.experiment_id))
+    return outcomes.count("failed")
+
+
+def wants_measures(settings: DictConfig) -> bool:
+    """Whether the evaluation asks for more than what every run has."""
+    return any(settings.evaluation[key] for key in ("posterior_draws", "importance_samples", "samples"))
+
+
+def add(
+    store: Store, record: Record, label: str, wanted: DictConfig, *, again: bool = False
+) -> Literal["new", "there", "failed"]:
+    """Measures one run and prints a line that begins with `label`, unless it has the measures already."""
+    started = time.monotonic()
+    try:
+        with console.status(escape(label)):
+            found = measure(store, record, wanted, again=again)
+    except LabError as error:
+        console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
+        return "failed"
+    if found is None:
+        return "there"
+    told = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
+    seconds = f"{time.monotonic() - started:.0f} s"
+    console.print(f"[green]✓[/green] {escape(label)}  {'  '.join([*told, seconds])}", soft_wrap=True)
+    return "new"
+
+
+def measure(
+    store: Store, record: Record, wanted: DictConfig, *, again: bool = False
+) -> dict[str, float] | None:
+    """The measures of one run, logged to it too; None if it has them at these settings or none are asked for.
+
+    Raises:
+        LabError: its config or model cannot be read, or its data have changed.
+    """
+    settings = _settings(store, record, wanted)
+    data = dataset(settings.data, devices.resolve(settings.train.device))
+    trained_on = record.tags.get("vae_lab.data", "").rpartition(" ")[2]
+    if trained_on and trained_on != data.checksum:
+        raise LabError(
+            f"{record.run_id}: was trained on data {trained_on}, but {data.name} is now {data.checksum}."
+        )
+    tag = measured_at(settings, data)
+    if not tag or (not again and record.tags.get(EVALUATION) == tag[EVALUATION]):
+        return None
+    path = store.download(record.run_id, "model/model.pt")
+    model = checkpoints.load_model(path, device=str(data.test.pixels.device))
+    found = full_measures(settings, data, build_objective(settings), model)
+    recorder = Recorder(store, record.run_id, record.experiment_id)
+    recorder.log(found, _last_step(store, record))
+    recorder.tag(tag)  # last, so that a run has the tag only with all of its measures
+    return found
+
+
+def _settings(store: Store, record: Record, wanted: DictConfig) -> DictConfig:
+    """The run's own data, objective and seed; what an older run's config lacks has today's default."""
+    path = store.download(record.run_id, "config.yaml")
+    try:
+        own = OmegaConf.create(yaml.safe_load(path.read_text()))
+        assert isinstance(own, DictConfig)
+        kept = OmegaConf.masked_copy(own, ["data", "objective", "seed"])
+        merged = OmegaConf.merge(wanted, kept)
+    except (OSError, ValueError, AssertionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise LabError(f"{record.run_id}: its config.yaml cannot be read: {error}") from error
+    assert isinstance(merged, DictConfig)
+    return config.checked(merged)
+
+
+def _last_step(store: Store, record: Record) -> int:
+    """The last epoch: where the measures of `evaluation=full` stand in a run that had it from the start."""
+    return max(1, len(store.history(record.run_id, "test/loss")))
+
+
+def allowed(overrides: Sequence[str]) -> list[str]:
+    """The overrides for a composed config, with `evaluation=full` unless another is chosen.
+
+    Raises:
+        UserError: a key that a finished run has settled.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key not in ("evaluation", "train.device", "train.threads") and not key.startswith("evaluation."):
+            raise UserError(
+                f"{override}: a finished run keeps its settings. Valid: evaluation=quick|full, evaluation.*, "
+                "train.device, train.threads."
+            )
+    chosen = any(override.startswith("evaluation=") for override in overrides)
+    return list(overrides) if chosen else ["evaluation=full", *overrides]

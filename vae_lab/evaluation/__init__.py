@@ -1,0 +1,38 @@
+"""What is measured of a trained model, and the images that it decodes.
+
+- `elbo`: the loss, its parts and the active units; after every epoch.
+- `bounds`: importance-weighted bounds on log p(x), and the floor of grey cross entropy.
+- `latent`: the use of each latent dimension.
+- `classifier`: a judge of samples, trained once for each data set.
+- `samples`: what the judge says, sharpness, and distance to the training images.
+- `measures`: all of them for one model, as metrics.
+- `spectrum`: singular values of the data, and what probabilistic PCA makes of them.
+- `decoded`: samples, reconstructions and interpolations as images.
+"""
+
+from vae_lab.evaluation import classifier
+from vae_lab.evaluation.decoded import (
+    _corners,
+    class_samples,
+    decode,
+    interpolation,
+    prior_noise,
+    prior_samples,
+    reconstructions,
+)
+from vae_lab.evaluation.elbo import HeldOut, held_out
+from vae_lab.evaluation.measures import full
+
+__all__ = [
+    "HeldOut",
+    "_corners",
+    "class_samples",
+    "classifier",
+    "decode",
+    "full",
+    "held_out",
+    "interpolation",
+    "prior_noise",
+    "prior_samples",
+    "reconstructions",
+]

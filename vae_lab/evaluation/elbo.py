@@ -1,0 +1,57 @@
+"""The loss, its parts and the active units on images that were not trained on.
+
+Shapes: N images, Z latent dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from vae_lab import seeding
+from vae_lab.data import Images, in_order
+from vae_lab.evaluation.latent import active_units
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective, Terms
+
+
+class HeldOut(NamedTuple):
+    """Means over held-out images, in nats per image, and the use of the latent space."""
+
+    loss: float  # reconstruction + beta KL, as trained
+    negative_elbo: float  # reconstruction + KL, whatever beta was
+    reconstruction: float
+    kl: float
+    active_units: int
+
+
+@torch.inference_mode()
+def held_out(
+    model: VAE,
+    objective: Objective,
+    images: Images,
+    *,
+    seed: int,
+    batch_size: int = 1000,
+    active_threshold: float = 0.01,
+    draws: int = 1,
+) -> HeldOut:
+    """The loss and its parts on images that were not trained on, averaged over `draws` an image.
+
+    The draws depend on `seed` alone, so the same weights always give the same figures.
+    """
+    model.eval()
+    device = images.pixels.device
+    noises = seeding.generator(seed, "evaluation", device=device)
+    totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
+    means = []
+    for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
+        for _ in range(draws):
+            noise = torch.randn(len(x), model.latent_size, generator=noises, device=device)
+            logits, posterior = model(x, c, noise)
+            totals += torch.stack(objective(logits, x, posterior)).sum(-1)
+        means.append(posterior.mean)
+    loss, reconstruction, kl = (totals / (len(images) * draws)).tolist()
+    active = active_units(torch.cat(means), active_threshold)
+    return HeldOut(loss, reconstruction + kl, reconstruction, kl, active)
