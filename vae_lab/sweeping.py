@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -177,6 +178,15 @@ def study_name(master: DictConfig, axes: Axes) -> str:
     )
 
 
+def command(master: DictConfig, arguments: Sequence[str]) -> str:
+    """The line that starts this multirun again; the store is left out, as its address may hold a password."""
+    sources = OmegaConf.select(master, "hydra.runtime.config_sources") or []
+    own = [source.path for source in sources if source.provider == "command-line"]
+    folders = [part for path in own for part in ("--config-dir", path)]
+    kept = [argument for argument in arguments if not argument.startswith("tracking.")]
+    return shlex.join(["vae-lab", "train", "-m", *folders, *kept])
+
+
 def sweep(
     master: DictConfig,
     arguments: Sequence[str],
@@ -208,7 +218,8 @@ def sweep(
         point for point, fingerprint in zip(made, fingerprints, strict=True) if fingerprint not in there
     ]
     name = study_name(master, found)
-    recorder = store.start(tracked.experiment, name, kind=tracking.SWEEP, tags={tracking.STUDY: name})
+    tags = {tracking.STUDY: name, tracking.COMMAND: command(master, arguments)}
+    recorder = store.start(tracked.experiment, name, kind=tracking.SWEEP, tags=tags)
     with recorder.artifacts() as folder:
         (folder / PLAN_FILE).write_text(plan(master, found, made, name).to_json())
     for record in there.values():

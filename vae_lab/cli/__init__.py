@@ -28,6 +28,7 @@ def commands() -> None:
       vae-lab train -m model.layers=2,3,4 seed=0,1,2        nine runs
       vae-lab train experiments=reference                   the report's ten runs
       vae-lab compare reference                             their tables again
+      vae-lab report reference                              the study as one page
       vae-lab ui                                            the runs in the browser
     """
 
@@ -68,6 +69,26 @@ def compare(
     from vae_lab.cli import comparing
 
     comparing.compare(study, form, metrics, by, uri)
+
+
+@commands.command()
+@click.argument("study")
+@click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+def report(study: str, output: str | None, uri: str | None) -> None:
+    r"""Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
+
+    The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
+    as Markdown beside it. Both are also kept on the study's parent run.
+
+    \b
+    Examples:
+      vae-lab report reference
+      vae-lab report reference --output docs/reference.html
+    """
+    from vae_lab.cli import reporting
+
+    reporting.report(study, output, uri)
 
 
 @commands.command()
