@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -25,7 +25,8 @@ INK, MUTED, RULE = "#010101", "#020202", "#030303"
 _VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 _VARIABLES |= {f"#0000{16 + i:02x}": f"var(--c{i})" for i in range(SERIES)}
 MARKERS = "osD^vP"
-STYLE = {
+LONGEST = 24  # letters of a label; a longer one would leave no room for the curves
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be selected, and takes the page's font
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9,
@@ -65,6 +66,10 @@ def colour(number: int) -> str:
     return f"#0000{16 + number % SERIES:02x}"
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
 @contextmanager
 def _drawing(width: float, height: float, name: str) -> Iterator[Figure]:
     # The salt makes the SVG's ids those of the chart: equal on every call, different between charts.
@@ -96,7 +101,7 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
         heading: what the labels at the curves' ends are, such as `layers`.
         series: the configurations.
     """
-    with _drawing(4.1, 3.3, name) as figure:
+    with _drawing(3.8, 3.1, name) as figure:
         axes = figure.add_subplot()
         ends = []
         for number, each in enumerate(series):
@@ -146,13 +151,13 @@ def _label_ends(axes: Axes, heading: str, ends: Sequence[tuple[float, str, int, 
     shift = excess / max(len(places), 1)  # centred on where the curves end
     for height, (_, label, number, epochs) in zip(heights, places, strict=True):
         axes.annotate(
-            label, (epochs, height - shift), (7, 0), textcoords="offset points", va="center",
+            _short(label), (epochs, height - shift), (7, 0), textcoords="offset points", va="center",
             color=colour(number), weight="bold", annotation_clip=False,
         )  # fmt: skip
     if heights:
         axes.annotate(
-            heading, (max(end[3] for end in ends), heights[-1] - shift), (7, 12), color=MUTED, va="center",
-            textcoords="offset points", annotation_clip=False,
+            _short(heading), (max(end[3] for end in ends), heights[-1] - shift), (7, 12), va="center",
+            color=MUTED, textcoords="offset points", annotation_clip=False,
         )  # fmt: skip
 
 
@@ -165,13 +170,13 @@ def rate_distortion(name: str, points: Sequence[Point]) -> str:
             mine = [point for point in points if point.family == family]
             axes.plot(
                 [point.rate for point in mine], [point.distortion for point in mine],
-                MARKERS[number % len(MARKERS)], color=colour(number), markersize=6, label=family,
+                MARKERS[number % len(MARKERS)], color=colour(number), markersize=6, label=_short(family),
             )  # fmt: skip
         axes.margins(0.14)
         _axes(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
         axes.grid(False)
         figure.draw_without_rendering()
-        taken = _iso_lines(axes)
+        taken = _iso_lines(figure, axes)
         if len(families) > 1:
             axes.legend(loc="lower left")
         figure.draw_without_rendering()
@@ -182,7 +187,7 @@ def rate_distortion(name: str, points: Sequence[Point]) -> str:
         return _svg(figure)
 
 
-def _iso_lines(axes: Axes) -> list[Bbox]:
+def _iso_lines(figure: Figure, axes: Axes) -> list[Bbox]:
     """Lines of equal rate + distortion, each labelled where it leaves the plot; gives the labels' boxes."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     totals = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left + bottom, right + top)
@@ -201,7 +206,7 @@ def _iso_lines(axes: Axes) -> list[Bbox]:
         )  # fmt: skip
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-    axes.figure.draw_without_rendering()
+    figure.draw_without_rendering()
     return [label.get_window_extent() for label in labels]
 
 
@@ -222,8 +227,8 @@ def _label_points(
         tried: list[tuple[float, Annotation]] = []
         for dx, dy in ((8, 0), (-8, 0), (0, 9), (0, -9), (7, 8), (-7, 8), (7, -8), (-7, -8)):
             label = axes.annotate(
-                point.label, (point.rate, point.distortion), (dx, dy), textcoords="offset points",
-                ha="left" if dx > 0 else "right" if dx < 0 else "center", va="center", color=shade, fontsize=8,
+                _short(point.label), (point.rate, point.distortion), (dx, dy), textcoords="offset points",
+                ha=("right", "center", "left")[(dx > 0) - (dx < 0) + 1], va="center", color=shade, fontsize=8,
             )  # fmt: skip
             box = label.get_window_extent()
             covered = sum(_area(box, other) for other in boxes) + box.width * box.height - _area(box, inside)

@@ -14,6 +14,7 @@ from PIL import Image
 from vae_lab import __version__, folders, tables
 from vae_lab.figures import Picture
 from vae_lab.report.contents import Contents
+from vae_lab.tables import Table
 
 ARTIFACT = "report.html"  # of the parent run; report.md beside it
 WIDEST = 640  # pixels of a picture on the page
@@ -39,7 +40,7 @@ def html(contents: Contents) -> str:
 def markdown(contents: Contents) -> str:
     """The page's words, tables and commands; its pictures are in the HTML page only."""
     environment = Environment(loader=PackageLoader("vae_lab"), trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"table": tables.markdown, "text": tables.markdown_text, "code": _code}
+    environment.filters.update(table=tables.markdown, text=tables.markdown_text, code=_code)
     text = environment.get_template("page.md.jinja").render(page=contents, version=__version__)
     return re.sub(r"\n{3,}", "\n\n", text)
 
@@ -67,6 +68,10 @@ def data(picture: Picture) -> str:
 def file_name(study: str) -> str:
     """A study's name as the name of a file."""
     return re.sub(r"[^\w.-]+", "-", study).strip("-.") or "study"
+
+
+def _table(table: Table) -> Markup:
+    return Markup(tables.fragment(table))
 
 
 def _code(text: str) -> str:

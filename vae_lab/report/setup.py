@@ -25,11 +25,11 @@ def shared(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
     groups: dict[str, list[tuple[str, str]]] = {}
     for key, value in sorted(first.items()):
         group, _, name = key.partition(".")
-        varied = key in (*plan.cross, *plan.one_at_a_time, *plan.replicate)
+        axis = key in (*plan.cross, *plan.one_at_a_time, *plan.replicate)
         # `data` and `objective` say by name what these keys say again.
         said = name in ("name", "likelihood") and value == first.get(group)
         own = name == "_target_" and value.startswith("vae_lab.")
-        if varied or said or own or value == "null" or MACHINERY.match(key):
+        if axis or said or own or value == "null" or MACHINERY.match(key):
             continue
         if all(other.get(key) == value for other in others):
             shown = ("", value.rpartition(".")[2]) if name == "_target_" else (name, value)
