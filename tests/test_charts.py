@@ -61,7 +61,7 @@ def test_hostile_labels_stay_text() -> None:
     name = '<script>"&"</script>$\\x$'
     for svg in (
         charts.loss_curves("a", name, [Curves(name, [[1.0, 2.0]], [])]),
-        charts.rate_distortion("b", [Point(name, name, 1.0, 2.0), Point("other", "", 2.0, 3.0)]),
+        charts.rate_distortion("b", [Point(name, name, 1.0, 2.0), Point("other", "y", 2.0, 3.0)]),
     ):
         assert "<script" not in svg
         assert name in words(svg)
@@ -89,3 +89,10 @@ def test_one_point_alone_can_be_drawn() -> None:
 def test_a_long_label_is_cut_and_says_so() -> None:
     shown = words(charts.loss_curves("a", "layers", [Curves("long " * 30, [[1.0, 2.0]], [])]))
     assert "long long long long lon…" in shown
+
+
+def test_replicates_share_one_label_and_many_configurations_have_none() -> None:
+    seeds = [Point("VAE", "L2", 10.0 + i, 90.0 - i) for i in range(3)]
+    assert words(charts.rate_distortion("rd", seeds)).count("L2") == 1
+    many = [Point("VAE", f"k{i}", 10.0 + i, 90.0) for i in range(charts.LABELLED + 1)]
+    assert not [word for word in words(charts.rate_distortion("rd", many)) if word.startswith("k")]

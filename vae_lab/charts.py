@@ -25,6 +25,7 @@ INK, MUTED, RULE = "#010101", "#020202", "#030303"
 _VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 _VARIABLES |= {f"#0000{16 + i:02x}": f"var(--c{i})" for i in range(SERIES)}
 MARKERS = "osD^vP"
+LABELLED = 20  # configurations in the rate-distortion plot beyond which their names would hide them
 LONGEST = 24  # letters of a label; a longer one would leave no room for the curves
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be selected, and takes the page's font
@@ -53,7 +54,7 @@ class Curves(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One run in the rate-distortion plane, in nats per image; no label, no text."""
+    """One run in the rate-distortion plane, in nats per image; replicates share family and label."""
 
     family: str
     label: str
@@ -115,7 +116,7 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
                 axes.plot(steps, values.mean(0), color=shade, linestyle=dashes, linewidth=weight)
                 if len(values) > 1:
                     axes.fill_between(
-                        steps, values.min(0), values.max(0), color=shade, alpha=0.18, linewidth=0
+                        steps, values.min(0), values.max(0), color=shade, alpha=0.1 * weight, linewidth=0
                     )
                 if dashes == "-":
                     ends.append((float(values.mean(0)[-1]), each.label, number, epochs))
@@ -162,28 +163,44 @@ def _label_ends(axes: Axes, heading: str, ends: Sequence[tuple[float, str, int, 
 
 
 def rate_distortion(name: str, points: Sequence[Point]) -> str:
-    """Distortion over rate, one point a run, with lines of equal rate + distortion (negative ELBO)."""
+    """Distortion over rate, one point a run, with lines of equal rate + distortion (negative ELBO).
+
+    Replicates are tied to their mean, which bears the label; more than LABELLED labels are left out.
+    """
     with _drawing(5.4, 4.1, name) as figure:
         axes = figure.add_subplot()
         families = list(dict.fromkeys(point.family for point in points))
-        for number, family in enumerate(families):
-            mine = [point for point in points if point.family == family]
-            axes.plot(
-                [point.rate for point in mine], [point.distortion for point in mine],
-                MARKERS[number % len(MARKERS)], color=colour(number), markersize=6, label=_short(family),
-            )  # fmt: skip
+        means = []
+        for family, label in dict.fromkeys((point.family, point.label) for point in points):
+            number = families.index(family)
+            mine = np.array([p[2:] for p in points if (p.family, p.label) == (family, label)], dtype=float)
+            rate, distortion = mine.mean(0)
+            means.append(Point(family, label, rate, distortion))
+            for x, y in mine if len(mine) > 1 else []:
+                axes.plot([rate, x], [distortion, y], color=colour(number), linewidth=0.8, alpha=0.6)
+            axes.plot(*mine.T, MARKERS[number % len(MARKERS)], color=colour(number), markersize=6)
         axes.margins(0.14)
         _axes(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
         axes.grid(False)
+        if len(families) > 1:
+            signs = [
+                Line2D(
+                    [],
+                    [],
+                    linestyle="",
+                    marker=MARKERS[i % len(MARKERS)],
+                    color=colour(i),
+                    label=_short(each),
+                )
+                for i, each in enumerate(families)
+            ]
+            figure.legend(handles=signs, loc="outside upper right", ncols=4)
         figure.draw_without_rendering()
         taken = _iso_lines(figure, axes)
-        if len(families) > 1:
-            axes.legend(loc="lower left")
-        figure.draw_without_rendering()
-        legend = axes.get_legend()
-        if legend is not None:
-            taken.append(legend.get_window_extent())
-        _label_points(axes, points, families, taken)
+        marks = axes.transData.transform([(point.rate, point.distortion) for point in points])
+        taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks]
+        if len(means) <= LABELLED:
+            _label_points(axes, means, families, taken)
         return _svg(figure)
 
 
@@ -214,15 +231,9 @@ def _label_points(
     axes: Axes, points: Sequence[Point], families: Sequence[str], taken: Sequence[Bbox]
 ) -> None:
     """A label beside each point, at the first of eight places that is free, else at the least crowded."""
-    marks = [
-        Bbox.from_bounds(x - 5, y - 5, 10, 10)
-        for x, y in axes.transData.transform([(each.rate, each.distortion) for each in points])
-    ]
-    boxes = [*taken, *marks]
+    boxes = list(taken)
     inside = axes.get_window_extent()
     for point in points:
-        if not point.label:
-            continue
         shade = colour(families.index(point.family))
         tried: list[tuple[float, Annotation]] = []
         for dx, dy in ((8, 0), (-8, 0), (0, 9), (0, -9), (7, 8), (-7, 8), (7, -8), (-7, -8)):

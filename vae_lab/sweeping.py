@@ -272,6 +272,8 @@ def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
         tables.show(table, terminal)
     sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
     terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
+    page = store.place(recorder.run_id, report.ARTIFACT)
+    terminal.print(f"The study page {page}", soft_wrap=True, highlight=False)
     terminal.print(
         f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False
     )

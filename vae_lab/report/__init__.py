@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from vae_lab.report.conclusion import conclude, description
 from vae_lab.report.contents import Contents, gather, study_tables
-from vae_lab.report.page import html, markdown, write
+from vae_lab.report.page import ARTIFACT, html, markdown, write
 
-__all__ = ["Contents", "conclude", "description", "gather", "html", "markdown", "study_tables", "write"]
+__all__ = [
+    "ARTIFACT",
+    "Contents",
+    "conclude",
+    "description",
+    "gather",
+    "html",
+    "markdown",
+    "study_tables",
+    "write",
+]

@@ -33,8 +33,6 @@ from vae_lab.tracking import (
     sqlite_file,
 )
 
-LABELLED = 20  # runs in the rate-distortion plot beyond which their names would hide them
-
 
 class Panel(NamedTuple):
     """A chart with its caption, for readers who do not see it too."""
@@ -222,27 +220,18 @@ def _curves(store: Store, found: Sequence[Comparison]) -> list[Panel]:
 
 def _plane(found: Sequence[Comparison]) -> Panel | None:
     points: dict[str, charts.Point] = {}
-    named: set[str] = set()
     for comparison in found:
         for group in comparison.groups:
             family = " ".join(_value(key, group.keys[key]) for key in comparison.within) or "runs"
             for run in group.finished:
-                if run.run_id in points or not {"test/kl", "test/reconstruction"} <= run.metrics.keys():
-                    continue
-                label = _configuration(run).removeprefix(f"{run.params.get('model', '')} ")
-                points[run.run_id] = charts.Point(
-                    family,
-                    "" if f"{family} {label}" in named else label,
-                    run.metrics["test/kl"],
-                    run.metrics["test/reconstruction"],
-                )
-                named.add(f"{family} {label}")
+                if {"test/kl", "test/reconstruction"} <= run.metrics.keys():
+                    label = _configuration(run).removeprefix(f"{run.params.get('model', '')} ")
+                    place = run.metrics["test/kl"], run.metrics["test/reconstruction"]
+                    points.setdefault(run.run_id, charts.Point(family, label, *place))
     if not points:
         return None
-    shown = list(points.values())
-    if len(named) > LABELLED:
-        shown = [point._replace(label="") for point in shown]
-    return Panel("Rate and distortion", charts.rate_distortion("rate-distortion", shown), "")
+    svg = charts.rate_distortion("rate-distortion", list(points.values()))
+    return Panel("Rate and distortion", svg, "")
 
 
 def _configuration(run: Record) -> str:

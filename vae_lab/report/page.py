@@ -25,11 +25,7 @@ def html(contents: Contents) -> str:
     environment = Environment(
         loader=PackageLoader("vae_lab"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "table": lambda table: Markup(tables.fragment(table)),
-        "svg": Markup,
-        "data": data,
-    }
+    environment.filters.update(table=_table, svg=Markup, data=data)
     templates = folders.PACKAGE / "templates"
     style = "".join((templates / name).read_text() for name in ("page.css", "table.css"))
     return environment.get_template("page.html.jinja").render(
