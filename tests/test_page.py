@@ -70,6 +70,7 @@ def hostile(folder: Path) -> Store:
         (scratch / PLAN_FILE).write_text(plan.to_json())
     tags = {
         tracking.PARENT: parent.run_id,
+        tracking.member_tag(parent.run_id): "1",
         tracking.COMMAND: f"vae-lab train '{HOSTILE}'",
         tracking.ENVIRONMENT: json.dumps({HOSTILE: HOSTILE}),
         "vae_lab.data": HOSTILE,
@@ -218,7 +219,7 @@ def test_a_study_without_claims_or_finished_runs_has_a_page(folder: Path) -> Non
     with parent.artifacts() as scratch:
         (scratch / PLAN_FILE).write_text(Plan("empty", cross={"model": ["vae"]}).to_json())
     run = store.start(
-        "lab", "vae", kind="run", params={"model": "vae"}, tags={tracking.PARENT: parent.run_id}
+        "lab", "vae", kind="run", params={"model": "vae"}, tags={tracking.member_tag(parent.run_id): "1"}
     )
     run.finish("FAILED")
     found = gather(store, load_study(store, "empty"))

@@ -44,7 +44,7 @@ PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen i
 PICTURE_ROWS = 4
 GRID_SIDE = 10  # rows and columns of the final grids
 STRIP = 20  # samples in the strip of the contact sheet
-
+# What a run's command leaves out, and what makes a multirun of a command that does not say otherwise.
 MULTIRUN_KEYS, MULTIRUN_GROUPS = ("seeds=", "reuse="), ("sweeps=", "experiments=")
 
 _loading = threading.Lock()
