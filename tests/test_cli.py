@@ -22,7 +22,7 @@ def vae_lab(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [(), ("compare",), ("ui",), ("data",), ("completion",)])
+@pytest.mark.parametrize("command", [(), ("compare",), ("report",), ("ui",), ("data",), ("completion",)])
 def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(commands, [*command, "--help"])
     assert result.exit_code == 0
