@@ -24,7 +24,8 @@ def vae_lab(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [(), *((name,) for name in ("compare", "verdict", "evaluate", "ui", "data", "completion"))]
+    "command",
+    [(), *((name,) for name in ("compare", "verdict", "evaluate", "report", "ui", "data", "completion"))],
 )
 def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(commands, [*command, "--help"])

@@ -33,6 +33,7 @@ def run(python: Path, folder: Path, *arguments: str, path: str = "") -> subproce
     )  # fmt: skip
 
 
+TEMPLATES = ("page.html.jinja", "page.md.jinja", "page.css", "table.html.jinja", "table.css")
 CHECKS = (
     (("train", "--cfg", "job", "sweeps=ablations"), "model.latent_size"),
     (("train", "--cfg", "job", "experiments=reference"), "name: reference"),
@@ -64,6 +65,7 @@ def test_an_installed_wheel_finds_its_configs_from_another_folder(tmp_path: Path
     assert "vae_lab/conf/config.yaml" in names
     assert "vae_lab/experiments/reference.yaml" in names
     assert "hydra_plugins/vae_lab/sweeper.py" in names
+    assert {f"vae_lab/templates/{name}" for name in TEMPLATES} <= set(names)
     assert not [name for name in names if name.startswith(("conf/", "tests/", "sweeps/", "docs/"))]
 
     # An environment that sees the packages of this one, but not its editable install of the lab.

@@ -3,6 +3,7 @@ from pathlib import Path
 from vae_lab import report, tables
 from vae_lab.comparison import load_study
 from vae_lab.figures import load_picture
+from vae_lab.report import conclusion
 from vae_lab.tracking import Store
 
 
@@ -36,7 +37,7 @@ def test_the_contact_sheet_is_a_picture_with_a_row_a_run(ablations: Path) -> Non
     study = load_study(store, "ablations")
     sheet = load_picture(store.download(study.parent.run_id, "figures/contact_sheet.png"))
     assert sheet.shape[0] > 10 * 40
-    assert [run.name for run in report._in_table_order(study)] == [
+    assert [run.name for run in conclusion._in_table_order(study)] == [
         f"{model} {rest} s0"
         for model in ("vae", "cvae")
         for rest in ("L2 Z15", "L3 Z15", "L4 Z15", "L3 Z10", "L3 Z30")

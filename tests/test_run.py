@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
+from omegaconf import DictConfig
 
 import vae_lab
 from tests.conftest import SMALL
 from vae_lab import evaluation, tracking
 from vae_lab.data import binarized, digits
 from vae_lab.objectives import Objective, likelihood
+from vae_lab.run import again
 from vae_lab.tracking import Record, Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -176,3 +178,18 @@ def test_a_users_own_model_is_trained_like_the_labs(
     )
     assert code == 2
     assert "unexpected keyword argument 'scal'" in err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "command"),
+    [
+        (("model=cvae",), "vae-lab train model=cvae"),
+        (("sweeps=depth", "seed=1"), "vae-lab train sweeps=depth seed=1 hydra.mode=RUN"),
+        (("experiments=reference", "seeds=10"), "vae-lab train experiments=reference hydra.mode=RUN"),
+        (("model.hidden_size=[4, 3]",), "vae-lab train 'model.hidden_size=[4, 3]'"),
+    ],
+)
+def test_a_run_records_the_command_that_trains_it_alone(
+    composed: Callable[..., DictConfig], overrides: tuple[str, ...], command: str
+) -> None:
+    assert again(composed(), overrides) == command

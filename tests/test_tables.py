@@ -65,11 +65,29 @@ def test_latex_escapes_its_signs_and_sets_the_best_in_bold() -> None:
 
 
 def test_html_escapes_what_comes_from_a_run() -> None:
-    text = tables.html(TABLE)
+    hostile = Table(
+        "<script>x</script>", [Column('"><b>', "<u>", numeric=False)], [[Cell("<i>")]], "<img src=x>"
+    )
+    text = tables.html(hostile)
+    for tag in ("<script", "<b>", "<u>", "<i>", "<img"):
+        assert tag not in text
     assert "&lt;i&gt;" in text
-    assert "<i>" not in text
-    assert "font-weight: bold" in text
+    assert 'aria-label="&lt;script&gt;x&lt;/script&gt;"' in text
+
+
+def test_html_shows_units_and_marks_the_best_beyond_the_digits() -> None:
+    text = tables.html(TABLE)
+    assert '<strong>103.46</strong><span class="mark">*</span>' in text
+    assert '104.10<span class="spread">±&#8239;0.25</span>' in text
+    assert '<span class="unit">nats/image</span>' in text
+    assert '<p class="legend"><strong>*</strong> Best: lowest.</p>' in text
     assert text == tables.html(TABLE)
+
+
+def test_html_gives_each_group_of_rows_a_body() -> None:
+    table = Table("x", [Column("k")], [[Cell(str(i))] for i in range(3)], breaks=frozenset({0}))
+    assert tables.fragment(table).count("<tbody>") == 2
+    assert tables.fragment(Table("x", [Column("k")], [])).count("<tbody>") == 0
 
 
 def test_the_lowest_loss_of_each_model_is_marked_and_nothing_alone() -> None:

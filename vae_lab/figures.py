@@ -45,6 +45,13 @@ def enlarged(picture: Picture, factor: int) -> Picture:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def folded(strip: Picture) -> Picture:
+    """A row of an even number of images as two rows of half its length."""
+    half = (strip.shape[1] + GAP) // 2
+    gap = np.zeros((GAP, half - GAP, strip.shape[2]), dtype=np.uint8)
+    return np.concatenate([strip[:, : half - GAP], gap, strip[:, half:]])
+
+
 def save_picture(picture: Picture, path: Path) -> None:
     """Writes a grid as a PNG file of its own pixels."""
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(path)

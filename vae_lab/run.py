@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
+import shlex
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from vae_lab import (
     checkpoints,
     config,
     devices,
+    environment,
     evaluation,
     figures,
     models,
@@ -41,6 +44,8 @@ PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen i
 PICTURE_ROWS = 4
 GRID_SIDE = 10  # rows and columns of the final grids
 STRIP = 20  # samples in the strip of the contact sheet
+# What a run's command leaves out, and what makes a multirun of a command that does not say otherwise.
+MULTIRUN_KEYS, MULTIRUN_GROUPS = ("seeds=", "reuse="), ("sweeps=", "experiments=")
 
 _loading = threading.Lock()
 
@@ -226,7 +231,7 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         progress.current(settings.train.epochs) as display,
         display.run(name, settings.train.epochs) as shown,
     ):
-        recorder = _start(store, settings, parts, name, parameter_count(model))
+        recorder = _start(store, settings, parts, name, parameter_count(model), overrides)
         try:
             _train(settings, parts, model, recorder, shown, overrides)
         except BaseException as error:
@@ -236,11 +241,27 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
     return recorder.run_id
 
 
-def _start(store: Store, settings: DictConfig, parts: Parts, name: str, weights: int) -> Recorder:
+def again(settings: DictConfig, overrides: tuple[str, ...]) -> str:
+    """The command that trains this configuration again, alone even where a sweep trained it."""
+    kept = [each for each in overrides if not each.startswith(MULTIRUN_KEYS)]
+    swept = settings.tracking.parent_run_id or any(each.startswith(MULTIRUN_GROUPS) for each in kept)
+    return shlex.join(["vae-lab", "train", *kept, *(["hydra.mode=RUN"] if swept else [])])
+
+
+def _start(
+    store: Store,
+    settings: DictConfig,
+    parts: Parts,
+    name: str,
+    weights: int,
+    overrides: tuple[str, ...],
+) -> Recorder:
     tags = {
         tracking.FINGERPRINT: parts.fingerprint,
         "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
         "vae_lab.device": devices.describe(parts.device),
+        tracking.ENVIRONMENT: json.dumps(environment.describe(parts.device)),
+        tracking.COMMAND: again(settings, overrides),
     }
     if settings.tracking.parent_run_id:
         tags[tracking.PARENT] = settings.tracking.parent_run_id
@@ -387,6 +408,7 @@ def _write_results(
     )
     shape, likelihood, seed = parts.data.shape, parts.objective.likelihood, settings.seed
     side = GRID_SIDE
+    blends = evaluation.interpolation(model, likelihood, parts.data.test, side)
     drawn = {
         "samples": figures.grid_figure(
             evaluation.prior_samples(model, likelihood, side * side, seed=seed),
@@ -400,22 +422,23 @@ def _write_results(
             side,
             f"{name}: held-out images, reconstructions below",
         ),
-        "interpolation": figures.grid_figure(
-            evaluation.interpolation(model, likelihood, parts.data.test, side),
-            shape,
-            side,
-            f"{name}: blends of four latent vectors",
-        ),
+        "interpolation": figures.grid_figure(blends, shape, side, f"{name}: blends of four latent vectors"),
         "loss_curves": figures.loss_curves(history, name),
     }
+    grids = {tracking.INTERPOLATION_FILE: blends}
     if model.condition_size:
+        classes = evaluation.class_samples(model, likelihood, side, seed=seed)
         drawn["class_grid"] = figures.grid_figure(
-            evaluation.class_samples(model, likelihood, side, seed=seed),
+            classes,
             shape,
             side,
             f"{name}: one row a class, one latent vector a column",
             [str(label) for label in range(model.condition_size)],
         )
+        grids[tracking.CLASS_FILE] = classes
+    (folder / "grids").mkdir()
+    for file, images in grids.items():
+        figures.save_picture(figures.tile(images, shape, side), folder / file)
     tracking.save_figures(folder, drawn)
     strip = figures.tile(evaluation.prior_samples(model, likelihood, STRIP, seed=seed), shape, STRIP)
     figures.save_picture(strip, folder / tracking.STRIP_FILE)
@@ -425,7 +448,6 @@ def _description(
     settings: DictConfig, parts: Parts, final: Mapping[str, float], overrides: tuple[str, ...]
 ) -> str:
     kind = "CVAE" if parts.model_arguments["condition_size"] else "VAE"
-    again = " ".join(["vae-lab train", *overrides])
     return (
         f"**{kind}** of {settings.model.layers} layers and {settings.model.latent_size} latent dimensions on "
         f"{parts.data.name}, {settings.train.epochs} epochs, seed {settings.seed}.\n\n"
@@ -434,5 +456,5 @@ def _description(
         f"{'' if settings.objective.beta == 1 else f' (weighted by {settings.objective.beta:g})'}; "
         f"{final['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active.\n\n"
         f"Pictures: *Model metrics* (a slider over epochs) and *Artifacts*, `figures/`.\n\n"
-        f"Again: `{again}`"
+        f"Again: `{again(settings, overrides)}`"
     )

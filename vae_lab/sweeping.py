@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -178,6 +179,15 @@ def study_name(master: DictConfig, axes: Axes) -> str:
     )
 
 
+def command(master: DictConfig, arguments: Sequence[str]) -> str:
+    """The line that starts this multirun again; the store is left out, as its address may hold a password."""
+    sources = OmegaConf.select(master, "hydra.runtime.config_sources") or []
+    own = [source.path for source in sources if source.provider == "command-line"]
+    folders = [part for path in own for part in ("--config-dir", path)]
+    kept = [argument for argument in arguments if not argument.startswith("tracking.")]
+    return shlex.join(["vae-lab", "train", "-m", *folders, *kept])
+
+
 def sweep(
     master: DictConfig,
     arguments: Sequence[str],
@@ -210,7 +220,8 @@ def sweep(
         point for point, fingerprint in zip(made, fingerprints, strict=True) if fingerprint not in there
     ]
     name = study_name(master, found)
-    recorder = store.start(tracked.experiment, name, kind=tracking.SWEEP, tags={tracking.STUDY: name})
+    tags = {tracking.STUDY: name, tracking.COMMAND: command(master, arguments)}
+    recorder = store.start(tracked.experiment, name, kind=tracking.SWEEP, tags=tags)
     with recorder.artifacts() as folder:
         (folder / PLAN_FILE).write_text(plan(master, found, made, name).to_json())
     for record in there.values():
@@ -266,6 +277,8 @@ def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
         tables.show(table, terminal)
     sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
     terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
+    page = store.place(recorder.run_id, report.ARTIFACT)
+    terminal.print(f"The study page {page}", soft_wrap=True, highlight=False)
     terminal.print(
         f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False
     )

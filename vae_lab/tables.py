@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from vae_lab import folders
 from vae_lab.comparison import (
     MEASURES,
     NATS,
@@ -209,12 +212,19 @@ def _terminal(table: Table, kept: int) -> RichTable:
 def markdown(table: Table) -> str:
     """A Markdown section: heading, table and note."""
     frame = pd.DataFrame(
-        [[text.replace("|", "\\|") for text in row] for row in table.texts(lambda text: f"**{text}**")],
-        columns=[column.title for column in table.columns],
+        [list(map(markdown_text, row)) for row in table.texts(lambda text: f"**{text}**")],
+        columns=[markdown_text(column.title) for column in table.columns],
     )
     align = ["right" if column.numeric else "left" for column in table.columns]
     body = frame.to_markdown(index=False, colalign=align, disable_numparse=True) if table.rows else "No runs."
-    return f"### {table.title}\n\n{body}\n\n{table.note}\n"
+    return f"### {markdown_text(table.title)}\n\n{body}\n\n{markdown_text(table.note)}\n"
+
+
+def markdown_text(text: str) -> str:
+    """A text that is no HTML and ends no cell where it stands in Markdown."""
+    for sign, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(sign, written)
+    return text
 
 
 def csv(table: Table) -> str:
@@ -258,26 +268,26 @@ def _latex_safe(text: str) -> str:
     return text.translate(_LATEX)
 
 
+_TEMPLATES = Environment(
+    loader=PackageLoader("vae_lab"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+
+
 def html(table: Table) -> str:
-    """An HTML table with a caption; cell texts are escaped."""
-    frame = pd.DataFrame(table.texts(), columns=[column.title for column in table.columns])
-    best = pd.DataFrame(
-        [["font-weight: bold" if cell.best else "" for cell in row] for row in table.rows],
-        columns=frame.columns,
+    """An HTML table with its style; every text is escaped."""
+    style = (folders.PACKAGE / "templates" / "table.css").read_text()
+    return f"<style>\n{style}</style>\n{fragment(table)}"
+
+
+def fragment(table: Table) -> str:
+    """An HTML table for a page that holds `templates/table.css` itself."""
+    rows = [list(zip(row, table.columns, strict=True)) for row in table.rows]
+    starts = [0, *(i + 1 for i in sorted(table.breaks)), len(rows)]
+    return _TEMPLATES.get_template("table.html.jinja").render(
+        table=table,
+        bodies=[rows[start:end] for start, end in itertools.pairwise(starts) if start < end],
+        marked=any(cell.best for row in table.rows for cell in row),
     )
-    anchor = "".join(sign if sign.isalnum() else "-" for sign in table.title.lower())
-    style = frame.style.set_uuid(anchor).hide(axis="index").format(escape="html").set_caption(table.title)
-    if table.rows:
-        style = style.apply(lambda _: best, axis=None)
-    style = style.set_table_styles(
-        [
-            {"selector": "", "props": "border-collapse: collapse; font-variant-numeric: tabular-nums"},
-            {"selector": "caption", "props": "text-align: left; font-weight: bold; padding: 0.4em 0"},
-            {"selector": "th, td", "props": "padding: 0.25em 0.7em; text-align: right"},
-            {"selector": "th", "props": "border-bottom: 1px solid"},
-        ]
-    )
-    return f"{style.to_html()}\n<p>{table.note}</p>\n"
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "csv": csv, "latex": latex, "html": html}

@@ -45,7 +45,10 @@ KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
 PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
 EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
-STRIP_FILE = "samples_strip.png"  # artifact of a run: a row of samples for the contact sheet
+ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
+# Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
+STRIP_FILE = "samples_strip.png"
+INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
 METRICS_A_CALL = 1000  # MLflow's limit
 REACHABLE_SECONDS = 5.0
 

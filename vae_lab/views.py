@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 from vae_lab.comparison import Comparison, Study, comparisons, key_name, topic
 from vae_lab.tracking import KIND, NOTE, RUN, Record, Recorder, Store, member_tag
 
+NAME = "vae-lab.localhost"  # browsers lead every name below localhost to this machine
+PORT = 5000
 VIEW_TAG, COLOUR_TAG = "mlflow.sharedViewState.", "mlflow.runColor"
 TAG_LIMIT = 20_000  # characters of an experiment tag
 COLUMNS = ("test/loss", "test/reconstruction", "test/kl", "test/active_units", "train/last_minibatch_loss")
@@ -40,6 +42,15 @@ class View(NamedTuple):
     title: str
     axis: str  # the parameter on the horizontal axis
     where: str  # MLflow's filter of the runs
+
+
+def address(port: int = PORT) -> str:
+    """Where `vae-lab ui` is opened.
+
+    The name leads to this machine like `localhost`, but keeps the UI from unfolding its assistant over a
+    quarter of the page, as it does there at every first visit.
+    """
+    return f"http://{NAME}:{port}"
 
 
 def page(experiment_id: str, view: View, mode: str = "CHART") -> str:

@@ -30,6 +30,7 @@ def commands() -> None:
       vae-lab compare reference                             their tables again
       vae-lab verdict reference                             what they say to the report's claims
       vae-lab evaluate reference                            bounds and sample quality of its runs
+      vae-lab report reference                              the study as one page
       vae-lab ui                                            the runs in the browser
     """
 
@@ -113,6 +114,26 @@ def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None
     from vae_lab.cli import evaluating
 
     sys.exit(evaluating.evaluate(name, overrides, uri, again))
+
+
+@commands.command()
+@click.argument("study")
+@click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+def report(study: str, output: str | None, uri: str | None) -> None:
+    r"""Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
+
+    The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
+    as Markdown beside it. Both are also kept on the study's parent run.
+
+    \b
+    Examples:
+      vae-lab report reference
+      vae-lab report reference --output docs/reference.html
+    """
+    from vae_lab.cli import reporting
+
+    reporting.report(study, output, uri)
 
 
 @commands.command()

@@ -16,10 +16,9 @@ import click
 from vae_lab.comparison import load_study
 from vae_lab.errors import LabError
 from vae_lab.tracking import KIND, RUN, SWEEP, Store, sqlite_file
-from vae_lab.views import page, study_views
+from vae_lab.views import NAME, address, page, study_views
 
 HOST = "127.0.0.1"  # never the network: whoever reaches the UI can delete runs
-NAME = "vae-lab.localhost"  # browsers lead every name below localhost to this machine
 START_SECONDS = 60.0
 
 
@@ -48,15 +47,6 @@ def serve(port: int, uri: str | None, browser: bool) -> None:
     finally:
         server.terminate()
         server.wait()
-
-
-def address(port: int) -> str:
-    """Where the UI is opened.
-
-    The name leads to this machine like `localhost`, but keeps the UI from unfolding its assistant over a
-    quarter of the page, as it does there at every first visit.
-    """
-    return f"http://{NAME}:{port}"
 
 
 def first_page(store: Store) -> str:

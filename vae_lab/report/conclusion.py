@@ -1,24 +1,19 @@
-"""One study to its tables and pictures: what a multirun's parent run is given when it ends."""
+"""What a multirun's parent run is given when it ends: tables, pictures, a description, the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from vae_lab import figures, tables, views
-from vae_lab.comparison import MEASURES, Measure, Plan, Study, comparisons, load_study
-from vae_lab.errors import LabError
+from vae_lab.comparison import Plan, Study, comparisons, load_study
+from vae_lab.report import page
+from vae_lab.report.contents import gather, picture, study_tables
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
 
 SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
-
-
-def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measure] = MEASURES) -> list[Table]:
-    """The ablation tables of a study."""
-    return [tables.ablation_table(each, study.plan, measures) for each in comparisons(study, by)]
 
 
 def conclude(store: Store, recorder: Recorder) -> list[Table]:
@@ -33,12 +28,14 @@ def conclude(store: Store, recorder: Recorder) -> list[Table]:
         save_figures(folder, _figures(store, study))
     recorder.tag({NOTE: description(study, made)})
     views.write_views(store, recorder, study)
+    with recorder.artifacts() as folder:
+        page.write(gather(store, study), folder / page.ARTIFACT)
     return made
 
 
 def _figures(store: Store, study: Study) -> dict[str, Figure]:
     runs = _in_table_order(study)
-    rows = [(run.name, _strip(store, run)) for run in runs]
+    rows = [(run.name, picture(store, run, STRIP_FILE)) for run in runs]
     drawn = (
         {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples")} if rows else {}
     )
@@ -62,15 +59,6 @@ def _in_table_order(study: Study) -> list[Record]:
     return list(ordered.values())
 
 
-def _strip(store: Store, run: Record) -> figures.Picture | None:
-    if run.status != "FINISHED":
-        return None
-    try:
-        return figures.load_picture(Path(store.download(run.run_id, STRIP_FILE)))
-    except LabError:  # made by another tool, or its artifacts were deleted
-        return None
-
-
 def description(study: Study, made: Sequence[Table]) -> str:
     """The parent run's Markdown page."""
     plan = study.plan
@@ -87,8 +75,9 @@ def description(study: Study, made: Sequence[Table]) -> str:
     parts += [tables.markdown(table) for table in made]
     parts += _claims(plan)
     parts.append(
-        "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run) and "
-        "`figures/held_out_loss.png`. The same tables as CSV, LaTeX and HTML: `tables/`."
+        "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run), "
+        "`figures/held_out_loss.png`, and the study's page, `report.html`. The same tables as CSV, LaTeX "
+        "and HTML: `tables/`."
     )
     return "\n\n".join(part for part in parts if part)
 

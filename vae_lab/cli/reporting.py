@@ -1,0 +1,31 @@
+"""`vae-lab report`: a study as one page, beside the reader and on its parent run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vae_lab.comparison import load_study
+from vae_lab.errors import UserError
+from vae_lab.report import page
+from vae_lab.report.contents import gather
+from vae_lab.tracking import Recorder, Store
+
+
+def report(study: str, output: str | None, uri: str | None) -> None:
+    """Writes the page of `study`, in HTML and Markdown, and prints where it is."""
+    store = Store.open(uri)
+    found = load_study(store, study)
+    file = Path(output) if output else Path(f"{page.file_name(found.plan.name)}.html")
+    if file.suffix not in (".html", ".htm"):
+        raise UserError(f"--output {file}: the page is HTML. Valid: a name that ends in .html.")
+    if not file.parent.is_dir():
+        raise UserError(f"--output {file}: there is no folder {file.parent}.")
+    contents = gather(store, found)
+    for written in page.write(contents, file):
+        click.echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")
+    recorder = Recorder(store, found.parent.run_id, found.parent.experiment_id)
+    with recorder.artifacts() as folder:
+        page.write(contents, folder / page.ARTIFACT)
+    click.echo(f"{store.place(found.parent.run_id, page.ARTIFACT)}  on the parent run")

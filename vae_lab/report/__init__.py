@@ -1,0 +1,19 @@
+"""One study to what a reader is given: its tables, its page, and what its parent run keeps."""
+
+from __future__ import annotations
+
+from vae_lab.report.conclusion import conclude, description
+from vae_lab.report.contents import Contents, gather, study_tables
+from vae_lab.report.page import ARTIFACT, html, markdown, write
+
+__all__ = [
+    "ARTIFACT",
+    "Contents",
+    "conclude",
+    "description",
+    "gather",
+    "html",
+    "markdown",
+    "study_tables",
+    "write",
+]
