@@ -194,7 +194,7 @@ def rate_distortion(name: str, points: Sequence[Point]) -> str:
                 )
                 for i, each in enumerate(families)
             ]
-            figure.legend(handles=signs, loc="outside upper right", ncols=4)
+            figure.legend(handles=signs, loc="outside upper left", ncols=4)
         figure.draw_without_rendering()
         taken = _iso_lines(figure, axes)
         marks = axes.transData.transform([(point.rate, point.distortion) for point in points])
