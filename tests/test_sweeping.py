@@ -205,7 +205,7 @@ def test_the_reference_study_keeps_question_values_and_claims(lab: Lab) -> None:
     parent = next(record for record in Store.open().records() if record.kind == tracking.SWEEP)
     assert parent.name == "reference"
     assert "What do depth and latent size do" in parent.tags[tracking.NOTE]
-    assert "**C7** The CVAE is less sensitive" in parent.tags[tracking.NOTE]
+    assert "**C7, undecided.** *The CVAE is less sensitive" in parent.tags[tracking.NOTE]
     assert (
         "report" not in out.partition("Contact sheet")[0]
     )  # its values are MNIST's after ten epochs, not these
@@ -218,3 +218,55 @@ def test_the_reports_values_stand_in_the_reference_study(composed: Compose) -> N
     assert all(len(entry["epochs"]) == 10 for entry in values)
     base = next(entry for entry in values if entry["model"] == "vae" and entry["model.layers"] == 3)
     assert base["epochs"][-1] == 108.947662
+
+
+CLAIMED = """\
+# @package _global_
+# Does a wide network end at a lower loss than a very narrow one?
+study:
+  name: width
+  claims:
+    - id: W1
+      text: Width lowers the held-out loss.
+      metric: test/loss
+      expect: decreasing
+      along: model.hidden_size
+sweep:
+  cross: {model.hidden_size: [1, 64]}
+hydra: {mode: MULTIRUN}
+"""
+
+
+def test_seeds_are_added_in_rounds_until_the_claims_are_settled(lab: Lab, folder: Path) -> None:
+    (folder / "own" / "experiments").mkdir(parents=True)
+    (folder / "own" / "experiments" / "width.yaml").write_text(CLAIMED)
+    code, out, err = lab(
+        *("--config-dir", "own", "data=digits", "train.epochs=1", "experiments=width"),
+        *("seeds=auto", "max_seeds=12", "evaluation.pictures=false"),
+    )
+    assert code == 0, err
+    parent = next(record for record in Store.open().records() if record.kind == tracking.SWEEP)
+    runs = Store.open().members(parent.run_id)
+    seeds = {int(run.params["seed"]) for run in runs}
+    assert len(runs) == 2 * len(seeds)
+    assert seeds == set(range(len(seeds)))
+    assert 5 < len(seeds) < 12
+    assert parent.tags["vae_lab.verdict.W1"] == "supported"
+    assert "Verdicts on the study's claims" in out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seeds=auto", "-m"], "seeds=auto: is for a study that declares claims"),
+        (["seeds=many", "-m"], "seeds=many: must be null, auto or a whole number of at least 1"),
+        (["seeds=0", "-m"], "seeds=0: must be null, auto or"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_number_of_seeds_is_named(lab: Lab, folder: Path, overrides: list[str], message: str) -> None:
+    code, _, err = lab(*SMALL, *overrides)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert list(folder.iterdir()) == []

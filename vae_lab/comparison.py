@@ -56,6 +56,7 @@ class Plan:
     base: dict[str, str] = field(default_factory=dict)  # parameter of the base for each key of one_at_a_time
     reference: dict[str, Any] | None = None
     claims: list[dict[str, Any]] = field(default_factory=list)
+    sequential: bool = False  # whether seeds were added while looking at the verdicts
 
     def to_json(self) -> str:
         """The plan as text for `from_json`."""

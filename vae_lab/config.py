@@ -75,6 +75,10 @@ def _from(low: float) -> Any:
 
 _WIDTHS = _ruled(_are_widths, "a whole number of at least 1, or a list of them such as [400,200]")
 
+_SEEDS = _ruled(
+    lambda value: value in (None, "auto") or _is_width(value), "null, auto or a whole number of at least 1"
+)
+
 _NAME = r"[\w][\w .+()=,-]{0,199}"
 _NAME_TEXT = "letters, digits, spaces and . _ - + = , ( ), starting with a letter or digit, 200 at most"
 
@@ -185,7 +189,8 @@ class Config:
     evaluation: Evaluation = field(default_factory=Evaluation)
     tracking: Tracking = field(default_factory=Tracking)
     seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
-    seeds: int | None = _none_or_at_least(1)
+    seeds: Any = _SEEDS
+    max_seeds: int = _at_least(1)
     reuse: str = _one_of("finished", "never")
     sweep: Sweep = field(default_factory=Sweep)
     study: Study = field(default_factory=Study)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,7 +36,7 @@ class AblationSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.progress import busy
 
@@ -56,4 +55,4 @@ class AblationSweeper(Sweeper):
             assert self.launcher is not None
             return self.launcher.launch(overrides, initial_job_idx=0)
 
-        return sweep(master, arguments, OverridesParser.create(config_loader=loader), compose, launch)
+        sweep(master, arguments, OverridesParser.create(config_loader=loader), compose, launch)

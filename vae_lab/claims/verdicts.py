@@ -91,6 +91,8 @@ def judge(
 def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     """Verdicts on the claims that a study's plan declares.
 
+    They are sequential if the plan says that seeds were added while looking, or if `sequential` does.
+
     Raises:
         UserError: it declares none, or one that is not valid.
     """
@@ -102,7 +104,14 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
         )
     axes = {**plan.cross, **plan.one_at_a_time}
     replicate = next(iter(plan.replicate), "seed")
-    return judge(claims, frame(study.runs), replicate, axes=axes, base=plan.base, sequential=sequential)
+    return judge(
+        claims,
+        frame(study.runs),
+        replicate,
+        axes=axes,
+        base=plan.base,
+        sequential=sequential or plan.sequential,
+    )
 
 
 def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from vae_lab import verdict_tables
+from vae_lab.claims import judge_study
 from vae_lab.comparison import load_study
 from vae_lab.errors import UserError
 from vae_lab.report import page
@@ -22,7 +24,8 @@ def report(study: str, output: str | None, uri: str | None) -> None:
         raise UserError(f"--output {file}: the page is HTML. Valid: a name that ends in .html.")
     if not file.parent.is_dir():
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
-    contents = gather(store, found)
+    verdicts = judge_study(found) if found.plan.claims else []
+    contents = gather(store, found, verdict_tables.verdict_table(verdicts) if verdicts else None)
     for written in page.write(contents, file):
         click.echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")
     recorder = Recorder(store, found.parent.run_id, found.parent.experiment_id)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from vae_lab.report.conclusion import conclude, description
+from vae_lab.report.conclusion import Conclusion, conclude, description
 from vae_lab.report.contents import Contents, gather, study_tables
 from vae_lab.report.page import ARTIFACT, html, markdown, write
 
 __all__ = [
     "ARTIFACT",
+    "Conclusion",
     "Contents",
     "conclude",
     "description",

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from vae_lab import figures, tables, views
-from vae_lab.comparison import Plan, Study, comparisons, load_study
+from vae_lab import figures, tables, verdict_tables, views
+from vae_lab.claims import Verdict, judge_study
+from vae_lab.comparison import Study, comparisons, load_study
 from vae_lab.report import page
 from vae_lab.report.contents import gather, picture, study_tables
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
 
-SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
+
+class Conclusion(NamedTuple):
+    """What a multirun came to: its ablation tables, and the verdicts on its study's claims."""
+
+    tables: list[Table]
+    verdicts: list[Verdict]
 
 
-def conclude(store: Store, recorder: Recorder) -> list[Table]:
-    """Writes tables, contact sheet and description to the parent run; gives the tables."""
+def conclude(store: Store, recorder: Recorder) -> Conclusion:
+    """Writes tables, verdicts, pictures, description and page to the parent run; gives what they say."""
     study = load_study(store, recorder.run_id)
     made = study_tables(study)
+    verdicts = judge_study(study) if study.plan.claims else []
     with recorder.artifacts() as folder:
         (folder / "tables").mkdir()
-        for name, suffix in SUFFIXES.items():
+        for name, suffix in tables.SUFFIXES.items():
             texts = [tables.FORMATS[name](table) for table in made]
             (folder / "tables" / f"ablations.{suffix}").write_text("\n".join(texts))
         save_figures(folder, _figures(store, study))
-    recorder.tag({NOTE: description(study, made)})
+    judged = verdict_tables.record(recorder, verdicts) if verdicts else None
+    recorder.tag({NOTE: description(study, made, verdicts)})
     views.write_views(store, recorder, study)
     with recorder.artifacts() as folder:
-        page.write(gather(store, study), folder / page.ARTIFACT)
-    return made
+        page.write(gather(store, study, judged), folder / page.ARTIFACT)
+    return Conclusion(made, verdicts)
 
 
 def _figures(store: Store, study: Study) -> dict[str, Figure]:
@@ -59,7 +68,7 @@ def _in_table_order(study: Study) -> list[Record]:
     return list(ordered.values())
 
 
-def description(study: Study, made: Sequence[Table]) -> str:
+def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict] = ()) -> str:
     """The parent run's Markdown page."""
     plan = study.plan
     finished = sum(run.status == "FINISHED" for run in study.runs)
@@ -73,19 +82,14 @@ def description(study: Study, made: Sequence[Table]) -> str:
         + ")",
     ]
     parts += [tables.markdown(table) for table in made]
-    parts += _claims(plan)
+    if verdicts:
+        lines = [
+            f"- **{each.claim.id}, {each.verdict}.** *{each.claim.text}* {each.sentence}" for each in verdicts
+        ]
+        parts += ["### Claims of the study", "\n".join(lines)]
     parts.append(
         "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run), "
         "`figures/held_out_loss.png`, and the study's page, `report.html`. The same tables as CSV, LaTeX "
         "and HTML: `tables/`."
     )
     return "\n\n".join(part for part in parts if part)
-
-
-def _claims(plan: Plan) -> list[str]:
-    if not plan.claims:
-        return []
-    lines = [
-        f"- **{claim['id']}** {claim['text']}" for claim in plan.claims if {"id", "text"} <= claim.keys()
-    ]
-    return ["### Claims of the study, not yet judged", "\n".join(lines)]

@@ -1,0 +1,215 @@
+"""A multirun from its points to its parent run: nothing trained twice, every result kept."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lab import claims, config, progress, report, tables, tracking, verdict_tables
+from vae_lab.comparison import PLAN_FILE, Plan, load_study
+from vae_lab.errors import LabError, UserError
+from vae_lab.evaluating import add, wants_measures
+from vae_lab.run import prepare
+from vae_lab.sweeping.points import REPLICATED, Axes, Point, axes, points
+from vae_lab.tracking import Record, Recorder, Store
+
+
+class SweepError(LabError):
+    """Some runs of a multirun failed; the others are kept."""
+
+
+class Round(NamedTuple):
+    """What a multirun wants to have run: its axes, and its points by their runs' fingerprint and name."""
+
+    axes: Axes
+    points: dict[tuple[str, str], Point]
+
+
+def plan(master: DictConfig, current: Round, name: str, sequential: bool) -> Plan:
+    """What the multirun sets out to do, as its parent run keeps it."""
+    first = next(iter(current.points.values())).settings
+    base, study, varied = config.parameters(first), _study(master), current.axes
+    return Plan(
+        name=name,
+        question=study["question"],
+        cross=varied.cross,
+        one_at_a_time=varied.one_at_a_time,
+        replicate=varied.replicate or {REPLICATED: [str(first.seed)]},
+        base={key: base[key] for key in varied.one_at_a_time if key in base},
+        reference=study["reference"],
+        claims=study["claims"],
+        sequential=sequential,
+    )
+
+
+def study_name(master: DictConfig, axes: Axes) -> str:
+    """The study's name, else the sweep's file name, else the keys that vary."""
+    chosen = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
+    keys = [*axes.cross, *axes.one_at_a_time, *axes.replicate]
+    return str(
+        master.study.name or chosen or " x ".join(key.rpartition(".")[2] for key in keys) or "multirun"
+    )
+
+
+def command(master: DictConfig, arguments: Sequence[str]) -> str:
+    """The line that starts this multirun again; the store is left out, as its address may hold a password."""
+    sources = OmegaConf.select(master, "hydra.runtime.config_sources") or []
+    own = [source.path for source in sources if source.provider == "command-line"]
+    folders = [part for path in own for part in ("--config-dir", path)]
+    kept = [argument for argument in arguments if not argument.startswith("tracking.")]
+    return shlex.join(["vae-lab", "train", "-m", *folders, *kept])
+
+
+def sweep(
+    master: DictConfig,
+    arguments: Sequence[str],
+    parser: OverridesParser,
+    compose: Callable[[list[str]], DictConfig],
+    launch: Callable[[list[list[str]]], Sequence[JobReturn]],
+) -> None:
+    """Runs a multirun and gives its parent run the tables and pictures, whatever failed.
+
+    With `seeds=auto` it goes in rounds, each with more seeds, until the study's claims are settled.
+
+    Args:
+        master: the composed config of the multirun, with its `hydra` node.
+        arguments: the command line's overrides.
+        parser: for those, and for the values in `master.sweep`.
+        compose: overrides of a point to its config.
+        launch: overrides of all points to their results.
+
+    Raises:
+        UserError: a point is not valid; nothing has been trained or written.
+        SweepError: some runs failed.
+    """
+    sequential = master.seeds == "auto"
+    target = _next_round(master, [], 0) if sequential else master.seeds
+    overrides = parser.parse_overrides(list(arguments))
+    claims.parse(_study(master)["claims"])
+
+    def checked(seeds: int | None) -> Round:
+        found = axes(master.sweep, overrides, parser, seeds)
+        with progress.busy("Checking every run's settings and the data"):
+            made = points(found, compose, OmegaConf.select(master, "hydra.runtime.choices"))
+            return Round(found, {(prepare(each.settings).fingerprint, each.name): each for each in made})
+
+    current = checked(target)
+    first = next(iter(current.points.values())).settings
+    store = Store.open(first.tracking.uri, create=True)
+    name = study_name(master, current.axes)
+    tags = {tracking.STUDY: name, tracking.COMMAND: command(master, arguments)}
+    recorder = store.start(first.tracking.experiment, name, kind=tracking.SWEEP, tags=tags)
+    status, failures = "KILLED", list[str]()
+    try:
+        while True:
+            _write_plan(recorder, plan(master, current, name, sequential))
+            failures += _train(store, recorder, current, name, launch, reuse=master.reuse)
+            if not sequential:
+                break
+            verdicts = claims.judge_study(load_study(store, recorder.run_id))
+            target = _next_round(master, verdicts, len(current.axes.replicate[REPLICATED]))
+            if target is None:
+                break
+            open_ = ", ".join(each.claim.id for each in verdicts if not each.settled)
+            progress.console.print(f"Not settled yet: {open_}. Going on to {target} seeds.")
+            current = checked(target)
+        status = "FAILED" if failures else "FINISHED"
+    finally:
+        _conclude(store, recorder, name, status)
+    if failures:
+        raise SweepError("\n".join([f"{len(failures)} of {len(current.points)} runs failed:", *failures]))
+
+
+def _next_round(master: DictConfig, verdicts: list[claims.Verdict], done: int) -> int | None:
+    """The number of seeds to have after the next round of `seeds=auto`; None once it is over."""
+    if not done:
+        declared = claims.parse(_study(master)["claims"])
+        if not declared:
+            raise UserError("seeds=auto: is for a study that declares claims, such as experiments=reference.")
+        verdicts = claims.judge(declared, pd.DataFrame(), sequential=True)
+    return claims.round_target(verdicts, done, master.max_seeds)
+
+
+def _study(master: DictConfig) -> dict[str, Any]:
+    study = OmegaConf.to_container(master.study, resolve=True)
+    assert isinstance(study, dict)
+    return {str(key): value for key, value in study.items()}
+
+
+def _write_plan(recorder: Recorder, made: Plan) -> None:
+    with recorder.artifacts() as folder:
+        (folder / PLAN_FILE).write_text(made.to_json())
+
+
+def _train(
+    store: Store,
+    recorder: Recorder,
+    current: Round,
+    name: str,
+    launch: Callable[[list[list[str]]], Sequence[JobReturn]],
+    *,
+    reuse: str,
+) -> list[str]:
+    """Trains the points that this multirun has not run and no other has finished; gives what failed."""
+    mine = {(run.tags.get(tracking.FINGERPRINT, ""), run.name) for run in store.members(recorder.run_id)}
+    wanted = {key: point for key, point in current.points.items() if key not in mine}
+    there = {} if reuse == "never" else _finished(store, wanted)
+    missing = [point for key, point in wanted.items() if key not in there]
+    if there:
+        rest = f"training {len(missing)}" if missing else "nothing is left to train"
+        progress.console.print(
+            f"{len(there)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
+        )
+    for key, record in there.items():
+        store.client.set_tag(record.run_id, tracking.member_tag(recorder.run_id), "1")
+        if wants_measures(wanted[key].settings):
+            add(store, record, wanted[key].name, wanted[key].settings)
+    if not missing:
+        return []
+    belongs = [f"tracking.parent_run_id={recorder.run_id}", f"tracking.study='{name}'"]
+    with progress.shown(len(missing), sum(point.settings.train.epochs for point in missing)):
+        results = launch([[*point.overrides, *belongs] for point in missing])
+    return [
+        f"  {point.name}: {_error(result)}"
+        for point, result in zip(missing, results, strict=True)
+        if result.status != JobStatus.COMPLETED
+    ]
+
+
+def _finished(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Record]:
+    found = {key: store.finished(key[0]) for key in wanted}
+    return {key: record for key, record in found.items() if record is not None}
+
+
+def _error(result: JobReturn) -> str:
+    error = result._return_value  # the property would raise it
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
+    """The end of every multirun: tables and pictures on the parent run and in the terminal."""
+    try:
+        made = report.conclude(store, recorder)
+    finally:
+        recorder.finish(status)
+    terminal = tables.console()
+    for table in made.tables:
+        terminal.print()
+        tables.show(table, terminal)
+    if made.verdicts:
+        terminal.print()
+        verdict_tables.show(made.verdicts, terminal)
+    sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
+    terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
+    page = store.place(recorder.run_id, report.ARTIFACT)
+    terminal.print(f"The study page {page}", soft_wrap=True, highlight=False)
+    terminal.print(
+        f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False
+    )
+    terminal.print("In the browser vae-lab ui", highlight=False)

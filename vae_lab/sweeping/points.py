@@ -1,0 +1,145 @@
+"""The points of a multirun: what varies, every combination of it, each composed and checked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lab import config
+from vae_lab.errors import UserError
+
+REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
+
+
+class Axes(NamedTuple):
+    """What varies: key to values, as texts of Hydra's override grammar, and what is set for all points."""
+
+    fixed: dict[str, str]
+    cross: dict[str, list[str]]
+    one_at_a_time: dict[str, list[str]]
+    replicate: dict[str, list[str]]
+
+
+class Point(NamedTuple):
+    """One run to be or to be reused: its name, its overrides and its checked config."""
+
+    name: str
+    overrides: list[str]
+    settings: DictConfig
+
+
+def axes(
+    sweep: DictConfig, overrides: Sequence[Override], parser: OverridesParser, seeds: Any = None
+) -> Axes:
+    """The axes of a config's `sweep`, as the command line's overrides leave them.
+
+    A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
+    replaces the values of its axis, or is crossed if it is in none (`seed` replicates). `seeds` replicates
+    every point with that many seeds.
+    """
+    found = Axes(
+        {},
+        *(
+            {key: _values(key, value, parser) for key, value in sweep[kind].items()}
+            for kind in ("cross", "one_at_a_time", "replicate")
+        ),
+    )
+    if seeds is not None:
+        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+            raise UserError(f"seeds={seeds}: must be null, auto or a whole number of at least 1.")
+        found.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
+    declared = (found.cross, found.one_at_a_time, found.replicate)
+    for override in overrides:
+        key = override.get_key_element()
+        home = next((axis for axis in declared if key in axis), None)
+        if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                raise UserError(
+                    f"{override.input_line}: this sweep takes lists, choice(...) and range(...) only."
+                )
+            target = home if home is not None else found.replicate if key == REPLICATED else found.cross
+            target[key] = list(override.sweep_string_iterator())
+        else:
+            if home is not None:
+                del home[key]
+            found.fixed[key] = override.get_value_element_as_str()
+    return found
+
+
+def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
+    """The values of an axis in a YAML file: a list, or a text such as `2,3,4` or `range(2,5)`."""
+    if OmegaConf.is_list(value):
+        if len(value) == 0:
+            raise UserError(f"sweep: {key} has an empty list of values.")
+        return [_element(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
+    (override,) = parser.parse_overrides([f"{key}={value}"])
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
+
+
+def _element(item: object) -> str:
+    if item is None:
+        return "null"
+    if isinstance(item, bool):
+        return str(item).lower()
+    if isinstance(item, list):
+        return f"[{','.join(map(_element, item))}]"
+    return str(item)
+
+
+def combinations(axes: Axes) -> list[dict[str, str]]:
+    """Every point's values, seeds outermost: after the first round each configuration has run once.
+
+    The base of the axes that vary one at a time comes first in each of its families; values equal to the
+    base's come again here and are dropped once the configs are composed.
+    """
+    alone = [{}, *({key: value} for key, values in axes.one_at_a_time.items() for value in values)]
+    return [
+        {**axes.fixed, **crossed, **replica, **single}
+        for replica in _grid(axes.replicate)
+        for crossed in _grid(axes.cross)
+        for single in alone
+    ]
+
+
+def _grid(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+def points(
+    axes: Axes, compose: Callable[[list[str]], DictConfig], choices: Mapping[str, Any] | None = None
+) -> list[Point]:
+    """The distinct points, composed and checked, each run named by what tells it apart.
+
+    Args:
+        axes: what varies.
+        compose: overrides to a config.
+        choices: the option of each config group where a point names none.
+
+    Raises:
+        UserError: the first point that is not valid, with its overrides.
+    """
+    varied = [*axes.cross, *axes.one_at_a_time]
+    found: dict[tuple[tuple[str, str], ...], Point] = {}
+    for values in combinations(axes):
+        overrides = [f"{key}={value}" for key, value in values.items()]
+        settings = config.checked(compose(overrides))
+        shown = {key: _shown(key, values, settings, choices or {}) for key in varied}
+        name = config.run_name(settings, shown).replace("'", "")
+        identity = tuple(config.parameters(settings).items())
+        found.setdefault(identity, Point(name, [*overrides, f"tracking.run_name='{name}'"], settings))
+    return list(found.values())
+
+
+def _shown(key: str, values: Mapping[str, str], settings: DictConfig, choices: Mapping[str, Any]) -> str:
+    """A varied key's value as names show it: a group by its option, anything else as it was composed."""
+    value = OmegaConf.select(settings, key)
+    if OmegaConf.is_dict(value) or value is None:
+        return values.get(key, str(choices.get(key)))
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
