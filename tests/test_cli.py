@@ -10,6 +10,7 @@ from tests.conftest import SMALL
 from vae_lab.cli import commands, training_help
 from vae_lab.cli.completion import complete_overrides
 from vae_lab.cli.training import train
+from vae_lab.errors import UserError
 
 Lab = Callable[..., tuple[int, str, str]]
 
@@ -22,7 +23,9 @@ def vae_lab(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [(), ("compare",), ("evaluate",), ("ui",), ("data",), ("completion",)])
+@pytest.mark.parametrize(
+    "command", [(), ("compare",), ("evaluate",), ("verdict",), ("ui",), ("data",), ("completion",)]
+)
 def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(commands, [*command, "--help"])
     assert result.exit_code == 0
@@ -153,6 +156,64 @@ def test_compare_prints_a_study_in_every_format(ablations: Path, monkeypatch: py
         commands, ["compare", "ablations", "--by", "model", "--metric", "test/kl", "--format", "csv"]
     )
     assert chosen.output.splitlines()[0].startswith("model,KL (nats/image)")
+
+
+@pytest.fixture
+def planted(folder: Path) -> str:
+    """A store whose study `depth` was never trained: ten seeds of losses that rise with depth."""
+    from vae_lab import tracking
+    from vae_lab.comparison import PLAN_FILE, Plan
+
+    claim = {"id": "C1", "text": "Depth raises the loss.", "metric": "test/loss", "expect": "increasing"}
+    plan = Plan(
+        name="depth",
+        one_at_a_time={"model.layers": ["2", "3"]},
+        base={"model.layers": "3"},
+        replicate={"seed": [str(seed) for seed in range(7)]},
+        claims=[claim | {"along": "model.layers"}],
+    )
+    store = tracking.Store.open(create=True)
+    parent = store.start("lab", "depth", kind=tracking.SWEEP, tags={tracking.STUDY: "depth"})
+    with parent.artifacts() as artifacts:
+        (artifacts / PLAN_FILE).write_text(plan.to_json())
+    for layers in (2, 3):
+        for seed in range(7):
+            params = {"model.layers": str(layers), "seed": str(seed)}
+            tags = {tracking.member_tag(parent.run_id): "1"}
+            run = store.start("lab", "run", kind=tracking.RUN, params=params, tags=tags)
+            run.log({"test/loss": 100 + 10 * layers + 0.1 * layers * seed}, step=1)
+            run.finish("FINISHED")
+    parent.finish("FINISHED")
+    return parent.run_id
+
+
+def test_verdict_prints_what_the_runs_say_and_keeps_it_on_the_parent_run(planted: str) -> None:
+    from vae_lab.tracking import Store
+
+    expected = {
+        "terminal": "supported", "markdown": "| C1", "csv": "C1,supported,test/loss,10.3",
+        "latex": r"\begin{tabular}", "html": "<table",
+    }  # fmt: skip
+    sentence = "Each added layer (2, 3) raises the held-out loss by 10.30 nats/image"
+    for form, part in expected.items():
+        result = CliRunner().invoke(commands, ["verdict", "depth", "--format", form])
+        assert result.exit_code == 0, result.output
+        assert part in result.output
+        assert sentence in result.output
+    store = Store.open()
+    assert store.record(planted).tags["vae_lab.verdict.C1"] == "supported"
+    for suffix in ("md", "csv", "tex", "html"):
+        assert sentence in store.download(planted, f"tables/verdicts.{suffix}").read_text()
+    sequential = CliRunner().invoke(commands, ["verdict", "depth", "--sequential", "--format", "csv"])
+    assert "C1,supported" in sequential.output
+
+
+def test_verdict_needs_a_study_with_claims(ablations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ablations)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    result = CliRunner().invoke(commands, ["verdict", "ablations"])
+    assert isinstance(result.exception, UserError)
+    assert "ablations: the study declares no claims" in str(result.exception)
 
 
 def test_data_describes_a_set_and_lists_all(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def test_a_failing_run_leaves_the_others_and_is_told(lab: Lab) -> None:
         (["-m", "model=vae,vea"], "model=vea: no such option; did you mean vae?"),
         (["sweeps=depht"], "sweeps=depht: no such option; did you mean depth?"),
         (["-m", "train.device=cpu,cuda:99"], "train.device=cuda:99"),
+        (["-m", "seed=0,1", "study.claims=[{id:C1,expect:incresing}]"], "claim C1: expect=incresing"),
         (["sweep.cross={model.layers:[2,3]}", "-m"], "sweep.cross: nothing of that name is in it"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab import config, progress, report, tables, tracking
+from vae_lab import claims, config, progress, report, tables, tracking
 from vae_lab.comparison import PLAN_FILE, Plan
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
@@ -199,6 +199,7 @@ def sweep(
         SweepError: some runs failed.
     """
     found = axes(master.sweep, parser.parse_overrides(list(arguments)), parser, master.seeds)
+    claims.parse(OmegaConf.to_container(master.study, resolve=True)["claims"])  # type: ignore[index, call-overload]
     with progress.busy("Checking every run's settings and the data"):
         made = points(found, compose, OmegaConf.select(master, "hydra.runtime.choices"))
         fingerprints = [prepare(point.settings).fingerprint for point in made]

@@ -281,3 +281,4 @@ def html(table: Table) -> str:
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "csv": csv, "latex": latex, "html": html}
+SUFFIXES = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}  # of files in these formats

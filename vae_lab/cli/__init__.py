@@ -29,6 +29,7 @@ def commands() -> None:
       vae-lab train experiments=reference                   the report's ten runs
       vae-lab compare reference                             their tables again
       vae-lab evaluate reference                            bounds and sample quality of its runs
+      vae-lab verdict reference                             what they say to the report's claims
       vae-lab ui                                            the runs in the browser
     """
 
@@ -91,6 +92,27 @@ def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None
     from vae_lab.cli import evaluating
 
     sys.exit(evaluating.evaluate(name, overrides, uri, again))
+
+
+@commands.command()
+@click.argument("study")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
+@click.option("--sequential", is_flag=True, help="Seeds were added until the verdicts were clear.")
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
+    r"""Judge the claims of STUDY: supported, refuted or undecided, with effect and interval.
+
+    Runs that differ only by seed are paired. The verdicts are also kept on the study's parent run.
+    A study whose number of seeds was chosen while looking at its verdicts needs --sequential.
+
+    \b
+    Examples:
+      vae-lab verdict reference
+      vae-lab verdict reference --format markdown > verdicts.md
+    """
+    from vae_lab.cli import judging
+
+    judging.verdict(study, form, sequential, uri)
 
 
 @commands.command()

@@ -1,0 +1,19 @@
+"""Claims of a study: how its YAML declares them, and what its runs say to each."""
+
+from vae_lab.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, parse
+from vae_lab.claims.verdicts import Verdict, frame, judge, judge_study, round_target
+from vae_lab.claims.wording import decimals, metric_name
+
+__all__ = [
+    "DIRECTIONS",
+    "EXPECTATIONS",
+    "Claim",
+    "Verdict",
+    "decimals",
+    "frame",
+    "judge",
+    "judge_study",
+    "metric_name",
+    "parse",
+    "round_target",
+]

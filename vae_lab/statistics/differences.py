@@ -1,0 +1,142 @@
+"""Paired differences between two configurations: their mean, its interval, and whether they are chance."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+EXACT_REPLICATES = 13  # up to here all 2^n signs are tried
+DRAWS = 9_999  # random signs beyond
+RESAMPLES = 9_999  # of the bootstrap
+ROUNDING = 1e-9  # sums of the same numbers in another order differ by less
+
+
+class Interval(NamedTuple):
+    """An estimate between two bounds, which are infinite where the data set none."""
+
+    estimate: float
+    low: float
+    high: float
+    method: str  # "t", "BCa", "anytime", or "none" for infinite bounds
+
+
+class Directions(NamedTuple):
+    """p for differences above and below zero, each on the two-sided scale; shape (*,)."""
+
+    up: Array
+    down: Array
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of values (n,); exact for normal values."""
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) == 0:
+        return Interval(math.nan, -math.inf, math.inf, "none")
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, -math.inf, math.inf, "none")
+    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1)) * float(stats.sem(x))
+    return Interval(mean, mean - half, mean + half, "t")
+
+
+def paired_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
+    """Bootstrap interval (BCa) of the mean of paired differences (n,); Student's t for few or equal ones.
+
+    A bootstrap mean never leaves the range of its n differences, which misses the centre of a symmetric
+    distribution with probability 2/2^n: below `least_replicates` no bootstrap interval can hold its level,
+    and the t interval is given. Above, the level is raised to what gives normal data Student's interval
+    (Hesterberg 2015), since resampling is narrow by sqrt((n - 1) / n) and has normal instead of t tails.
+
+    References:
+        Efron, Better bootstrap confidence intervals, JASA 1987; Hesterberg, What teachers should know
+        about the bootstrap, The American Statistician 2015.
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    n = len(x)
+    if n < least_replicates(1 - level) or np.ptp(x) <= ROUNDING * np.abs(x).max():
+        return mean_interval(x, level)
+    reach = math.sqrt(n / (n - 1)) * float(stats.t.ppf((1 + level) / 2, n - 1))
+    found = stats.bootstrap(
+        (x,),
+        np.mean,
+        confidence_level=1 - 2 * float(stats.norm.sf(reach)),
+        n_resamples=RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(float(x.mean()), float(found.low), float(found.high), "BCa")
+
+
+def sign_flip(differences: ArrayLike) -> Directions:
+    """Sign-flip test of differences (*, n) that are symmetric about zero under the null hypothesis.
+
+    Exact over all 2^n signs up to `EXACT_REPLICATES`, so never below 2/2^n; beyond over `DRAWS` random ones
+    and the observed, so never below 2/(`DRAWS` + 1).
+
+    References:
+        Fisher, The Design of Experiments, 1935, section 21; Phipson and Smyth, Permutation p-values should
+        never be zero, 2010.
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    n = x.shape[-1]
+    if n == 0:
+        return Directions(np.ones(x.shape[:-1]), np.ones(x.shape[:-1]))
+    observed = x.sum(-1, keepdims=True)
+    sums = x @ _signs(n)
+    slack = ROUNDING * np.abs(x).sum(-1, keepdims=True)
+    up = (sums >= observed - slack).mean(-1)
+    down = (sums <= observed + slack).mean(-1)
+    return Directions(*(np.asarray(np.minimum(1.0, 2 * p), dtype=np.float64) for p in (up, down)))
+
+
+@cache
+def _signs(n: int) -> Array:
+    """Signs (n, draws), the observed ones (all +1) among them."""
+    if n <= EXACT_REPLICATES:
+        bits = np.arange(2**n) >> np.arange(n)[:, None] & 1
+        return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
+    drawn = 2.0 * np.random.default_rng(0).integers(0, 2, (n, DRAWS)) - 1.0
+    return np.concatenate([np.ones((n, 1)), drawn], axis=1)
+
+
+def two_sided(p: Directions) -> Array:
+    """The p of the null hypothesis against both directions."""
+    return np.minimum(p.up, p.down)
+
+
+def probability_of_better(differences: ArrayLike) -> float:
+    """Share of replicates above zero, ties counted half: how often one paired run would say so."""
+    x = np.asarray(differences, dtype=np.float64)
+    return float((np.sign(x).mean() + 1) / 2) if len(x) else math.nan
+
+
+def least_replicates(level: float, contrasts: int = 1) -> int:
+    """The fewest replicates whose sign-flip p, at least 2/2^n, can pass Holm's first of `contrasts` steps."""
+    return max(2, math.ceil(math.log2(2 * contrasts / level) - ROUNDING))
+
+
+def replicates_for_power(
+    differences: ArrayLike, level: float, contrasts: int = 1, power: float = 0.8
+) -> float:
+    """Replicates that would show an effect of the size seen, by the normal approximation; inf for none.
+
+    Args:
+        differences: paired differences (n,), two or more.
+        level: of all contrasts together.
+        contrasts: among which the level is shared out.
+        power: probability of showing the effect.
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    least = least_replicates(level, contrasts)
+    mean, spread = abs(float(x.mean())), float(x.std(ddof=1))
+    if mean <= ROUNDING * np.abs(x).max(initial=0.0):
+        return math.inf
+    quantiles = float(stats.norm.isf(level / contrasts / 2) + stats.norm.ppf(power))
+    return max(least, math.ceil((quantiles * spread / mean) ** 2))

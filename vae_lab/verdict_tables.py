@@ -1,0 +1,120 @@
+"""Verdicts as a table in every format, on the parent run, and in the terminal with their sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from vae_lab.claims import Verdict, decimals, metric_name
+from vae_lab.tables import FORMATS, SUFFIXES, Cell, Column, Table
+from vae_lab.tracking import Recorder
+
+TAG = "vae_lab.verdict."  # of a parent run, followed by the claim's id
+TITLE = "Verdicts on the study's claims"
+NOTE = (
+    "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
+    "p: sign-flip test, adjusted over all claims (Holm)."
+)
+LONGEST_WORD = len("reconstruction")
+STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """One row a claim: its verdict, the effect with its interval, and the sentence that says it."""
+    columns = [
+        Column("claim", numeric=False),
+        Column("verdict", numeric=False),
+        Column("metric", numeric=False),
+        Column("effect", digits=3),
+        Column("from", digits=3),
+        Column("to", digits=3),
+        Column("n", "seeds", 0),
+        Column("P(better)"),
+        Column("adjusted p", digits=4),
+        Column("seeds needed", digits=0),
+        Column("finding", numeric=False),
+    ]
+    rows = [
+        [
+            *(Cell(text) for text in (each.claim.id, each.verdict, each.claim.metric)),
+            *(Cell(finite(value)) for value in (each.effect, each.low, each.high)),
+            Cell(float(each.n)),
+            *(Cell(finite(value)) for value in (each.better, each.adjusted_p, each.needed)),
+            Cell(each.sentence),
+        ]
+        for each in verdicts
+    ]
+    return Table(TITLE, columns, rows, _note(verdicts))
+
+
+def record(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
+    """Writes the verdicts to the parent run as `tables/verdicts.*` and a tag a claim; gives their table."""
+    table = verdict_table(verdicts)
+    with recorder.artifacts() as folder:
+        (folder / "tables").mkdir()
+        for name, suffix in SUFFIXES.items():
+            (folder / "tables" / f"verdicts.{suffix}").write_text(FORMATS[name](table))
+    recorder.tag({TAG + each.claim.id: each.verdict for each in verdicts})
+    return table
+
+
+def show(verdicts: Sequence[Verdict], console: Console) -> None:
+    """Prints the verdicts as a table that fits 80 characters, then what was found for each claim."""
+    shown = RichTable(
+        title=TITLE,
+        title_style="bold",
+        title_justify="left",
+        caption=_note(verdicts),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for heading in ("claim", "verdict"):
+        shown.add_column(heading, no_wrap=True)
+    shown.add_column("metric", min_width=LONGEST_WORD)
+    for heading in ("effect", "interval", "seeds", "p"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for each in verdicts:
+        shown.add_row(
+            each.claim.id,
+            Text(each.verdict, style=STYLES[each.verdict]),
+            metric_name(each.claim.metric),
+            *_effect(each),
+            str(each.n),
+            f"{each.adjusted_p:.2g}",
+        )
+    console.print(shown)
+    findings = RichTable(box=None, show_header=False, padding=(0, 1))
+    findings.add_column(no_wrap=True, style="bold")
+    findings.add_column()
+    for each in verdicts:
+        findings.add_row(each.claim.id, Text(each.claim.text, style="dim"))
+        findings.add_row("", Text(each.sentence))
+    console.print(findings)
+
+
+def finite(value: float | None) -> float | None:
+    """The value, None where it says nothing."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _note(verdicts: Sequence[Verdict]) -> str:
+    levels = {each.claim.level for each in verdicts}
+    return (
+        NOTE if levels <= {0.05} else NOTE.replace("its 95 % interval", "its interval at the claim's level")
+    )
+
+
+def _effect(verdict: Verdict) -> tuple[str, str]:
+    """Effect and interval, to the digits that the interval bears."""
+    if not math.isfinite(verdict.effect):
+        return "–", "–"
+    form = f"+,.{decimals(verdict.effect, verdict.low, verdict.high)}f"
+    bounds = f"{verdict.low:{form}} to {verdict.high:{form}}" if math.isfinite(verdict.low) else "–"
+    return f"{verdict.effect:{form}}", bounds
