@@ -5,10 +5,8 @@ Every call names its run, so that runs in several threads of a process never mix
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from vae_lab import __version__, folders
 from vae_lab.errors import LabError, UserError
+from vae_lab.tracking.address import check_server, lock_file, resolved, sqlite_file
+from vae_lab.tracking.origin import code_tags, user
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -50,7 +49,6 @@ ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 STRIP_FILE = "samples_strip.png"
 INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
 METRICS_A_CALL = 1000  # MLflow's limit
-REACHABLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -97,13 +95,13 @@ class Store:
         uri = resolved(uri)
         file = sqlite_file(uri)
         if file is None:
-            _check_server(uri)
+            check_server(uri)
             return cls(uri)
         if not file.exists() and not create:
             raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
         try:
             # The first use of a database creates its tables; two processes at once would collide.
-            with FileLock(_lock_file(file)):
+            with FileLock(lock_file(file)):
                 store = cls(uri)
                 store.client.search_experiments(max_results=1)
         except (OSError, MlflowException, SQLAlchemyError) as error:
@@ -138,7 +136,7 @@ class Store:
         """Opens a run of `kind` RUN or SWEEP and gives what records it."""
         labels = {
             KIND: kind,
-            "mlflow.user": _user(),
+            "mlflow.user": user(),
             "mlflow.source.name": "vae-lab",
             **code_tags(),
             **(tags or {}),
@@ -272,48 +270,6 @@ def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
         figure.savefig(folder / "figures" / f"{name}.png")
 
 
-def resolved(uri: str | None) -> str:
-    """The tracking address: as given, else from the environment, else ./mlflow.db as an absolute path."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
-    if urlsplit(uri).scheme in ("http", "https", "databricks", "postgresql", "mysql", "mssql"):
-        return uri
-    raise UserError(
-        f"tracking.uri={uri}: not an address the lab can use. Valid: sqlite:///FILE, http://HOST:PORT, "
-        "https://..., or a database address that MLflow accepts."
-    )
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file of an SQLite store, None for a server."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def _lock_file(file: Path) -> Path:
-    locks = folders.cache("locks")
-    locks.mkdir(parents=True, exist_ok=True)
-    return locks / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}.lock"
-
-
-def code_tags() -> dict[str, str]:
-    """The lab's version and, where it runs from its repository, the commit."""
-    tags = {"vae_lab.version": __version__}
-    if not (folders.CONFIG_ROOT / ".git").exists():
-        return tags
-    git = ["git", "-C", str(folders.CONFIG_ROOT)]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
-        )
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return tags
-    tags["mlflow.source.git.commit"] = commit.stdout.strip()
-    tags["vae_lab.uncommitted_changes"] = str(bool(changes.stdout.strip())).lower()
-    return tags
-
-
 def _record(run: Run) -> Record:
     return Record(
         run_id=run.info.run_id,
@@ -327,29 +283,5 @@ def _record(run: Run) -> Record:
     )
 
 
-def _check_server(uri: str) -> None:
-    """Asks an HTTP server once and quickly; MLflow's client would go on trying for minutes."""
-    if not uri.startswith(("http://", "https://")):
-        return
-    import requests
-
-    try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=REACHABLE_SECONDS)
-    except requests.RequestException as error:
-        raise LabError(
-            f"{uri}: the tracking server does not answer ({type(error).__name__}). Start it, or choose "
-            "another store with tracking.uri=... or MLFLOW_TRACKING_URI."
-        ) from error
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

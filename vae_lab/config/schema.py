@@ -1,0 +1,199 @@
+"""The typed schema of an experiment and the range of every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, NamedTuple
+
+from omegaconf import MISSING, OmegaConf
+
+BUILT_IN_MODEL = "vae_lab.models.VAE"
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus")
+INITS = ("default", "kaiming", "xavier", "orthogonal")
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
+
+
+class Rule(NamedTuple):
+    """What a value must fulfil: the test, and the rule in words."""
+
+    holds: Callable[[Any], bool]
+    text: str
+
+
+def _ruled(holds: Callable[[Any], bool], text: str) -> Any:
+    return field(default=MISSING, metadata={"rule": Rule(holds, text)})
+
+
+def _at_least(low: int) -> Any:
+    return _ruled(lambda value: value >= low, f"a whole number of at least {low}")
+
+
+def _above(low: float) -> Any:
+    return _ruled(lambda value: low < value < float("inf"), f"a finite number above {low:g}")
+
+
+def _one_of(*options: str) -> Any:
+    return _ruled(lambda value: value in options, f"one of {', '.join(options)}")
+
+
+def _matching(pattern: str, text: str) -> Any:
+    return _ruled(lambda value: re.fullmatch(pattern, value) is not None, text)
+
+
+def _is_width(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _are_widths(value: Any) -> bool:
+    widths = value if OmegaConf.is_list(value) else [value]
+    return len(widths) > 0 and all(map(_is_width, widths))
+
+
+def _none_or_at_least(low: int) -> Any:
+    return _ruled(lambda value: value is None or value >= low, f"null or a whole number of at least {low}")
+
+
+def _from(low: float) -> Any:
+    return _ruled(lambda value: low <= value < float("inf"), f"a finite number of at least {low:g}")
+
+
+_WIDTHS = _ruled(_are_widths, "a whole number of at least 1, or a list of them such as [400,200]")
+
+_SEEDS = _ruled(
+    lambda value: value in (None, "auto") or _is_width(value), "null, auto or a whole number of at least 1"
+)
+
+_NAME = r"[\w][\w .+()=,-]{0,199}"
+_NAME_TEXT = "letters, digits, spaces and . _ - + = , ( ), starting with a letter or digit, 200 at most"
+
+
+@dataclass
+class Data:
+    """What is learned; see conf/data."""
+
+    _target_: str = MISSING
+    name: str = _matching(_NAME, _NAME_TEXT)
+    root: str | None = MISSING
+    binarize: str = _one_of("none", "fixed", "dynamic")
+
+
+@dataclass
+class Model:
+    """The network; see conf/model."""
+
+    _target_: str = MISSING
+    conditional: bool = MISSING
+    layers: int = _at_least(1)
+    encoder_layers: int | None = _none_or_at_least(1)
+    decoder_layers: int | None = _none_or_at_least(1)
+    hidden_size: Any = _WIDTHS
+    latent_size: int = _at_least(1)
+    activation: str = _one_of(*ACTIVATIONS)
+    init: str = _one_of(*INITS)
+    options: dict[str, Any] = MISSING
+
+
+@dataclass
+class Objective:
+    """The loss; see conf/objective."""
+
+    likelihood: str = _one_of(*LIKELIHOODS)
+    beta: float = _from(0)
+    warmup_epochs: float = _from(0)
+    penalty: str = _one_of("none", "l1", "ard")
+    penalty_weight: float = _from(0)
+    std: float = _above(0)
+
+
+@dataclass
+class Train:
+    """The budget and the machine; see conf/train."""
+
+    epochs: int = _at_least(1)
+    batch_size: int = _at_least(1)
+    device: str = _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps")
+    precision: str = _one_of("float32", "tf32", "bfloat16")
+    threads: int | None = _none_or_at_least(1)
+
+
+@dataclass
+class Evaluation:
+    """What is measured and drawn after an epoch, and once in the end; see conf/evaluation."""
+
+    batch_size: int = _at_least(1)
+    active_threshold: float = _above(0)
+    pictures: bool = MISSING
+    columns: int = _ruled(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
+    posterior_draws: int = _at_least(0)
+    importance_samples: int = _at_least(0)
+    importance_images: int = _at_least(1)
+    samples: int = _ruled(lambda value: value == 0 or value >= 100, "0 or a whole number of at least 100")
+
+
+@dataclass
+class Tracking:
+    """Where the record goes; see conf/tracking."""
+
+    uri: str | None = MISSING
+    experiment: str = _matching(_NAME, _NAME_TEXT)
+    run_name: str | None = MISSING
+    parent_run_id: str | None = MISSING
+    study: str | None = MISSING
+
+
+@dataclass
+class Sweep:
+    """The points of a multirun; see sweeps/."""
+
+    cross: dict[str, Any] = MISSING
+    one_at_a_time: dict[str, Any] = MISSING
+    replicate: dict[str, Any] = MISSING
+
+
+@dataclass
+class Study:
+    """The question that a multirun answers; see experiments/."""
+
+    name: str | None = MISSING
+    question: str | None = MISSING
+    reference: dict[str, Any] | None = MISSING
+    claims: list[Any] = MISSING
+
+
+@dataclass
+class Config:
+    """One experiment."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    objective: Objective = field(default_factory=Objective)
+    optimizer: dict[str, Any] = MISSING
+    scheduler: dict[str, Any] | None = MISSING
+    train: Train = field(default_factory=Train)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    tracking: Tracking = field(default_factory=Tracking)
+    seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+    seeds: Any = _SEEDS
+    max_seeds: int = _at_least(1)
+    reuse: str = _one_of("finished", "never")
+    sweep: Sweep = field(default_factory=Sweep)
+    study: Study = field(default_factory=Study)
+
+
+def valid_keys(prefix: str = "") -> list[str]:
+    """The dotted keys of the schema below `prefix`, as in `model` -> `model.layers`, ..."""
+    return [key for key, _ in ruled_keys() if key.startswith(prefix)]
+
+
+def ruled_keys(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Rule | None]]:
+    """Every dotted key of the schema with its rule."""
+    hints = {"data": Data, "model": Model, "objective": Objective, "train": Train}
+    hints |= {"evaluation": Evaluation, "tracking": Tracking, "sweep": Sweep, "study": Study}
+    for item in fields(node):
+        nested = hints.get(item.name) if node is Config else None
+        if nested is not None and is_dataclass(nested):
+            yield from ruled_keys(nested, f"{item.name}.")
+        else:
+            yield prefix + item.name, item.metadata.get("rule")
