@@ -64,7 +64,10 @@ def gather(claim: Claim, frame: pd.DataFrame, layout: Layout, test: Test) -> Evi
             known = [str(each) for each in frame if "/" not in str(each)]
             raise UserError(f"claim {claim.id}: {key}: the runs have no such parameter{choices(key, known)}")
     if claim.metric not in frame:
-        return Missing(f"No finished run has {claim.metric}.")
+        how = (
+            " `vae-lab evaluate` adds it without training again." if claim.metric.startswith("eval/") else ""
+        )
+        return Missing(f"No finished run has {claim.metric}.{how}")
     groups = [claim.of, claim.than] if claim.of else [{}]
     tables = [_table(claim, frame, layout, group) for group in groups]
     axis = _axis(claim, tables, layout)

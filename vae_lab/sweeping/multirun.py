@@ -202,14 +202,20 @@ def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
     for table in made.tables:
         terminal.print()
         tables.show(table, terminal)
-    if made.verdicts:
+    again = name if " " not in name else recorder.run_id
+    if any(each.settled for each in made.verdicts):
         terminal.print()
         verdict_tables.show(made.verdicts, terminal)
+    elif made.verdicts:
+        needed = max(each.needed or 0 for each in made.verdicts)
+        terminal.print(
+            f"\nAll {len(made.verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
+            f"(seeds={needed:.0f}) and every claim's metric. Claim by claim: vae-lab verdict {again}",
+            soft_wrap=True,
+        )
     sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
     terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
     page = store.place(recorder.run_id, report.ARTIFACT)
     terminal.print(f"The study page {page}", soft_wrap=True, highlight=False)
-    terminal.print(
-        f"Tables again   vae-lab compare {name if ' ' not in name else recorder.run_id}", highlight=False
-    )
+    terminal.print(f"Tables again   vae-lab compare {again}", highlight=False)
     terminal.print("In the browser vae-lab ui", highlight=False)
