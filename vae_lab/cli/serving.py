@@ -38,7 +38,8 @@ def serve(port: int, uri: str | None, browser: bool) -> None:
     try:
         _wait(server, port)
         link = f"{address(port)}/{first_page(store)}"
-        click.echo(f"\n  {link}\n\nCtrl-C stops it.")
+        plain = f"http://{HOST}:{port}/{first_page(store)}"
+        click.echo(f"\n  {link}\n\nIf the browser does not know that name:\n  {plain}\n\nCtrl-C stops it.")
         if browser:
             webbrowser.open(link)
         server.wait()
