@@ -60,3 +60,11 @@ def test_the_note_names_95_percent_only_where_that_is_the_level(verdicts: list[V
     other = replace(verdicts[0], claim=replace(verdicts[0].claim, level=0.01))
     assert "its 95 % interval" in verdict_tables.verdict_table(verdicts).note
     assert "its interval at the claim's level" in verdict_tables.verdict_table([other]).note
+
+
+def test_the_pages_table_keeps_every_claim_and_its_sentence(verdicts: list[Verdict]) -> None:
+    brief = verdict_tables.brief_table(verdicts)
+    assert [row[0].value for row in brief.rows] == [each.claim.id for each in verdicts]
+    for row, each in zip(brief.rows, verdicts, strict=True):
+        assert row[1].value == each.verdict
+        assert each.sentence in str(row[-1].value)

@@ -52,6 +52,22 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     return Table(TITLE, columns, rows, _note(verdicts))
 
 
+def brief_table(verdicts: Sequence[Verdict]) -> Table:
+    """The same for a page: few columns, so that the sentences have room."""
+    columns = [Column(name, numeric=False) for name in ("claim", "verdict")]
+    columns += [Column("n", "seeds", 0), Column("finding", numeric=False)]
+    rows = [
+        [
+            Cell(each.claim.id),
+            Cell(each.verdict),
+            Cell(float(each.n)),
+            Cell(f"{each.claim.text} {each.sentence}"),
+        ]
+        for each in verdicts
+    ]
+    return Table(TITLE, columns, rows, _note(verdicts))
+
+
 def record(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
     """Writes the verdicts to the parent run as `tables/verdicts.*` and a tag a claim; gives their table."""
     table = verdict_table(verdicts)

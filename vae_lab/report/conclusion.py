@@ -34,7 +34,10 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
             texts = [tables.FORMATS[name](table) for table in made]
             (folder / "tables" / f"ablations.{suffix}").write_text("\n".join(texts))
         save_figures(folder, _figures(store, study))
-    judged = verdict_tables.record(recorder, verdicts) if verdicts else None
+    judged = None
+    if verdicts:
+        verdict_tables.record(recorder, verdicts)
+        judged = verdict_tables.brief_table(verdicts)
     recorder.tag({NOTE: description(study, made, verdicts)})
     views.write_views(store, recorder, study)
     with recorder.artifacts() as folder:
