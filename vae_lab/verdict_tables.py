@@ -20,6 +20,7 @@ NOTE = (
     "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
     "p: sign-flip test, adjusted over all claims (Holm)."
 )
+BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict."
 LONGEST_WORD = len("reconstruction")
 STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
 
@@ -65,7 +66,7 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
         ]
         for each in verdicts
     ]
-    return Table(TITLE, columns, rows, _note(verdicts))
+    return Table(TITLE, columns, rows, BRIEF_NOTE)
 
 
 def record(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:

@@ -211,4 +211,4 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-__all__ = ["UserError", "commands", "main"]
+__all__ = ["commands", "main"]

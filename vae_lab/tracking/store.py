@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
-PARENT, NAME, NOTE = "mlflow.parentRunId", "mlflow.runName", "mlflow.note.content"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 # Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
