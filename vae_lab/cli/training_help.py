@@ -23,7 +23,7 @@ Trains one run, or with lists, a sweep or a study, many; MLflow keeps them.
 [bold]Examples[/bold]
   vae-lab train                                            one VAE on MNIST, ten epochs
   vae-lab train model=cvae model.latent_size=30            a CVAE with 30 latent dimensions
-  vae-lab train data=digits train.epochs=3                 ten seconds on 8 x 8 digits
+  vae-lab train data=digits train.epochs=3                 twelve seconds on 8 x 8 digits
   vae-lab train -m model.layers=2,3,4 seed=0,1,2           every combination
   vae-lab train sweeps=depth seed=0,1,2                    a named sweep, three seeds
   vae-lab train experiments=reference                      a named study
