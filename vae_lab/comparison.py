@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from vae_lab.errors import LabError, UserError, choices
-from vae_lab.tracking import KIND, STUDY, SWEEP, Record, Store
+from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, Record
 
 PLAN_FILE = "study.json"
 
@@ -98,13 +98,13 @@ class Study(NamedTuple):
     runs: list[Record]
 
 
-def load_study(store: Store, name: str) -> Study:
+def load_study(store: Reader, name: str) -> Study:
     """The newest multirun of a study, or the one whose parent run has this id (or its first letters).
 
     Raises:
         UserError: the store has neither.
     """
-    parents = store.records(f"tags.`{KIND}` = '{SWEEP}'")
+    parents = store.tagged(KIND, SWEEP)
     chosen = next((each for each in parents if each.tags.get(STUDY) == name), None)
     if chosen is None and len(name) >= 6:
         chosen = next((each for each in parents if each.run_id.startswith(name)), None)

@@ -12,12 +12,12 @@ from rich.table import Table as RichTable
 from vae_lab import tables
 from vae_lab.comparison import MEASURES, load_study, measures
 from vae_lab.report import study_tables
-from vae_lab.tracking import KIND, STUDY, SWEEP, Store
+from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, reader
 
 
 def compare(study: str | None, form: str, metrics: Sequence[str], by: Sequence[str], uri: str | None) -> None:
     """Prints the tables of `study`, or the list of studies."""
-    store = Store.open(uri)
+    store = reader(uri)
     if study is None:
         _list(store)
         return
@@ -38,8 +38,8 @@ def compare(study: str | None, form: str, metrics: Sequence[str], by: Sequence[s
         tables.show(table, console)
 
 
-def _list(store: Store) -> None:
-    parents = store.records(f"tags.`{KIND}` = '{SWEEP}'")
+def _list(store: Reader) -> None:
+    parents = store.tagged(KIND, SWEEP)
     if not parents:
         click.echo("No multirun is kept here yet. Start one with: vae-lab train experiments=reference")
         return

@@ -52,9 +52,9 @@ def serve(port: int, uri: str | None, browser: bool) -> None:
 
 def first_page(store: Store) -> str:
     """The charts of the newest multirun's first question; the list of experiments if there is none."""
-    parents = store.records(f"tags.`{KIND}` = '{SWEEP}'")
+    parents = store.tagged(KIND, SWEEP)
     if not parents:
-        runs = store.records(f"tags.`{KIND}` = '{RUN}'")
+        runs = store.tagged(KIND, RUN)
         where = f"experiments/{runs[0].experiment_id}/runs" if runs else "experiments"
         return f"#/{where}?workflowType=machine_learning"
     study = load_study(store, parents[0].run_id)

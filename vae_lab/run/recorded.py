@@ -79,7 +79,7 @@ def _start(
 def _record_failure(recorder: Recorder, error: BaseException) -> None:
     stopped = isinstance(error, KeyboardInterrupt)
     try:
-        recorder.tag({"vae_lab.error": (str(error) or type(error).__name__).splitlines()[0][:500]})
+        recorder.tag({tracking.ERROR: (str(error) or type(error).__name__).splitlines()[0][:500]})
         if not stopped and not isinstance(error, LabError):
             with recorder.artifacts() as folder:
                 (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))

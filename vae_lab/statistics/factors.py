@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vae_lab.errors import UserError, choices
-from vae_lab.statistics.differences import sign_flip
+from vae_lab.statistics.differences import least_replicates, sign_flip
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Name = TypeVar("Name", bound=Hashable)
 Replicate = TypeVar("Replicate", bound=Hashable)
@@ -50,6 +52,8 @@ def importance(frame: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.S
     Raises:
         UserError: a column is missing, a factor has one value, or the grid is not full.
     """
+    import pandas as pd
+
     for name in (metric, *factors):
         if name not in frame:
             raise UserError(f"{name}: the runs have no such column{choices(name, map(str, frame))}")
@@ -75,6 +79,7 @@ def importance(frame: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.S
 def _shares(
     y: NDArray[np.float64], keys: Sequence[pd.Series], factors: Sequence[str], *, saturated: bool
 ) -> pd.Series:
+    import pandas as pd
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
 
@@ -113,20 +118,23 @@ def tied_with_best(
         for name, runs in values.items()
     }
     compared = [name for name, runs in finite.items() if runs]
+    # Most are beaten by the best mean: it is asked first, and the others only where it does not beat.
+    sign = 1 if lower_is_better else -1
+    compared.sort(key=lambda name: sign * float(np.mean(list(finite[name].values()))))
+    each = level / max(len(compared) - 1, 1)
     return {
         name
         for name in compared
-        if not any(
-            _shortfall(finite[name], finite[other], lower_is_better) <= level / (len(compared) - 1)
-            for other in compared
-            if other != name
-        )
+        if not any(_is_beaten(finite[name], finite[other], sign, each) for other in compared if other != name)
     }
 
 
-def _shortfall(mine: Mapping[Replicate, float], theirs: Mapping[Replicate, float], lower: bool) -> float:
-    """The p of the other's lead being chance."""
-    shared = [key for key in mine if key in theirs]
-    lead: ArrayLike = [mine[key] - theirs[key] for key in shared]
-    p = sign_flip(lead)
-    return float(p.up if lower else p.down)
+def _is_beaten(
+    mine: Mapping[Replicate, float], theirs: Mapping[Replicate, float], sign: int, level: float
+) -> bool:
+    """Whether the other's lead passes the level."""
+    lead = [sign * (value - theirs[key]) for key, value in mine.items() if key in theirs]
+    # A p is at least 2/2^n, and at least 1 where the differences do not favour the other.
+    if len(lead) < least_replicates(level) or sum(lead) <= 0:
+        return False
+    return float(sign_flip(lead).up) <= level

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -21,6 +20,7 @@ from filelock import FileLock
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.address import check_server, lock_file, resolved, sqlite_file
 from vae_lab.tracking.origin import code_tags, user
+from vae_lab.tracking.records import FINGERPRINT, KIND, Record, member_tag
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -40,34 +40,7 @@ if TYPE_CHECKING:
 
     from vae_lab.data import Dataset
 
-KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
-RUN, SWEEP = "run", "sweep"  # values of the tag KIND
-PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
-EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
-ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
-# Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
-STRIP_FILE = "samples_strip.png"
-INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
 METRICS_A_CALL = 1000  # MLflow's limit
-
-
-@dataclass(frozen=True)
-class Record:
-    """One run as it was read back from the store."""
-
-    run_id: str
-    experiment_id: str
-    name: str
-    status: str  # RUNNING, FINISHED, FAILED or KILLED
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]  # the last value of each
-    tags: Mapping[str, str]
-    started: int  # milliseconds since 1970
-
-    @property
-    def kind(self) -> str:
-        """RUN for a training, SWEEP for the parent of a multirun, empty for a stranger's run."""
-        return self.tags.get(KIND, "")
 
 
 class Store:
@@ -176,9 +149,13 @@ class Store:
         except MlflowException:
             raise UserError(f"{run_id}: no run of that id in {self.uri}.") from None
 
+    def tagged(self, key: str, value: str) -> list[Record]:
+        """All active runs whose tag has this value, newest first."""
+        return self.records(f"tags.`{key}` = '{value}'")
+
     def members(self, parent_run_id: str) -> list[Record]:
         """The runs of a multirun, oldest first: those it trained and those that were there before."""
-        return self.records(f"tags.`{member_tag(parent_run_id)}` = '1'")[::-1]
+        return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
     def finished(self, fingerprint: str) -> Record | None:
         """The newest finished run with this fingerprint."""
@@ -256,11 +233,6 @@ class Recorder:
     def finish(self, status: str) -> None:
         """Closes the run as FINISHED, FAILED or KILLED."""
         self._client.set_terminated(self.run_id, status)
-
-
-def member_tag(parent_run_id: str) -> str:
-    """The tag that every run of a multirun carries; a run can belong to several."""
-    return f"vae_lab.sweep.{parent_run_id}"
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:

@@ -1,0 +1,160 @@
+import math
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Metric, Param, RunTag
+
+from vae_lab import tracking
+from vae_lab.errors import LabError, UserError
+from vae_lab.tracking import KIND, RUN, SWEEP, Store, member_tag, reading
+from vae_lab.tracking.reading import Tables, reader
+
+STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+RUNS = 1000
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a multirun of a thousand runs: four by MLflow's client, the others their copies."""
+    folder = tmp_path_factory.mktemp("many")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        store = Store.open(create=True)
+        parent = store.start("lab", "many", kind=SWEEP).run_id
+        odd = {"nan": math.nan, "up": math.inf, "down": -math.inf, "tiny": 5e-324}
+        for number, status in enumerate(STATUSES):
+            experiment = store.experiment(f"lab {number % 2}").experiment_id
+            run = store.client.create_run(
+                experiment, tags={KIND: RUN, member_tag(parent): "1"}, run_name=f"a 'run' {number}"
+            ).info.run_id
+            store.client.log_batch(
+                run,
+                metrics=[Metric(f"odd/{key}", value, 1, 1) for key, value in odd.items()]
+                + [Metric("test/loss", 100.0 + number - step, step, step) for step in range(3)],
+                params=[Param("model.layers", str(number)), Param("empty", ""), Param("sign", "é|<b>'\"")],
+                tags=[RunTag("mlflow.note.content", "two\nlines")],
+            )
+            if status != "RUNNING":
+                store.client.set_terminated(run, status)
+            copies(folder / "mlflow.db", run, RUNS // len(STATUSES) - 1)
+        yield folder
+
+
+def copies(file: Path, run: str, count: int) -> None:
+    """Runs like `run`, of which every seventh began in the same millisecond."""
+    with sqlite3.connect(file) as connection:
+        for number in range(count):
+            name = f"{number:08x}{run[8:]}"
+            for table, columns in (
+                (
+                    "runs",
+                    "name, status, start_time + :later, lifecycle_stage, user_id, experiment_id",
+                ),
+                ("params", "key, value"),
+                ("tags", "key, value"),
+                ("latest_metrics", "key, value, timestamp, step, is_nan"),
+            ):
+                into = columns.replace(" + :later", "")
+                connection.execute(
+                    f"INSERT INTO {table} (run_uuid, {into}) SELECT :name, {columns} FROM {table} "
+                    "WHERE run_uuid = :run",
+                    {"name": name, "run": run, "later": 1000 * (number % 7)},
+                )
+    connection.close()
+
+
+def opened() -> Tables:
+    found = reader()
+    assert isinstance(found, Tables)
+    return found
+
+
+def test_a_thousand_runs_are_read_alike_from_the_tables_and_by_mlflows_client(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(many)
+    tables, store = opened(), Store.open()
+    (parent,) = tables.tagged(KIND, SWEEP)
+    found, expected = tables.members(parent.run_id), store.members(parent.run_id)
+    assert len(found) == RUNS
+    assert repr(found) == repr(expected)  # nan is unlike itself
+    assert {run.status for run in found} == set(STATUSES)
+    assert len({run.experiment_id for run in found}) == 2
+    assert math.isnan(found[0].metrics["odd/nan"])
+    assert repr(tables.tagged(KIND, RUN)) == repr(store.tagged(KIND, RUN))
+    assert tables.tagged(KIND, "nothing") == []
+
+
+def test_deleted_runs_and_experiments_are_not_read(folder: Path) -> None:
+    store = Store.open(create=True)
+    kept, gone = (store.start("lab", name, kind=RUN) for name in ("kept", "gone"))
+    store.start("closed", "of a deleted experiment", kind=RUN)
+    store.client.delete_run(gone.run_id)
+    store.client.delete_experiment(store.experiment("closed").experiment_id)
+    assert [run.run_id for run in opened().tagged(KIND, RUN)] == [kept.run_id]
+    assert opened().tagged(KIND, RUN) == store.tagged(KIND, RUN)
+
+
+def test_a_value_that_looks_like_sql_is_only_a_value(folder: Path) -> None:
+    store = Store.open(create=True)
+    odd = "x' OR '1'='1"
+    run = store.start("lab", "a", kind=RUN, tags={odd: odd})
+    store.start("lab", "b", kind=RUN)
+    assert [found.run_id for found in opened().tagged(odd, odd)] == [run.run_id]
+
+
+def test_artifacts_are_found_where_the_client_finds_them(folder: Path) -> None:
+    store = Store.open(create=True)
+    run = store.start("lab", "a", kind=RUN)
+    with run.artifacts() as scratch:
+        (scratch / "a note.txt").write_text("kept")
+    found = opened().download(run.run_id, "a note.txt")
+    assert found == store.download(run.run_id, "a note.txt")
+    with pytest.raises(LabError, match=r"has no artifact model/model\.pt"):
+        opened().download(run.run_id, "model/model.pt")
+
+
+def test_tables_of_another_revision_are_left_to_the_client(folder: Path) -> None:
+    Store.open(create=True).start("lab", "a", kind=RUN)
+    revision = opened()
+    with sqlite3.connect("mlflow.db") as connection:
+        (current,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    connection.close()
+    assert current == reading.REVISIONS[-1], "MLflow has changed its tables: try the queries on them, add it"
+    assert not Tables(revision.uri, folder / "absent.db").known()
+    (folder / "other.db").write_bytes((folder / "mlflow.db").read_bytes())
+    with sqlite3.connect("other.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'later'")
+    connection.close()
+    assert not Tables("sqlite:///other.db", folder / "other.db").known()
+
+
+def test_a_store_that_cannot_be_read_is_named(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"no runs are kept here yet\. Start with: vae-lab train"):
+        reader()
+    (folder / "mlflow.db").write_text("no database, but long enough to be taken for one at first sight")
+    with pytest.raises(LabError, match=r"mlflow\.db: the store cannot be opened"):
+        reader()
+
+
+def test_reading_an_sqlite_store_imports_neither_mlflow_nor_pandas(many: Path) -> None:
+    program = (
+        "import sys; from vae_lab.tracking import KIND, RUN, reader\n"
+        f"assert len(reader().tagged(KIND, RUN)) == {RUNS}\n"
+        "print(*{'mlflow', 'pandas', 'torch', 'sqlalchemy'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=many, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+def test_what_is_imported_late_is_there_by_name_and_nothing_else() -> None:
+    assert tracking.Store is Store
+    with pytest.raises(AttributeError, match="nothing"):
+        tracking.nothing  # noqa: B018

@@ -1,0 +1,40 @@
+"""A run as it is read back from a store, and the names of its tags and artifacts; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
+RUN, SWEEP = "run", "sweep"  # values of the tag KIND
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
+ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
+ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
+# Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
+STRIP_FILE = "samples_strip.png"
+INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as it was read back from the store."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]  # the last value of each
+    tags: Mapping[str, str]
+    started: int  # milliseconds since 1970
+
+    @property
+    def kind(self) -> str:
+        """RUN for a training, SWEEP for the parent of a multirun, empty for a stranger's run."""
+        return self.tags.get(KIND, "")
+
+
+def member_tag(parent_run_id: str) -> str:
+    """The tag that every run of a multirun carries; a run can belong to several."""
+    return f"vae_lab.sweep.{parent_run_id}"
