@@ -120,8 +120,9 @@ def penalty(name: str, posterior: Posterior) -> Tensor:
     """A cost (*) on posterior means (*, Z) that pushes whole latent dimensions to zero.
 
     `l1` is sum_j |mean_j|, sparse for each image. `ard` is the group lasso over images, sum_j rms_j with
-    rms_j the root mean square of dimension j over all leading axes, written as the reweighted squares
-    (mean_j^2 / rms_j + rms_j) / 2 of automatic relevance determination, whose mean and gradient are the same.
+    rms_j the root mean square of dimension j over the images (the last leading axis), written as the
+    reweighted squares (mean_j^2 / rms_j + rms_j) / 2 of automatic relevance determination, whose mean and
+    gradient are the same.
 
     References:
         Yuan & Lin 2006, Model selection with grouped variables; Wipf & Nagarajan 2007, A new view of ARD.
@@ -132,7 +133,7 @@ def penalty(name: str, posterior: Posterior) -> Tensor:
     if name == "l1":
         return means.abs().sum(-1)
     if name == "ard":
-        rms = means.detach().flatten(0, -2).square().mean(0).sqrt().clamp_min(1e-6)
+        rms = means.detach().square().mean(-2, keepdim=True).sqrt().clamp_min(1e-6)
         return ((means.square() / rms + rms) / 2).sum(-1)
     raise UserError(f"objective.penalty={name}: unknown{choices(name, PENALTIES)}")
 
@@ -148,6 +149,8 @@ class Terms(NamedTuple):
 class Objective:
     """Reconstruction + beta KL + penalty: for beta = 1 without a penalty the negative ELBO.
 
+    The weights may be tensors (K, 1) as well: one for each run of a stack.
+
     Args:
         likelihood: of the pixels.
         beta: weight of the KL.
@@ -162,11 +165,11 @@ class Objective:
     def __init__(
         self,
         likelihood: Likelihood,
-        beta: float = 1.0,
+        beta: float | Tensor = 1.0,
         *,
-        warmup_epochs: float = 0,
+        warmup_epochs: float | Tensor = 0,
         penalty: str = "none",
-        penalty_weight: float = 0.0,
+        penalty_weight: float | Tensor = 0.0,
     ) -> None:
         self.likelihood = likelihood
         self.beta = beta
@@ -174,7 +177,7 @@ class Objective:
         self.penalty, self.penalty_weight = penalty, penalty_weight
 
     def __call__(
-        self, logits: Tensor, x: Tensor, posterior: Posterior, *, epochs_done: float = float("inf")
+        self, logits: Tensor, x: Tensor, posterior: Posterior, *, epochs_done: float | Tensor = float("inf")
     ) -> Terms:
         """The terms (*) for pixel logits (*, D), images x (*, D) and the posterior of x.
 
@@ -182,8 +185,17 @@ class Objective:
         """
         reconstruction = self.likelihood.negative_log(logits, x)
         kl = kl_per_dimension(posterior).sum(-1)
-        warmth = min(1.0, epochs_done / self.warmup_epochs) if self.warmup_epochs else 1.0
-        loss = reconstruction + self.beta * warmth * kl
+        loss = reconstruction + self.kl_weight(epochs_done) * kl
         if self.penalty != "none":
             loss = loss + self.penalty_weight * penalty(self.penalty, posterior)
         return Terms(loss, reconstruction, kl)
+
+    def kl_weight(self, epochs_done: float | Tensor) -> float | Tensor:
+        """beta, or the part of it that the warm-up has reached."""
+        if isinstance(self.warmup_epochs, Tensor):
+            rising = epochs_done / self.warmup_epochs.clamp_min(1e-9)
+            return self.beta * torch.where(self.warmup_epochs > 0, rising.clamp_max(1), 1.0)
+        if not self.warmup_epochs:
+            return self.beta
+        reached = epochs_done / self.warmup_epochs
+        return self.beta * (reached.clamp_max(1) if isinstance(reached, Tensor) else min(1.0, reached))

@@ -128,3 +128,19 @@ def current(epochs: int) -> Iterator[Display]:
     else:
         with shown(1, epochs) as display:
             yield display
+
+
+def now() -> Display:
+    """The display that is open around this run."""
+    assert _current is not None, "a run is trained inside progress.shown or progress.current"
+    return _current
+
+
+def stopping(requests: int) -> None:
+    """Says what becomes of the `requests`-th request to stop."""
+    if requests == 1:
+        console.print(
+            "[yellow]Stopping[/yellow] after the epoch that is under way; once more: at the next step."
+        )
+    elif requests == 2:
+        console.print("[yellow]Stopping now.[/yellow]")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 _global_generator = threading.Lock()
 
@@ -25,6 +26,25 @@ def generator(seed: int, *name: str | int, device: torch.device | str = "cpu") -
     and drawing more numbers for one purpose never moves another.
     """
     return torch.Generator(device).manual_seed(derive(seed, *name))
+
+
+def generators(
+    seed: int | Sequence[int], *name: str | int, device: torch.device | str = "cpu"
+) -> list[torch.Generator]:
+    """The generators of one purpose for a run, or for each run of a stack."""
+    seeds = [seed] if isinstance(seed, int) else seed
+    return [generator(each, *name, device=device) for each in seeds]
+
+
+def each(
+    seed: int | Sequence[int],
+    draw: Callable[[torch.Generator], Tensor],
+    *name: str | int,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """What `draw` gives for one seed; for a list of K seeds their draws along a new first axis (K, ...)."""
+    drawn = [draw(generator) for generator in generators(seed, *name, device=device)]
+    return drawn[0] if isinstance(seed, int) else torch.stack(drawn)
 
 
 @contextmanager

@@ -1,19 +1,23 @@
-"""The training loop; it yields one record an epoch and knows nothing of who keeps it."""
+"""The training loop; it yields one record an epoch and knows nothing of who keeps it.
+
+Shapes: S steps of an epoch, n images of a minibatch, Z latent dimensions, * the leading axes of a stack of
+runs: none for one run, (K,) for K.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from vae_lab import devices, seeding
+from vae_lab import devices, interruption, seeding
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
-from vae_lab.models import VAE
+from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective, Terms
 
 
@@ -26,13 +30,35 @@ class Epoch(NamedTuple):
     kl: float
     last_minibatch_loss: float  # the report's measure
     step_losses: list[float]  # mean loss of each minibatch
-    seconds: float  # of training alone
+    seconds: float  # of training alone; of a stack, this run's share
     images_per_second: float
     learning_rate: float
 
 
 class DivergedError(LabError):
     """A loss became NaN or infinite."""
+
+
+class Model(Protocol):
+    """What the loop trains: one VAE, or a stack of them."""
+
+    latent_size: int
+
+    def train(self) -> object:
+        """Puts the model in training mode."""
+
+    def __call__(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+        """Pixel logits (*, n, D) and posterior of images x (*, n, D), c (*, n, C), noise (*, n, Z)."""
+
+
+class Optimizer(Protocol):
+    """What the loop asks of an optimizer."""
+
+    def zero_grad(self) -> None:
+        """Forgets the last step's gradients."""
+
+    def step(self) -> object:
+        """Moves the weights."""
 
 
 def train(
@@ -45,6 +71,8 @@ def train(
     seed: int,
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     precision: str = "float32",
+    compiled: bool = False,
+    done: int = 0,
 ) -> Iterator[Epoch]:
     """Trains `model` in place and yields after every epoch.
 
@@ -57,45 +85,130 @@ def train(
         seed: the run's seed, for the posterior noise.
         scheduler: stepped after every epoch.
         precision: see `devices.autocast`.
+        compiled: see `Passes`.
+        done: epochs that model, optimizer and scheduler have behind them; the loop goes on after these.
 
     Raises:
         DivergedError: a term is not finite, with the epoch, the step and the term.
     """
-    device = batches.images.pixels.device
-    sizes = torch.tensor(batches.sizes(), dtype=torch.float64)
-    Z = model.latent_size
-    for epoch in range(1, epochs + 1):
-        model.train()
-        start = time.perf_counter()
-        noises = seeding.generator(seed, "posterior", epoch, device=device)
-        curve = torch.empty(len(batches), len(Terms._fields), device=device)
-        for step, (x, c) in enumerate(batches(epoch)):
-            noise = torch.randn(len(x), Z, generator=noises, device=device)
-            with devices.autocast(precision, device):
-                logits, posterior = model(x, c, noise)
-            terms = objective(logits.float(), x, posterior, epochs_done=epoch - 1 + step / len(batches))
-            optimizer.zero_grad()
-            terms.loss.mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            curve[step] = torch.stack(terms).detach().mean(-1)  # stays on the device: .item() would stall it
-        steps = curve.cpu()  # the epoch's only wait for the device
-        seconds = time.perf_counter() - start
-        _raise_if_diverged(steps, epoch)
-        loss, reconstruction, kl = (sizes @ steps.double() / sizes.sum()).tolist()
-        rate = optimizer.param_groups[0]["lr"]
+    passes = Passes(model, objective, batches, precision=precision, compiled=compiled)
+    for epoch in range(done + 1, epochs + 1):
+        steps, seconds = passes.run(epoch, optimizer, seed)
+        found = summary(epoch, steps, batches.sizes(), seconds, optimizer)
         if scheduler is not None:
             scheduler.step()
-        yield Epoch(
-            number=epoch,
-            loss=loss,
-            reconstruction=reconstruction,
-            kl=kl,
-            last_minibatch_loss=float(steps[-1, 0]),
-            step_losses=steps[:, 0].tolist(),
-            seconds=seconds,
-            images_per_second=len(batches.images) / seconds,
-            learning_rate=float(rate),
+        yield found
+
+
+class Passes:
+    """Epochs of one model or one stack.
+
+    Args:
+        model: trained in place.
+        objective: the loss per example.
+        batches: the epochs' minibatches, on the model's device.
+        precision: see `devices.autocast`.
+        compiled: put forward and backward pass through torch.compile; on CUDA they become CUDA graphs, and a
+            step takes a handful of launches in place of hundreds.
+    """
+
+    def __init__(
+        self, model: Model, objective: Objective, batches: Batches, *, precision: str, compiled: bool
+    ) -> None:
+        self.model, self.objective, self.batches, self.precision = model, objective, batches, precision
+        self.device = batches.images.pixels.device
+        self._terms = torch.compile(self._plain, mode="reduce-overhead") if compiled else self._plain
+
+    def run(self, epoch: int, optimizer: Optimizer, seed: int | list[int]) -> tuple[Tensor, float]:
+        """One epoch: the terms of every minibatch (S, 3, *), on the CPU, and the seconds it took.
+
+        Raises:
+            Interrupted: a second request to stop came in the middle of the epoch.
+        """
+        self.model.train()
+        start = time.perf_counter()
+        batches, Z = self.batches, self.model.latent_size
+        # One draw an epoch: K runs of a stack cost K launches here, not at every step.
+        noises = seeding.each(
+            seed,
+            lambda generator: torch.randn(len(batches.images), Z, generator=generator, device=self.device),
+            "posterior",
+            epoch,
+            device=self.device,
         )
+        done = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
+        curve = []
+        for (x, c), noise, epochs_done in zip(
+            batches(epoch), torch.split(noises, batches.batch_size, dim=-2), done, strict=True
+        ):
+            interruption.check_now()
+            terms = self._terms(x, c, noise, epochs_done)
+            optimizer.zero_grad()
+            terms.loss.mean(-1).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            curve.append(torch.stack(terms).detach().mean(-1))  # stays on the device: .item() would stall it
+        steps = torch.stack(curve).cpu()  # the epoch's only wait for the device
+        return steps, time.perf_counter() - start
+
+    def _plain(self, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
+        with devices.autocast(self.precision, self.device):
+            logits, posterior = self.model(x, c, noise)
+        return self.objective(logits.float(), x, posterior, epochs_done=epochs_done)
+
+
+PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
+
+
+def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
+    """`precision`, where `auto` is the fastest format that leaves the loss as it is.
+
+    A format that the hardware has is taken if the loss of the first minibatch, on the first weights, is
+    within `PRECISION_BOUND` of float32's.
+    """
+    if precision != "auto":
+        return precision
+    device = batches.images.pixels.device
+    candidates = devices.faster_precisions(device)
+    if candidates:
+        x, c = next(batches(1))
+        draws = seeding.generator(seed, "precision", device=device)
+        noise = torch.randn(len(x), model.latent_size, generator=draws, device=device)
+        exact = _loss_in("float32", model, objective, x, c, noise)
+        for candidate in reversed(candidates):
+            if abs(_loss_in(candidate, model, objective, x, c, noise) - exact) <= PRECISION_BOUND:
+                return candidate
+    return "float32"
+
+
+@torch.no_grad()
+def _loss_in(precision: str, model: VAE, objective: Objective, x: Tensor, c: Tensor, noise: Tensor) -> float:
+    with devices.autocast(precision, x.device):
+        logits, posterior = model(x, c, noise)
+    return float(objective(logits.float(), x, posterior).loss.mean())
+
+
+def summary(
+    epoch: int, steps: Tensor, sizes: list[int], seconds: float, optimizer: torch.optim.Optimizer
+) -> Epoch:
+    """The record of one run's epoch, from the terms of its minibatches (S, 3) and their sizes.
+
+    Raises:
+        DivergedError: a term is not finite.
+    """
+    _raise_if_diverged(steps, epoch)
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    loss, reconstruction, kl = (weights @ steps.double() / weights.sum()).tolist()
+    return Epoch(
+        number=epoch,
+        loss=loss,
+        reconstruction=reconstruction,
+        kl=kl,
+        last_minibatch_loss=float(steps[-1, 0]),
+        step_losses=steps[:, 0].tolist(),
+        seconds=seconds,
+        images_per_second=sum(sizes) / seconds,
+        learning_rate=float(optimizer.param_groups[0]["lr"]),
+    )
 
 
 def _raise_if_diverged(steps: Tensor, epoch: int) -> None:

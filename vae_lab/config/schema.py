@@ -114,7 +114,8 @@ class Train:
     epochs: int = _at_least(1)
     batch_size: int = _at_least(1)
     device: str = _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps")
-    precision: str = _one_of("float32", "tf32", "bfloat16")
+    precision: str = _one_of("auto", "float32", "tf32", "bfloat16")
+    compile: bool = MISSING
     threads: int | None = _none_or_at_least(1)
 
 

@@ -1,11 +1,12 @@
 """Images as tensors on the device, and minibatches cut from them without per-image work.
 
-Shapes: N images, D pixels of an image over all channels, C conditions (classes of a CVAE, 0 for a VAE).
+Shapes: N images, D pixels of an image over all channels, C conditions (classes of a CVAE, 0 for a VAE), * the
+leading axes of a stack of runs: none for one run, (K,) for K.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +35,23 @@ class Images:
         return Images(self.pixels[:count], self.labels[:count], self.peak)
 
     def scaled(self, index: Tensor | slice) -> Tensor:
-        """Pixels in [0, 1] (n, D) of the images at `index`."""
-        rows = self.pixels[index] if isinstance(index, slice) else self.pixels.index_select(0, index)
+        """Pixels in [0, 1] (*, n, D) of the images at `index`, a slice or indices (*, n)."""
+        rows = self.pixels[index] if isinstance(index, slice) else _rows(self.pixels, index)
         return rows.to(torch.float32).div_(self.peak)
+
+    def labelled(self, index: Tensor) -> Tensor:
+        """Labels (*, n) of the images at indices (*, n)."""
+        return _rows(self.labels, index)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    # index_select gathers bytes several times faster than table[index]
+    return table.index_select(0, index.flatten()).reshape(*index.shape, *table.shape[1:])
 
 
 def one_hot(labels: Tensor, C: int) -> Tensor:
-    """Labels (N,) as conditions (N, C); C = 0 gives the empty condition of a VAE."""
-    return (labels[:, None] == torch.arange(C, device=labels.device)).to(torch.float32)
+    """Labels (*,) as conditions (*, C); C = 0 gives the empty condition of a VAE."""
+    return (labels[..., None] == torch.arange(C, device=labels.device)).to(torch.float32)
 
 
 def binarized(images: Images, part: str) -> Images:
@@ -65,11 +75,14 @@ class Batches:
         images: what is learned, already on the device.
         batch_size: images a batch; the last batch holds the rest.
         C: size of the condition, 0 for none.
-        seed: the run's seed; epoch e is always shuffled in the same way.
+        seed: the run's seed; epoch e is always shuffled in the same way. A list of K seeds gives the batches
+            of K runs along a leading axis, each as that run alone would see them.
         dynamic: draw every pixel black or white anew each time it is shown (Burda et al. 2016, section 5.1).
     """
 
-    def __init__(self, images: Images, *, batch_size: int, C: int, seed: int, dynamic: bool = False) -> None:
+    def __init__(
+        self, images: Images, *, batch_size: int, C: int, seed: int | Sequence[int], dynamic: bool = False
+    ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.C = C
@@ -85,16 +98,23 @@ class Batches:
         return [self.batch_size] * full + [rest] * (rest > 0)
 
     def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images x (n, D) and conditions c (n, C), batch after batch."""
+        """Images x (*, n, D) and conditions c (*, n, C), batch after batch."""
         device = self.images.pixels.device
-        shuffle = seeding.generator(self.seed, "shuffle", epoch, device=device)
-        binarize = seeding.generator(self.seed, "binarize", epoch, device=device)
-        order = torch.randperm(len(self.images), generator=shuffle, device=device)
-        for index in torch.split(order, self.batch_size):
+        order = seeding.each(
+            self.seed,
+            lambda generator: torch.randperm(len(self.images), generator=generator, device=device),
+            "shuffle",
+            epoch,
+            device=device,
+        )
+        coins = seeding.generators(self.seed, "binarize", epoch, device=device) if self.dynamic else []
+        for index in torch.split(order, self.batch_size, dim=-1):
             x = self.images.scaled(index)
             if self.dynamic:
-                x = torch.bernoulli(x, generator=binarize)
-            yield x, one_hot(self.images.labels.index_select(0, index), self.C)
+                rows = x.reshape(len(coins), -1)
+                for row, coin in zip(rows, coins, strict=True):
+                    row.copy_(torch.bernoulli(row, generator=coin))
+            yield x, one_hot(self.images.labelled(index), self.C)
 
 
 def in_order(images: Images, *, batch_size: int, C: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,7 +17,7 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vae_lab import config, devices, models, objectives, seeding, training
+from vae_lab import config, devices, models, objectives, seeding, stacks, training
 from vae_lab.data import Dataset, batches, binarized
 from vae_lab.errors import LabError, UserError, choices
 from vae_lab.models import VAE
@@ -44,6 +44,8 @@ def prepare(settings: DictConfig) -> Parts:
         LabError: the data cannot be had.
     """
     device = devices.resolve(settings.train.device)
+    if device.type == "cpu":
+        devices.keep_freed_memory()
     devices.check_precision(settings.train.precision, device)
     data = dataset(settings.data, device)
     model = settings.model
@@ -95,7 +97,7 @@ def fingerprint(settings: DictConfig, data: Dataset) -> str:
 def _code_of_training(model: str) -> str:
     own = inspect.getmodule(build_class(model, nn.Module, "model._target_"))
     hashed = hashlib.sha256()
-    for module in (seeding, devices, batches, models, objectives, training, own):
+    for module in (seeding, devices, batches, models, objectives, training, stacks, own):
         file = getattr(module, "__file__", None)
         hashed.update(Path(file).read_bytes() if file else b"")
     return hashed.hexdigest()

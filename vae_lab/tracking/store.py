@@ -219,9 +219,12 @@ class Recorder:
         """Links the data set as the run's input."""
         profile = f'{{"train": {len(data.train)}, "test": {len(data.test)}, "classes": {data.classes}}}'
         entity = MlflowDataset(data.name, data.checksum, "local", data.origin, profile=profile)
-        self._client.log_inputs(
-            self.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        )
+        linked = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
+        try:
+            self._client.log_inputs(self.run_id, linked)
+        except (MlflowException, SQLAlchemyError):
+            # MLflow inserts a data set that it did not find; another run was faster, now it is there.
+            self._client.log_inputs(self.run_id, linked)
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:

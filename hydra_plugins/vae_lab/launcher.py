@@ -1,0 +1,69 @@
+"""The launchers behind `hydra/launcher=workers` (the default) and `hydra/launcher=stacked`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+STACK = 16  # runs; a CPU gains little beyond 4, and a GPU's launches are by then a small part of a step
+
+for _name, _stack in (("workers", 1), ("stacked", STACK)):
+    ConfigStore.instance().store(
+        group="hydra/launcher",
+        name=_name,
+        node={
+            "_target_": "hydra_plugins.vae_lab.launcher.WorkersLauncher",
+            "workers": None,
+            "stack": _stack,
+        },
+        provider="vae_lab",
+    )
+
+
+class WorkersLauncher(Launcher):
+    """Trains the jobs of a multirun in threads of this process, runs of one architecture together if asked.
+
+    Args:
+        workers: how many runs or stacks at once; None for one a core on a CPU and one on a GPU.
+        stack: most runs of a stack; 1 for none.
+    """
+
+    def __init__(self, workers: int | None = None, stack: int = 1) -> None:
+        self.workers, self.stack = workers, stack
+        self.config: DictConfig | None = None
+        self.hydra_context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra. The task is the lab's own: Hydra's way to run one is not safe in threads."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Trains one run for each list of overrides."""
+        from vae_lab.run import Job
+        from vae_lab.sweeping import run_jobs
+
+        assert self.hydra_context is not None
+        assert self.config is not None
+        loader = self.hydra_context.config_loader
+        jobs = []
+        for given in job_overrides:
+            composed = loader.load_sweep_config(self.config, list(given))
+            told = tuple(str(each) for each in composed.hydra.overrides.task)
+            settings = DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"})
+            jobs.append(Job(settings, tuple(each for each in told if not each.startswith("tracking."))))
+        results = []
+        for overrides, job, outcome in zip(
+            job_overrides, jobs, run_jobs(jobs, stack=self.stack, workers=self.workers), strict=True
+        ):
+            failed = isinstance(outcome, Exception)
+            result = JobReturn(overrides=overrides, cfg=job.settings, working_dir=str(Path.cwd()))
+            result.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+            result.return_value = outcome
+            results.append(result)
+        return results

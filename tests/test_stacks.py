@@ -1,0 +1,184 @@
+from itertools import islice
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vae_lab import seeding
+from vae_lab.data import Batches, Dataset
+from vae_lab.models import VAE, Posterior
+from vae_lab.objectives import Objective, likelihood
+from vae_lab.stacks import Member, Stack, StackedLinear, merged, stackable, train_together
+from vae_lab.training import DivergedError, Epoch, train
+
+
+def member(
+    data: Dataset,
+    seed: int,
+    *,
+    C: int = 0,
+    lr: float = 1e-2,
+    decay: float = 1.0,
+    hidden: int = 16,
+    optimizer: type[torch.optim.Optimizer] = torch.optim.Adam,
+    **objective: float,
+) -> Member:
+    with seeding.global_generator(seed, "weights"):
+        model = VAE(data.size, C, latent_size=2, layers=2, hidden_size=hidden)
+    model.to(data.train.pixels.device)
+    moved = optimizer(model.parameters(), lr=lr)  # type: ignore[call-arg]
+    schedule = torch.optim.lr_scheduler.ExponentialLR(moved, decay)
+    loss = Objective(likelihood("bernoulli"), **objective)  # type: ignore[arg-type]
+    return Member(model, loss, moved, schedule, seed)
+
+
+def batches(data: Dataset, seed: int, *, C: int = 0, dynamic: bool = False) -> Batches:
+    return Batches(data.train, batch_size=36, C=C, seed=seed, dynamic=dynamic)
+
+
+def alone(data: Dataset, one: Member, *, epochs: int = 3, C: int = 0, dynamic: bool = False) -> list[Epoch]:
+    return list(
+        train(
+            one.model,
+            one.objective,
+            one.optimizer,
+            batches(data, one.seed, C=C, dynamic=dynamic),
+            epochs=epochs,
+            seed=one.seed,
+            scheduler=one.scheduler,
+        )
+    )
+
+
+def same(found: Epoch, known: Epoch) -> None:
+    measured = [
+        [each.number, each.loss, each.reconstruction, each.kl, each.last_minibatch_loss, *each.step_losses]
+        for each in (found, known)
+    ]
+    assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+    assert found.learning_rate == known.learning_rate
+
+
+def weights(one: Member) -> Tensor:
+    return torch.cat([each.detach().flatten() for each in one.model.parameters()])
+
+
+@pytest.mark.parametrize(("C", "dynamic"), [(0, False), (3, False), (0, True)])
+def test_a_run_of_a_stack_equals_that_run_alone(rows: Dataset, C: int, dynamic: bool) -> None:
+    known = [member(rows, seed, C=C) for seed in (0, 1, 2)]
+    stacked = [member(rows, seed, C=C) for seed in (0, 1, 2)]
+    curves = [alone(rows, each, C=C, dynamic=dynamic) for each in known]
+    together = list(train_together(stacked, batches(rows, 0, C=C, dynamic=dynamic), epochs=3))
+    for place, (one, other) in enumerate(zip(stacked, known, strict=True)):
+        for epoch in range(3):
+            found = together[epoch][place]
+            assert isinstance(found, Epoch)
+            same(found, curves[place][epoch])
+        torch.testing.assert_close(weights(one), weights(other), rtol=1e-4, atol=1e-5)
+
+
+def test_runs_of_a_stack_may_differ_in_all_but_their_architecture(rows: Dataset) -> None:
+    def made() -> list[Member]:
+        return [
+            member(rows, 0, lr=1e-3),
+            member(rows, 0, lr=1e-2, decay=0.5),
+            member(rows, 5, beta=4.0),
+            member(rows, 5, warmup_epochs=2),
+            member(rows, 0, optimizer=torch.optim.SGD, lr=1e-3, beta=0.5, warmup_epochs=1.5),
+        ]
+
+    known, stacked = made(), made()
+    curves = [alone(rows, each) for each in known]
+    for epoch, found in enumerate(train_together(stacked, batches(rows, 0), epochs=3)):
+        for place, curve in enumerate(curves):
+            result = found[place]
+            assert isinstance(result, Epoch)
+            same(result, curve[epoch])
+
+
+def test_penalties_are_weighed_run_by_run(rows: Dataset) -> None:
+    def made() -> list[Member]:
+        members = [member(rows, seed) for seed in (0, 1)]
+        for each, weight in zip(members, (0.5, 3.0), strict=True):
+            each.objective.penalty, each.objective.penalty_weight = "ard", weight
+        return members
+
+    curves = [alone(rows, each, epochs=1) for each in made()]
+    (found,) = train_together(made(), batches(rows, 0), epochs=1)
+    for place, curve in enumerate(curves):
+        result = found[place]
+        assert isinstance(result, Epoch)
+        same(result, curve[0])
+
+
+def test_a_diverging_run_leaves_the_others_as_they_are(rows: Dataset) -> None:
+    known = [alone(rows, member(rows, seed)) for seed in (0, 2)]
+    mixed = [member(rows, 0), member(rows, 1, lr=1e20), member(rows, 2)]
+    found = list(train_together(mixed, batches(rows, 0), epochs=3))
+    assert isinstance(found[0][1], DivergedError)
+    assert str(found[0][1]).endswith("at epoch 1, step 2 of 3.")
+    assert [sorted(each) for each in found] == [[0, 1, 2], [0, 2], [0, 2]]
+    for epoch in range(3):
+        for place, curve in ((0, known[0]), (2, known[1])):
+            result = found[epoch][place]
+            assert isinstance(result, Epoch)
+            same(result, curve[epoch])
+
+
+def test_a_run_that_is_no_longer_wanted_is_left_out(rows: Dataset) -> None:
+    wanted = {0, 1}
+    going = train_together(
+        [member(rows, 0), member(rows, 1)], batches(rows, 0), epochs=9, going=lambda place: place in wanted
+    )
+    assert sorted(next(going)) == [0, 1]
+    wanted.remove(0)
+    assert [sorted(each) for each in islice(going, 2)] == [[1], [1]]
+    wanted.clear()
+    assert list(going) == []
+
+
+def test_each_run_keeps_its_own_weights_as_a_view(rows: Dataset) -> None:
+    models = [member(rows, seed).model for seed in (0, 1)]
+    before = [model.pixels.weight.detach().clone() for model in models]
+    stack = Stack(models)
+    whole = stack.model.pixels.weight
+    assert whole.shape == (2, rows.size, 16)
+    assert all(torch.equal(model.pixels.weight, known) for model, known in zip(models, before, strict=True))
+    with torch.no_grad():
+        whole[1] += 1
+    assert torch.equal(models[1].pixels.weight, before[1] + 1)
+    assert torch.equal(models[0].pixels.weight, before[0])
+
+
+def test_stacked_layers_are_layers_side_by_side() -> None:
+    layers = [nn.Linear(5, 4) for _ in range(3)]
+    x = torch.randn(3, 7, 5)
+    expected = torch.stack([layer(part) for layer, part in zip(layers, x, strict=True)])
+    torch.testing.assert_close(StackedLinear(layers)(x), expected)
+    bare = [nn.Linear(5, 4, bias=False) for _ in range(3)]
+    expected = torch.stack([layer(part) for layer, part in zip(bare, x, strict=True)])
+    torch.testing.assert_close(StackedLinear(bare)(x), expected)
+
+
+def test_models_of_linear_layers_alone_can_be_stacked() -> None:
+    assert stackable(VAE(9, latent_size=2, hidden_size=4))
+    assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+    assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.PReLU()))
+    assert not stackable(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+
+
+@pytest.mark.parametrize("epochs_done", [0.0, 0.7, 5.0])
+def test_merged_objectives_weigh_as_each_does(epochs_done: float) -> None:
+    each = [
+        Objective(likelihood("bernoulli"), 2.0, warmup_epochs=2),
+        Objective(likelihood("bernoulli"), 0.5),
+        Objective(likelihood("bernoulli"), 0.0, warmup_epochs=1),
+    ]
+    x, logits = torch.rand(3, 4, 6), torch.randn(3, 4, 6)
+    posterior = Posterior(torch.randn(3, 4, 2), torch.randn(3, 4, 2))
+    found = merged(each, torch.device("cpu"))(logits, x, posterior, epochs_done=torch.tensor(epochs_done))
+    for place, objective in enumerate(each):
+        alone = objective(
+            logits[place], x[place], Posterior(*(part[place] for part in posterior)), epochs_done=epochs_done
+        )
+        torch.testing.assert_close(found.loss[place], alone.loss)

@@ -1,0 +1,168 @@
+"""Configurations to be trained in one thread: one alone, or several of one architecture as a stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from vae_lab import config, interruption, progress, stacks, training
+from vae_lab.models import parameter_count
+from vae_lab.run.parts import build_class, prepare
+from vae_lab.run.recorded import Run
+from vae_lab.tracking import Store
+from vae_lab.training import DivergedError, Epoch
+
+Outcome = str | Exception  # the id of the finished MLflow run, or why there is none
+
+
+class Job(NamedTuple):
+    """One configuration to be trained, and the overrides that it came from."""
+
+    settings: DictConfig
+    overrides: tuple[str, ...] = ()
+
+
+def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
+    """Trains and records one configuration; gives the id of its MLflow run.
+
+    Raises:
+        UserError: the config is not valid here; nothing has been written.
+        LabError: the run failed; its record says so.
+    """
+    settings = config.checked(composed)
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    with progress.current(settings.train.epochs):
+        (outcome,) = run_together([Job(settings, overrides)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def run_together(jobs: Sequence[Job]) -> list[Outcome]:
+    """Trains the jobs as one stack, or one job alone, in this thread; one outcome a job, in their order.
+
+    A job that fails leaves the others running.
+
+    Args:
+        jobs: one, or several of equal `Outline.stack_key`.
+
+    Raises:
+        KeyboardInterrupt: what was under way is recorded as KILLED.
+    """
+    outcomes: dict[int, Outcome] = {}
+    under_way: dict[int, Run] = {}
+
+    def failed(place: int, error: Exception) -> None:
+        outcomes[place] = error
+        if place in under_way:
+            under_way.pop(place).fail(error)
+
+    try:
+        for place, job in enumerate(jobs):
+            try:
+                under_way[place] = Run(job.settings, job.overrides)
+                settings = under_way[place].settings
+                store = Store.open(settings.tracking.uri, create=True)
+                under_way[place].open(store, progress.now(), together=len(jobs))
+            except Exception as error:
+                failed(place, error)
+        for results in _epochs(dict(under_way), under_way):
+            for place, result in results.items():
+                try:
+                    if isinstance(result, DivergedError):
+                        raise result
+                    under_way[place].after(result)
+                except Exception as error:
+                    failed(place, error)
+            interruption.check()
+        for place in list(under_way):
+            try:
+                outcomes[place] = under_way[place].close()
+                del under_way[place]
+            except Exception as error:
+                failed(place, error)
+    except BaseException as error:  # an interruption, or a fault of the loop itself
+        for each in under_way.values():
+            each.fail(error)
+        if not isinstance(error, Exception):
+            raise
+        outcomes.update(dict.fromkeys(under_way, error))
+    return [outcomes[place] for place in range(len(jobs))]
+
+
+def _epochs(runs: dict[int, Run], under_way: dict[int, Run]) -> Iterator[dict[int, Epoch | DivergedError]]:
+    """Epoch after epoch of each run by its place; runs that are no longer `under_way` are left out."""
+    if not runs:
+        return
+    places = list(runs)
+    first = runs[places[0]]
+    budget = first.settings.train
+    if len(runs) == 1:
+        try:
+            for epoch in training.train(
+                first.model,
+                first.parts.objective,
+                first.optimizer,
+                first.batches,
+                epochs=budget.epochs,
+                seed=first.settings.seed,
+                scheduler=first.scheduler,
+                precision=first.precision,
+                compiled=budget.compile,
+            ):
+                yield {places[0]: epoch}
+                if not under_way:
+                    return
+        except DivergedError as error:
+            yield {places[0]: error}
+        return
+    members = [
+        stacks.Member(run.model, run.parts.objective, run.optimizer, run.scheduler, run.settings.seed)
+        for run in runs.values()
+    ]
+    for results in stacks.train_together(
+        members,
+        first.batches,
+        epochs=budget.epochs,
+        precision=first.precision,
+        compiled=budget.compile,
+        going=lambda index: places[index] in under_way,
+    ):
+        yield {places[index]: result for index, result in results.items()}
+
+
+class Outline(NamedTuple):
+    """What is known of a job before it is trained."""
+
+    weights: int  # trained weights of the model
+    images: int  # shown in all epochs
+    stack_key: str | None  # equal for runs that can be trained as a stack; None for one that must go alone
+
+
+def outline(settings: DictConfig) -> Outline:
+    """Size and kind of a checked config's run.
+
+    Runs of a stack may differ in their seeds, optimizers, schedules and the weights of the loss.
+
+    Raises:
+        UserError: the config is not valid here.
+    """
+    parts = prepare(settings)
+    with torch.device("meta"):
+        model = build_class(settings.model._target_, nn.Module, "model._target_")(**parts.model_arguments)
+    chosen = settings.objective
+    common: list[Any] = [
+        settings.model._target_,
+        parts.model_arguments,
+        OmegaConf.to_container(settings.data),
+        OmegaConf.to_container(settings.train),
+        [chosen.likelihood, chosen.std, chosen.penalty],
+    ]
+    key = json.dumps(common, sort_keys=True, default=str) if stacks.stackable(model) else None
+    return Outline(parameter_count(model), len(parts.data.train) * settings.train.epochs, key)
