@@ -1,17 +1,26 @@
+import shutil
 from itertools import islice
 
 import pytest
 import torch
 
-from vae_lab import seeding
+from vae_lab import devices, seeding, training
 from vae_lab.data import Batches, Dataset
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
-from vae_lab.training import DivergedError, Epoch, train
+from vae_lab.training import DivergedError, Epoch, chosen_precision, train
 
 
 def trained(
-    data: Dataset, *, epochs: int = 3, seed: int = 0, lr: float = 1e-2, C: int = 0, precision: str = "float32"
+    data: Dataset,
+    *,
+    epochs: int = 3,
+    seed: int = 0,
+    lr: float = 1e-2,
+    C: int = 0,
+    precision: str = "float32",
+    compiled: bool = False,
+    warmup_epochs: float = 0,
 ) -> tuple[VAE, list[Epoch]]:
     device = data.train.pixels.device
     with seeding.global_generator(seed, "weights"):
@@ -19,10 +28,18 @@ def trained(
     model.to(device)
     batches = Batches(data.train, batch_size=36, C=C, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    objective = Objective(likelihood("bernoulli"))
-    return model, list(
-        train(model, objective, optimizer, batches, epochs=epochs, seed=seed, precision=precision)
+    objective = Objective(likelihood("bernoulli"), warmup_epochs=warmup_epochs)
+    run = train(
+        model,
+        objective,
+        optimizer,
+        batches,
+        epochs=epochs,
+        seed=seed,
+        precision=precision,
+        compiled=compiled,
     )
+    return model, list(run)
 
 
 def test_one_seed_gives_bit_identical_curves_and_weights(rows: Dataset) -> None:
@@ -91,3 +108,38 @@ def test_bfloat16_ends_near_float32(rows: Dataset) -> None:
     exact, short = trained(rows, epochs=10)[1][-1], trained(rows, epochs=10, precision="bfloat16")[1][-1]
     assert short.loss == pytest.approx(exact.loss, rel=0.05)
     assert short.loss != exact.loss
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
+@pytest.mark.filterwarnings("default")  # torch.compile's own
+@pytest.mark.timeout(600)
+def test_a_compiled_run_equals_an_eager_one_up_to_rounding(rows: Dataset) -> None:
+    eager, compiled = (
+        trained(rows, epochs=2, C=3, warmup_epochs=1.5, compiled=compiled)[1] for compiled in (False, True)
+    )
+    for one, other in zip(eager, compiled, strict=True):
+        assert other.step_losses == pytest.approx(one.step_losses, rel=1e-4)
+
+
+def untrained(data: Dataset) -> tuple[VAE, Objective, Batches]:
+    model = VAE(data.size, latent_size=2, hidden_size=16).to(data.train.pixels.device)
+    return model, Objective(likelihood("bernoulli")), Batches(data.train, batch_size=36, C=0, seed=0)
+
+
+def test_auto_takes_a_shorter_format_only_if_the_loss_stays(
+    rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "faster_precisions", lambda device: ["bfloat16"])
+    parts = untrained(rows)
+    monkeypatch.setattr(training, "PRECISION_BOUND", 10.0)
+    assert chosen_precision("auto", *parts, seed=0) == "bfloat16"
+    monkeypatch.setattr(training, "PRECISION_BOUND", 0.0)
+    assert chosen_precision("auto", *parts, seed=0) == "float32"
+
+
+def test_auto_is_float32_where_the_hardware_has_nothing_shorter(
+    rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "faster_precisions", lambda device: [])
+    assert chosen_precision("auto", *untrained(rows), seed=0) == "float32"
+    assert chosen_precision("bfloat16", *untrained(rows), seed=0) == "bfloat16"
