@@ -70,8 +70,8 @@ def faster_precisions(device: torch.device) -> list[str]:
     if device.type == "cuda":
         modern = torch.cuda.get_device_capability(device) >= (8, 0)
         return ["tf32", "bfloat16"] if modern else []
-    if device.type == "cpu" and "amx_bf16" in _cpu_flags():
-        return ["bfloat16"]  # AVX-512's own bfloat16 instructions were measured slower here than float32
+    if device.type == "cpu" and {"amx_bf16", "avx512_bf16"} & _cpu_flags():
+        return ["bfloat16"]
     return []
 
 
