@@ -2,6 +2,7 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.progress import Task, TaskID
 
 from vae_lab import progress
 
@@ -22,10 +23,10 @@ def test_a_pipe_gets_a_line_an_epoch_and_one_a_run(printed: io.StringIO) -> None
                 run.epoch(1, 120.0, 121.0)
                 run.epoch(2, 110.0, 111.5)
     lines = printed.getvalue().splitlines()
-    assert lines[0].startswith("  [1/2] vae L2  epoch 1/2  loss 120.00  held-out 121.00  left 0:0")
+    assert lines[0].startswith("  [1/2] vae L2  epoch 1/2  loss 120.00  held-out 121.00  left 0:00:0")
     assert lines[2].startswith("✓ [1/2] vae L2  loss 110.00  held-out 111.50")
     assert lines[5].startswith("✓ [2/2] vae L3")
-    assert lines[4].endswith("left 0:00")
+    assert lines[4].endswith("left 0:00:00")
 
 
 def test_a_run_that_ends_badly_says_why(printed: io.StringIO) -> None:
@@ -45,3 +46,11 @@ def test_a_terminal_shows_bars_of_the_run_and_of_all(monkeypatch: pytest.MonkeyP
     assert "[1/10] vae L2 Z15 s0" in shown
     assert "held-out 121.00" in shown
     assert "left" in shown
+
+
+def test_the_time_left_follows_the_pace_since_the_start() -> None:
+    task = Task(TaskID(0), "all 6 runs", total=12, completed=2, _get_time=lambda: 130.0)
+    task.start_time = 10.0
+    assert progress.TimeLeft().render(task).plain == "0:10:00"  # two of twelve epochs in two minutes
+    task.completed = 0
+    assert progress.TimeLeft().render(task).plain == "-:--:--"

@@ -9,10 +9,35 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeLeft
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 console: Final = Console(stderr=True, highlight=False)
+
+
+class TimeLeft(ProgressColumn):
+    """At the pace since the start: rich's own looks at the last steps, and runs side by side end in bursts."""
+
+    def render(self, task: Task) -> Text:
+        """Called by rich."""
+        if not task.completed or task.elapsed is None or task.total is None:
+            return Text("-:--:--", style="progress.remaining")
+        left = max(0.0, task.elapsed / task.completed * task.total - task.elapsed)
+        return Text(_clock(left), style="progress.remaining")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 class Display:
@@ -67,8 +92,7 @@ class Display:
             done = self.done
         self.bars.advance(self.total)
         left = (time.monotonic() - self.begin) / done * max(self.epochs - done, 0)
-        minutes, seconds = divmod(round(left), 60)
-        return f"{minutes}:{seconds:02d}"
+        return _clock(left)
 
 
 class RunDisplay:
