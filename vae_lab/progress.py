@@ -25,7 +25,7 @@ console: Final = Console(stderr=True, highlight=False)
 
 
 class TimeLeft(ProgressColumn):
-    """At the pace since the start; rich's own looks at the last steps, but runs side by side end in bursts."""
+    """At the pace since the start; rich looks at the last steps, but runs side by side end in bursts."""
 
     def render(self, task: Task) -> Text:
         """Called by rich."""
