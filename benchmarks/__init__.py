@@ -1,3 +1,4 @@
-"""Speed, measured against the machine's own limit and against what people write by hand."""
+"""Speed, measured against the machine's own limit and against what people write by hand.
 
-import vae_lab  # noqa: F401  (sets what OpenMP reads when torch is imported, as `vae-lab train` does)
+Nothing here imports vae_lab: what the lab sets for itself must not reach those that it is compared with.
+"""

@@ -1,0 +1,169 @@
+"""Measures how fast the lab is, and holds it against what it should be: `python -m benchmarks`.
+
+Every contender runs in a process of its own, with the environment that this command was started with, and all
+take turns, so that a drift of the machine's speed meets everybody. Ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import machine, outputs
+from benchmarks.processes import ENVIRONMENT, ROOT, FailedError
+from benchmarks.rows import GROUPS, Sizes
+from benchmarks.targets import TARGETS
+
+QUIET = 0.1  # cores that others may keep busy
+ROW_LIST = "\n".join(f"  {number}  {target.what}" for number, target in TARGETS.items())
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"{__doc__}\nRows:\n{ROW_LIST}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rows = list(TARGETS)
+    parser.add_argument(
+        "--rows", type=int, nargs="+", choices=rows, default=rows, help="which (default: all)"
+    )
+    parser.add_argument("--repeats", type=_positive, help="rounds of what takes seconds (default 5)")
+    parser.add_argument("--long-repeats", type=_positive, help="rounds of rows 2 to 5 (default 2)")
+    parser.add_argument("--quick", action="store_true", help="one round of less work: does it run?")
+    parser.add_argument(
+        "--full", action="store_true", help="run all ten DataLoader loops; hours on a slow machine"
+    )
+    parser.add_argument("--peers", action="store_true", help="row 1 with pythae and Lightning, too")
+    parser.add_argument(
+        "--device", default="cpu", help="of rows 1 and 5: cpu or cuda (cuda has not been tried)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results"
+    )
+    return parser.parse_args(arguments)
+
+
+def sizes(chosen: argparse.Namespace, data: str) -> Sizes:
+    """How much is measured."""
+    usual = Sizes(data, chosen.device, full=chosen.full, peers=machine.PEERS if chosen.peers else ())
+    if chosen.full:
+        usual = usual._replace(seed_epochs=usual.epochs)
+    if chosen.quick:
+        usual = usual._replace(repeats=1, long_repeats=1, epochs=1, seeds=4, seed_epochs=1)
+    return usual._replace(
+        repeats=chosen.repeats or usual.repeats, long_repeats=chosen.long_repeats or usual.long_repeats
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measures, prints, and writes JSON and a plot; gives the exit code."""
+    chosen = parse(arguments)
+    console = Console(highlight=False)
+    if missing := [name for name in machine.PEERS if chosen.peers and not machine.installed(name)]:
+        console.print(
+            f"--peers: {' and '.join(missing)} not installed. Install them with: pip install .\\[peers]"
+        )
+        return 2
+    found = machine.describe()
+    console.print(outputs.machine_line(found))
+    busy = machine.busy_cores()
+    if busy is not None and busy > QUIET:
+        console.print(
+            f"[bold red]Other programs keep {busy:.1f} cores busy: these figures will not be worth much.[/]"
+        )
+    start = time.monotonic()
+    try:
+        measured, failed = _measure(chosen, console)
+    except FailedError as error:
+        console.print(f"benchmarks: {error}", markup=False, soft_wrap=True)
+        return 1
+    record = {
+        "machine": found,
+        "busy_cores_before": busy,
+        "minutes": (time.monotonic() - start) / 60,
+        "command": " ".join(["python -m benchmarks", *arguments]),
+        "quick": chosen.quick,
+        "rows": sorted(measured, key=lambda row: int(row["row"])),
+    }
+    _write(record, chosen.output, console)
+    return 1 if failed else 0
+
+
+def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[str, object]], bool]:
+    """The rows' records, and whether some could not be measured."""
+    size = sizes(chosen, _data())
+    measured: list[dict[str, object]] = []
+    failed = False
+    for rows, measure in GROUPS:
+        if not set(rows) & set(chosen.rows):
+            continue
+        name = f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
+        with console.status(name) as status:
+
+            def say(what: str, name: str = name) -> None:
+                if console.is_terminal:
+                    status.update(f"{name}, {what}")
+                else:
+                    console.print(f"{name}, {what}")
+
+            try:
+                results = measure(size, say)
+            except FailedError as error:
+                console.print(f"{name}: could not be measured: {error}", markup=False, soft_wrap=True)
+                failed = True
+                continue
+        for result in results:
+            target = result.target
+            shown = f"{target.shown(result.value)} {target.unit}, {target.verdict(result.value)}"
+            console.print(
+                f"row {result.row}: {target.what}: [bold]{shown}[/]\n       {result.note}", soft_wrap=True
+            )
+            measured.append(result.record())
+    return measured, failed
+
+
+def _write(record: dict[str, object], folder: Path, console: Console) -> None:
+    rows = record["rows"]
+    assert isinstance(rows, list)
+    if not rows:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.json").write_text(json.dumps(record, indent=2))
+    outputs.plot(rows).savefig(folder / "benchmark.png")
+    console.print(outputs.terminal(rows))
+    if record["quick"]:
+        console.print("A quick run: one round of less work, and no result.")
+    console.print(f"{record['minutes']:.1f} minutes; written to {folder}: benchmark.json, benchmark.png")
+
+
+def _data() -> str:
+    """The folder of MNIST's files, fetched if they are not there."""
+    asked = subprocess.run(
+        [sys.executable, "-c", "from vae_lab.data import mnist; print(mnist().origin)"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode:
+        raise FailedError(f"MNIST is not to be had:\n{asked.stderr[-1000:]}")
+    return asked.stdout.strip()
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

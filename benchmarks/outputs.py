@@ -1,0 +1,105 @@
+"""The table in the terminal and in Markdown, and a plot of every row between must and aim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+
+from benchmarks.targets import TARGETS
+
+COLORS = {"aim reached": "#009e73", "reached": "#0072b2", "short": "#d55e00"}
+STYLES = {"aim reached": "green", "reached": "blue", "short": "bold red"}
+HEADINGS = ("", "must", "aim", "measured", "least to most", "rounds", "")
+Rows = Sequence[Mapping[str, Any]]  # as targets.Result.record gives them
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """A row's cells as texts, but for the first and the last."""
+    target = TARGETS[row["row"]]
+    shown = [target.shown(row[key]) for key in ("must", "aim", "measured", "least", "most")]
+    spread = f"{shown[3]} to {shown[4]}" if row["rounds"] > 1 else "one round"
+    return [shown[0], shown[1], f"{shown[2]} {target.unit}", spread, str(row["rounds"])]
+
+
+def terminal(rows: Rows) -> Table:
+    """The table for the terminal."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for i, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="left" if i in (0, 6) else "right", no_wrap=i > 0)
+    for row in rows:
+        verdict = row["verdict"]
+        what = f"{row['row']}  {row['what']}"
+        table.add_row(what, *cells(row), f"[{STYLES[verdict]}]{verdict}[/]")
+    return table
+
+
+def markdown(rows: Rows) -> str:
+    """The table in Markdown, with what every figure comes from below it."""
+    lines = [
+        "| row | what | must | aim | measured | least to most | rounds | verdict |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        lines.append(f"| {row['row']} | {row['what']} | {' | '.join(cells(row))} | {row['verdict']} |")
+    notes = [f"- Row {row['row']}: {row['note']}." for row in rows]
+    return "\n".join([*lines, "", *notes])
+
+
+def machine_line(machine: Mapping[str, str]) -> str:
+    """The machine in one line."""
+    gpu = f", {machine['GPU']}" if machine["GPU"] != "none" else ""
+    return (
+        f"{machine['processor']}, {machine['cores']} cores ({machine['instructions']}), "
+        f"{machine['memory']}{gpu}; "
+        f"torch {machine['torch']} with {machine['threads']} threads, {machine['BLAS'] or 'unknown BLAS'}; "
+        f"Python {machine['Python']}; environment: {machine['environment']}"
+    )
+
+
+def progress(row: Mapping[str, Any], value: float) -> float:
+    """Where a value lies on a scale that is 0 at `must` and 1 at `aim`, by ratios."""
+    return math.log(value / row["must"]) / math.log(row["aim"] / row["must"])
+
+
+def plot(rows: Rows) -> Figure:
+    """Every row on one scale: its bar ends at what was measured, dots are rounds, lines are must and aim."""
+    shown = list(rows)[::-1]
+    figure = Figure(figsize=(8, 0.55 * len(shown) + 1.3), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    left, right = -3.0, 4.0
+    for place, row in enumerate(shown):
+        end = min(max(progress(row, row["measured"]), left), right)
+        color = COLORS[row["verdict"]]
+        axes.barh(place, end - left, left=left, color=color, alpha=0.35, height=0.6)
+        ends = [min(max(progress(row, row[key]), left), right) for key in ("least", "most")]
+        axes.plot(ends, [place, place], color=color, linewidth=2, solid_capstyle="butt")
+        axes.plot(end, place, "o", color=color, markersize=5)
+        text = cells(row)[2]
+        axes.annotate(
+            text, (max(end, *ends), place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    for at, name in ((0, "must"), (1, "aim")):
+        axes.axvline(at, color="black", linewidth=0.8, linestyle="-" if at == 0 else "--", zorder=0)
+        axes.annotate(name, (at, len(shown) - 0.5), ha="center", va="bottom", fontsize=9)
+    axes.set_yticks(
+        range(len(shown)), [_wrapped(f"{row['row']}  {row['what']}") for row in shown], fontsize=8
+    )
+    axes.set_xlim(left, right + 2)
+    axes.set_ylim(-0.6, len(shown) - 0.2)
+    axes.set_xticks([])
+    axes.set_xlabel("better to the right; distances are ratios, 1 from must to aim", fontsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(left=False)
+    return figure
+
+
+def _wrapped(text: str, width: int = 44) -> str:
+    if len(text) <= width:
+        return text
+    cut = text.rfind(" ", 0, width)
+    return f"{text[:cut]}\n    {text[cut + 1 :]}"

@@ -1,0 +1,266 @@
+"""The rows of the table, each measured in rounds in which everybody has a turn, so that drift meets all."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import store
+from benchmarks.processes import Contender, FailedError, Neighbour, train, vae_lab
+from benchmarks.targets import Result, ratio
+from benchmarks.work import (
+    BASE,
+    CLASSES,
+    Architecture,
+    TrainedRun,
+    floor_seconds,
+    loop_seconds,
+    training_seconds,
+)
+
+Say = Callable[[str], None]  # tells the one who waits how far it is
+
+
+class Sizes(NamedTuple):
+    """How much is measured."""
+
+    data: str  # folder of MNIST's files
+    device: str = "cpu"
+    repeats: int = 5  # rounds of what takes seconds
+    long_repeats: int = 2  # rounds of what takes minutes
+    epochs: int = 10  # of the ten ablations
+    seeds: int = 16
+    seed_epochs: int = 3  # of each of these seeds' runs
+    full: bool = False  # run all ten DataLoader loops to their end
+    peers: tuple[str, ...] = ()
+
+
+def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
+    """Row 1: the floor, this lab, the DataLoader loop and the peers, an epoch a turn."""
+    with ExitStack() as processes:
+        running = {
+            "floor": _floor(sizes),
+            "this lab": Contender("this_lab", f"train.device={sizes.device}"),
+            "DataLoader loop": _loop("hand_written", BASE, sizes),
+            **{name: _loop(f"with_{name}", BASE, sizes) for name in sizes.peers},
+        }
+        for each in running.values():
+            processes.enter_context(each)
+        _refuse_the_lab(running)
+        seconds = _rounds(running, sizes.repeats, say)
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    words = [f"{name} {value:.2f} s" for name, value in middle.items()]
+    share = middle["floor"] / middle["this lab"]
+    note = f"{BASE}, an epoch: {', '.join(words)}; {share:.2f} of the floor's speed"
+    return [ratio(1, seconds["DataLoader loop"], seconds["this lab"], note, seconds)]
+
+
+def ten_ablations(sizes: Sizes, say: Say) -> list[Result]:
+    """Rows 2, 3 and 4: `vae-lab train experiments=reference` in an empty folder, the loops, and the floor."""
+    kinds = [(layers, conditional) for layers in (2, 3, 4) for conditional in (False, True)]
+    names = ("ablations", "training", "DataLoader loops", "floor", "rest")
+    rounds: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as processes:
+        floor = processes.enter_context(_floor(sizes))
+        loops = {
+            (layers, conditional): processes.enter_context(
+                _loop("hand_written", Architecture(layers, classes=CLASSES * conditional), sizes)
+            )
+            for layers, conditional in kinds
+        }
+        for i in range(sizes.long_repeats):
+            say(f"round {i + 1} of {sizes.long_repeats}: vae-lab train experiments=reference")
+            peaks = [_peak(floor)]
+            wall, runs, workers = _ablations(sizes)
+            peaks.append(_peak(floor))
+            if i == 0 and not sizes.full:  # the loops' first epochs, which count nowhere
+                for loop in loops.values():
+                    loop.turn()
+            say(f"round {i + 1} of {sizes.long_repeats}: it took {wall:.0f} s; now the DataLoader loops")
+            training = training_seconds(runs, workers)
+            rounds["ablations"].append(wall)
+            rounds["training"].append(training)
+            rounds["floor"].append(floor_seconds(runs, statistics.median(peaks)))
+            rounds["DataLoader loops"].append(_ten_loops(runs, loops, sizes))
+            rounds["rest"].append(1 - training / wall)
+    middle = {name: statistics.median(values) for name, values in rounds.items()}
+    how = (
+        "run to their end"
+        if sizes.full
+        else f"one epoch of each of {len(kinds)} depths and kinds, times the ten runs' epochs"
+    )
+    whole = (
+        f"{len(runs)} runs of {sizes.epochs} epochs: the command {middle['ablations']:.0f} s, "
+        f"the loops {middle['DataLoader loops']:.0f} s ({how})"
+    )
+    against_floor = (
+        f"the floor {middle['floor']:.0f} s, training {middle['training']:.0f} s: the runs' own seconds, "
+        f"{workers} at a time"
+    )
+    rest = f"{middle['rest'] * middle['ablations']:.0f} s of {middle['ablations']:.0f} s"
+    return [
+        ratio(2, rounds["DataLoader loops"], rounds["ablations"], whole, rounds),
+        ratio(3, rounds["floor"], rounds["training"], against_floor, {}),
+        Result(4, middle["rest"], rounds["rest"], rest, {}),
+    ]
+
+
+def many_seeds(sizes: Sizes, say: Say) -> list[Result]:
+    """Row 5: a small model's seeds as one stack, and one after another."""
+    work = ["-m", "model.hidden_size=64", f"seeds={sizes.seeds}", f"train.epochs={sizes.seed_epochs}"]
+    seconds: dict[str, list[float]] = {"stacked": [], "basic": []}
+    for i in range(sizes.long_repeats):
+        for launcher, found in seconds.items():
+            say(f"round {i + 1} of {sizes.long_repeats}: hydra/launcher={launcher}")
+            with _scratch() as folder:
+                options = [*work, f"hydra/launcher={launcher}", f"train.device={sizes.device}"]
+                found.append(train(*options, folder=folder).wall)
+    note = (
+        f"{sizes.seeds} seeds of {BASE._replace(hidden=64)}, {sizes.seed_epochs} epochs, whole commands: "
+        f"stacked {statistics.median(seconds['stacked']):.0f} s, "
+        f"one after another {statistics.median(seconds['basic']):.0f} s"
+    )
+    return [ratio(5, seconds["basic"], seconds["stacked"], note, seconds)]
+
+
+def beside_a_neighbour(sizes: Sizes, say: Say) -> list[Result]:
+    """Row 6: epochs of one run, alone and beside a busy process in turns."""
+    seconds: dict[str, list[float]] = {"alone": [], "beside a neighbour": []}
+    with Contender("this_lab") as lab:
+        lab.turn()
+        for i in range(sizes.repeats):
+            say(f"round {i + 1} of {sizes.repeats}")
+            seconds["alone"].append(lab.turn())
+            with Neighbour():
+                seconds["beside a neighbour"].append(lab.turn())
+    note = (
+        f"{BASE}, an epoch: alone {statistics.median(seconds['alone']):.2f} s, "
+        f"beside a busy Python process {statistics.median(seconds['beside a neighbour']):.2f} s"
+    )
+    return [ratio(6, seconds["beside a neighbour"], seconds["alone"], note, seconds)]
+
+
+COMMANDS = {  # each with its exit code
+    "vae-lab --help": 0,
+    "vae-lab train --help": 0,
+    "vae-lab train --cfg job": 0,
+    "vae-lab train model=vea": 2,
+    "vae-lab train model.layrs=2": 2,
+    "vae-lab train model.layers=deep": 2,
+    "vae-lab train model.layers=0": 2,
+    "vae-lab train -m model.layers=0,1": 2,
+    "vae-lab train sweeps=depth model.layers=0,1": 2,
+}
+
+
+def short_commands(sizes: Sizes, say: Say) -> list[Result]:
+    """Row 7: CPU seconds of commands that train nothing."""
+    seconds: dict[str, list[float]] = {command: [] for command in COMMANDS}
+    with _scratch() as folder:
+        for i in range(sizes.repeats):
+            say(f"round {i + 1} of {sizes.repeats}")
+            for command, code in COMMANDS.items():
+                used = vae_lab(*command.split()[1:], folder=folder)
+                if used.code != code:
+                    raise FailedError(f"{command} gave exit code {used.code}, not {code}:\n{used.printed}")
+                seconds[command].append(used.cpu)
+    middle = {command: statistics.median(values) for command, values in seconds.items()}
+    slowest = max(middle, key=lambda command: middle[command])
+    words = [f"{command.removeprefix('vae-lab ')} {value:.2f}" for command, value in middle.items()]
+    return [Result(7, middle[slowest], seconds[slowest], "; ".join(words), seconds)]
+
+
+def comparison(sizes: Sizes, say: Say) -> list[Result]:
+    """Row 8: `vae-lab compare` in a store of a thousand runs."""
+    try:
+        many_runs = importlib.import_module("benchmarks.many_runs")
+    except ModuleNotFoundError:
+        raise FailedError("benchmarks.many_runs is not there yet.") from None
+    with _scratch() as folder:
+        say("making a store of 1,000 runs")
+        study = many_runs.make(folder, 1000)
+        seconds: dict[str, list[float]] = {"compare": [], "its CPU time": []}
+        for i in range(sizes.repeats):
+            say(f"round {i + 1} of {sizes.repeats}")
+            used = vae_lab("compare", study, folder=folder)
+            if used.code:
+                raise FailedError(f"vae-lab compare {study} gave exit code {used.code}:\n{used.printed}")
+            seconds["compare"].append(used.wall)
+            seconds["its CPU time"].append(used.cpu)
+    note = f"wall time; {statistics.median(seconds['its CPU time']):.2f} s of CPU"
+    return [Result(8, statistics.median(seconds["compare"]), seconds["compare"], note, seconds)]
+
+
+# What is measured together; the rows that it gives come first.
+GROUPS: list[tuple[tuple[int, ...], Callable[[Sizes, Say], list[Result]]]] = [
+    ((7,), short_commands),
+    ((1,), epochs_side_by_side),
+    ((6,), beside_a_neighbour),
+    ((8,), comparison),
+    ((5,), many_seeds),
+    ((2, 3, 4), ten_ablations),
+]
+
+
+def _rounds(running: dict[str, Contender], repeats: int, say: Say) -> dict[str, list[float]]:
+    """Seconds of everybody's turn in each of `repeats` rounds; a first round counts nowhere."""
+    seconds: dict[str, list[float]] = {name: [] for name in running}
+    for i in range(repeats + 1):
+        found = {}
+        for name, each in running.items():
+            say(f"{f'round {i} of {repeats}' if i else 'warm-up'}: {name}")
+            found[name] = each.turn()
+        if i:
+            for name, value in found.items():
+                seconds[name].append(value)
+    return seconds
+
+
+def _refuse_the_lab(running: dict[str, Contender]) -> None:
+    """The comparison is void if a contender has what the lab sets for itself."""
+    for name, each in running.items():
+        if each.about["imports_lab"] != (name == "this lab"):
+            raise FailedError(f"{name}: {'has' if each.about['imports_lab'] else 'lacks'} the lab in it.")
+
+
+def _floor(sizes: Sizes) -> Contender:
+    return Contender("floor", f"--work={BASE.work()}", f"--device={sizes.device}")
+
+
+def _peak(floor: Contender) -> float:
+    return BASE.work() / floor.turn()
+
+
+def _loop(module: str, what: Architecture, sizes: Sizes) -> Contender:
+    shape = [f"--layers={what.layers}", f"--hidden={what.hidden}", f"--latent={what.latent}"]
+    rest = [f"--classes={what.classes}", f"--device={sizes.device}", f"--data={sizes.data}"]
+    return Contender(module, *shape, *rest)
+
+
+def _ablations(sizes: Sizes) -> tuple[float, list[TrainedRun], int]:
+    """Wall seconds of the command, its runs, and how many were trained at a time."""
+    with _scratch() as folder:
+        options = ["experiments=reference", f"train.epochs={sizes.epochs}", f"train.device={sizes.device}"]
+        used = train(*options, folder=folder)
+        return used.wall, *store.read(folder)
+
+
+def _ten_loops(runs: list[TrainedRun], loops: dict[tuple[int, bool], Contender], sizes: Sizes) -> float:
+    if not sizes.full:
+        return loop_seconds(runs, {kind: loop.turn() for kind, loop in loops.items()})
+    total = 0.0
+    for run in runs:
+        with _loop("hand_written", run.architecture, sizes) as loop:
+            total += sum(loop.turn() for _ in range(run.epochs))
+    return total
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vae_lab_benchmark_") as folder:
+        yield Path(folder)

@@ -1,0 +1,87 @@
+"""What must hold, what is aimed at, and whether a measured figure reaches it."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any, NamedTuple
+
+
+class Target(NamedTuple):
+    """One row of the table: a figure that must be reached, and a better one that is aimed at."""
+
+    what: str
+    must: float
+    aim: float
+    unit: str
+    more_is_better: bool
+    form: str = ".2f"
+
+    def reaches(self, value: float, bound: float) -> bool:
+        """Whether `value` is at least as good as `bound`."""
+        return value >= bound if self.more_is_better else value <= bound
+
+    def verdict(self, value: float) -> str:
+        """`aim reached`, `reached` or `short`."""
+        if self.reaches(value, self.aim):
+            return "aim reached"
+        return "reached" if self.reaches(value, self.must) else "short"
+
+    def shown(self, value: float) -> str:
+        """The value as the tables write it."""
+        return format(value, self.form)
+
+
+TARGETS = {
+    1: Target("one run's training against the DataLoader loop", 3, 4, "times faster", True),
+    2: Target(
+        "ten ablations, whole command, against ten such loops, training only", 3.3, 4.5, "times faster", True
+    ),
+    3: Target("ten ablations' training against the floor", 0.62, 0.75, "of its speed", True),
+    4: Target("what is not training in the ten ablations", 0.08, 0.04, "of the time", False, ".1%"),
+    5: Target("16 seeds of a hidden-64 model against one after another", 2, 3, "times faster", True),
+    6: Target("one run beside a busy neighbour against alone", 2.5, 1.5, "times slower", False),
+    7: Target("--help, train --cfg job, config errors: the slowest", 1, 0.5, "s of CPU", False),
+    8: Target("compare on 1,000 runs", 3, 1, "s", False),
+}
+
+
+class Result(NamedTuple):
+    """A row as it was measured."""
+
+    row: int
+    value: float  # of the medians
+    rounds: list[float]  # the same figure of every round alone
+    note: str  # what it comes from, in words and seconds
+    series: dict[str, list[float]]  # seconds of everything that was timed, by round
+
+    @property
+    def target(self) -> Target:
+        """What it is held against."""
+        return TARGETS[self.row]
+
+    def record(self) -> dict[str, Any]:
+        """The row for the JSON file."""
+        target = self.target
+        return {
+            "row": self.row,
+            "what": target.what,
+            "unit": target.unit,
+            "must": target.must,
+            "aim": target.aim,
+            "more_is_better": target.more_is_better,
+            "measured": self.value,
+            "least": min(self.rounds),
+            "most": max(self.rounds),
+            "rounds": len(self.rounds),
+            "verdict": target.verdict(self.value),
+            "note": self.note,
+            "series": self.series,
+        }
+
+
+def ratio(
+    row: int, slow: list[float], fast: list[float], note: str, series: dict[str, list[float]]
+) -> Result:
+    """How many times `slow` takes `fast`: of the medians, and round by round."""
+    value = statistics.median(slow) / statistics.median(fast)
+    return Result(row, value, [a / b for a, b in zip(slow, fast, strict=True)], note, series)
