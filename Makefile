@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 MINIMUM := 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile clean
 
 help:           ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 # Two stamps: running needs fewer packages than developing.
 $(VENV)/.installed: pyproject.toml
@@ -47,8 +47,15 @@ format: $(VENV)/.installed-dev   ## put the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(VENV)/.installed    ## measure the speed of training against the machine's limit
-	$(BIN)/python -m benchmarks.epoch
+benchmark: $(VENV)/.installed    ## measure the lab's speed against the machine's limit and a DataLoader loop
+	$(BIN)/python -m benchmarks
+
+benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, which it installs
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(BIN)/python -m benchmarks --peers
+
+profile: $(VENV)/.installed      ## where an epoch's time goes
+	$(BIN)/python -m benchmarks.profile
 
 clean:                           ## remove the environment and the tools' caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

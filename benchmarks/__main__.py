@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -92,16 +93,16 @@ def main(arguments: Sequence[str]) -> int:
         "minutes": (time.monotonic() - start) / 60,
         "command": " ".join(["python -m benchmarks", *arguments]),
         "quick": chosen.quick,
-        "rows": sorted(measured, key=lambda row: int(row["row"])),
+        "rows": sorted(measured, key=lambda row: row["row"]),
     }
     _write(record, chosen.output, console)
     return 1 if failed else 0
 
 
-def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[str, object]], bool]:
+def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[str, Any]], bool]:
     """The rows' records, and whether some could not be measured."""
     size = sizes(chosen, _data())
-    measured: list[dict[str, object]] = []
+    measured: list[dict[str, Any]] = []
     failed = False
     for rows, measure in GROUPS:
         if not set(rows) & set(chosen.rows):
@@ -131,9 +132,8 @@ def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[st
     return measured, failed
 
 
-def _write(record: dict[str, object], folder: Path, console: Console) -> None:
+def _write(record: dict[str, Any], folder: Path, console: Console) -> None:
     rows = record["rows"]
-    assert isinstance(rows, list)
     if not rows:
         return
     folder.mkdir(parents=True, exist_ok=True)

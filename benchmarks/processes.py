@@ -31,10 +31,12 @@ class Contender:
 
     def __init__(self, module: str, *arguments: str) -> None:
         self.module = module
-        self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
-        command = [sys.executable, "-m", f"benchmarks.contenders.{module}", *arguments]
+        self._command = [sys.executable, "-m", f"benchmarks.contenders.{module}", *arguments]
+
+    def __enter__(self) -> Contender:
+        self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by _close
         self._process = subprocess.Popen(
-            command,
+            self._command,
             cwd=ROOT,
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
@@ -42,7 +44,13 @@ class Contender:
             stderr=self._printed,
             text=True,
         )
-        self.about = self._answer()
+        self.about = self._answer()  # waits until it has loaded everything
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
 
     def turn(self) -> float:
         """Seconds of one epoch, trained now."""
@@ -56,18 +64,16 @@ class Contender:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            raise FailedError(f"{self.module} ended before its turn:\n{_end(self._printed)}")
+            printed = _end(self._printed)
+            self._close()
+            raise FailedError(f"{self.module} ended before its turn:\n{printed}")
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def __enter__(self) -> Contender:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()  # closes its standard input, which ends it
-        self._printed.close()
+    def _close(self) -> None:
+        if not self._printed.closed:
+            self._process.communicate()  # closes its standard input, which ends it
+            self._printed.close()
 
 
 class Usage(NamedTuple):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from benchmarks.work import CLASSES, Architecture, TrainedRun
 
-WORKERS_TAG = "vae_lab.workers"  # of the parent run: how many runs were trained at a time
+
+def at_a_time(spans: list[tuple[int, int]]) -> int:
+    """The most runs that were under way at once, from the start and end of each."""
+    changes = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    return max(itertools.accumulate(change for _, change in changes))
 
 
 def read(folder: Path) -> tuple[list[TrainedRun], int]:
@@ -15,10 +20,9 @@ def read(folder: Path) -> tuple[list[TrainedRun], int]:
 
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     ids = [each.experiment_id for each in client.search_experiments()]
-    found, workers = [], 1
+    found, spans = [], []
     for run in client.search_runs(ids, max_results=1000):
         if run.data.tags.get("vae_lab.kind") == "sweep":
-            workers = int(run.data.tags.get(WORKERS_TAG, 1))
             continue
         values = run.data.params
         architecture = Architecture(
@@ -29,4 +33,5 @@ def read(folder: Path) -> tuple[list[TrainedRun], int]:
         )
         seconds = run.data.metrics["train/total_seconds"]
         found.append(TrainedRun(architecture, int(values["train.epochs"]), seconds))
-    return found, workers
+        spans.append((run.info.start_time, run.info.end_time))
+    return found, at_a_time(spans)

@@ -51,10 +51,11 @@ def test_train_help_shows_every_group_and_every_key_with_its_meaning(
     assert undocumented == ["optimizer.fused"]
 
 
-def test_help_and_composed_config_import_neither_torch_nor_mlflow() -> None:
+def test_help_composed_config_and_mistakes_import_neither_torch_nor_mlflow() -> None:
     program = (
         "import sys; from vae_lab.cli.training import train; train(['--cfg', 'job']); train(['--help']); "
-        "train(['model=vea']); print('imported:', *({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
+        "train(['model=vea']); train(['model.layers=0']); train(['-m', 'model.layers=0,1']); "
+        "print('imported:', *({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False

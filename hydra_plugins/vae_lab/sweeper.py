@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from hydra.core.config_store import ConfigStore
@@ -38,21 +39,30 @@ class AblationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
+        from vae_lab.points import axes, points
         from vae_lab.progress import busy
-
-        with busy("Loading PyTorch and MLflow"):
-            from vae_lab.sweeping import sweep  # takes seconds: not for --help
 
         assert self.hydra_context is not None
         assert self.config is not None
         master, loader = self.config, self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+
+        @functools.cache
+        def composed(overrides: tuple[str, ...]) -> DictConfig:
+            found = loader.load_sweep_config(master, list(overrides))
+            return DictConfig({key: found._get_node(key) for key in found if key != "hydra"})
 
         def compose(overrides: list[str]) -> DictConfig:
-            composed = loader.load_sweep_config(master, overrides)
-            return DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"})
+            return composed(tuple(overrides))
+
+        # First of all, and before seconds go into imports: a mistake in one point is told at once.
+        seeds = 1 if master.seeds == "auto" else master.seeds
+        points(axes(master.sweep, parser.parse_overrides(arguments), parser, seeds), compose)
+        with busy("Loading PyTorch and MLflow"):
+            from vae_lab.sweeping import sweep
 
         def launch(overrides: list[list[str]]) -> Sequence[JobReturn]:
             assert self.launcher is not None
             return self.launcher.launch(overrides, initial_job_idx=0)
 
-        sweep(master, arguments, OverridesParser.create(config_loader=loader), compose, launch)
+        sweep(master, arguments, parser, compose, launch)

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_lab.config import unknown_key, valid_keys
+from vae_lab.config import checked, unknown_key, valid_keys
 from vae_lab.errors import LabError, choices
 from vae_lab.folders import CONF
 from vae_lab.progress import busy
@@ -31,11 +31,11 @@ def task(config: DictConfig) -> str | Exception:
 
     The error of a single run is a result too: raised through Hydra, it would come with a line of Hydra's.
     """
-    with busy("Loading PyTorch and MLflow"):
-        from vae_lab.run import run  # takes seconds: not for --cfg or --help
-
     job = HydraConfig.get()
     try:
+        checked(config)  # before seconds go into imports: a mistake is told at once
+        with busy("Loading PyTorch and MLflow"):
+            from vae_lab.run import run
         return run(config, tuple(each for each in job.overrides.task if not each.startswith("tracking.")))
     except Exception as error:
         if job.mode == RunMode.MULTIRUN:

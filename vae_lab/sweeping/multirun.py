@@ -15,8 +15,8 @@ from vae_lab import claims, config, progress, report, tables, tracking, verdict_
 from vae_lab.comparison import PLAN_FILE, Plan, load_study
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
+from vae_lab.points import REPLICATED, Axes, Point, axes, points
 from vae_lab.run import prepare
-from vae_lab.sweeping.points import REPLICATED, Axes, Point, axes, points
 from vae_lab.tracking import Record, Recorder, Store
 
 

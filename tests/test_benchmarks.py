@@ -1,0 +1,181 @@
+"""The arithmetic of the benchmarks and who may know of whom; how fast anything is, is no test's business."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from benchmarks import __main__ as command
+from benchmarks import outputs, page, profile, store
+from benchmarks.contenders.hand_written import PlainVAE
+from benchmarks.processes import ROOT, Contender, FailedError
+from benchmarks.rows import Sizes
+from benchmarks.targets import TARGETS, Result, ratio
+from benchmarks.work import BASE, Architecture, TrainedRun, floor_seconds, loop_seconds, training_seconds
+from vae_lab.models import VAE
+
+TOLD = ("processor", "cores", "instructions", "memory", "torch", "threads", "BLAS", "Python", "environment")
+MACHINE = dict.fromkeys(TOLD, "some") | {"GPU": "none", "commit": "0123456", "date": "2026-01-01"}
+
+
+def result(row: int, *rounds: float) -> Result:
+    return Result(row, sorted(rounds)[len(rounds) // 2], list(rounds), "as timed", {"this lab": [1.0]})
+
+
+def record(*results: Result) -> dict[str, Any]:
+    return {
+        "machine": MACHINE,
+        "busy_cores_before": 0.01,
+        "minutes": 18.6,
+        "command": "python -m benchmarks",
+        "quick": False,
+        "rows": [each.record() for each in results],
+    }
+
+
+def test_work_of_the_smallest_architecture_by_hand() -> None:
+    # 784 x 2 into the encoder, 2 x (1 + 1) to the posterior, 1 x 2 and 2 x 784 back; the first needs no
+    # gradient of its input: two products of 1568 weights and three of 4, 2 and 1568 each, two operations a
+    # weight and image.
+    assert Architecture(layers=1, hidden=2, latent=1).work(images=10) == 2 * 10 * (
+        2 * 1568 + 3 * 4 + 3 * 2 + 3 * 1568
+    )
+
+
+@pytest.mark.parametrize("what", [BASE, Architecture(2, 64, 10), Architecture(4, 400, 30, classes=10)])
+def test_weights_are_those_of_the_labs_model_and_of_the_plain_one(what: Architecture) -> None:
+    lab = VAE(784, what.classes, what.latent, what.layers, hidden_size=what.hidden)
+    plain = PlainVAE(what.layers, what.hidden, what.latent, what.classes)
+    for model in (lab, plain):
+        found = [layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear)]
+        assert sum(found) == sum(what.weights())
+        assert found[0] == what.weights()[0]
+
+
+def test_shares_of_a_command_with_two_workers() -> None:
+    runs = [TrainedRun(BASE, 10, 40.0), TrainedRun(BASE._replace(classes=10), 10, 44.0)]
+    assert training_seconds(runs, workers=2) == 42
+    assert floor_seconds(runs[:1], peak=BASE.work()) == pytest.approx(10)
+    assert loop_seconds(runs, {(3, False): 5.0, (3, True): 6.0}) == 110
+
+
+def test_runs_at_a_time_are_counted_from_their_starts_and_ends() -> None:
+    assert store.at_a_time([(0, 10), (10, 20), (20, 30)]) == 1
+    assert store.at_a_time([(0, 10), (1, 30), (10, 20), (20, 40)]) == 2
+    assert store.at_a_time([(0, 9), (1, 8), (2, 7)]) == 3
+
+
+def test_the_store_of_a_multirun_tells_its_training(ablations: Path) -> None:
+    runs, workers = store.read(ablations)
+    assert len(runs) == 10
+    assert {run.architecture.layers for run in runs} == {2, 3, 4}
+    assert sum(run.architecture.classes == 10 for run in runs) == 5
+    assert {(run.architecture.hidden, run.epochs) for run in runs} == {(16, 2)}
+    assert all(run.seconds > 0 for run in runs)
+    assert workers >= 1
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "verdict"),
+    [
+        (1, 4.0, "aim reached"),
+        (1, 3.0, "reached"),
+        (1, 2.99, "short"),
+        (4, 0.04, "aim reached"),
+        (4, 0.08, "reached"),
+        (4, 0.081, "short"),
+        (7, 0.5, "aim reached"),
+        (8, 3.1, "short"),
+    ],
+)
+def test_verdicts_at_the_bounds(row: int, value: float, verdict: str) -> None:
+    assert TARGETS[row].verdict(value) == verdict
+
+
+def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
+    found = ratio(1, [10.0, 12.0, 50.0], [5.0, 4.0, 5.0], "", {})
+    assert found.value == 12 / 5
+    assert found.rounds == [2.0, 3.0, 10.0]
+    assert (found.record()["least"], found.record()["most"], found.record()["rounds"]) == (2.0, 10.0, 3)
+
+
+def test_every_row_stands_in_markdown_terminal_and_plot() -> None:
+    rows = json.loads(json.dumps(record(result(1, 3.1, 3.3, 3.5), result(4, 0.09))))["rows"]
+    made = outputs.markdown(rows)
+    assert (
+        "| 1 | one run's training against the DataLoader loop | 3.00 | 4.00 | 3.30 times faster "
+        "| 3.10 to 3.50 | 3 | reached |" in made
+    )
+    assert "| 8.0% | 4.0% | 9.0% of the time | one round | 1 | short |" in made
+    assert outputs.terminal(rows).row_count == 2
+    labels = [label.get_text() for label in outputs.plot(rows).axes[0].get_yticklabels()]
+    assert [label[0] for label in labels] == ["4", "1"]  # the first row at the top
+
+
+def test_a_bar_is_at_0_where_a_row_must_be_and_at_1_where_it_aims() -> None:
+    for row, target in TARGETS.items():
+        made = result(row, target.must).record()
+        assert outputs.progress(made, target.must) == pytest.approx(0)
+        assert outputs.progress(made, target.aim) == pytest.approx(1)
+
+
+def test_the_page_gets_its_result_between_the_markers_again_and_again() -> None:
+    before = page.PAGE.read_text()
+    first = page.replaced(before, "result", page.section(record(result(1, 2.0))))
+    second = page.replaced(first, "result", page.section(record(result(1, 5.0))))
+    assert "2.00 times faster" in first
+    assert "2.00 times faster" not in second
+    assert "5.00 times faster" in second
+    assert second.split("<!-- result: end -->")[1] == before.split("<!-- result: end -->")[1]
+    with pytest.raises(ValueError, match="has no <!-- other: start -->"):
+        page.replaced(before, "other", "")
+
+
+def test_operations_fall_into_their_groups_and_python_gets_the_rest() -> None:
+    assert profile.group("aten::addmm", ["aten::linear"]) == profile.MATRIX
+    assert profile.group("aten::_fused_adam_", ["Optimizer.step#Adam.step"]) == profile.OPTIMIZER
+    assert profile.group("aten::index_select", [profile.RANGE]) == profile.DATA
+    assert profile.group("aten::sum", []) == profile.ELEMENTWISE
+    assert profile.group("aten::t", ["aten::linear"]) == profile.PYTHON
+    found = profile.shares({profile.MATRIX: 2.0, profile.OPTIMIZER: 1.0, profile.PYTHON: 9.0}, epoch=4.0)
+    assert found[profile.MATRIX] == 0.5
+    assert found[profile.PYTHON] == 0.25
+    assert sum(found.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("program", ["hand_written", "floor"])
+def test_others_than_the_lab_have_nothing_of_it(program: str) -> None:
+    clean = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    code = (
+        f"import os, sys, benchmarks.contenders.{program}; "
+        "print([each for each in sys.modules if 'vae_lab' in each], os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[] None"
+
+
+def test_the_lab_is_held_up_between_the_epochs_of_its_own_command() -> None:
+    with Contender("this_lab", "data=digits", "model.hidden_size=16", "train.device=cpu") as lab:
+        assert lab.about["imports_lab"]
+        assert lab.turn() > 0
+        assert lab.turn() > 0
+
+
+def test_a_contender_that_ends_is_told_with_what_it_printed() -> None:
+    with pytest.raises(FailedError, match=r"this_lab ended before its turn:\n.*model\.layers=0: must be"):
+        Contender("this_lab", "model.layers=0").__enter__()
+
+
+def test_a_quick_run_is_one_round_of_less_work() -> None:
+    usual = command.sizes(command.parse([]), "folder")
+    quick = command.sizes(command.parse(["--quick"]), "folder")
+    assert usual == Sizes("folder")
+    assert (quick.repeats, quick.long_repeats, quick.epochs) == (1, 1, 1)
+    assert command.sizes(command.parse(["--quick", "--repeats", "3"]), "folder").repeats == 3
