@@ -34,7 +34,7 @@ class Contender:
         self._command = [sys.executable, "-m", f"benchmarks.contenders.{module}", *arguments]
 
     def __enter__(self) -> Contender:
-        self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115, closed by _close
+        self._printed: IO[bytes] = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             self._command,
             cwd=ROOT,
