@@ -72,13 +72,14 @@ def _short(text: str) -> str:
 
 
 @contextmanager
-def _drawing(width: float, height: float, name: str) -> Iterator[Figure]:
+def drawing(width: float, height: float, name: str) -> Iterator[Figure]:
+    """An empty figure, in inches, in the page's style; `name` tells the chart from others of its page."""
     # The salt makes the SVG's ids those of the chart: equal on every call, different between charts.
     with rc_context({**STYLE, "svg.hashsalt": name}):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
     """The figure as an inline SVG element without a size of its own."""
     written = io.StringIO()
     figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
@@ -102,7 +103,7 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
         heading: what the labels at the curves' ends are, such as `layers`.
         series: the configurations.
     """
-    with _drawing(3.8, 3.1, name) as figure:
+    with drawing(3.8, 3.1, name) as figure:
         axes = figure.add_subplot()
         ends = []
         for number, each in enumerate(series):
@@ -120,7 +121,7 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
                     )
                 if dashes == "-":
                     ends.append((float(values.mean(0)[-1]), each.label, number, epochs))
-        _axes(axes, "epoch", "loss, nats per image")
+        dressed(axes, "epoch", "loss, nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(
             handles=[
@@ -130,10 +131,11 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
             loc="upper right",
         )
         _label_ends(axes, heading, ends)
-        return _svg(figure)
+        return svg(figure)
 
 
-def _axes(axes: Axes, horizontal: str, vertical: str) -> None:
+def dressed(axes: Axes, horizontal: str, vertical: str) -> None:
+    """Names the axes, with a grid behind what is drawn."""
     axes.set_xlabel(horizontal)
     axes.set_ylabel(vertical)
     axes.grid(True)
@@ -167,7 +169,7 @@ def rate_distortion(name: str, points: Sequence[Point]) -> str:
 
     Replicates are tied to their mean, which bears the label; more than LABELLED labels are left out.
     """
-    with _drawing(5.4, 4.1, name) as figure:
+    with drawing(5.4, 4.1, name) as figure:
         axes = figure.add_subplot()
         families = list(dict.fromkeys(point.family for point in points))
         means = []
@@ -180,7 +182,7 @@ def rate_distortion(name: str, points: Sequence[Point]) -> str:
                 axes.plot([rate, x], [distortion, y], color=colour(number), linewidth=0.8, alpha=0.6)
             axes.plot(*mine.T, MARKERS[number % len(MARKERS)], color=colour(number), markersize=6)
         axes.margins(0.14)
-        _axes(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
+        dressed(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
         axes.grid(False)
         if len(families) > 1:
             signs = [
@@ -201,7 +203,7 @@ def rate_distortion(name: str, points: Sequence[Point]) -> str:
         taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks]
         if len(means) <= LABELLED:
             _label_points(axes, means, families, taken)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _iso_lines(figure: Figure, axes: Axes) -> list[Bbox]:

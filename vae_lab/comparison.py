@@ -6,13 +6,15 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
+from vae_lab.config import BASE
 from vae_lab.errors import LabError, UserError, choices
 from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, Record
 
 PLAN_FILE = "study.json"
+POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
 
 
 class Measure(NamedTuple):
@@ -53,10 +55,12 @@ class Plan:
     cross: dict[str, list[str]] = field(default_factory=dict)
     one_at_a_time: dict[str, list[str]] = field(default_factory=dict)
     replicate: dict[str, list[str]] = field(default_factory=dict)
-    base: dict[str, str] = field(default_factory=dict)  # parameter of the base for each key of one_at_a_time
+    also: dict[str, dict[str, str]] = field(default_factory=dict)  # further points: name to parameters
+    base: dict[str, str] = field(default_factory=dict)  # of each key of one_at_a_time and also, uncrossed
     reference: dict[str, Any] | None = None
     claims: list[dict[str, Any]] = field(default_factory=list)
     sequential: bool = False  # whether seeds were added while looking at the verdicts
+    oracle: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """The plan as text for `from_json`."""
@@ -115,11 +119,22 @@ def load_study(store: Reader, name: str) -> Study:
         plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
     except (OSError, ValueError, TypeError) as error:
         raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    return Study(chosen, plan, store.members(chosen.run_id))
+    return Study(chosen, plan, [placed(run, plan) for run in store.members(chosen.run_id)])
+
+
+def placed(run: Record, plan: Plan) -> Record:
+    """The run with the parameter POINT, if it is the base or a point of `also` in a study that has such."""
+    named: dict[str, dict[str, str]] = {BASE: {}, **plan.also} if plan.also else {}
+    for name, settings in named.items():
+        if all(run.params.get(key) == value for key, value in {**plan.base, **settings}.items()):
+            return replace(run, params={**run.params, POINT: name})
+    return run
 
 
 def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
     """The tables of a study: one for each key varied one at a time, else one over the crossed keys.
+
+    Points that stand in `also` have a table of their own, beside the base.
 
     Args:
         study: the runs and their plan.
@@ -136,7 +151,7 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
             if key not in known:
                 raise UserError(f"--by {key}: the runs have no such parameter{choices(key, known)}")
         return [_compare(", ".join(map(key_name, by)), tuple(by), tuple(by[:-1]), runs)]
-    if not plan.one_at_a_time:
+    if not plan.one_at_a_time and not plan.also:
         keys = cross or tuple(plan.replicate) or ("model",)
         return [_compare(", ".join(map(key_name, keys)), keys, ("model",) if "model" in cross else (), runs)]
     tables = []
@@ -146,6 +161,11 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
             run for run in runs if all(run.params.get(other) == value for other, value in others.items())
         ]
         tables.append(_compare(f"{topic(key).capitalize()} ({key})", (*cross, key), cross, chosen))
+    if plan.also:
+        order = [BASE, *plan.also]
+        named = [run for run in runs if POINT in run.params]
+        named.sort(key=lambda run: order.index(run.params[POINT]))
+        tables.append(_compare("Named points", (*cross, POINT), cross, named))
     return tables
 
 

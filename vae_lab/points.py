@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config
+from vae_lab.config import SHOWN_IN_EVERY_NAME
 from vae_lab.errors import UserError
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
@@ -23,6 +25,7 @@ class Axes(NamedTuple):
     cross: dict[str, list[str]]
     one_at_a_time: dict[str, list[str]]
     replicate: dict[str, list[str]]
+    also: dict[str, dict[str, str]] = {}  # noqa: RUF012  further points by name, each with what it sets
 
 
 class Point(NamedTuple):
@@ -31,6 +34,7 @@ class Point(NamedTuple):
     name: str
     overrides: list[str]
     settings: DictConfig
+    names: tuple[str, ...] = ()  # in `sweep.also`
 
 
 def axes(
@@ -42,12 +46,16 @@ def axes(
     replaces the values of its axis, or is crossed if it is in none (`seed` replicates). `seeds` replicates
     every point with that many seeds.
     """
+    cross, one_at_a_time, replicate = (
+        {key: _values(key, value, parser) for key, value in sweep[kind].items()}
+        for kind in ("cross", "one_at_a_time", "replicate")
+    )
     found = Axes(
-        {},
-        *(
-            {key: _values(key, value, parser) for key, value in sweep[kind].items()}
-            for kind in ("cross", "one_at_a_time", "replicate")
-        ),
+        fixed={},
+        cross=cross,
+        one_at_a_time=one_at_a_time,
+        replicate=replicate,
+        also={name: _settings(name, settings) for name, settings in (sweep.get("also") or {}).items()},
     )
     if seeds is not None:
         if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
@@ -67,8 +75,27 @@ def axes(
         else:
             if home is not None:
                 del home[key]
+            for settings in found.also.values():
+                settings.pop(key, None)
             found.fixed[key] = override.get_value_element_as_str()
     return found
+
+
+def _settings(name: str, settings: Any) -> dict[str, str]:
+    """What a point of `sweep.also` sets."""
+    if not re.fullmatch(config.POINT_NAME, str(name)) or name == config.BASE:
+        raise UserError(
+            f"sweep.also: {name}: a point's name must be letters, digits, spaces and _ + - "
+            f"(40 at most, not {config.BASE}), since it begins the names of its runs."
+        )
+    if not OmegaConf.is_dict(settings) or not settings:
+        raise UserError(
+            f"sweep.also.{name}: must map keys to one value each, as in {{model.latent_size: 100}}."
+        )
+    return {
+        str(key): _element(OmegaConf.to_container(value) if OmegaConf.is_list(value) else value)
+        for key, value in settings.items()
+    }
 
 
 def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
@@ -93,18 +120,24 @@ def _element(item: object) -> str:
     return str(item)
 
 
-def combinations(axes: Axes) -> list[dict[str, str]]:
+def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
     """Every point's values, seeds outermost: after the first round each configuration has run once.
 
     The base of the axes that vary one at a time comes first in each of its families; values equal to the
-    base's come again here and are dropped once the configs are composed.
+    base's come again here and are dropped once the configs are composed. A point of `also` comes once in
+    each family too, but what it sets goes before what is crossed. Before the values stands what makes the
+    point: the key that leaves the base, or its name in `also`.
     """
-    alone = [{}, *({key: value} for key, values in axes.one_at_a_time.items() for value in values)]
+    alone = [
+        ("", {}),
+        *((key, {key: value}) for key, values in axes.one_at_a_time.items() for value in values),
+        *axes.also.items(),
+    ]
     return [
-        {**axes.fixed, **crossed, **replica, **single}
+        (own, {**axes.fixed, **crossed, **replica, **single})
         for replica in _grid(axes.replicate)
         for crossed in _grid(axes.cross)
-        for single in alone
+        for own, single in alone
     ]
 
 
@@ -125,16 +158,25 @@ def points(
     Raises:
         UserError: the first point that is not valid, with its overrides.
     """
-    varied = [*axes.cross, *axes.one_at_a_time]
     found: dict[tuple[tuple[str, str], ...], Point] = {}
-    for values in combinations(axes):
+    for own, values in combinations(axes):
         overrides = [f"{key}={value}" for key, value in values.items()]
         settings = config.checked(compose(overrides))
-        shown = {key: _shown(key, values, settings, choices or {}) for key in varied}
+        shown = {key: _shown(key, values, settings, choices or {}) for key in _telling(axes, own)}
         name = config.run_name(settings, shown).replace("'", "")
+        name = f"{own} {name}" if own in axes.also else name
         identity = tuple(config.parameters(settings).items())
-        found.setdefault(identity, Point(name, [*overrides, f"tracking.run_name='{name}'"], settings))
+        made = found.get(identity) or Point(name, [*overrides, f"tracking.run_name='{name}'"], settings)
+        found[identity] = made._replace(names=(*made.names, own)) if own in axes.also else made
     return list(found.values())
+
+
+def _telling(axes: Axes, own: str) -> list[str]:
+    """The varied keys in a point's name: of many that vary one at a time, only the one that left the base."""
+    if own in axes.also:
+        return list(axes.cross)
+    alone = [key for key in axes.one_at_a_time if key not in SHOWN_IN_EVERY_NAME]
+    return [*axes.cross, *(alone if len(alone) == 1 else [key for key in alone if key == own])]
 
 
 def _shown(key: str, values: Mapping[str, str], settings: DictConfig, choices: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vae_lab.claims import Verdict, decimals, metric_name
+from vae_lab.claims import Verdict, decimals, explanations, metric_name, surviving
 from vae_lab.tables import FORMATS, SUFFIXES, Cell, Column, Table
 from vae_lab.tracking import Recorder
 
@@ -114,6 +115,8 @@ def show(verdicts: Sequence[Verdict], console: Console) -> None:
         findings.add_row(each.claim.id, Text(each.claim.text, style="dim"))
         findings.add_row("", Text(each.sentence))
     console.print(findings)
+    if told := surviving(explanations(verdicts)):
+        console.print(f"\n[bold]What explains it[/bold]  {escape(told)}")
 
 
 def finite(value: float | None) -> float | None:

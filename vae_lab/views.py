@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from vae_lab.comparison import Comparison, Study, comparisons, key_name, topic
+from vae_lab.comparison import POINT, Comparison, Study, comparisons, key_name, topic
 from vae_lab.tracking import KIND, NOTE, RUN, Record, Recorder, Store, member_tag
 
 NAME = "vae-lab.localhost"  # browsers lead every name below localhost to this machine
@@ -68,14 +68,15 @@ def study_views(study: Study) -> list[View]:
     """One view for each table of a study, then one of all of its runs."""
     found = []
     mine = f"tags.\"{KIND}\" = '{RUN}' AND tags.\"{member_tag(study.parent.run_id)}\" = '1'"
-    tables = comparisons(study)
+    tables = [each for each in comparisons(study) if each.by[-1] != POINT]  # MLflow knows no such parameter
     for number, table in enumerate(tables, start=1):
         axis = table.by[-1]
         others = {key: value for key, value in study.plan.base.items() if key != axis}
         fixed = "".join(f" AND params.\"{key}\" = '{value}'" for key, value in others.items())
         found.append(View(_key(study, axis), f"{number} What {topic(axis)} does", axis, mine + fixed))
     title = f"{len(tables) + 1} All runs, best first"
-    return [*found, View(_key(study, "all"), title, tables[0].by[-1], mine)]
+    axis = tables[0].by[-1] if tables else next(iter(study.plan.base), "model")
+    return [*found, View(_key(study, "all"), title, axis, mine)]
 
 
 def _key(study: Study, name: str) -> str:
@@ -157,7 +158,8 @@ def _column(kind: str, name: str) -> str:
 
 
 def _state(view: View, study: Study, finished: Sequence[Record]) -> dict[str, Any]:
-    keys = list(dict.fromkeys(["model", *study.plan.cross, *study.plan.one_at_a_time, *study.plan.replicate]))
+    plan = study.plan
+    keys = list(dict.fromkeys(["model", *plan.cross, *plan.one_at_a_time, *plan.base, *plan.replicate]))
     last_epoch = max((int(run.params.get("train.epochs", 1)) for run in finished), default=1)
     widths = {
         _column("attributes", "Run Name"): 60

@@ -1,6 +1,7 @@
 """Claims of a study: how its YAML declares them, and what its runs say to each."""
 
 from vae_lab.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, parse
+from vae_lab.claims.explained import Explanation, explanations, surviving
 from vae_lab.claims.verdicts import Verdict, frame, judge, judge_study, round_target
 from vae_lab.claims.wording import decimals, metric_name
 
@@ -8,12 +9,15 @@ __all__ = [
     "DIRECTIONS",
     "EXPECTATIONS",
     "Claim",
+    "Explanation",
     "Verdict",
     "decimals",
+    "explanations",
     "frame",
     "judge",
     "judge_study",
     "metric_name",
     "parse",
     "round_target",
+    "surviving",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from vae_lab.errors import UserError, choices
 
-COMMON = ("id", "text", "metric", "expect", "within", "level", "better")
+COMMON = ("id", "text", "metric", "expect", "within", "level", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
     "increasing": ("along",),
     "decreasing": ("along",),
@@ -62,6 +62,7 @@ class Claim:
     within: Mapping[str, str] = field(default_factory=dict)
     level: float = 0.05  # of a wrong verdict on any claim of the study
     lower_is_better: bool = True
+    explanation: str = ""  # what would explain an effect, if the claim is true; several claims can share one
 
 
 def parse(declared: Sequence[Any]) -> list[Claim]:
@@ -120,6 +121,7 @@ def _parse(entry: Mapping[str, Any], name: str) -> Claim:
         within=_group(entry, "within", name),
         level=float(level),
         lower_is_better=better != HIGHER,
+        explanation=str(entry.get("explanation") or ""),
     )
     _check_groups(claim, name)
     return claim

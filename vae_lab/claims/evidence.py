@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vae_lab import statistics
 from vae_lab.claims.declared import Claim
 from vae_lab.claims.wording import Words
-from vae_lab.comparison import is_number
+from vae_lab.comparison import POINT, is_number
 from vae_lab.errors import UserError, choices
 from vae_lab.statistics import Directions
 
@@ -92,7 +92,9 @@ def gather(claim: Claim, frame: pd.DataFrame, layout: Layout, test: Test) -> Evi
 def _table(claim: Claim, frame: pd.DataFrame, layout: Layout, group: Mapping[str, str]) -> pd.DataFrame:
     """Finite values of the metric; rows are replicates and what else is crossed, columns the axis."""
     named = {*claim.of, *claim.than, *claim.within, claim.along, layout.replicate}
-    fixed = {key: value for key, value in (layout.base or {}).items() if key not in named and key in frame}
+    # A named point says where all the keys stand that could leave the base.
+    stays = {} if POINT in named else (layout.base or {})
+    fixed = {key: value for key, value in stays.items() if key not in named and key in frame}
     chosen = np.ones(len(frame), dtype=bool)
     for key, value in {**fixed, **claim.within, **group}.items():
         chosen &= (
@@ -101,7 +103,8 @@ def _table(claim: Claim, frame: pd.DataFrame, layout: Layout, group: Mapping[str
     rows = frame[chosen]
     y = pd.to_numeric(rows[claim.metric], errors="coerce")
     rows, y = rows[np.isfinite(y)], y[np.isfinite(y)]
-    crossed = [key for key in layout.axes or {} if key not in named and key not in fixed and key in frame]
+    free = [key for key in layout.axes or {} if key not in named and key not in fixed and key in frame]
+    crossed = [key for key in free if not (POINT in named and key in (layout.base or {}))]
     index = [rows[key].map(canonical) for key in (layout.replicate, *crossed)]
     axis = rows[claim.along].map(canonical) if claim.along else pd.Series("", index=rows.index)
     if rows.empty:

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vae_lab.claims.declared import Claim
-from vae_lab.comparison import MEASURES, key_name
+from vae_lab.comparison import MEASURES, POINT, key_name
 
+METRIC_NAMES = {
+    "test/negative_elbo": "held-out negative ELBO",
+    "test/iwae_bound": "importance-weighted bound",
+}
 STEPS = {"model.layers": "each added layer"}  # said of whole numbers without gaps
 
 
@@ -126,8 +130,10 @@ class Words:
 
 def named(group: Mapping[str, str]) -> str:
     """A group as a reader calls it: `CVAE`, `latent size 15`."""
-    parts = [value.upper() if key == "model" else f"{key_name(key)} {value}" for key, value in group.items()]
-    return ", ".join(parts)
+    return ", ".join(
+        value.upper() if key == "model" else value if key == POINT else f"{key_name(key)} {value}"
+        for key, value in group.items()
+    )
 
 
 def sentence(words: Words, clause: str) -> str:
@@ -139,7 +145,7 @@ def sentence(words: Words, clause: str) -> str:
 
 def metric_name(key: str) -> str:
     """A metric as a reader calls it: `held-out loss`, `recognizable share`."""
-    found = next((each.heading for each in MEASURES if each.key == key), None)
+    found = METRIC_NAMES.get(key) or next((each.heading for each in MEASURES if each.key == key), None)
     return found or key.rpartition("/")[2].replace("_", " ")
 
 

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 
 from vae_lab import tables
 from vae_lab.comparison import MEASURES, load_study, measures
-from vae_lab.report import study_tables
+from vae_lab.report import analysis_tables, study_tables
 from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, reader
 
 
@@ -24,6 +24,8 @@ def compare(study: str | None, form: str, metrics: Sequence[str], by: Sequence[s
     found = load_study(store, study)
     chosen = measures(metrics, found.runs) if metrics else MEASURES
     made = study_tables(found, by, chosen)
+    if not by and not metrics:
+        made += analysis_tables(store, found)
     if form != "terminal":
         click.echo("\n".join(tables.FORMATS[form](table) for table in made), nl=False)
         return

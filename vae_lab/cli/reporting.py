@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from vae_lab import verdict_tables
 from vae_lab.claims import judge_study
 from vae_lab.comparison import load_study
 from vae_lab.errors import UserError
@@ -25,7 +24,7 @@ def report(study: str, output: str | None, uri: str | None) -> None:
     if not file.parent.is_dir():
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
     verdicts = judge_study(found) if found.plan.claims else []
-    contents = gather(store, found, verdict_tables.brief_table(verdicts) if verdicts else None)
+    contents = gather(store, found, verdicts)
     for written in page.write(contents, file):
         click.echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")
     recorder = Recorder(store, found.parent.run_id, found.parent.experiment_id)

@@ -67,6 +67,8 @@ def _check_together(config: DictConfig) -> None:
             f"model.options={dict(config.model.options)}: {BUILT_IN_MODEL} takes none; they are for "
             "a model class of your own (model._target_)."
         )
+    if config.study.oracle is not None:
+        _check_oracle(config.study.oracle, config.sweep.also)
     for group in ("optimizer", "scheduler"):
         node = config[group]
         if node is not None and not isinstance(node.get("_target_"), str):
@@ -74,3 +76,12 @@ def _check_together(config: DictConfig) -> None:
     rate = config.optimizer.get("lr", 1.0)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
         raise UserError(f"optimizer.lr={rate}: must be a finite number above 0.")
+
+
+def _check_oracle(oracle: DictConfig, also: DictConfig) -> None:
+    for share in oracle.shares:
+        if not 0 < share < 1:
+            raise UserError(f"study.oracle.shares={share}: must be between 0 and 1, such as 0.95.")
+    for point in oracle.points:
+        if point not in also:
+            raise UserError(f"study.oracle.points={point}: no such point in sweep.also{choices(point, also)}")

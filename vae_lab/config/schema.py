@@ -65,6 +65,9 @@ _SEEDS = _ruled(
     lambda value: value in (None, "auto") or _is_width(value), "null, auto or a whole number of at least 1"
 )
 
+BASE = "base"  # of the points of a sweep, the one that the composed config describes
+POINT_NAME = r"[A-Za-z0-9][\w +-]{0,39}"
+
 _NAME = r"[\w][\w .+()=,-]{0,199}"
 _NAME_TEXT = "letters, digits, spaces and . _ - + = , ( ), starting with a letter or digit, 200 at most"
 
@@ -150,7 +153,17 @@ class Sweep:
 
     cross: dict[str, Any] = MISSING
     one_at_a_time: dict[str, Any] = MISSING
+    also: dict[str, Any] = MISSING
     replicate: dict[str, Any] = MISSING
+
+
+@dataclass
+class Oracle:
+    """Three recipes for the latent size, held against a sweep of it; see experiments/latent_oracle.yaml."""
+
+    metric: str = "test/negative_elbo"
+    shares: list[float] = field(default_factory=lambda: [0.90, 0.95, 0.99])
+    points: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -161,6 +174,7 @@ class Study:
     question: str | None = MISSING
     reference: dict[str, Any] | None = MISSING
     claims: list[Any] = MISSING
+    oracle: Oracle | None = None
 
 
 @dataclass

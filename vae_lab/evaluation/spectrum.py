@@ -62,6 +62,22 @@ def noise_variance(spectrum: Tensor, latent_size: int) -> float:
     return float(spectrum[latent_size:].mean())
 
 
+def assumed_variance(images: Images, likelihood: str, std: float, *, batch_size: int = 10_000) -> float:
+    """The noise variance sigma^2 that a likelihood holds fixed, before anything is trained.
+
+    `gaussian` states it: std^2. A Bernoulli pixel of mean p varies by p (1 - p); its mean over pixels at the
+    mean image is what an isotropic model around that image has, and serves for both Bernoulli likelihoods.
+    """
+    if likelihood == "gaussian":
+        return std**2
+    D = images.pixels.shape[1]
+    total = torch.zeros(D, dtype=torch.float64)
+    for x, _ in in_order(images, batch_size=batch_size, C=0):
+        total += x.cpu().double().sum(0)
+    p = total / len(images)
+    return float((p * (1 - p)).mean())
+
+
 def active_dimensions(spectrum: Tensor, noise: float) -> int:
     """Dimensions that a linear VAE with observation noise sigma^2 = `noise` uses, if it has enough.
 

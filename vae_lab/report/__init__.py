@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vae_lab.report.analyses import analyses, analysis_tables
 from vae_lab.report.conclusion import Conclusion, conclude, description
 from vae_lab.report.contents import Contents, gather, study_tables
 from vae_lab.report.page import ARTIFACT, html, markdown, write
@@ -10,6 +11,8 @@ __all__ = [
     "ARTIFACT",
     "Conclusion",
     "Contents",
+    "analyses",
+    "analysis_tables",
     "conclude",
     "description",
     "gather",

@@ -8,12 +8,15 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from vae_lab import figures, tables, verdict_tables, views
-from vae_lab.claims import Verdict, judge_study
+from vae_lab.claims import Verdict, explanations, judge_study, surviving
 from vae_lab.comparison import Study, comparisons, load_study
 from vae_lab.report import page
+from vae_lab.report.analyses import analyses
 from vae_lab.report.contents import gather, picture, study_tables
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
+
+LONGEST_NOTE = 8000  # characters of a tag; MLflow cuts what is longer
 
 
 class Conclusion(NamedTuple):
@@ -27,21 +30,25 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
     """Writes tables, verdicts, pictures, description and page to the parent run; gives what they say."""
     study = load_study(store, recorder.run_id)
     made = study_tables(study)
+    asked = analyses(store, study, pictures=True)
     verdicts = judge_study(study) if study.plan.claims else []
     with recorder.artifacts() as folder:
         (folder / "tables").mkdir()
         for name, suffix in tables.SUFFIXES.items():
             texts = [tables.FORMATS[name](table) for table in made]
             (folder / "tables" / f"ablations.{suffix}").write_text("\n".join(texts))
-        save_figures(folder, _figures(store, study))
-    judged = None
+            for each in asked:
+                texts = [tables.FORMATS[name](table) for table in each.tables]
+                (folder / "tables" / f"{each.key}.{suffix}").write_text("\n".join(texts))
+        drawn = {name: figure for each in asked for name, figure in each.figures.items()}
+        save_figures(folder, _figures(store, study) | drawn)
     if verdicts:
         verdict_tables.record(recorder, verdicts)
-        judged = verdict_tables.brief_table(verdicts)
+    made += [table for each in asked for table in each.tables]
     recorder.tag({NOTE: description(study, made, verdicts)})
     views.write_views(store, recorder, study)
     with recorder.artifacts() as folder:
-        page.write(gather(store, study, judged), folder / page.ARTIFACT)
+        page.write(gather(store, study, verdicts), folder / page.ARTIFACT)
     return Conclusion(made, verdicts)
 
 
@@ -84,15 +91,20 @@ def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict]
         + study.parent.run_id
         + ")",
     ]
-    parts += [tables.markdown(table) for table in made]
+    place = len(parts)
     if verdicts:
         lines = [
             f"- **{each.claim.id}, {each.verdict}.** *{each.claim.text}* {each.sentence}" for each in verdicts
         ]
         parts += ["### Claims of the study", "\n".join(lines)]
+        if told := surviving(explanations(verdicts)):
+            parts.append(f"**What explains it.** {told}")
     parts.append(
         "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run), "
         "`figures/held_out_loss.png`, and the study's page, `report.html`. The same tables as CSV, LaTeX "
         "and HTML: `tables/`."
     )
-    return "\n\n".join(part for part in parts if part)
+    shown = [tables.markdown(table) for table in made]
+    while shown and sum(len(part) + 2 for part in (*parts, *shown)) > LONGEST_NOTE:
+        shown.pop()  # it is among the artifacts all the same
+    return "\n\n".join(part for part in [*parts[:place], *shown, *parts[place:]] if part)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from vae_lab import charts, figures, tables, views
+from vae_lab import charts, figures, tables, verdict_tables, views
+from vae_lab.claims import Explanation, Verdict, explanations, surviving
 from vae_lab.comparison import (
     MEASURES,
     Comparison,
@@ -22,6 +23,7 @@ from vae_lab.comparison import (
 from vae_lab.errors import LabError
 from vae_lab.figures import Picture
 from vae_lab.report import setup
+from vae_lab.report.analyses import Analysis, analyses
 from vae_lab.tables import Table
 from vae_lab.tracking import (
     CLASS_FILE,
@@ -84,7 +86,10 @@ class Contents(NamedTuple):
     answers: list[Answer]
     verdicts: Table | None
     claims: list[tuple[str, str]]  # id and text
+    explanations: list[Explanation]
+    surviving: str  # which of them survives, in a sentence
     tables: list[Table]
+    analyses: list[Analysis]
     curves: list[Panel]
     plane: Panel | None
     samples: list[Strip]
@@ -105,8 +110,8 @@ def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measur
     return [tables.ablation_table(each, study.plan, measures) for each in comparisons(study, by)]
 
 
-def gather(store: Store, study: Study, verdicts: Table | None = None) -> Contents:
-    """The contents of a study's page; without `verdicts` its claims stand there unjudged."""
+def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Contents:
+    """The contents of a study's page; without verdicts its claims stand there unjudged."""
     plan, parent = study.plan, study.parent
     found = comparisons(study)
     finished = [run for run in study.runs if run.status == "FINISHED"]
@@ -114,17 +119,21 @@ def gather(store: Store, study: Study, verdicts: Table | None = None) -> Content
     server = sqlite_file(store.uri) is None
     base = f"{store.uri.rstrip('/') if server else views.address()}/"
     failed = len(study.runs) - len(finished)
+    explained = explanations(judged)
     return Contents(
         name=plan.name,
         question=plan.question or "",
         state=f"{len(finished)} of {len(study.runs)} runs finished" + (f", {failed} did not" * bool(failed)),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000)),
         answers=[answer for comparison in found for answer in _answers(comparison)],
-        verdicts=verdicts,
+        verdicts=verdict_tables.brief_table(judged) if judged else None,
         claims=[
             (str(each["id"]), str(each["text"])) for each in plan.claims if {"id", "text"} <= each.keys()
         ],
+        explanations=explained,
+        surviving=surviving(explained),
         tables=study_tables(study),
+        analyses=analyses(store, study),
         curves=_curves(store, found),
         plane=_plane(found),
         samples=_samples(store, found),

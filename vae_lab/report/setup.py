@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vae_lab import tables
-from vae_lab.comparison import Study
+from vae_lab.comparison import POINT, Study
 from vae_lab.tables import Column, Table
 from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, Record
 
@@ -25,7 +25,7 @@ def shared(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
     groups: dict[str, list[tuple[str, str]]] = {}
     for key, value in sorted(first.items()):
         group, _, name = key.partition(".")
-        axis = key in (*plan.cross, *plan.one_at_a_time, *plan.replicate)
+        axis = key in (*plan.cross, *plan.one_at_a_time, *plan.replicate, POINT)
         # `data` and `objective` say by name what these keys say again.
         said = name in ("name", "likelihood") and value == first.get(group)
         own = name == "_target_" and value.startswith("vae_lab.")
@@ -51,6 +51,9 @@ def varied(study: Study) -> Table:
             rows.append(
                 [tables.Cell(key), tables.Cell(", ".join(values)), tables.Cell(way), tables.Cell(base)]
             )
+    for name, settings in study.plan.also.items():
+        sets = ", ".join(f"{key} {value}" for key, value in settings.items())
+        rows.append([tables.Cell(name), tables.Cell(sets), tables.Cell("a named point"), tables.Cell(None)])
     columns = [Column(name, numeric=False) for name in ("key", "values", "how", "base")]
     if not study.plan.base:
         columns, rows = columns[:-1], [row[:-1] for row in rows]

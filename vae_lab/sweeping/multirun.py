@@ -11,12 +11,22 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab import claims, config, progress, report, tables, tracking, verdict_tables
+from vae_lab import (
+    claims,
+    config,
+    devices,
+    oracle,
+    progress,
+    report,
+    tables,
+    tracking,
+    verdict_tables,
+)
 from vae_lab.comparison import PLAN_FILE, Plan, load_study
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
 from vae_lab.points import REPLICATED, Axes, Point, axes, points
-from vae_lab.run import prepare
+from vae_lab.run import dataset, prepare
 from vae_lab.tracking import Record, Recorder, Store
 
 
@@ -35,23 +45,37 @@ def plan(master: DictConfig, current: Round, name: str, sequential: bool) -> Pla
     """What the multirun sets out to do, as its parent run keeps it."""
     first = next(iter(current.points.values())).settings
     base, study, varied = config.parameters(first), _study(master), current.axes
+    also = _named_points(current)
+    alone = dict.fromkeys([*varied.one_at_a_time, *(key for each in also.values() for key in each)])
     return Plan(
         name=name,
         question=study["question"],
         cross=varied.cross,
         one_at_a_time=varied.one_at_a_time,
         replicate=varied.replicate or {REPLICATED: [str(first.seed)]},
-        base={key: base[key] for key in varied.one_at_a_time if key in base},
+        also=also,
+        base={key: base[key] for key in alone if key in base and key not in varied.cross},
         reference=study["reference"],
         claims=study["claims"],
         sequential=sequential,
+        oracle=None if first.study.oracle is None else _plain(first.study.oracle),
     )
+
+
+def _named_points(current: Round) -> dict[str, dict[str, str]]:
+    """Each point of `sweep.also` with the parameters that it sets, as its runs record them."""
+    found: dict[str, dict[str, str]] = {}
+    for point in current.points.values():
+        params = config.parameters(point.settings)
+        for name in point.names:
+            found.setdefault(name, {key: params[key] for key in current.axes.also[name] if key in params})
+    return {name: found[name] for name in current.axes.also if name in found}
 
 
 def study_name(master: DictConfig, axes: Axes) -> str:
     """The study's name, else the sweep's file name, else the keys that vary."""
     chosen = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
-    keys = [*axes.cross, *axes.one_at_a_time, *axes.replicate]
+    keys = [*axes.cross, *axes.one_at_a_time, *axes.also, *axes.replicate]
     return str(
         master.study.name or chosen or " x ".join(key.rpartition(".")[2] for key in keys) or "multirun"
     )
@@ -107,6 +131,7 @@ def sweep(
     recorder = store.start(first.tracking.experiment, name, kind=tracking.SWEEP, tags=tags)
     status, failures = "KILLED", list[str]()
     try:
+        _write_spectrum(recorder, first)
         while True:
             _write_plan(recorder, plan(master, current, name, sequential))
             failures += _train(store, recorder, current, name, launch, reuse=master.reuse)
@@ -137,14 +162,28 @@ def _next_round(master: DictConfig, verdicts: list[claims.Verdict], done: int) -
 
 
 def _study(master: DictConfig) -> dict[str, Any]:
-    study = OmegaConf.to_container(master.study, resolve=True)
-    assert isinstance(study, dict)
-    return {str(key): value for key, value in study.items()}
+    return _plain(master.study)
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    found = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
 
 
 def _write_plan(recorder: Recorder, made: Plan) -> None:
     with recorder.artifacts() as folder:
         (folder / PLAN_FILE).write_text(made.to_json())
+
+
+def _write_spectrum(recorder: Recorder, settings: DictConfig) -> None:
+    """What the latent-size oracle asks of the training data, for a study that has one."""
+    if settings.study.oracle is None:
+        return
+    data = dataset(settings.data, devices.resolve(settings.train.device))
+    with progress.busy("Measuring the spectrum of the training data"), recorder.artifacts() as folder:
+        found = oracle.measure(data, settings.objective.likelihood, settings.objective.std)
+        (folder / oracle.FILE).write_text(found.to_json())
 
 
 def _train(
