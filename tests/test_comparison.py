@@ -33,14 +33,14 @@ def run(model: str, layers: int, latent: int, seed: int = 0, status: str = "FINI
 def test_each_axis_gets_a_table_and_the_base_stands_in_both() -> None:
     runs = [
         run(model, layers, latent)
-        for model in ("cvae", "vae")
+        for model in ("cvae", "vae")  # in any order, as runs side by side end
         for layers, latent in ((3, 15), (2, 15), (3, 10))
     ]
     depth, latent = comparisons(study(ONE_AT_A_TIME, *runs))
     assert depth.title == "Depth (model.layers)"
     assert [tuple(group.keys.values()) for group in depth.groups] == [
-        *[("cvae", "2"), ("cvae", "3")],
         *[("vae", "2"), ("vae", "3")],
+        *[("cvae", "2"), ("cvae", "3")],
     ]
     assert [group.keys["model.latent_size"] for group in latent.groups] == ["10", "15", "10", "15"]
     assert latent.within == ("model",)

@@ -119,6 +119,17 @@ def test_artifacts_are_found_where_the_client_finds_them(folder: Path) -> None:
         opened().download(run.run_id, "model/model.pt")
 
 
+def test_the_history_of_a_metric_is_that_of_the_client(folder: Path) -> None:
+    store = Store.open(create=True)
+    run = store.start("lab", "a", kind=RUN)
+    for step, value in ((2, 3.0), (10, math.nan), (1, 5.0)):
+        run.log({"test/loss": value, "test/kl": 1.0}, step)
+    found = opened().history(run.run_id, "test/loss")
+    assert found == pytest.approx(store.history(run.run_id, "test/loss"), nan_ok=True)
+    assert found[:2] == [5.0, 3.0]
+    assert opened().history(run.run_id, "no/such") == []
+
+
 def test_tables_of_another_revision_are_left_to_the_client(folder: Path) -> None:
     Store.open(create=True).start("lab", "a", kind=RUN)
     revision = opened()

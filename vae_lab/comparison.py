@@ -150,30 +150,31 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
         for key in by:
             if key not in known:
                 raise UserError(f"--by {key}: the runs have no such parameter{choices(key, known)}")
-        return [_compare(", ".join(map(key_name, by)), tuple(by), tuple(by[:-1]), runs)]
+        return [_compare(", ".join(map(key_name, by)), tuple(by), tuple(by[:-1]), runs, plan)]
     if not plan.one_at_a_time and not plan.also:
         keys = cross or tuple(plan.replicate) or ("model",)
-        return [_compare(", ".join(map(key_name, keys)), keys, ("model",) if "model" in cross else (), runs)]
+        within = ("model",) if "model" in cross else ()
+        return [_compare(", ".join(map(key_name, keys)), keys, within, runs, plan)]
     tables = []
     for key in plan.one_at_a_time:
         others = {other: value for other, value in plan.base.items() if other != key}
         chosen = [
             run for run in runs if all(run.params.get(other) == value for other, value in others.items())
         ]
-        tables.append(_compare(f"{topic(key).capitalize()} ({key})", (*cross, key), cross, chosen))
+        tables.append(_compare(f"{topic(key).capitalize()} ({key})", (*cross, key), cross, chosen, plan))
     if plan.also:
-        order = [BASE, *plan.also]
         named = [run for run in runs if POINT in run.params]
-        named.sort(key=lambda run: order.index(run.params[POINT]))
-        tables.append(_compare("Named points", (*cross, POINT), cross, named))
+        tables.append(_compare("Named points", (*cross, POINT), cross, named, plan))
     return tables
 
 
-def _compare(title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[Record]) -> Comparison:
+def _compare(
+    title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[Record], plan: Plan
+) -> Comparison:
     rows: dict[tuple[str, ...], list[Record]] = {}
     for run in runs:
         rows.setdefault(tuple(run.params.get(key, "") for key in by), []).append(run)
-    order = _order(by, rows)
+    order = _order(by, rows, plan)
     groups = []
     for values in order:
         finished = [run for run in rows[values] if run.status == "FINISHED"]
@@ -182,10 +183,13 @@ def _compare(title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Ite
     return Comparison(title, by, within, groups)
 
 
-def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Numbers by size; `vae` before `cvae`, and other names as they came."""
+def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]], plan: Plan) -> list[tuple[str, ...]]:
+    """Numbers by size, names as the study planned them; runs side by side end in any order."""
     seen = list(rows)
-    first = [list(dict.fromkeys(row[i] for row in seen)) for i in range(len(by))]
+    planned = {**plan.cross, **plan.one_at_a_time, **plan.replicate, POINT: [BASE, *plan.also]}
+    first = [
+        list(dict.fromkeys([*planned.get(key, ()), *(row[i] for row in seen)])) for i, key in enumerate(by)
+    ]
 
     def rank(row: tuple[str, ...]) -> list[tuple[float, int]]:
         return [

@@ -11,7 +11,7 @@ from vae_lab.comparison import Study
 from vae_lab.errors import LabError
 from vae_lab.report.published import published_tables
 from vae_lab.tables import Table
-from vae_lab.tracking import Store
+from vae_lab.tracking import Reader
 
 
 class Analysis(NamedTuple):
@@ -25,18 +25,18 @@ class Analysis(NamedTuple):
     figures: dict[str, Figure]  # the same as pictures, by the name of their file
 
 
-def analyses(store: Store, study: Study, *, pictures: bool = False) -> list[Analysis]:
-    """The analyses that a study declares and whose runs are there; figures only if `pictures`."""
-    found = [_oracle(store, study, pictures), _published(store, study)]
+def analyses(store: Reader, study: Study, *, svg: bool = False, pictures: bool = False) -> list[Analysis]:
+    """The analyses that a study declares and whose runs are there; charts and figures only if asked for."""
+    found = [_oracle(store, study, svg, pictures), _published(store, study)]
     return [each for each in found if each is not None]
 
 
-def analysis_tables(store: Store, study: Study) -> list[Table]:
+def analysis_tables(store: Reader, study: Study) -> list[Table]:
     """The tables of all analyses."""
     return [table for each in analyses(store, study) for table in each.tables]
 
 
-def _oracle(store: Store, study: Study, pictures: bool) -> Analysis | None:
+def _oracle(store: Reader, study: Study, svg: bool, pictures: bool) -> Analysis | None:
     if study.plan.oracle is None:
         return None
     try:
@@ -50,7 +50,8 @@ def _oracle(store: Store, study: Study, pictures: bool) -> Analysis | None:
     charts, figures = [], {}
     for each in found:
         family = " ".join(each.family.values())
-        charts.append((oracle.svg(each, spectrum, f"oracle {family}"), oracle.sentence(each)))
+        if svg:
+            charts.append((oracle.svg(each, spectrum, f"oracle {family}"), oracle.sentence(each)))
         if pictures:
             name = "_".join(["latent_oracle", *each.family.values()])
             title = " ".join(filter(None, [f"{study.plan.name}: three recipes for the latent size", family]))
@@ -64,7 +65,7 @@ def _oracle(store: Store, study: Study, pictures: bool) -> Analysis | None:
     return Analysis("latent_oracle", title, words, [oracle.table(found)], charts, figures)
 
 
-def _published(store: Store, study: Study) -> Analysis | None:
+def _published(store: Reader, study: Study) -> Analysis | None:
     made = published_tables(store, study)
     if not made:
         return None

@@ -133,7 +133,7 @@ def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Conten
         explanations=explained,
         surviving=surviving(explained),
         tables=study_tables(study),
-        analyses=analyses(store, study),
+        analyses=analyses(store, study, svg=True),
         curves=_curves(store, found),
         plane=_plane(found),
         samples=_samples(store, found),

@@ -14,10 +14,10 @@ from typing import Any
 from vae_lab.claims import metric_name
 from vae_lab.comparison import NATS, Group, Study, comparisons, key_name, mean_and_spread, reference_values
 from vae_lab.tables import Cell, Column, Table
-from vae_lab.tracking import Store
+from vae_lab.tracking import Reader
 
 
-def published_tables(store: Store, study: Study) -> list[Table]:
+def published_tables(store: Reader, study: Study) -> list[Table]:
     """The tables that a study's reference asks for, as far as its runs meet the reference's conditions."""
     reference = study.plan.reference
     if not reference:
@@ -42,7 +42,7 @@ def _configurations(study: Study) -> list[Group]:
 
 
 def _at_equal_epochs(
-    store: Store, reference: Mapping[str, Any], groups: list[tuple[Group, list[float]]]
+    store: Reader, reference: Mapping[str, Any], groups: list[tuple[Group, list[float]]]
 ) -> Table:
     metric = str(reference["metric"])
     source = str(reference.get("source", "published"))

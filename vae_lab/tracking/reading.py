@@ -39,6 +39,9 @@ class Reader(Protocol):
     def members(self, parent_run_id: str) -> list[Record]:
         """The runs of a multirun, oldest first."""
 
+    def history(self, run_id: str, metric: str) -> list[float]:
+        """Every value of a metric in the order of its steps."""
+
     def download(self, run_id: str, path: str) -> Path:
         """The file of one of a run's artifacts."""
 
@@ -116,6 +119,16 @@ class Tables:
     def members(self, parent_run_id: str) -> list[Record]:
         """The runs of a multirun, oldest first: those it trained and those that were there before."""
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
+
+    def history(self, run_id: str, metric: str) -> list[float]:
+        """Every value of a metric in the order of its steps."""
+        question = "SELECT value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step"
+        try:
+            with closing(self._open()) as connection:
+                rows = connection.execute(question, (run_id, metric)).fetchall()
+        except sqlite3.Error as error:
+            raise LabError(f"{self._file}: the store cannot be read: {error}") from error
+        return [math.nan if is_nan else float(value) for value, is_nan in rows]
 
     def download(self, run_id: str, path: str) -> Path:
         """The file of one of a run's artifacts: itself in a local store, else a copy.
