@@ -7,12 +7,15 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab import claims, config, sweeping
+from vae_lab import claims, config
 from vae_lab.comparison import POINT, Plan, Study, comparisons, load_study, placed
 from vae_lab.errors import UserError
 from vae_lab.folders import CONFIG_ROOT
+from vae_lab.points import Point
+from vae_lab.points import axes as axes_of
+from vae_lab.points import points as points_of
 from vae_lab.run.parts import build_optimizer, build_schedule
-from vae_lab.sweeping import Point, multirun
+from vae_lab.sweeping import multirun
 from vae_lab.sweeping.multirun import Round
 from vae_lab.tracking import Record, Store
 
@@ -24,8 +27,8 @@ STUDIES = sorted(path.stem for path in (CONFIG_ROOT / "experiments").glob("*.yam
 
 def points(composed: Compose, study: str, *overrides: str, seeds: int | None = None) -> list[Point]:
     master = composed(f"experiments={study}", *overrides)
-    found = sweeping.axes(master.sweep, PARSER.parse_overrides(list(overrides)), PARSER, seeds)
-    return sweeping.points(found, lambda values: composed(f"experiments={study}", *values))
+    found = axes_of(master.sweep, PARSER.parse_overrides(list(overrides)), PARSER, seeds)
+    return points_of(found, lambda values: composed(f"experiments={study}", *values))
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -40,7 +43,7 @@ def test_every_point_of_every_study_is_valid_and_has_a_name_of_its_own(study: st
 def test_every_claim_of_every_study_finds_its_runs_among_those_planned(study: str, composed: Compose) -> None:
     found = points(composed, study, seeds=2)
     master = composed(f"experiments={study}")
-    axes = sweeping.axes(master.sweep, [], PARSER, 2)
+    axes = axes_of(master.sweep, [], PARSER, 2)
     plan = multirun.plan(master, Round(axes, {(point.name, ""): point for point in found}), study, False)
     metrics = [each.metric for each in claims.parse(plan.claims)]
     runs = [
@@ -61,8 +64,8 @@ def made_up(number: int, metrics: list[str]) -> dict[str, float]:
 
 def named(sweep: dict[str, Any], composed: Compose, *overrides: str) -> list[str]:
     whole = OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}, "also": {}} | sweep)
-    found = sweeping.axes(whole, PARSER.parse_overrides(list(overrides)), PARSER)
-    return [point.name for point in sweeping.points(found, lambda values: composed(*values))]
+    found = axes_of(whole, PARSER.parse_overrides(list(overrides)), PARSER)
+    return [point.name for point in points_of(found, lambda values: composed(*values))]
 
 
 WIDE = {"also": {"wide": {"model.hidden_size": 800, "model.latent_size": 20}}}
@@ -89,7 +92,7 @@ def test_a_value_on_the_command_line_goes_before_a_named_point(composed: Compose
 def test_a_named_point_that_another_axis_has_too_is_trained_once(composed: Compose) -> None:
     sweep = {"one_at_a_time": {"model.latent_size": [15, 30]}, "also": {"large": {"model.latent_size": 30}}}
     whole = OmegaConf.create({"cross": {}, "replicate": {}} | sweep)
-    found = sweeping.points(sweeping.axes(whole, [], PARSER), lambda values: composed(*values))
+    found = points_of(axes_of(whole, [], PARSER), lambda values: composed(*values))
     assert [(point.name, point.names) for point in found] == [
         *[("vae L3 Z15 s0", ()), ("vae L3 Z30 s0", ("large",))]
     ]
