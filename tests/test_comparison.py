@@ -53,11 +53,17 @@ def test_numbers_are_ordered_by_size() -> None:
     assert [group.keys["model.latent_size"] for group in table.groups] == ["5", "10", "100"]
 
 
+def test_names_stand_as_planned_whatever_ran_first_and_others_as_they_came() -> None:
+    runs = [record(model=name) for name in ("late", "cvae", "vae")]
+    (table,) = comparisons(study(Plan(name="x", cross={"model": ["vae", "cvae"]}), *runs))
+    assert [group.keys["model"] for group in table.groups] == ["vae", "cvae", "late"]
+
+
 def test_replicates_share_a_row_and_failures_are_counted() -> None:
     runs = [run("vae", 3, 15, seed) for seed in range(3)] + [run("vae", 3, 15, 3, status="FAILED")]
     depth, _ = comparisons(study(ONE_AT_A_TIME, *runs))
     (group,) = depth.groups
-    assert (len(group.finished), group.failed) == (3, 1)
+    assert (len(group.finished), len(group.lost)) == (3, 1)
     assert group.values("test/loss") == [100.0] * 3
 
 
@@ -83,7 +89,7 @@ def test_a_published_value_needs_the_same_configuration_and_conditions() -> None
     plan = Plan(name="x", reference=reference)
 
     def found(**params: str) -> list[float] | None:
-        return reference_values(plan, Group({}, [record("FINISHED", 100.0, **params)], 0))
+        return reference_values(plan, Group({}, [record("FINISHED", 100.0, **params)], []))
 
     assert found(model="vae", model__layers="3", data="mnist") == [150.0, 108.9]
     assert found(model="vae", model__layers="2", data="mnist") is None

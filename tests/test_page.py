@@ -166,7 +166,7 @@ def test_setup_says_what_is_shared_and_what_varies(contents: Contents) -> None:
     assert ("", "Adam") in shared["optimizer"]
     assert not {"layers", "latent_size", "conditional"} & {key for key, _ in shared["model"]}
     assert "seed" not in shared
-    assert [[cell.text(0) for cell in row] for row in contents.varied.rows] == [
+    assert [[cell.text(Column("")) for cell in row] for row in contents.varied.rows] == [
         ["model", "vae, cvae", "every combination", "–"],
         ["model.layers", "2, 3, 4", "one at a time", "3"],
         ["model.latent_size", "10, 15, 30", "one at a time", "15"],

@@ -14,7 +14,7 @@ def open_store(folder: Path) -> Store:
 def test_the_tables_of_a_study_hold_the_runs_own_numbers(ablations: Path) -> None:
     store = open_store(ablations)
     study = load_study(store, "ablations")
-    depth, latent = report.study_tables(study)
+    depth, latent = tables.study_tables(study)
     assert (depth.title, latent.title) == ("Depth (model.layers)", "Latent size (model.latent_size)")
     headings = [column.heading for column in depth.columns]
     by_row = {(row[0].value, row[1].value): row for row in depth.rows}
@@ -29,7 +29,7 @@ def test_the_stored_tables_are_those_that_compare_prints(ablations: Path) -> Non
     store = open_store(ablations)
     study = load_study(store, "ablations")
     stored = store.download(study.parent.run_id, "tables/ablations.md").read_text()
-    assert all(tables.markdown(table) in stored for table in report.study_tables(study))
+    assert all(tables.markdown(table) in stored for table in tables.study_tables(study))
 
 
 def test_the_contact_sheet_is_a_picture_with_a_row_a_run(ablations: Path) -> None:
@@ -46,7 +46,7 @@ def test_the_contact_sheet_is_a_picture_with_a_row_a_run(ablations: Path) -> Non
 
 def test_the_description_begins_with_the_answer(ablations: Path) -> None:
     study = load_study(open_store(ablations), "ablations")
-    lines = report.description(study, report.study_tables(study)).splitlines()
+    lines = report.description(study, tables.study_tables(study)).splitlines()
     assert lines[0] == "ablations: 10 of 10 runs finished."
     assert lines[2].startswith("- vae: held-out loss ")
     assert lines[2].endswith("for layers 2, 3, 4")

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from vae_lab.config import BASE
 from vae_lab.errors import LabError, UserError, choices
+from vae_lab.measures import Measure, measure
 from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, Record
 
 PLAN_FILE = "study.json"
 POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
 
 
-class Measure(NamedTuple):
-    """A number that every run has: how to head, print and judge it."""
-
-    key: str
-    heading: str
-    unit: str
-    digits: int
-    lower_is_better: bool = False  # only where more or less of it is better at all
-
-
-NATS = "nats/image"
-MEASURES = (
-    Measure("train/last_minibatch_loss", "last minibatch", NATS, 2, lower_is_better=True),
-    Measure("train/loss", "train loss", NATS, 2, lower_is_better=True),
-    Measure("test/loss", "held-out loss", NATS, 2, lower_is_better=True),
-    Measure("test/reconstruction", "reconstruction", NATS, 2),
-    Measure("test/kl", "KL", NATS, 2),
-    Measure("test/active_units", "active units", "of Z", 0),
-    Measure("model.parameters", "parameters", "", 0),
-    Measure("train/total_seconds", "training", "seconds", 1),
-)
 TOPICS = {"model.layers": "depth"}  # what a key is about, where its own name does not say so
 KEY_NAMES = {
     "model.latent_size": "latent size",
@@ -73,16 +52,41 @@ class Plan:
 
 
 class Group(NamedTuple):
-    """The replicates of one configuration."""
+    """The runs of one row: the replicates of a configuration, or of several that are averaged."""
 
     keys: dict[str, str]  # what tells this row from the others
     finished: list[Record]
-    failed: int
+    lost: list[Record]  # that failed or were killed
+    replicate: tuple[str, ...] = ("seed",)  # parameters that name a replicate
+    pooled: tuple[str, ...] = ()  # varied parameters that do not tell rows apart
+
+    def by_replicate(self, metric: str) -> dict[tuple[str, ...], float]:
+        """The metric, or the parameter that is a number, of every finished replicate that has it.
+
+        Where a row averages over configurations, a replicate counts if it has all that the row has.
+        """
+        found: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
+        for run in self.finished:
+            value = run.metrics.get(metric, run.params.get(metric, ""))
+            if is_number(value):
+                name = tuple([run.params.get(key, "") for key in self.replicate])
+                part = tuple([run.params.get(key, "") for key in self.pooled])
+                found.setdefault(name, {}).setdefault(part, []).append(float(value))
+        whole = {part for parts in found.values() for part in parts}
+        return {
+            name: _mean([_mean(values) for values in parts.values()])
+            for name, parts in found.items()
+            if parts.keys() == whole
+        }
 
     def values(self, metric: str) -> list[float]:
-        """The metric, or the parameter that is a number, of every finished replicate that has it."""
-        found = [record.metrics.get(metric, record.params.get(metric, "")) for record in self.finished]
-        return [float(value) for value in found if is_number(value)]
+        """The values of `by_replicate`."""
+        return list(self.by_replicate(metric).values())
+
+    @property
+    def replicates(self) -> int:
+        """How many there are with a finished run."""
+        return len({tuple(run.params.get(key, "") for key in self.replicate) for run in self.finished})
 
 
 class Comparison(NamedTuple):
@@ -174,13 +178,22 @@ def _compare(
     rows: dict[tuple[str, ...], list[Record]] = {}
     for run in runs:
         rows.setdefault(tuple(run.params.get(key, "") for key in by), []).append(run)
-    order = _order(by, rows, plan)
+    replicate = tuple(key for key in plan.replicate or ("seed",) if key not in by)
+    varied = [key for key in varied_keys(plan) if key not in by]
     groups = []
-    for values in order:
-        finished = [run for run in rows[values] if run.status == "FINISHED"]
-        failed = sum(run.status in ("FAILED", "KILLED") for run in rows[values])
-        groups.append(Group(dict(zip(by, values, strict=True)), finished, failed))
+    for values in _order(by, rows, plan):
+        members = rows[values]
+        pooled = tuple(key for key in varied if len({run.params.get(key, "") for run in members}) > 1)
+        finished = [run for run in members if run.status == "FINISHED"]
+        lost = [run for run in members if run.status in ("FAILED", "KILLED")]
+        groups.append(Group(dict(zip(by, values, strict=True)), finished, lost, replicate, pooled))
     return Comparison(title, by, within, groups)
+
+
+def varied_keys(plan: Plan) -> list[str]:
+    """Every key that tells configurations of a study apart."""
+    further = (key for settings in plan.also.values() for key in settings)
+    return list(dict.fromkeys((*plan.cross, *plan.one_at_a_time, *further)))
 
 
 def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]], plan: Plan) -> list[tuple[str, ...]]:
@@ -218,19 +231,16 @@ def topic(key: str) -> str:
 
 
 def measures(keys: Sequence[str], runs: Iterable[Record]) -> list[Measure]:
-    """The measures of these metric names; a name that the catalogue lacks is headed by itself.
+    """The measures of these metric names.
 
     Raises:
         UserError: no run has such a metric.
     """
-    catalogue = {measure.key: measure for measure in MEASURES}
     logged = {key for run in runs for key in run.metrics}
-    chosen = []
     for key in keys:
         if key not in logged:
             raise UserError(f"--metric {key}: no run has it{choices(key, logged)}")
-        chosen.append(catalogue.get(key, Measure(key, key, "", 4)))
-    return chosen
+    return [measure(key) for key in keys]
 
 
 def reference_values(plan: Plan, group: Group) -> list[float] | None:
@@ -253,6 +263,5 @@ def _matches(wanted: Mapping[str, Any], params: Mapping[str, str]) -> bool:
     return all(params.get(key) == str(value) for key, value in wanted.items())
 
 
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and, for two values or more, their sample standard deviation."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

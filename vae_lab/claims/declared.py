@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vae_lab.errors import UserError, choices
+from vae_lab.measures import CATALOGUE, HIGHER, LOWER
 
 COMMON = ("id", "text", "metric", "expect", "within", "level", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
@@ -18,29 +19,9 @@ EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
     "best_inside": ("along",),
     "same_trend": ("along", "of", "as"),
 }
-LOWER, HIGHER = "lower", "higher"
 DIRECTIONS: dict[str, str] = {  # which way is better; metrics that are not here have no better way
-    "train/loss": LOWER,
-    "train/last_minibatch_loss": LOWER,
-    "train/seconds": LOWER,
-    "train/total_seconds": LOWER,
-    "train/images_per_second": HIGHER,
-    "test/loss": LOWER,
-    "test/negative_elbo": LOWER,
-    "test/averaged_loss": LOWER,
-    "test/averaged_negative_elbo": LOWER,
-    "test/above_entropy_floor": LOWER,
-    "test/iwae_bound": LOWER,  # minus the bound, as all losses are
-    "test/negative_log_marginal": LOWER,
-    "eval/recognizable_share": HIGHER,
-    "eval/classifier_score": HIGHER,
-    "eval/conditional_accuracy": HIGHER,
-    "eval/precision": HIGHER,
-    "eval/recall": HIGHER,
+    **{key: each.better for key, each in CATALOGUE.items() if each.better},
     "eval/sharpness": HIGHER,  # towards 1, that of real images, which samples of a VAE stay below
-    "eval/class_balance": HIGHER,
-    "eval/classifier_accuracy": HIGHER,
-    "eval/frechet_distance": LOWER,
 }
 NEED_DIRECTION = ("better", "best_inside")
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vae_lab.claims.declared import Claim
-from vae_lab.comparison import MEASURES, POINT, key_name
+from vae_lab.comparison import POINT, key_name
+from vae_lab.measures import CATALOGUE
 
 METRIC_NAMES = {
     "test/negative_elbo": "held-out negative ELBO",
@@ -38,8 +39,8 @@ class Words:
     @property
     def unit(self) -> str:
         """The metric's unit with a space before it, if it is known."""
-        unit = next((each.unit for each in MEASURES if each.key == self.claim.metric), "")
-        return f" {unit}" if unit else ""
+        known = CATALOGUE.get(self.claim.metric)
+        return f" {known.unit}" if known and known.unit else ""
 
     @property
     def axis_name(self) -> str:
@@ -145,8 +146,8 @@ def sentence(words: Words, clause: str) -> str:
 
 def metric_name(key: str) -> str:
     """A metric as a reader calls it: `held-out loss`, `recognizable share`."""
-    found = METRIC_NAMES.get(key) or next((each.heading for each in MEASURES if each.key == key), None)
-    return found or key.rpartition("/")[2].replace("_", " ")
+    known = CATALOGUE[key].heading if key in CATALOGUE else key.rpartition("/")[2].replace("_", " ")
+    return METRIC_NAMES.get(key, known)
 
 
 def decimals(estimate: float, low: float, high: float) -> int:

@@ -53,24 +53,41 @@ def train(overrides: tuple[str, ...]) -> None:
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option("--metric", "metrics", multiple=True, help="Show this metric instead; can be given again.")
 @click.option("--by", multiple=True, help="One row for each value of this key; can be given again.")
+@click.option(
+    "--contrast",
+    "contrasts",
+    multiple=True,
+    metavar="KEY=A,B",
+    help="What going from A to B changes, paired by seed, instead; can be given again.",
+)
+@click.option("--importance", is_flag=True, help="How much of the variance each key explains, instead.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 def compare(
-    study: str | None, form: str, metrics: tuple[str, ...], by: tuple[str, ...], uri: str | None
+    study: str | None,
+    form: str,
+    metrics: tuple[str, ...],
+    by: tuple[str, ...],
+    contrasts: tuple[str, ...],
+    importance: bool,
+    uri: str | None,
 ) -> None:
     r"""Print the ablation tables of STUDY, read from MLflow.
 
     STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it,
-    the multiruns of the store are listed.
+    the multiruns of the store are listed. Where seeds repeat, values are means with 95 % intervals, and the
+    best are marked only where the seeds show that others are worse.
 
     \b
     Examples:
       vae-lab compare reference
       vae-lab compare reference --format latex > tables.tex
       vae-lab compare depth --by model.layers --metric test/loss --metric test/kl
+      vae-lab compare depth --contrast model.layers=2,3 --contrast model.layers=3,4
+      vae-lab compare ablations --importance --metric test/loss
     """
     from vae_lab.cli import comparing
 
-    comparing.compare(study, form, metrics, by, uri)
+    comparing.compare(study, form, metrics, by, contrasts, importance, uri)
 
 
 @commands.command()

@@ -10,22 +10,40 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from vae_lab import tables
-from vae_lab.comparison import MEASURES, load_study, measures
-from vae_lab.report import analysis_tables, study_tables
+from vae_lab.comparison import Study, load_study, measures
+from vae_lab.errors import UserError
+from vae_lab.tables import Table
 from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, reader
 
 
-def compare(study: str | None, form: str, metrics: Sequence[str], by: Sequence[str], uri: str | None) -> None:
+def compare(
+    study: str | None,
+    form: str,
+    metrics: Sequence[str],
+    by: Sequence[str],
+    contrasts: Sequence[str],
+    importance: bool,
+    uri: str | None,
+) -> None:
     """Prints the tables of `study`, or the list of studies."""
+    asked = [tables.parse_contrast(text) for text in contrasts]
+    if by and (asked or importance):
+        raise UserError(
+            "--by: groups the rows of the ablation tables; leave it out with --contrast and --importance."
+        )
     store = reader(uri)
     if study is None:
         _list(store)
         return
     found = load_study(store, study)
-    chosen = measures(metrics, found.runs) if metrics else MEASURES
-    made = study_tables(found, by, chosen)
-    if not by and not metrics:
-        made += analysis_tables(store, found)
+    chosen = measures(metrics, found.runs)
+    made = tables.contrast_tables(found, asked, chosen) if asked else []
+    if importance:
+        made += tables.importance_tables(found, chosen, needed=True)
+    if not (asked or importance):
+        made = tables.study_tables(found, by, chosen)
+        if not by and not metrics:
+            made += _analyses(store, found)
     if form != "terminal":
         click.echo("\n".join(tables.FORMATS[form](table) for table in made), nl=False)
         return
@@ -38,6 +56,14 @@ def compare(study: str | None, form: str, metrics: Sequence[str], by: Sequence[s
     for table in made:
         console.print()
         tables.show(table, console)
+
+
+def _analyses(store: Reader, study: Study) -> list[Table]:
+    if study.plan.oracle is None and study.plan.reference is None:
+        return []
+    from vae_lab.report import analysis_tables  # draws too: a second of imports
+
+    return analysis_tables(store, study)
 
 
 def _list(store: Reader) -> None:

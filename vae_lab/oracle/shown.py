@@ -14,7 +14,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from vae_lab import charts
 from vae_lab.claims import decimals, metric_name
-from vae_lab.comparison import MEASURES, NATS, key_name
+from vae_lab.comparison import key_name
+from vae_lab.measures import NATS, measure
 from vae_lab.oracle.measured import Spectrum
 from vae_lab.oracle.recipes import LARGE, SPECTRUM, SWEEP, Outcome, Prediction
 from vae_lab.tables import Cell, Column, Table
@@ -41,7 +42,7 @@ def table(found: Sequence[Outcome]) -> Table:
     """One row a prediction: its size, the metric there, and its regret with interval."""
     several = any(len(each.values) > 1 for each in found)
     keys = list(found[0].family) if len(found) > 1 else []
-    unit = next((each.unit for each in MEASURES if each.key == found[0].metric), NATS)
+    unit = measure(found[0].metric).unit or NATS
     columns = [Column(key_name(key), numeric=False) for key in keys]
     columns += [
         Column("recipe", numeric=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vae_lab.report.analyses import analyses, analysis_tables
 from vae_lab.report.conclusion import Conclusion, conclude, description
-from vae_lab.report.contents import Contents, gather, study_tables
+from vae_lab.report.contents import Contents, gather
 from vae_lab.report.page import ARTIFACT, html, markdown, write
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "gather",
     "html",
     "markdown",
-    "study_tables",
     "write",
 ]

@@ -12,7 +12,7 @@ from vae_lab.claims import Verdict, explanations, judge_study, surviving
 from vae_lab.comparison import Study, comparisons, load_study
 from vae_lab.report import page
 from vae_lab.report.analyses import analyses
-from vae_lab.report.contents import gather, picture, study_tables
+from vae_lab.report.contents import gather, picture
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
 
@@ -29,7 +29,7 @@ class Conclusion(NamedTuple):
 def conclude(store: Store, recorder: Recorder) -> Conclusion:
     """Writes tables, verdicts, pictures, description and page to the parent run; gives what they say."""
     study = load_study(store, recorder.run_id)
-    made = study_tables(study)
+    made = [*tables.study_tables(study), *tables.importance_tables(study)]
     asked = analyses(store, study, pictures=True)
     verdicts = judge_study(study) if study.plan.claims else []
     with recorder.artifacts() as folder:

@@ -10,16 +10,7 @@ from typing import NamedTuple
 
 from vae_lab import charts, figures, tables, verdict_tables, views
 from vae_lab.claims import Explanation, Verdict, explanations, surviving
-from vae_lab.comparison import (
-    MEASURES,
-    Comparison,
-    Group,
-    Measure,
-    Study,
-    comparisons,
-    key_name,
-    topic,
-)
+from vae_lab.comparison import Comparison, Group, Study, comparisons, key_name, topic
 from vae_lab.errors import LabError
 from vae_lab.figures import Picture
 from vae_lab.report import setup
@@ -105,11 +96,6 @@ class Contents(NamedTuple):
     server: bool  # whether the links need no `vae-lab ui`
 
 
-def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measure] = MEASURES) -> list[Table]:
-    """The ablation tables of a study."""
-    return [tables.ablation_table(each, study.plan, measures) for each in comparisons(study, by)]
-
-
 def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Contents:
     """The contents of a study's page; without verdicts its claims stand there unjudged."""
     plan, parent = study.plan, study.parent
@@ -132,7 +118,7 @@ def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Conten
         ],
         explanations=explained,
         surviving=surviving(explained),
-        tables=study_tables(study),
+        tables=[*tables.study_tables(study), *tables.importance_tables(study)],
         analyses=analyses(store, study, svg=True),
         curves=_curves(store, found),
         plane=_plane(found),

@@ -8,12 +8,14 @@ A study's `reference` can hold, beside the values of its configurations,
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
 from vae_lab.claims import metric_name
-from vae_lab.comparison import NATS, Group, Study, comparisons, key_name, mean_and_spread, reference_values
-from vae_lab.tables import Cell, Column, Table
+from vae_lab.comparison import Group, Study, comparisons, key_name, reference_values
+from vae_lab.measures import NATS
+from vae_lab.tables import Cell, Column, Table, mean_cell
 from vae_lab.tracking import Reader
 
 
@@ -37,7 +39,7 @@ def _configurations(study: Study) -> list[Group]:
     """The groups of the study's first table; its replicates are one group if nothing else varies."""
     first = comparisons(study)[0]
     if set(first.by) <= set(study.plan.replicate):
-        return [Group({}, [run for group in first.groups for run in group.finished], 0)]
+        return [Group({}, [run for group in first.groups for run in group.finished], [])]
     return first.groups
 
 
@@ -54,11 +56,11 @@ def _at_equal_epochs(
             ours = [each[epoch - 1] for each in histories if len(each) >= epoch]
             if not ours or len(published) < epoch:
                 continue
-            mean, spread = mean_and_spread(ours)
+            mean = statistics.fmean(ours)
             rows.append(
                 [
                     *(Cell(group.keys[key]) for key in keys),
-                    *(Cell(float(epoch)), Cell(mean, spread), Cell(published[epoch - 1])),
+                    *(Cell(float(epoch)), mean_cell(ours), Cell(published[epoch - 1])),
                     *(Cell(mean - published[epoch - 1]), Cell(float(len(ours)))),
                 ]
             )
@@ -70,7 +72,7 @@ def _at_equal_epochs(
         Column("difference", NATS),
         Column("n", "seeds", 0),
     ]
-    note = f"{metric} at equal epochs. ± is the standard deviation over seeds."
+    note = f"{metric} at equal epochs. ±: half of the 95 % interval over seeds (Student's t)."
     return Table("At equal epochs", columns, rows, note)
 
 
@@ -85,7 +87,7 @@ def _landmarks(reference: Mapping[str, Any], groups: list[tuple[Group, list[floa
                     f"{key_name(key)} {value}" for key, value in group.keys.items() if key != "seed"
                 )
                 ours = f"ours ({name})" if len(groups) > 1 else "ours"
-                rows.append([Cell(ours), Cell(metric), Cell(float(epochs)), Cell(*mean_and_spread(values))])
+                rows.append([Cell(ours), Cell(metric), Cell(float(epochs)), mean_cell(values)])
         for each in reference["landmarks"]:
             if str(each["metric"]) == metric:
                 named = [Cell(str(each["source"])), Cell(metric)]

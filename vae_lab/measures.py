@@ -1,0 +1,102 @@
+"""Every number that a run logs: how to head, print and judge it, and what it may be compared with.
+
+docs/metrics.md explains each of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LOWER, HIGHER = "lower", "higher"
+NATS = "nats/image"
+# Parameters that two runs must share for numbers to be of one kind.
+DATA = ("data",)
+PIXELS = (*DATA, "data.binarize", "objective")  # densities and cross entropies of other pixels are others
+CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
+OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
+
+
+class Measure(NamedTuple):
+    """A metric, or a parameter that is a number.
+
+    Runs that differ in a parameter of `column` never share a column; of those that share one, runs that
+    differ in a parameter of `apart` are neither ranked nor subtracted.
+    """
+
+    key: str
+    heading: str
+    unit: str = ""
+    digits: int = 2
+    better: str = ""  # LOWER or HIGHER, where more or less of it is better at all
+    column: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    ranked: bool = True  # whether the best are marked in tables
+
+
+def _loss(key: str, heading: str, *apart: str, better: str = LOWER) -> Measure:
+    return Measure(key, heading, NATS, 2, better, PIXELS, apart)
+
+
+def _share(key: str, heading: str, better: str = HIGHER) -> Measure:
+    return Measure(key, heading, "", 3, better, DATA)
+
+
+def _count(key: str, heading: str, unit: str, better: str = "") -> Measure:
+    return Measure(key, heading, unit, 0, better)
+
+
+LOSSES = (
+    _loss("train/last_minibatch_loss", "last minibatch", *CONDITION, *OBJECTIVE),
+    _loss("train/loss", "train loss", *CONDITION, *OBJECTIVE),
+    _loss("test/loss", "held-out loss", *CONDITION, *OBJECTIVE),
+    _loss("test/negative_elbo", "negative ELBO", *CONDITION),
+    _loss("test/reconstruction", "reconstruction", better=""),
+    Measure("test/kl", "KL", NATS, 2, column=DATA),
+    _count("test/active_units", "active units", "of Z"),
+    _count("model.parameters", "parameters", ""),
+    Measure("train/total_seconds", "training", "seconds", 1, LOWER, ranked=False),
+)
+BOUNDS = (
+    _loss("test/negative_log_marginal", "−log p(x) bound"),
+    _loss("test/iwae_bound", "IWAE bound", *CONDITION),
+    _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION),
+    _loss("test/above_entropy_floor", "above floor", *CONDITION),
+    _count("test/collapsed_units", "collapsed units", "of Z", LOWER),
+)
+QUALITY = (
+    _share("eval/recognizable_share", "recognizable share"),
+    _share("eval/conditional_accuracy", "conditional accuracy"),
+    Measure("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA),
+    Measure("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA),
+    _share("eval/precision", "precision"),
+    _share("eval/recall", "recall"),
+    _share("eval/class_balance", "class balance"),
+    _share("eval/sharpness", "sharpness", ""),
+    _share("eval/nearest_training_distance", "nearest training", ""),
+)
+TOPICS = {"": LOSSES, "bounds and latent use": BOUNDS, "quality of samples": QUALITY}  # one table each
+OTHERS = (  # shown when asked for by name
+    _loss("train/step_loss", "step loss", *CONDITION, *OBJECTIVE),
+    _loss("train/reconstruction", "train reconstruction", better=""),
+    Measure("train/kl", "train KL", NATS, 2, column=DATA),
+    Measure("train/seconds", "last epoch", "seconds", 2, LOWER, ranked=False),
+    Measure("train/images_per_second", "speed", "images/second", 0, HIGHER, ranked=False),
+    Measure("train/learning_rate", "learning rate", "", 6),
+    _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE),
+    _loss("test/averaged_reconstruction", "reconstruction, averaged", better=""),
+    _share("eval/classifier_accuracy", "classifier accuracy"),
+)
+CATALOGUE = {each.key: each for each in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
+SERIES = {  # one metric for each dimension or class, by the name before the number
+    "test/kl_dimension": Measure("", "KL of dimension", NATS, 2, column=DATA),
+    "eval/conditional_accuracy": _share("", "accuracy of class"),
+}
+
+
+def measure(key: str) -> Measure:
+    """The measure of a metric's name; one that the catalogue lacks is headed by itself."""
+    series, _, number = key.rpartition("/")
+    if key not in CATALOGUE and series in SERIES and number.isdigit():
+        found = SERIES[series]
+        return found._replace(key=key, heading=f"{found.heading} {int(number)}")
+    return CATALOGUE.get(key, Measure(key, key, "", 4))

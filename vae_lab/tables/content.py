@@ -1,0 +1,95 @@
+"""What a table holds: cells under columns, what their marks mean, and nothing of how it is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARK = "*"  # of a best value; it shows where colours and bold type do not
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, its unit and how a number is printed."""
+
+    heading: str
+    unit: str = ""
+    digits: int = 2
+    numeric: bool = True
+    signed: bool = False  # whether a plus is written, too
+
+    @property
+    def title(self) -> str:
+        """Heading and unit on one line."""
+        return f"{self.heading} ({self.unit})" if self.unit else self.heading
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value; half the width of its interval; whether it is among the best; and of how many replicates.
+
+    `count` is given only where it is not the number that the row says.
+    """
+
+    value: float | str | None
+    half: float | None = None
+    best: bool = False
+    count: int | None = None
+
+    def parts(self, column: Column) -> tuple[str, str]:
+        """The value as it is printed, an en dash where there is none, and what stands behind it."""
+        if self.value is None or (isinstance(self.value, float) and math.isnan(self.value)):
+            return "–", ""
+        if isinstance(self.value, str):
+            return self.value, ""
+        form = f"{'+' if column.signed and self.value else ''},.{column.digits}f"
+        half = "" if self.half is None else f" ± {self.half:,.{column.digits}f}"
+        count = "" if self.count is None else f" (n {self.count})"
+        return f"{self.value:{form}}", half + count
+
+    def text(self, column: Column) -> str:
+        """Both parts."""
+        return "".join(self.parts(column))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under columns; `breaks` are the rows after which a group of rows ends."""
+
+    title: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    note: str = ""
+    breaks: frozenset[int] = field(default_factory=frozenset)
+    best: str = ""  # what the mark means
+    lead: int = 1  # first columns that say what a row is; they stand in every part of a table that is split
+
+    @property
+    def marked(self) -> bool:
+        """Whether any cell bears the mark."""
+        return any(cell.best for row in self.rows for cell in row)
+
+    @property
+    def legend(self) -> list[str]:
+        """What stands below the table: what the mark means, where it is used, and the note."""
+        return [text for text in (f"{MARK} {self.best}" if self.marked else "", self.note) if text]
+
+    def frame(self) -> pd.DataFrame:
+        """The numbers as they are, unrounded; beside a column what belongs to it, where any cell has it."""
+        import pandas as pd
+
+        data: dict[str, list[object]] = {}
+        for i, column in enumerate(self.columns):
+            cells = [row[i] for row in self.rows]
+            data[column.title] = [cell.value for cell in cells]
+            if any(cell.half is not None for cell in cells):
+                data[f"{column.title} ±"] = [cell.half for cell in cells]
+            if any(cell.count is not None for cell in cells):
+                data[f"{column.title} n"] = [cell.count for cell in cells]
+            if any(cell.best for cell in cells):
+                data[f"{column.title} best"] = [MARK if cell.best else "" for cell in cells]
+        return pd.DataFrame(data)
