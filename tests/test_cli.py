@@ -86,7 +86,7 @@ def test_the_installed_command_answers_and_exits_with_its_code(tmp_path: Path) -
         (["model.layers=[1"], "model.layers=[1: not of the form KEY=VALUE"),
         (["model.layers=2,3"], "model.layers=2,3: to train each of these add -m"),
         (["--config-dir", "/nowhere"], "/nowhere"),
-        (["scheduler=none"], "scheduler=none: no such option. Valid: cosine, step."),
+        (["scheduler=none"], "scheduler=none: no such option. Valid: cosine, multistep, step."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
