@@ -172,7 +172,7 @@ def test_a_study_with_an_oracle_shows_it_on_its_parent_run(lab: Lab, folder: Pat
         *("model.latent_size=2,20", "model.hidden_size=16", "evaluation.pictures=false"),
     )
     assert code == 0, err
-    assert "Three recipes for the latent size" in out
+    assert "What each recipe predicts" in out
     store = Store.open()
     parent = next(record for record in store.records() if record.kind == SWEEP)
     spectrum = Spectrum.from_json(store.download(parent.run_id, oracle.FILE).read_text())

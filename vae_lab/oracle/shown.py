@@ -27,7 +27,7 @@ TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 WIDTH, HEIGHT, LINE = 6.2, 7.4, 10.5  # inches; points between two labels
 NOTE = (
     "Regret: how much worse the metric is at the predicted size than at the best size of the sweep; between "
-    "swept sizes it is linear in log(size), beyond them (≥) it is that of the last one. "
+    "swept sizes it is linear in log(size). Beyond them (†) it is that of the last one: unknown further out. "
     "The sweep itself is the yardstick: its regret is 0 by construction."
 )
 PRINTED = {  # the page's light colours, for pictures that stand alone
@@ -60,18 +60,17 @@ def table(found: Sequence[Outcome]) -> Table:
             interval = [Cell(one.low), Cell(one.high)] if math.isfinite(one.low) else [Cell(None)] * 2
             if one.recipe == SWEEP:
                 interval = [Cell(None)] * 2
-            at_least = "≥ " * one.outside
             rows.append(
                 [
                     *(Cell(each.family[key]) for key in keys),
                     *(Cell(RECIPES[one.recipe]), Cell(one.label), Cell(float(one.size)), Cell(one.value)),
-                    Cell(f"{at_least}{one.regret:.2f}") if one.outside else Cell(one.regret),
+                    Cell(f"{one.regret:.2f} †") if one.outside else Cell(one.regret),
                     *([*interval, Cell(float(len(each.values)))] if several else []),
                     *(Cell(float(one.runs)), Cell(one.how)),
                 ]
             )
         breaks.add(len(rows) - 1)
-    return Table("Three recipes for the latent size", columns, rows, NOTE, frozenset(breaks))
+    return Table("What each recipe predicts", columns, rows, NOTE, frozenset(breaks))
 
 
 def sentence(outcome: Outcome) -> str:
@@ -86,10 +85,9 @@ def sentence(outcome: Outcome) -> str:
     for recipe, name in ((SPECTRUM, "The spectrum"), (LARGE, "The large latent space")):
         mine = [each for each in outcome.predictions if each.recipe == recipe]
         if mine:
-            closest = min(mine, key=lambda each: each.regret)
-            behind = _nats(closest)
+            closest = min(mine, key=lambda each: (each.outside, each.regret))
             parts.append(
-                f"{name} comes closest with {closest.size} ({closest.label}), {behind} behind"
+                f"{name} comes closest with {closest.size} ({closest.label}), {_nats(closest)}"
                 + ("; " + _range(mine) if len(mine) > 1 else "")
             )
     return ". ".join(parts) + "."
@@ -97,13 +95,13 @@ def sentence(outcome: Outcome) -> str:
 
 def _nats(one: Prediction) -> str:
     digits = max(2, decimals(one.regret, one.low, one.high)) if math.isfinite(one.low) else 2
-    return f"{'at least ' * one.outside}{one.regret:.{min(digits, 3)}f} nats"
+    return f"{one.regret:.{min(digits, 3)}f} nats behind{' at the nearest size swept' * one.outside}"
 
 
 def _range(mine: Sequence[Prediction]) -> str:
     sizes = sorted(each.size for each in mine)
     worst = max(mine, key=lambda each: each.regret)
-    return f"its {len(mine)} predictions go from {sizes[0]} to {sizes[-1]}, the worst {_nats(worst)} behind"
+    return f"its {len(mine)} predictions go from {sizes[0]} to {sizes[-1]}, the worst {_nats(worst)}"
 
 
 def svg(outcome: Outcome, spectrum: Spectrum, name: str) -> str:
