@@ -41,6 +41,8 @@ def test_a_sentence_says_which_explanation_survives() -> None:
     )
     two = [verdict("1", "refuted", "x"), verdict("2", "refuted", "y")]
     assert surviving(explanations(two)) == "No explanation survives; “x” and “y” are contradicted."
+    one = [verdict("1", "undecided", "x")]
+    assert surviving(explanations(one)) == "No explanation has survived yet; “x” is still open."
     assert surviving(explanations([verdict("D", "supported", "")])) == ""
 
 

@@ -47,7 +47,8 @@ def surviving(found: Sequence[Explanation]) -> str:
     if not found:
         return ""
     named = {fate: [f"“{each.text}”" for each in found if each.fate == fate] for fate in FATES}
-    parts = [_listed(named[SURVIVES], "survives", "survive") or "no explanation survives"]
+    none = "no explanation has survived yet" if named[OPEN] else "no explanation survives"
+    parts = [_listed(named[SURVIVES], "survives", "survive") or none]
     parts += filter(
         None,
         [
