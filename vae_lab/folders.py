@@ -1,4 +1,4 @@
-"""Where things lie: the YAML folders of the lab and the user's cache."""
+"""Where things lie: the YAML folders of the lab, the user's cache and the user's state."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ CONF = CONFIG_ROOT / "conf"
 def cache(name: str) -> Path:
     """The per-user cache folder of one kind of thing, such as `data/mnist`; it need not exist."""
     return Path(platformdirs.user_cache_dir("vae_lab", appauthor=False)) / name
+
+
+def state(name: str) -> Path:
+    """The per-user folder of one kind of thing not to be lost, such as `journal`; it need not exist."""
+    return Path(platformdirs.user_state_dir("vae_lab", appauthor=False)) / name

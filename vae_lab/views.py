@@ -12,6 +12,7 @@ import json
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -91,8 +92,9 @@ def write_views(store: Store, recorder: Recorder, study: Study) -> None:
         state = _state(view, study, finished)
         _write_view(store, recorder.experiment_id, view, state)
     for run_id, colour in colours(comparisons(study)).items():
-        store.client.set_tag(run_id, COLOUR_TAG, colour)
-    store.client.set_experiment_tag(recorder.experiment_id, NOTE, _experiment_note(study, views))
+        store.ask(partial(store.client.set_tag, run_id, COLOUR_TAG, colour))
+    note = _experiment_note(study, views)
+    store.ask(lambda: store.client.set_experiment_tag(recorder.experiment_id, NOTE, note))
 
 
 def answer(comparison: Comparison) -> str:
@@ -150,7 +152,7 @@ def _write_view(store: Store, experiment_id: str, view: View, state: Mapping[str
     now = int(time.time() * 1000)
     value = json.dumps({"name": view.title, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"})
     if len(value) <= TAG_LIMIT:  # a study of hundreds of keys goes without; its tables are on the parent run
-        store.client.set_experiment_tag(experiment_id, VIEW_TAG + view.key, value)
+        store.ask(lambda: store.client.set_experiment_tag(experiment_id, VIEW_TAG + view.key, value))
 
 
 def _column(kind: str, name: str) -> str:

@@ -154,6 +154,26 @@ def report(study: str, output: str | None, uri: str | None) -> None:
 
 
 @commands.command()
+@click.option("--uri", help="Only the records for this store; by default those for every store.")
+@click.option("--to", help="With --uri: deliver them here, as the store has another address now.")
+def sync(uri: str | None, to: str | None) -> None:
+    r"""Deliver records that wait because their store was away.
+
+    While a tracking server does not answer or a database cannot be written, runs go on and their records
+    wait in journals on this machine. This delivers them, in order, each once. The exit code is 0 if none is
+    left.
+
+    \b
+    Examples:
+      vae-lab sync
+      vae-lab sync --uri http://127.0.0.1:5000 --to http://127.0.0.1:5001
+    """
+    from vae_lab.cli import syncing
+
+    sys.exit(syncing.sync(uri, to))
+
+
+@commands.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 @click.option(

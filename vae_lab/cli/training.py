@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_lab.config import checked, unknown_key, valid_keys
 from vae_lab.errors import LabError, choices
 from vae_lab.folders import CONF
-from vae_lab.progress import busy
+from vae_lab.progress import Messages, busy
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
@@ -54,7 +54,7 @@ def train(arguments: list[str]) -> int:
 
         training_help.show()
         return 0
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Messages()])
     logging.getLogger("vae_lab").setLevel(logging.INFO)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
     _single_run_failures.clear()

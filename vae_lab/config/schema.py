@@ -145,6 +145,7 @@ class Tracking:
     run_name: str | None = MISSING
     parent_run_id: str | None = MISSING
     study: str | None = MISSING
+    wait: float = _from(0)
 
 
 @dataclass

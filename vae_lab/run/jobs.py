@@ -68,7 +68,8 @@ def run_together(jobs: Sequence[Job]) -> list[Outcome]:
             try:
                 under_way[place] = Run(job.settings, job.overrides)
                 settings = under_way[place].settings
-                store = Store.open(settings.tracking.uri, create=True)
+                wait = settings.tracking.wait if settings.tracking.parent_run_id else 0.0
+                store = Store.open(settings.tracking.uri, create=True, wait=wait)
                 under_way[place].open(store, progress.now(), together=len(jobs))
             except Exception as error:
                 failed(place, error)

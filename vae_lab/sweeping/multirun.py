@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -126,6 +127,7 @@ def sweep(
     current = checked(target)
     first = next(iter(current.points.values())).settings
     store = Store.open(first.tracking.uri, create=True)
+    store.wait = first.tracking.wait
     name = study_name(master, current.axes)
     tags = {tracking.STUDY: name, tracking.COMMAND: command(master, arguments)}
     recorder = store.start(first.tracking.experiment, name, kind=tracking.SWEEP, tags=tags)
@@ -206,7 +208,7 @@ def _train(
             f"{len(there)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
         )
     for key, record in there.items():
-        store.client.set_tag(record.run_id, tracking.member_tag(recorder.run_id), "1")
+        store.ask(partial(store.client.set_tag, record.run_id, tracking.member_tag(recorder.run_id), "1"))
         if wants_measures(wanted[key].settings):
             add(store, record, wanted[key].name, wanted[key].settings)
     if not missing:

@@ -1,16 +1,18 @@
 """MLflow: opening a store, recording runs and reading them back.
 
-`Store`, `Recorder` and `save_figures` bring MLflow with them, 2 s of CPU: they are imported at their first
-use, so that what only reads an SQLite file (`reading`) goes without.
+`Store`, `Recorder`, `deliver_backlog` and `save_figures` bring MLflow with them, 2 s of CPU: they are imported
+at their first use, so that what only reads an SQLite file (`reading`) goes without.
 """
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_lab.tracking.address import resolved, sqlite_file
+from vae_lab.tracking.address import named, resolved, sqlite_file
 from vae_lab.tracking.origin import code_tags
+from vae_lab.tracking.places import address_of, all_places, place_of
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
     CLASS_FILE,
@@ -32,9 +34,23 @@ from vae_lab.tracking.records import (
 )
 
 if TYPE_CHECKING:
-    from vae_lab.tracking.store import Recorder, Store, save_figures
+    from vae_lab.tracking.backlog import deliver_backlog
+    from vae_lab.tracking.recorder import Recorder
+    from vae_lab.tracking.store import Store, save_figures
 
-_LATE = dict.fromkeys(("Recorder", "Store", "save_figures"), "vae_lab.tracking.store")
+_LATE = {
+    "Recorder": "vae_lab.tracking.recorder",
+    "Store": "vae_lab.tracking.store",
+    "deliver_backlog": "vae_lab.tracking.backlog",
+    "save_figures": "vae_lab.tracking.store",
+}
+
+# MLflow reads them when it is imported or asks a server.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# The lab itself tries again, where it knows what may be asked twice; MLflow would for minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 
 def __getattr__(name: str) -> Any:
@@ -62,8 +78,13 @@ __all__ = [
     "Record",
     "Recorder",
     "Store",
+    "address_of",
+    "all_places",
     "code_tags",
+    "deliver_backlog",
     "member_tag",
+    "named",
+    "place_of",
     "reader",
     "resolved",
     "save_figures",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from vae_lab import folders
 from vae_lab.errors import LabError, UserError
 
+log = logging.getLogger(__name__)
+
 REACHABLE_SECONDS = 5.0
+ASK_SECONDS = 0.5  # between two questions
 
 
 def resolved(uri: str | None) -> str:
@@ -38,16 +43,47 @@ def lock_file(file: Path) -> Path:
     return locks / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}.lock"
 
 
-def check_server(uri: str) -> None:
-    """Asks an HTTP server once and quickly; MLflow's client would go on trying for minutes."""
+def named(uri: str) -> str:
+    """A store's name in messages: the file of an SQLite store, else the address without its password."""
+    if (file := sqlite_file(uri)) is not None:
+        return str(file)
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
+
+
+def check_server(uri: str, wait: float = 0.0) -> None:
+    """Asks an HTTP server quickly; MLflow's client would go on trying for minutes.
+
+    Args:
+        uri: its address.
+        wait: seconds to go on asking.
+
+    Raises:
+        LabError: it does not answer.
+    """
     if not uri.startswith(("http://", "https://")):
         return
+    end, told = time.monotonic() + wait, False
+    while reason := silence(uri):
+        if time.monotonic() > end:
+            raise LabError(
+                f"{named(uri)}: the tracking server does not answer ({reason}). Start it, or choose "
+                "another store with tracking.uri=... or MLFLOW_TRACKING_URI."
+            )
+        if not told:
+            log.warning(f"{named(uri)} does not answer ({reason}). Waiting up to {wait:.0f} s.")
+            told = True
+        time.sleep(ASK_SECONDS)
+
+
+def silence(uri: str) -> str:
+    """Why an HTTP server does not answer; empty if it does, whatever it says."""
     import requests
 
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=REACHABLE_SECONDS)
     except requests.RequestException as error:
-        raise LabError(
-            f"{uri}: the tracking server does not answer ({type(error).__name__}). Start it, or choose "
-            "another store with tracking.uri=... or MLFLOW_TRACKING_URI."
-        ) from error
+        return "no answer in time" if isinstance(error, requests.Timeout) else "connection refused"
+    return ""

@@ -1,4 +1,4 @@
-"""MLflow: opening a store, recording runs and reading them back.
+"""MLflow: opening a store, starting runs and reading them back.
 
 Every call names its run, so that runs in several threads of a process never mix.
 """
@@ -6,41 +6,41 @@ Every call names its run, so that runs in several threads of a process never mix
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
-
-from vae_lab.errors import LabError, UserError
-from vae_lab.tracking.address import check_server, lock_file, resolved, sqlite_file
-from vae_lab.tracking.origin import code_tags, user
-from vae_lab.tracking.records import FINGERPRINT, KIND, Record, member_tag
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 from mlflow import MlflowClient
-from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-for _noisy in ("alembic", "mlflow", "mlflow.store.db.utils"):  # MLflow sets levels of its own when imported
-    logging.getLogger(_noisy).setLevel(logging.WARNING)
+from vae_lab.errors import LabError, UserError
+from vae_lab.tracking import journal, places
+from vae_lab.tracking.address import check_server, lock_file, named, resolved, sqlite_file
+from vae_lab.tracking.courier import courier_of, unwritable
+from vae_lab.tracking.delivery import first_line, refusal, why
+from vae_lab.tracking.origin import code_tags, user
+from vae_lab.tracking.recorder import Recorder
+from vae_lab.tracking.records import FINGERPRINT, KIND, Record, member_tag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-    from vae_lab.data import Dataset
+for _noisy in ("alembic", "mlflow"):  # MLflow sets levels of its own when imported
+    logging.getLogger(_noisy).setLevel(logging.WARNING)
 
-METRICS_A_CALL = 1000  # MLflow's limit
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_START = "vae_lab.start"  # tag: tells a run whose making was not confirmed from one that was not made
+RETRIES_SECONDS = 2.0  # for a locked database or a server that hiccups while it is read
+_told: set[str] = set()  # stores whose waiting records this process has mentioned
 
 
 class Store:
@@ -49,17 +49,19 @@ class Store:
     Use `Store.open`.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, wait: float = 0.0) -> None:
+        self.uri, self.wait = uri, wait
         self.client = MlflowClient(tracking_uri=uri)
+        self.courier = courier_of(uri, self.client)
 
     @classmethod
-    def open(cls, uri: str | None = None, *, create: bool = False) -> Store:
+    def open(cls, uri: str | None = None, *, create: bool = False, wait: float = 0.0) -> Store:
         """The store at `uri`, else MLFLOW_TRACKING_URI, else ./mlflow.db.
 
         Args:
             uri: an SQLite address or a server's.
             create: make the SQLite file if there is none.
+            wait: seconds that this and later questions wait for a server that does not answer.
 
         Raises:
             UserError: there is no such store, and none may be made.
@@ -68,22 +70,22 @@ class Store:
         uri = resolved(uri)
         file = sqlite_file(uri)
         if file is None:
-            check_server(uri)
-            return cls(uri)
+            check_server(uri, wait)
+            return cls(uri, wait)._mention_waiting()
         if not file.exists() and not create:
             raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
         try:
             # The first use of a database creates its tables; two processes at once would collide.
             with FileLock(lock_file(file)):
-                store = cls(uri)
+                store = cls(uri, wait)
                 store.client.search_experiments(max_results=1)
         except (OSError, MlflowException, SQLAlchemyError) as error:
-            raise LabError(f"{file}: the store cannot be opened: {_first_line(error)}") from error
-        return store
+            raise LabError(f"{file}: the store cannot be opened: {why(error)}") from error
+        return store._mention_waiting()
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name, made if it is not there."""
-        found = self.client.get_experiment_by_name(name)
+        found = self.ask(lambda: self.client.get_experiment_by_name(name))
         if found is not None and found.lifecycle_stage != "active":
             raise UserError(f"tracking.experiment={name}: was deleted in this store; choose another name.")
         if found is None:
@@ -92,7 +94,7 @@ class Store:
             try:
                 found = self.client.get_experiment(self.client.create_experiment(name, location))
             except MlflowException:  # another process was first
-                found = self.client.get_experiment_by_name(name)
+                found = self.ask(lambda: self.client.get_experiment_by_name(name))
                 if found is None:
                     raise
         return found
@@ -114,24 +116,97 @@ class Store:
             **code_tags(),
             **(tags or {}),
         }
-        run = self.client.create_run(self.experiment(experiment).experiment_id, tags=labels, run_name=name)
-        if params:
-            entries = [Param(key, value[:6000]) for key, value in params.items()]
-            self.client.log_batch(run.info.run_id, params=entries)
-        return Recorder(self, run.info.run_id, run.info.experiment_id)
+        try:
+            places.check(self.uri)
+        except OSError as error:
+            raise unwritable(self.uri, error) from error
+        experiment_id = self.experiment(experiment).experiment_id
+        run = self._create_run(experiment_id, name, labels)
+        recorder = Recorder(self, run.info.run_id, experiment_id, background=True)
+        recorder.params(params or {})
+        return recorder
+
+    def reopen(self, run_id: str) -> Recorder:
+        """Goes on with a run: what waits of it is delivered first, then it is RUNNING again.
+
+        Raises:
+            UserError: the store has no such run.
+            LabError: the store does not answer.
+        """
+        found = self.record(run_id)
+        recorder = Recorder(self, run_id, found.experiment_id, background=True)
+        recorder.resume()
+        return recorder
+
+    def _create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+        """Makes a run, once, also where a server ends between making it and saying so."""
+        token = uuid.uuid4().hex
+        attempts = 0
+
+        def create() -> Run:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1:
+                made = self.client.search_runs([experiment_id], f"tags.`{_START}` = '{token}'")
+                if made:
+                    return made[0]
+            return self.client.create_run(experiment_id, tags={**tags, _START: token}, run_name=name)
+
+        return self.ask(create)
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """The answer to a question, asked again while the store does not answer, up to its `wait`.
+
+        Raises:
+            MlflowException: the store's answer is no.
+            LabError: there is none.
+        """
+        end, told = time.monotonic() + max(self.wait, RETRIES_SECONDS), False
+        while True:
+            try:
+                return question()
+            except (MlflowException, SQLAlchemyError) as error:
+                if refusal(error):
+                    raise
+                reason = why(error)
+                if time.monotonic() > end or "readonly" in reason or "full" in reason:
+                    what = "the server does not answer" if self.courier.remote else "the store cannot be used"
+                    raise LabError(f"{named(self.uri)}: {what}: {reason}.") from error
+            if self.wait and not told:
+                log.warning(
+                    f"{named(self.uri)} does not answer ({reason}). Waiting for it up to {self.wait:.0f} s."
+                )
+                told = True
+            time.sleep(0.3)
+
+    def _mention_waiting(self) -> Store:
+        """Says once a process that records of earlier runs wait for this store."""
+        if self.uri not in _told:
+            _told.add(self.uri)
+            found = [each for each in journal.waiting(places.place_of(self.uri)) if not each.busy]
+            if records := sum(each.records for each in found):
+                runs = "an earlier run" if len(found) == 1 else f"{len(found)} earlier runs"
+                log.warning(
+                    f"{named(self.uri)}: {records} records of {runs} wait. Deliver them with: vae-lab sync"
+                )
+        return self
 
     def records(self, filter_string: str = "") -> list[Record]:
         """All active runs that match an MLflow filter, newest first."""
-        ids = [experiment.experiment_id for experiment in self.client.search_experiments()]
+        self.courier.settle_all()
+        ids = [experiment.experiment_id for experiment in self.ask(self.client.search_experiments)]
         found: list[Record] = []
         token: str | None = None
         while True:
-            page = self.client.search_runs(
-                ids,
-                filter_string,
-                max_results=1000,
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
+            page = self.ask(
+                partial(
+                    self.client.search_runs,
+                    ids,
+                    filter_string,
+                    max_results=1000,
+                    order_by=["attributes.start_time DESC"],
+                    page_token=token,
+                )
             )
             found += map(_record, page)
             token = page.token
@@ -145,7 +220,7 @@ class Store:
             UserError: the store has none.
         """
         try:
-            return _record(self.client.get_run(run_id))
+            return _record(self.ask(lambda: self.client.get_run(run_id)))
         except MlflowException:
             raise UserError(f"{run_id}: no run of that id in {self.uri}.") from None
 
@@ -164,12 +239,13 @@ class Store:
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Every value of a metric in the order of its steps."""
-        points = sorted(self.client.get_metric_history(run_id, metric), key=lambda point: point.step)
+        found = self.ask(lambda: self.client.get_metric_history(run_id, metric))
+        points = sorted(found, key=lambda point: point.step)
         return [point.value for point in points]
 
     def place(self, run_id: str, path: str) -> str:
         """Where an artifact lies: the path of the file in a local store, else its address."""
-        uri = f"{self.client.get_run(run_id).info.artifact_uri}/{path}"
+        uri = f"{self.ask(lambda: self.client.get_run(run_id)).info.artifact_uri}/{path}"
         return unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
 
     def download(self, run_id: str, path: str) -> Path:
@@ -185,57 +261,7 @@ class Store:
         try:
             return Path(self.client.download_artifacts(run_id, path))
         except (MlflowException, OSError) as error:
-            raise LabError(f"{run_id}: has no artifact {path}: {_first_line(error)}") from error
-
-
-class Recorder:
-    """Writes one run's record; every call returns when the store has it."""
-
-    def __init__(self, store: Store, run_id: str, experiment_id: str) -> None:
-        self.store, self.run_id, self.experiment_id = store, run_id, experiment_id
-        self._client = store.client
-
-    def log(
-        self, metrics: Mapping[str, float], step: int, curve: tuple[str, Sequence[float], int] | None = None
-    ) -> None:
-        """Metrics of one step and, in the same calls, a curve (name, values, step of the first value)."""
-        now = int(time.time() * 1000)
-        entries = [Metric(key, float(value), now, step) for key, value in metrics.items()]
-        if curve is not None:
-            name, values, first = curve
-            entries += [Metric(name, value, now, first + i) for i, value in enumerate(values)]
-        for start in range(0, len(entries), METRICS_A_CALL):
-            self._client.log_batch(self.run_id, metrics=entries[start : start + METRICS_A_CALL])
-
-    def image(self, key: str, picture: NDArray[Any], step: int) -> None:
-        """A picture that the UI shows with a slider over steps."""
-        self._client.log_image(self.run_id, picture, key=key, step=step)
-
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Sets tags, replacing those that are there."""
-        self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def dataset(self, data: Dataset) -> None:
-        """Links the data set as the run's input."""
-        profile = f'{{"train": {len(data.train)}, "test": {len(data.test)}, "classes": {data.classes}}}'
-        entity = MlflowDataset(data.name, data.checksum, "local", data.origin, profile=profile)
-        linked = [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])]
-        try:
-            self._client.log_inputs(self.run_id, linked)
-        except (MlflowException, SQLAlchemyError):
-            # MLflow inserts a data set that it did not find; another run was faster, now it is there.
-            self._client.log_inputs(self.run_id, linked)
-
-    @contextmanager
-    def artifacts(self) -> Iterator[Path]:
-        """A scratch folder whose files become the run's artifacts when the block ends."""
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
-            self._client.log_artifacts(self.run_id, scratch)
-
-    def finish(self, status: str) -> None:
-        """Closes the run as FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(self.run_id, status)
+            raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
@@ -256,7 +282,3 @@ def _record(run: Run) -> Record:
         tags=run.data.tags,
         started=run.info.start_time,
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
