@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,16 +114,6 @@ def test_a_deleted_experiment_is_named(store: Store) -> None:
     store.client.delete_experiment(store.experiment("gone").experiment_id)
     with pytest.raises(UserError, match=r"tracking\.experiment=gone: was deleted"):
         store.experiment("gone")
-
-
-def test_several_processes_open_one_fresh_store_at_once(folder: Path) -> None:
-    program = (
-        "from vae_lab.tracking import Store, RUN; s = Store.open(create=True); "
-        "s.start('lab', 'x', kind=RUN).finish('FINISHED')"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 3
-    assert len(Store.open().records()) == 3
 
 
 def test_the_code_is_named_by_version_and_commit() -> None:

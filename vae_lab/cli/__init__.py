@@ -31,6 +31,7 @@ def commands() -> None:
       vae-lab verdict reference                             what they say to the report's claims
       vae-lab evaluate reference                            bounds and sample quality of its runs
       vae-lab report reference                              the study as one page
+      vae-lab sync                                          deliver records that wait for a store
       vae-lab ui                                            the runs in the browser
     """
 

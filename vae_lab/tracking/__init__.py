@@ -1,7 +1,7 @@
 """MLflow: opening a store, recording runs and reading them back.
 
-`Store`, `Recorder`, `deliver_backlog` and `save_figures` bring MLflow with them, 2 s of CPU: they are imported
-at their first use, so that what only reads an SQLite file (`reading`) goes without.
+`Store`, `Recorder`, `deliver_backlog` and `save_figures` bring MLflow with them, 2 s of CPU: they are
+imported at their first use, so that what only reads an SQLite file (`reading`) goes without.
 """
 
 from __future__ import annotations

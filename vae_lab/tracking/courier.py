@@ -126,8 +126,11 @@ class Courier:
 
     def close(self) -> None:
         """At the end of the process: a last chance for what waits, then every journal is let go."""
-        if not self.away:
-            self.settle_all()
+        try:
+            if not self.away:
+                self.settle_all()
+        except LabError as error:
+            log.warning(str(error))
         with self._changed:
             self._ended |= set(self._journals)
             self._close_ended()

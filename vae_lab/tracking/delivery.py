@@ -89,6 +89,8 @@ def deliver(client: MlflowClient, journal: Journal, entry: Entry) -> list[tuple[
                 client.update_run(run_id, status="RUNNING")
             else:
                 client.set_terminated(run_id, entry["status"], end_time=entry["at"])
+        case _:
+            return [("a record", "is of a kind that this version of the lab does not know")]
     return []
 
 
