@@ -14,7 +14,7 @@ from benchmarks.targets import TARGETS
 
 COLORS = {"aim reached": "#009e73", "reached": "#0072b2", "short": "#d55e00"}
 STYLES = {"aim reached": "green", "reached": "blue", "short": "bold red"}
-HEADINGS = ("", "must", "aim", "measured", "least to most", "rounds", "")
+HEADINGS = ("", "must", "aim", "measured", "rounds", "")
 Rows = Sequence[Mapping[str, Any]]  # as targets.Result.record gives them
 
 
@@ -27,14 +27,16 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def terminal(rows: Rows) -> Table:
-    """The table for the terminal."""
+    """The table for the terminal, of 80 columns if need be."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     for i, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if i in (0, 6) else "right", no_wrap=i > 0)
+        table.add_column(heading, justify="left" if i in (0, 5) else "right", no_wrap=i > 0)
     for row in rows:
-        verdict = row["verdict"]
-        what = f"{row['row']}  {row['what']}"
-        table.add_row(what, *cells(row), f"[{STYLES[verdict]}]{verdict}[/]")
+        verdict, target = row["verdict"], TARGETS[row["row"]]
+        must, aim, measured, spread = cells(row)[:4]
+        what = f"{row['row']}  {row['what']}, {target.unit}"
+        number = measured.removesuffix(f" {target.unit}")
+        table.add_row(what, must, aim, f"[bold]{number}[/]", spread, f"[{STYLES[verdict]}]{verdict}[/]")
     return table
 
 

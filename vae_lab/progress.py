@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -39,14 +38,6 @@ class TimeLeft(ProgressColumn):
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-class Messages(logging.Handler):
-    """Prints what the lab logs above the bars instead of through them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Prints one message."""
-        console.print(self.format(record), markup=False, soft_wrap=True)
 
 
 class Display:

@@ -40,7 +40,6 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.points import axes, points
-        from vae_lab.progress import busy
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -58,6 +57,8 @@ class AblationSweeper(Sweeper):
         # First of all, and before seconds go into imports: a mistake in one point is told at once.
         seeds = 1 if master.seeds == "auto" else master.seeds
         points(axes(master.sweep, parser.parse_overrides(arguments), parser, seeds), compose)
+        from vae_lab.progress import busy
+
         with busy("Loading PyTorch and MLflow"):
             from vae_lab.sweeping import sweep
 

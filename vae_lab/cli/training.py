@@ -19,11 +19,20 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_lab.config import checked, unknown_key, valid_keys
 from vae_lab.errors import LabError, choices
 from vae_lab.folders import CONF
-from vae_lab.progress import Messages, busy
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
 USER_MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
+
+
+class Messages(logging.Handler):
+    """Prints what the lab logs above the bars instead of through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one message."""
+        from vae_lab.progress import console  # imports rich, which most short commands never need
+
+        console.print(self.format(record), markup=False, soft_wrap=True)
 
 
 def task(config: DictConfig) -> str | Exception:
@@ -34,6 +43,8 @@ def task(config: DictConfig) -> str | Exception:
     job = HydraConfig.get()
     try:
         checked(config)  # before seconds go into imports: a mistake is told at once
+        from vae_lab.progress import busy
+
         with busy("Loading PyTorch and MLflow"):
             from vae_lab.run import run
         return run(config, tuple(each for each in job.overrides.task if not each.startswith("tracking.")))
