@@ -146,6 +146,7 @@ def test_operations_fall_into_their_groups_and_python_gets_the_rest() -> None:
     assert found[profile.MATRIX] == 0.5
     assert found[profile.PYTHON] == 0.25
     assert sum(found.values()) == pytest.approx(1)
+    assert profile.shares({profile.MATRIX: 6.0, profile.OPTIMIZER: 2.0}, epoch=4.0)[profile.MATRIX] == 0.75
 
 
 @pytest.mark.parametrize("program", ["hand_written", "floor"])
