@@ -38,7 +38,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--rows", type=int, nargs="+", choices=rows, default=rows, help="which (default: all)"
     )
     parser.add_argument("--repeats", type=_positive, help="rounds of what takes seconds (default 5)")
-    parser.add_argument("--long-repeats", type=_positive, help="rounds of rows 2 to 5 (default 2)")
+    parser.add_argument(
+        "--long-repeats", type=_positive, help="rounds of rows 2 to 5, of minutes each (default 2, row 5: 1)"
+    )
     parser.add_argument("--quick", action="store_true", help="one round of less work: does it run?")
     parser.add_argument(
         "--full", action="store_true", help="run all ten DataLoader loops; hours on a slow machine"
@@ -56,12 +58,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def sizes(chosen: argparse.Namespace, data: str) -> Sizes:
     """How much is measured."""
     usual = Sizes(data, chosen.device, full=chosen.full, peers=machine.PEERS if chosen.peers else ())
-    if chosen.full:
-        usual = usual._replace(seed_epochs=usual.epochs)
     if chosen.quick:
         usual = usual._replace(repeats=1, long_repeats=1, epochs=1, seeds=4, seed_epochs=1)
     return usual._replace(
-        repeats=chosen.repeats or usual.repeats, long_repeats=chosen.long_repeats or usual.long_repeats
+        repeats=chosen.repeats or usual.repeats,
+        long_repeats=chosen.long_repeats or usual.long_repeats,
+        seed_repeats=chosen.long_repeats or usual.seed_repeats,
     )
 
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.work import CLASSES, Architecture, TrainedRun
 
 
-def at_a_time(spans: list[tuple[int, int]]) -> int:
-    """The most runs that were under way at once, from the start and end of each."""
-    changes = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
-    return max(itertools.accumulate(change for _, change in changes))
+class Span(NamedTuple):
+    """When a run was under way, in milliseconds, and with how many it was trained as one stack."""
+
+    start: int
+    end: int
+    stack: int = 1
+
+
+def at_a_time(spans: list[Span]) -> int:
+    """The most runs, or stacks of runs, that were under way at once."""
+    changes = [(span.start, Fraction(1, span.stack)) for span in spans]
+    changes += [(span.end, -Fraction(1, span.stack)) for span in spans]
+    return math.ceil(max(itertools.accumulate(change for _, change in sorted(changes))))
 
 
 def read(folder: Path) -> tuple[list[TrainedRun], int]:
-    """The runs of the store in `folder`, and how many were trained at a time."""
+    """The runs of the store in `folder`, and how many runs or stacks were trained at a time."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
@@ -33,5 +45,6 @@ def read(folder: Path) -> tuple[list[TrainedRun], int]:
         )
         seconds = run.data.metrics["train/total_seconds"]
         found.append(TrainedRun(architecture, int(values["train.epochs"]), seconds))
-        spans.append((run.info.start_time, run.info.end_time))
+        stack = int(run.data.tags.get("vae_lab.stack", 1))
+        spans.append(Span(run.info.start_time, run.info.end_time, stack))
     return found, at_a_time(spans)

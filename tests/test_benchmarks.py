@@ -65,9 +65,9 @@ def test_shares_of_a_command_with_two_workers() -> None:
 
 
 def test_runs_at_a_time_are_counted_from_their_starts_and_ends() -> None:
-    assert store.at_a_time([(0, 10), (10, 20), (20, 30)]) == 1
-    assert store.at_a_time([(0, 10), (1, 30), (10, 20), (20, 40)]) == 2
-    assert store.at_a_time([(0, 9), (1, 8), (2, 7)]) == 3
+    spans = [(0, 10), (10, 20), (20, 30)], [(0, 10), (1, 30), (10, 20), (20, 40)], [(0, 9), (1, 8), (2, 7)]
+    assert [store.at_a_time([store.Span(*each) for each in found]) for found in spans] == [1, 2, 3]
+    assert store.at_a_time([store.Span(i, 50 + i, stack=8) for i in range(16)]) == 2
 
 
 def test_the_store_of_a_multirun_tells_its_training(ablations: Path) -> None:
