@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         "machine": found,
         "busy_cores_before": busy,
         "minutes": (time.monotonic() - start) / 60,
-        "command": " ".join(["python -m benchmarks", *arguments]),
+        "command": " ".join(["python -m benchmarks", *_without_output(arguments)]),
         "quick": chosen.quick,
         "rows": sorted(measured, key=lambda row: row["row"]),
     }
@@ -145,6 +145,15 @@ def _write(record: dict[str, Any], folder: Path, console: Console) -> None:
     if record["quick"]:
         console.print("A quick run: one round of less work, and no result.")
     console.print(f"{record['minutes']:.1f} minutes; written to {folder}: benchmark.json, benchmark.png")
+
+
+def _without_output(arguments: Sequence[str]) -> list[str]:
+    """The command line without the folder of the results, which says nothing about them."""
+    return [
+        each
+        for before, each in zip(["", *arguments], arguments, strict=False)
+        if before != "--output" and not each.startswith("--output")
+    ]
 
 
 def _data() -> str:

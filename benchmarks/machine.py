@@ -17,7 +17,7 @@ ASK = """
 import json, torch
 blas = next((line.strip(" -") for line in torch.__config__.show().splitlines() if "Math Kernel" in line), "")
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-told = {"torch": torch.__version__, "threads": torch.get_num_threads(), "GPU": gpu, "BLAS": blas,
+told = {"torch": torch.__version__, "threads": torch.get_num_threads(), "GPU": gpu, "BLAS": blas.partition(" Build")[0],
         "instructions": torch.backends.cpu.get_cpu_capability()}
 print(json.dumps(told))
 """

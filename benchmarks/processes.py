@@ -44,7 +44,12 @@ class Contender:
             stderr=self._printed,
             text=True,
         )
-        self.about = self._answer()  # waits until it has loaded everything
+        has_lab = self._answer()["imports_lab"]  # an answer comes when everything is loaded
+        if has_lab != (self.module == "this_lab"):
+            self._close()
+            raise FailedError(
+                f"{self.module} {'has' if has_lab else 'lacks'} the lab in it: no fair comparison."
+            )
         return self
 
     def __exit__(

@@ -51,7 +51,6 @@ def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
         }
         for each in running.values():
             processes.enter_context(each)
-        _refuse_the_lab(running)
         seconds = _rounds(running, sizes.repeats, say)
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     words = [f"{name} {value:.2f} s" for name, value in middle.items()]
@@ -226,13 +225,6 @@ def _rounds(running: dict[str, Contender], repeats: int, say: Say) -> dict[str, 
             for name, value in found.items():
                 seconds[name].append(value)
     return seconds
-
-
-def _refuse_the_lab(running: dict[str, Contender]) -> None:
-    """The comparison is void if a contender has what the lab sets for itself."""
-    for name, each in running.items():
-        if each.about["imports_lab"] != (name == "this lab"):
-            raise FailedError(f"{name}: {'has' if each.about['imports_lab'] else 'lacks'} the lab in it.")
 
 
 def _floor(sizes: Sizes) -> Contender:
