@@ -52,6 +52,8 @@ benchmark: $(VENV)/.installed    ## measure the lab's speed against the machine'
 
 benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, which it installs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	@# pythae asks for Python 3.6's backport of dataclasses, which breaks what finds it before Python's own.
+	$(BIN)/python -m pip uninstall --quiet --yes dataclasses
 	$(BIN)/python -m benchmarks --peers
 
 profile: $(VENV)/.installed      ## where an epoch's time goes

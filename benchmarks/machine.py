@@ -15,9 +15,10 @@ from benchmarks.processes import ENVIRONMENT, ROOT
 
 ASK = """
 import json, torch
-blas = next((line.strip(" -") for line in torch.__config__.show().splitlines() if "Math Kernel" in line), "")
+built = torch.__config__.show().splitlines()
+blas = next((line.strip(" -").partition(" Build")[0] for line in built if "Math Kernel" in line), "")
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-told = {"torch": torch.__version__, "threads": torch.get_num_threads(), "GPU": gpu, "BLAS": blas.partition(" Build")[0],
+told = {"torch": torch.__version__, "threads": torch.get_num_threads(), "GPU": gpu, "BLAS": blas,
         "instructions": torch.backends.cpu.get_cpu_capability()}
 print(json.dumps(told))
 """
