@@ -63,6 +63,11 @@ class Hold:
         self._lock.release()
 
 
+def kept(uri: str) -> list[Path]:
+    """The checkpoints on this machine of a store's runs, which can go on."""
+    return sorted(run_folder(uri, "*").parent.glob(f"*/{CHECKPOINT_FILE}"))
+
+
 def this_process() -> str:
     """The value of the tag PROCESS: which process of which machine is at work on a run."""
     place = {"host": platform.node(), "boot": _boot(), "space": _space()}
