@@ -62,7 +62,7 @@ def _list(store: Reader, terminal: Console) -> None:
     if files := kept(store.uri):
         size = sum(file.stat().st_size for file in files) / 1e6
         text = (
-            f"\n{len(files)} runs under way or interrupted have {size:.0f} MB of checkpoints in\n"
+            f"\n{len(files)} runs under way or interrupted have {size:.1f} MB of checkpoints in\n"
             f"  {files[0].parent.parent}\nTo give up interrupted ones, remove their folders."
         )
         terminal.print(text, soft_wrap=True, highlight=False, markup=False)
