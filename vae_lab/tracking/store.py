@@ -77,6 +77,8 @@ class Store:
         try:
             # The first use of a database creates its tables; two processes at once would collide.
             with FileLock(lock_file(file)):
+                if not file.exists():
+                    _make(file)
                 store = cls(uri, wait)
                 store.client.search_experiments(max_results=1)
         except (OSError, MlflowException, SQLAlchemyError) as error:
@@ -262,6 +264,22 @@ class Store:
             return Path(self.client.download_artifacts(run_id, path))
         except (MlflowException, OSError) as error:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
+
+
+def _make(file: Path) -> None:
+    """Makes an empty SQLite store. The caller holds its lock.
+
+    MLflow takes seconds to make the tables and cannot go on with some of them, so that a process which is killed
+    meanwhile must not leave them under the store's name.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
+
+    scratch = file.with_name(f".{file.name}.new")
+    for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
+        scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
+    engine = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri()).engine
+    engine.dispose()
+    scratch.replace(file)
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
