@@ -40,6 +40,7 @@ class Plan:
     claims: list[dict[str, Any]] = field(default_factory=list)
     sequential: bool = False  # whether seeds were added while looking at the verdicts
     oracle: dict[str, Any] | None = None
+    runs: list[list[str]] = field(default_factory=list)  # fingerprint and name of each
 
     def to_json(self) -> str:
         """The plan as text for `from_json`."""
@@ -109,6 +110,8 @@ class Study(NamedTuple):
 def load_study(store: Reader, name: str) -> Study:
     """The newest multirun of a study, or the one whose parent run has this id (or its first letters).
 
+    Of its runs those whose process is gone are closed as interrupted.
+
     Raises:
         UserError: the store has neither.
     """
@@ -123,7 +126,10 @@ def load_study(store: Reader, name: str) -> Study:
         plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
     except (OSError, ValueError, TypeError) as error:
         raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    return Study(chosen, plan, [placed(run, plan) for run in store.members(chosen.run_id)])
+    runs = store.members(chosen.run_id)
+    if store.close_gone([chosen, *runs]):
+        return load_study(store, chosen.run_id)
+    return Study(chosen, plan, [placed(run, plan) for run in runs])
 
 
 def placed(run: Record, plan: Plan) -> Record:

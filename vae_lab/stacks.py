@@ -157,6 +157,7 @@ def train_together(
     epochs: int,
     precision: str = "float32",
     compiled: bool = False,
+    done: int = 0,
     going: Callable[[int], bool] = lambda place: True,
 ) -> Iterator[dict[int, Epoch | DivergedError]]:
     """Trains all members in place; yields after every epoch what became of each, by its place in `members`.
@@ -169,13 +170,14 @@ def train_together(
         epochs: passes over the images.
         precision: see `devices.autocast`.
         compiled: see `training.Passes`.
+        done: epochs that all members have behind them; the stack goes on after these.
         going: asked after every epoch whether the member at a place is still wanted.
     """
     device = batches.images.pixels.device
     stack = Stack([member.model for member in members])
     alive = list(range(len(members)))
     passes: Passes | None = None
-    for epoch in range(1, epochs + 1):
+    for epoch in range(done + 1, epochs + 1):
         present = [members[place] for place in alive]
         seeds = [member.seed for member in present]
         if passes is None:

@@ -23,6 +23,7 @@ from vae_lab.folders import CONF
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
 USER_MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
+STOPPED = "interrupted. Every finished epoch is kept; the same command goes on from there."
 
 
 class Messages(logging.Handler):
@@ -46,8 +47,10 @@ def task(config: DictConfig) -> str | Exception:
         from vae_lab.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
-            from vae_lab.run import run
-        return run(config, tuple(each for each in job.overrides.task if not each.startswith("tracking.")))
+            from vae_lab.sweeping import run_once
+        return run_once(
+            config, tuple(each for each in job.overrides.task if not each.startswith("tracking."))
+        )
     except Exception as error:
         if job.mode == RunMode.MULTIRUN:
             raise
@@ -79,7 +82,7 @@ def train(arguments: list[str]) -> int:
         if _single_run_failures:
             raise _single_run_failures[0]
     except KeyboardInterrupt:
-        click.echo("vae-lab: interrupted; what had finished is kept.", err=True)
+        click.echo(f"vae-lab: {STOPPED}", err=True)
         return INTERRUPTED
     except Exception as error:
         if wants_traceback:

@@ -145,6 +145,7 @@ class Tracking:
     run_name: str | None = MISSING
     parent_run_id: str | None = MISSING
     study: str | None = MISSING
+    runs: int = _at_least(1)
     wait: float = _from(0)
 
 

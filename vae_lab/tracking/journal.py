@@ -69,7 +69,7 @@ class Journal:
         while True:  # another process may be at work on the same run: then one more journal
             folder = place / (f"{run_id}.{number}" if number else run_id)
             folder.mkdir(exist_ok=True, mode=0o700)
-            if (lock := _locked(folder)) is not None:
+            if (lock := locked(folder)) is not None:
                 return cls(folder, lock)
             number += folder.is_dir()
 
@@ -180,7 +180,7 @@ def waiting(place: Path) -> Iterator[Waiting]:
     for folder in sorted(found, key=_age):
         records, refused = _records(folder), refusals(folder)
         try:
-            lock = _locked(folder)
+            lock = locked(folder)
         except OSError:  # a disk that cannot be written
             lock = None
         if lock is not None:
@@ -193,7 +193,7 @@ def waiting(place: Path) -> Iterator[Waiting]:
 
 def reopened(folder: Path) -> Journal | None:
     """The journal in `folder`, to deliver what a dead process left; None if another process has it."""
-    lock = _locked(folder)
+    lock = locked(folder)
     return None if lock is None else Journal(folder, lock)
 
 
@@ -230,7 +230,12 @@ def sync_files(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _locked(folder: Path) -> FileLock | None:
+def locked(folder: Path) -> FileLock | None:
+    """The lock of a folder, taken; None if another process has it or the folder is gone.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
     lock = FileLock(folder / "lock", timeout=0, thread_local=False)
     try:
         lock.acquire()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,8 +26,10 @@ from vae_lab.tracking.address import check_server, lock_file, named, resolved, s
 from vae_lab.tracking.courier import courier_of, unwritable
 from vae_lab.tracking.delivery import first_line, refusal, why
 from vae_lab.tracking.origin import code_tags, user
+from vae_lab.tracking.processes import Hold, gone, heartbeat, this_process
+from vae_lab.tracking.reading import unaltered
 from vae_lab.tracking.recorder import Recorder
-from vae_lab.tracking.records import FINGERPRINT, KIND, Record, member_tag
+from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, Record, checksum_tag, member_tag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,15 +110,16 @@ class Store:
         *,
         kind: str,
         params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str | None] | None = None,
     ) -> Recorder:
         """Opens a run of `kind` RUN or SWEEP and gives what records it."""
         labels = {
             KIND: kind,
+            PROCESS: this_process(),
             "mlflow.user": user(),
             "mlflow.source.name": "vae-lab",
             **code_tags(),
-            **(tags or {}),
+            **{key: value for key, value in (tags or {}).items() if value is not None},
         }
         try:
             places.check(self.uri)
@@ -139,6 +142,28 @@ class Store:
         recorder = Recorder(self, run_id, found.experiment_id, background=True)
         recorder.resume()
         return recorder
+
+    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+        """Closes those of the runs whose process is gone, as KILLED and with the reason; gives them.
+
+        What waits of such a run on this machine is delivered first: it may have finished.
+        """
+        closed = []
+        for record in records:
+            hold = Hold.take(self.uri, record.run_id) if gone(record) else None
+            if hold is None:  # or another process goes on with it at this moment
+                continue
+            try:
+                self.courier.catch_up(record.run_id)
+                now = self.record(record.run_id)
+                if reason := gone(now):
+                    recorder = Recorder(self, now.run_id, now.experiment_id)
+                    recorder.tag({ERROR: f"interrupted: {reason}"})
+                    recorder.finish("KILLED", when=heartbeat(now).get("at"))
+                    closed.append(now)
+            finally:
+                hold.release()
+        return closed
 
     def _create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
         """Makes a run, once, also where a server ends between making it and saying so."""
@@ -239,6 +264,15 @@ class Store:
         found = self.records(f"tags.`{FINGERPRINT}` = '{fingerprint}' AND attributes.status = 'FINISHED'")
         return found[0] if found else None
 
+    def unfinished(self, key: str, value: str) -> list[Record]:
+        """The runs with this tag that began and did not finish, newest first.
+
+        Those whose process is gone are closed; what is still RUNNING has a process that may be at work.
+        """
+        found = [record for record in self.tagged(key, value) if record.status != "FINISHED"]
+        closed = {record.run_id for record in self.close_gone(found)}
+        return [record for record in found if record.status != "RUNNING" or record.run_id in closed]
+
     def history(self, run_id: str, metric: str) -> list[float]:
         """Every value of a metric in the order of its steps."""
         found = self.ask(lambda: self.client.get_metric_history(run_id, metric))
@@ -254,14 +288,14 @@ class Store:
         """The file of one of a run's artifacts: itself in a local store, else a copy.
 
         Raises:
-            LabError: the run has no such artifact.
+            LabError: the run has no such artifact, or it is damaged.
         """
-        self.record(run_id)
+        expected = self.record(run_id).tags.get(checksum_tag(path))
         local = Path(self.place(run_id, path))
         if local.is_file():
-            return local
+            return unaltered(local, expected)
         try:
-            return Path(self.client.download_artifacts(run_id, path))
+            return unaltered(Path(self.client.download_artifacts(run_id, path)), expected)
         except (MlflowException, OSError) as error:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
 
