@@ -63,6 +63,12 @@ class Hold:
         self._lock.release()
 
 
+def forget(uri: str, run_id: str) -> None:
+    """Removes what a run needed to go on, unless a process is at work on it."""
+    if run_folder(uri, run_id).exists() and (hold := Hold.take(uri, run_id)) is not None:
+        hold.release(forget=True)
+
+
 def this_process() -> str:
     """The value of the tag PROCESS: which process of which machine is at work on a run."""
     place = {"host": platform.node(), "boot": _boot(), "space": _space()}

@@ -26,7 +26,7 @@ from vae_lab.tracking.address import check_server, lock_file, named, resolved, s
 from vae_lab.tracking.courier import courier_of, unwritable
 from vae_lab.tracking.delivery import first_line, refusal, why
 from vae_lab.tracking.origin import code_tags, user
-from vae_lab.tracking.processes import Hold, gone, heartbeat, this_process
+from vae_lab.tracking.processes import Hold, forget, gone, heartbeat, this_process
 from vae_lab.tracking.reading import unaltered
 from vae_lab.tracking.recorder import Recorder
 from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, Record, checksum_tag, member_tag
@@ -139,6 +139,9 @@ class Store:
             LabError: the store does not answer.
         """
         found = self.record(run_id)
+        if sqlite_file(self.uri) is not None:
+            for scratch in Path(self.place(run_id, "")).rglob(".artifact.uploading.*"):
+                scratch.unlink(missing_ok=True)  # a copy of MLflow's that a killed process did not end
         recorder = Recorder(self, run_id, found.experiment_id, background=True)
         recorder.resume()
         return recorder
@@ -260,9 +263,15 @@ class Store:
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
     def finished(self, fingerprint: str) -> Record | None:
-        """The newest finished run with this fingerprint."""
-        found = self.records(f"tags.`{FINGERPRINT}` = '{fingerprint}' AND attributes.status = 'FINISHED'")
-        return found[0] if found else None
+        """The newest finished run with this fingerprint; what waits of one whose process is gone may say so."""
+        found = self.tagged(FINGERPRINT, fingerprint)
+        if any(gone(record) for record in found):
+            self.close_gone(found)
+            found = self.tagged(FINGERPRINT, fingerprint)
+        newest = next((record for record in found if record.status == "FINISHED"), None)
+        if newest is not None:
+            forget(self.uri, newest.run_id)  # its process may have ended before it did so
+        return newest
 
     def unfinished(self, key: str, value: str) -> list[Record]:
         """The runs with this tag that began and did not finish, newest first.
@@ -303,7 +312,7 @@ class Store:
 def _make(file: Path) -> None:
     """Makes an empty SQLite store. The caller holds its lock.
 
-    MLflow takes seconds to make the tables and cannot go on with some of them, so that a process which is killed
+    MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
     meanwhile must not leave them under the store's name.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
