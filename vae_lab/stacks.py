@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,32 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Each layer on its slice of x (K, n, in)."""
-        weight = self.weight.transpose(1, 2)
-        return torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias[:, None], x, weight)
+        return cast("Tensor", _Linears.apply(x, self.weight, self.bias))
+
+
+class _Linears(torch.autograd.Function):
+    """Images x (K, n, in) times the transposed weights (K, out, in), plus biases (K, out).
+
+    The gradient of the weights is made in their own layout; autograd's own would be a transposed one, and be
+    copied at every step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        transposed = weight.transpose(1, 2)
+        return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias[:, None], x, transposed)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants_x, _, wants_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if wants_x else None,
+            torch.bmm(gradient.transpose(1, 2), x),
+            gradient.sum(1) if wants_bias else None,
+        )
 
 
 def stackable(model: nn.Module) -> bool:

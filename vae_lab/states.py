@@ -8,13 +8,8 @@ from typing import NamedTuple
 from vae_lab.comparison import Study
 from vae_lab.tracking import ERROR, FINGERPRINT, Record, heartbeat
 
-STATES = (
-    "finished",
-    "running",
-    "interrupted",
-    "failed",
-    "missing",
-)  # of two runs of one point the first counts
+# Of two runs of one point the one that comes first here counts.
+STATES = ("finished", "running", "interrupted", "failed", "missing")
 _STATE_OF = {"FINISHED": "finished", "RUNNING": "running", "KILLED": "interrupted", "FAILED": "failed"}
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from vae_lab.comparison import Study, load_study
 from vae_lab.states import RunState, counted, states
 from vae_lab.tables import console
-from vae_lab.tracking import COMMAND, KIND, STUDY, SWEEP, Reader, reader
+from vae_lab.tracking import COMMAND, KIND, STUDY, SWEEP, Reader, kept, reader
 
 COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "missing": "dim"}
 SHOWN = 40  # unfinished runs in the table, unless all are asked for
@@ -59,6 +59,13 @@ def _list(store: Reader, terminal: Console) -> None:
         shown.add_row(study.plan.name, started, _words(counted(states(study))))
     terminal.print(shown)
     terminal.print("\nRun by run: vae-lab status STUDY", highlight=False)
+    if files := kept(store.uri):
+        size = sum(file.stat().st_size for file in files) / 1e6
+        text = (
+            f"\n{len(files)} runs under way or interrupted have {size:.1f} MB of checkpoints in\n"
+            f"  {files[0].parent.parent}\nTo give up interrupted ones, remove their folders."
+        )
+        terminal.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(rows: list[RunState]) -> Table:

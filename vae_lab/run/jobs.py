@@ -35,10 +35,14 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         LabError: the run failed; its record says so.
     """
     settings = config.checked(composed)
+    threads = torch.get_num_threads()
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
-    with progress.current(settings.train.epochs), interruption.listening(progress.stopping):
-        (outcome,) = run_together([Job(settings, overrides)])
+    try:
+        with progress.current(settings.train.epochs), interruption.listening(progress.stopping):
+            (outcome,) = run_together([Job(settings, overrides)])
+    finally:
+        torch.set_num_threads(threads)  # a run that went on may have taken those that it had before
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

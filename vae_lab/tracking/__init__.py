@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vae_lab.tracking.address import named, resolved, sqlite_file
 from vae_lab.tracking.origin import code_tags
 from vae_lab.tracking.places import address_of, all_places, place_of
-from vae_lab.tracking.processes import Hold, gone, heartbeat
+from vae_lab.tracking.processes import Hold, gone, heartbeat, kept
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
     CLASS_FILE,
@@ -92,6 +92,7 @@ __all__ = [
     "deliver_backlog",
     "gone",
     "heartbeat",
+    "kept",
     "member_tag",
     "named",
     "place_of",

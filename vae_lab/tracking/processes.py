@@ -69,6 +69,11 @@ def forget(uri: str, run_id: str) -> None:
         hold.release(forget=True)
 
 
+def kept(uri: str) -> list[Path]:
+    """The checkpoints on this machine of a store's runs, which can go on."""
+    return sorted(run_folder(uri, "*").parent.glob(f"*/{CHECKPOINT_FILE}"))
+
+
 def this_process() -> str:
     """The value of the tag PROCESS: which process of which machine is at work on a run."""
     place = {"host": platform.node(), "boot": _boot(), "space": _space()}

@@ -161,7 +161,7 @@ class Store:
                 now = self.record(record.run_id)
                 if reason := gone(now):
                     recorder = Recorder(self, now.run_id, now.experiment_id)
-                    recorder.tag({ERROR: f"interrupted: {reason}"})
+                    recorder.tag({ERROR: reason})
                     recorder.finish("KILLED", when=heartbeat(now).get("at"))
                     closed.append(now)
             finally:
