@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from vae_lab.config import BASE
 from vae_lab.errors import LabError, UserError, choices
 from vae_lab.measures import Measure, measure
-from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, Record
+from vae_lab.tracking import FINGERPRINT, KIND, STUDY, SWEEP, Reader, Record
 
 PLAN_FILE = "study.json"
 POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
@@ -129,6 +129,9 @@ def load_study(store: Reader, name: str) -> Study:
     runs = store.members(chosen.run_id)
     if store.close_gone([chosen, *runs]):
         return load_study(store, chosen.run_id)
+    # In the plan's order and not in that in which they began, which differs where runs share the machine or go on.
+    places = {(fingerprint, name): place for place, (fingerprint, name) in enumerate(plan.runs)}
+    runs.sort(key=lambda run: places.get((run.tags.get(FINGERPRINT, ""), run.name), len(places)))
     return Study(chosen, plan, [placed(run, plan) for run in runs])
 
 

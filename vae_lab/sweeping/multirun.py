@@ -163,9 +163,15 @@ def _opened(
 ) -> tuple[Recorder, Hold]:
     """The multirun's parent run: the one that the same command left unfinished, else a new one."""
     if not anew:
-        for record in store.unfinished(tracking.KIND, tracking.SWEEP):
-            if any(record.tags.get(key) != value for key, value in tags.items()):
-                continue
+        left = [
+            record
+            for record in store.tagged(tracking.KIND, tracking.SWEEP)
+            if record.status != "FINISHED" and tags.items() <= record.tags.items()
+        ]
+        store.close_gone(left)
+        for record in left:
+            if store.record(record.run_id).status == "RUNNING":
+                continue  # its process may be at work
             hold = Hold.take(store.uri, record.run_id)
             if hold is not None:
                 progress.console.print(f"{name}: goes on where it ended before.")

@@ -15,6 +15,7 @@ A process that dies leaves the folder behind, and `vae-lab sync` delivers what i
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -29,6 +30,7 @@ from filelock import FileLock, Timeout
 from vae_lab.tracking.places import made_place
 
 Entry = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Damaged(NamedTuple):
@@ -54,9 +56,13 @@ class Journal:
         noted = _delivered(folder)
         self.replaying = noted is None  # then files of records that the store has are gone already
         self.delivered = min(noted or 0, len(self._starts))
-        self._note()
         if self._end and os.pread(self._records, 1, self._end - 1) != b"\n":
-            self._write(b"\n")  # the last writer died in the middle of a line; it stays a line of its own
+            # The last writer died in the middle of a line, and has told nobody that the record is safe.
+            self._end = self._starts.pop()
+            os.ftruncate(self._records, self._end)
+            self.delivered = min(self.delivered, len(self._starts))
+            log.warning(f"{folder}: the last record was cut off when its process ended, and is not counted.")
+        self._note()
 
     @classmethod
     def open(cls, uri: str, run_id: str) -> Journal:

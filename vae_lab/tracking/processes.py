@@ -63,6 +63,12 @@ class Hold:
         self._lock.release()
 
 
+def forget(uri: str, run_id: str) -> None:
+    """Removes what a run needed to go on, unless a process is at work on it."""
+    if run_folder(uri, run_id).exists() and (hold := Hold.take(uri, run_id)) is not None:
+        hold.release(forget=True)
+
+
 def kept(uri: str) -> list[Path]:
     """The checkpoints on this machine of a store's runs, which can go on."""
     return sorted(run_folder(uri, "*").parent.glob(f"*/{CHECKPOINT_FILE}"))

@@ -26,7 +26,7 @@ from vae_lab.tracking.address import check_server, lock_file, named, resolved, s
 from vae_lab.tracking.courier import courier_of, unwritable
 from vae_lab.tracking.delivery import first_line, refusal, why
 from vae_lab.tracking.origin import code_tags, user
-from vae_lab.tracking.processes import Hold, gone, heartbeat, this_process
+from vae_lab.tracking.processes import Hold, forget, gone, heartbeat, this_process
 from vae_lab.tracking.reading import unaltered
 from vae_lab.tracking.recorder import Recorder
 from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, Record, checksum_tag, member_tag
@@ -79,6 +79,8 @@ class Store:
         try:
             # The first use of a database creates its tables; two processes at once would collide.
             with FileLock(lock_file(file)):
+                if not file.exists():
+                    _make(file)
                 store = cls(uri, wait)
                 store.client.search_experiments(max_results=1)
         except (OSError, MlflowException, SQLAlchemyError) as error:
@@ -137,6 +139,9 @@ class Store:
             LabError: the store does not answer.
         """
         found = self.record(run_id)
+        if sqlite_file(self.uri) is not None:
+            for scratch in Path(self.place(run_id, "")).rglob(".artifact.uploading.*"):
+                scratch.unlink(missing_ok=True)  # a copy of MLflow's that a killed process did not end
         recorder = Recorder(self, run_id, found.experiment_id, background=True)
         recorder.resume()
         return recorder
@@ -258,9 +263,15 @@ class Store:
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
     def finished(self, fingerprint: str) -> Record | None:
-        """The newest finished run with this fingerprint."""
-        found = self.records(f"tags.`{FINGERPRINT}` = '{fingerprint}' AND attributes.status = 'FINISHED'")
-        return found[0] if found else None
+        """The newest finished run with this fingerprint; what waits of one whose process is gone may say so."""
+        found = self.tagged(FINGERPRINT, fingerprint)
+        if any(gone(record) for record in found):
+            self.close_gone(found)
+            found = self.tagged(FINGERPRINT, fingerprint)
+        newest = next((record for record in found if record.status == "FINISHED"), None)
+        if newest is not None:
+            forget(self.uri, newest.run_id)  # its process may have ended before it did so
+        return newest
 
     def unfinished(self, key: str, value: str) -> list[Record]:
         """The runs with this tag that began and did not finish, newest first.
@@ -296,6 +307,22 @@ class Store:
             return unaltered(Path(self.client.download_artifacts(run_id, path)), expected)
         except (MlflowException, OSError) as error:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
+
+
+def _make(file: Path) -> None:
+    """Makes an empty SQLite store. The caller holds its lock.
+
+    MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
+    meanwhile must not leave them under the store's name.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
+
+    scratch = file.with_name(f".{file.name}.new")
+    for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
+        scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
+    engine = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri()).engine
+    engine.dispose()
+    scratch.replace(file)
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
