@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MINIMUM := 3.11
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile faults clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, whic
 
 profile: $(VENV)/.installed      ## where an epoch's time goes
 	$(BIN)/python -m benchmarks.profile
+
+faults: $(VENV)/.installed-dev   ## kill, stop and damage runs by the hundred; says what was lost
+	$(BIN)/python -m tests.faults
 
 clean:                           ## remove the environment and the tools' caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.conftest import patterns
+from vae_lab import sealed
 from vae_lab.data import Batches, Dataset, binarized, cache, digits, idx, in_order, one_hot, sources
 from vae_lab.data import idx as load_idx
 from vae_lab.data.idx import read, write
@@ -136,8 +137,8 @@ def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
 
 
 def test_replacing_leaves_nothing_half_written(tmp_path: Path) -> None:
-    cache.replace(tmp_path / "a", b"old")
-    cache.replace(tmp_path / "a", b"new")
+    sealed.replace(tmp_path / "a", b"old")
+    sealed.replace(tmp_path / "a", b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"new")]
 
 

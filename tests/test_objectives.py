@@ -1,13 +1,15 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.distributions import Bernoulli, ContinuousBernoulli, Normal, kl_divergence
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tests.test_models import relative_error
 from vae_lab.errors import UserError
 from vae_lab.models import Posterior
-from vae_lab.objectives import Objective, kl_per_dimension, likelihood, penalty
+from vae_lab.objectives import Objective, cross_entropy, kl_per_dimension, likelihood, penalty
 
 LEADS = [(), (2, 7)]
 
@@ -159,3 +161,30 @@ def test_unknown_likelihood_is_named_with_the_valid_ones() -> None:
 def test_gaussian_constant_counts_every_pixel() -> None:
     perfect = likelihood("gaussian", std=1.0).negative_log(torch.zeros(10), torch.full((10,), 0.5))
     assert perfect.item() == pytest.approx(5 * math.log(2 * math.pi))
+
+
+@pytest.mark.parametrize("lead", LEADS)
+def test_cross_entropy_and_its_gradients_are_pytorchs(lead: tuple[int, ...], device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (30 * torch.randn(*lead, 50, generator=generator, dtype=torch.float64)).to(device)
+    x = torch.rand(50, generator=generator, dtype=torch.float64).to(device)
+    found: list[torch.Tensor | None] = []
+    expected: list[torch.Tensor | None] = []
+    for results, function in (
+        (found, cross_entropy),
+        (expected, partial(binary_cross_entropy_with_logits, reduction="none")),
+    ):
+        a, b = logits.clone().requires_grad_(), x.expand_as(logits).clone().requires_grad_()
+        value = function(a, b)
+        value.square().sum().backward()
+        results += [value, a.grad, b.grad]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_cross_entropy_of_single_floats_is_within_roundings(device: torch.device) -> None:
+    logits = torch.linspace(-120, 120, 100_001, device=device)
+    x = torch.linspace(0, 1, 100_001, device=device).flip(0)
+    exact = binary_cross_entropy_with_logits(logits.double(), x.double(), reduction="none")
+    error = (cross_entropy(logits, x).double() - exact).abs()
+    assert (error <= 1.2e-7 + 2.4e-7 * exact).all()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from vae_lab.config import BASE, check_reference
 from vae_lab.errors import LabError, UserError, choices, shown
 from vae_lab.measures import Measure, measure
-from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, Record
+from vae_lab.tracking import FINGERPRINT, KIND, STUDY, SWEEP, Reader, Record
 
 PLAN_FILE = "study.json"
 POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
@@ -40,6 +40,7 @@ class Plan:
     claims: list[dict[str, Any]] = field(default_factory=list)
     sequential: bool = False  # whether seeds were added while looking at the verdicts
     oracle: dict[str, Any] | None = None
+    runs: list[list[str]] = field(default_factory=list)  # fingerprint and name of each
 
     def to_json(self) -> str:
         """The plan as text for `from_json`."""
@@ -156,6 +157,8 @@ class Study(NamedTuple):
 def load_study(store: Reader, name: str) -> Study:
     """The newest multirun of a study, or the one whose parent run has this id (or its first letters).
 
+    Of its runs those whose process is gone are closed as interrupted.
+
     Raises:
         UserError: the store has neither.
     """
@@ -170,7 +173,13 @@ def load_study(store: Reader, name: str) -> Study:
         plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
     except (OSError, ValueError) as error:
         raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    return Study(chosen, plan, [placed(run, plan) for run in store.members(chosen.run_id)])
+    runs = store.members(chosen.run_id)
+    if store.close_gone([chosen, *runs]):
+        return load_study(store, chosen.run_id)
+    # In the plan's order and not in that in which they began, which differs where runs share the machine or go on.
+    places = {(fingerprint, name): place for place, (fingerprint, name) in enumerate(plan.runs)}
+    runs.sort(key=lambda run: places.get((run.tags.get(FINGERPRINT, ""), run.name), len(places)))
+    return Study(chosen, plan, [placed(run, plan) for run in runs])
 
 
 def placed(run: Record, plan: Plan) -> Record:

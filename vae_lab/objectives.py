@@ -6,14 +6,40 @@ Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from vae_lab.errors import UserError, choices
 from vae_lab.models import Posterior
+
+
+def cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
+    """-x log p - (1 - x) log (1 - p) of every pixel (*, D), p = sigmoid(logits), computed from the logits."""
+    return cast("Tensor", _CrossEntropy.apply(*torch.broadcast_tensors(logits, x)))  # type: ignore[no-untyped-call]
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """PyTorch's binary_cross_entropy_with_logits without log1p, which takes its CPU ten times as long as log.
+
+    It is ([l > 0] - x) l + log(1 + exp(-|l|)), whose last term is -log sigmoid(|l|), the log of a number from
+    1/2 to 1: its error is at most a rounding of 1, 6e-8 nats a pixel in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, x)
+        log_larger = logits.abs().sigmoid_().log_()
+        return (logits > 0).to(logits.dtype).sub_(x).mul_(logits).sub_(log_larger)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        logits, x = ctx.saved_tensors
+        of_logits = logits.sigmoid().sub_(x).mul_(gradient) if ctx.needs_input_grad[0] else None
+        of_x = -logits * gradient if ctx.needs_input_grad[1] else None
+        return of_logits, of_x
 
 
 class Likelihood(Protocol):
@@ -35,7 +61,7 @@ class Bernoulli:
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
         """-sum_d x_d log p_d + (1 - x_d) log (1 - p_d), p = sigmoid(logits), computed from the logits."""
-        return cross_entropy(logits, x, reduction="none").sum(-1)
+        return cross_entropy(logits, x).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
         """sigmoid(logits)."""
@@ -51,7 +77,7 @@ class ContinuousBernoulli:
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
         """Cross entropy minus the log of the normalizing constant C(lambda), lambda = sigmoid(logits)."""
-        return (cross_entropy(logits, x, reduction="none") - self._log_norm(logits)).sum(-1)
+        return (cross_entropy(logits, x) - self._log_norm(logits)).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
         """1 / (1 - exp(-l)) - 1 / l for logit l, which tends to 1/2 + l / 12 at l = 0."""

@@ -87,6 +87,12 @@ class Display:
         finally:
             self.bars.remove_task(task)
 
+    def skip(self, epochs: int) -> None:
+        """Takes epochs that were finished before off what there is to do."""
+        with self._lock:
+            self.epochs -= epochs
+            self.bars.update(self.total, total=self.epochs)
+
     def advance(self) -> str:
         """Counts one epoch; gives the time left as text."""
         with self._lock:
@@ -109,6 +115,12 @@ class RunDisplay:
     def seconds(self) -> float:
         """Since the run began."""
         return time.monotonic() - self.begin
+
+    def goes_on(self, done: int) -> None:
+        """Says that the run was interrupted after `done` epochs and goes on there."""
+        console.print(f"{self.label}: goes on after epoch {done} of {self.epochs}.", markup=False)
+        self.display.skip(done)
+        self.display.bars.update(self.task, completed=done)
 
     def epoch(self, number: int, train_loss: float, held_out_loss: float) -> None:
         """Shows an epoch's losses in nats per image."""

@@ -27,6 +27,7 @@ def commands() -> None:
       vae-lab train model=cvae model.latent_size=30         one CVAE
       vae-lab train -m model.layers=2,3,4 seed=0,1,2        nine runs
       vae-lab train experiments=reference                   the report's ten runs
+      vae-lab status reference                              how far they are
       vae-lab compare reference                             their tables again
       vae-lab verdict reference                             what they say to the report's claims
       vae-lab evaluate reference                            bounds and sample quality of its runs
@@ -89,6 +90,27 @@ def compare(
     from vae_lab.cli import comparing
 
     comparing.compare(study, form, metrics, by, contrasts, importance, uri)
+
+
+@commands.command()
+@click.argument("study", required=False)
+@click.option("--all", "every", is_flag=True, help="Finished runs too.")
+@click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
+def status(study: str | None, every: bool, uri: str | None) -> None:
+    r"""Say which runs of STUDY are finished, running, interrupted, failed or missing.
+
+    STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it, all
+    studies are listed. Runs whose process is gone are marked as interrupted; the command that started the
+    study, given again, goes on with them after their last finished epoch.
+
+    
+    Examples:
+      vae-lab status
+      vae-lab status reference --all
+    """
+    from vae_lab.cli import standing
+
+    standing.status(study, every, uri)
 
 
 @commands.command()

@@ -29,6 +29,7 @@ from vae_lab.folders import CONF
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
 USER_MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
+STOPPED = "interrupted. Every finished epoch is kept; the same command goes on from there."
 LONGEST = 1000  # characters of a message, most of which name the valid choices
 CONFIG_DEPTHS = ("*.yaml", "*/*.yaml", "*/*/*.yaml")  # of the files in a folder of configs
 COMPOSING = (  # the parts of Hydra that have done their work before the lab's begins
@@ -58,8 +59,10 @@ def task(config: DictConfig) -> str | Exception:
         from vae_lab.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
-            from vae_lab.run import run
-        return run(config, tuple(each for each in job.overrides.task if not each.startswith("tracking.")))
+            from vae_lab.sweeping import run_once
+        return run_once(
+            config, tuple(each for each in job.overrides.task if not each.startswith("tracking."))
+        )
     except Exception as error:
         if job.mode == RunMode.MULTIRUN:
             raise
@@ -95,7 +98,7 @@ def train(arguments: list[str]) -> int:
         if _single_run_failures:
             raise _single_run_failures[0]
     except KeyboardInterrupt:
-        click.echo("vae-lab: interrupted; what had finished is kept.", err=True)
+        click.echo(f"vae-lab: {STOPPED}", err=True)
         return INTERRUPTED
     except SystemExit as end:  # after Hydra's own help or version, or a flag's value that it did not find
         return USER_MISTAKE if end.code else 0

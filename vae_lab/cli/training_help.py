@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vae_lab.folders import CONF, CONFIG_ROOT
 
-HIDDEN = {"tracking.parent_run_id", "tracking.study"}  # set by the lab itself
+HIDDEN = {"tracking.parent_run_id", "tracking.runs", "tracking.study"}  # set by the lab itself
 LINE = re.compile(r"^(?P<key>\w+):\s*(?P<value>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
 
 INTRODUCTION = """\

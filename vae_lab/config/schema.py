@@ -175,6 +175,7 @@ class Tracking:
     run_name: str | None = _or_null(_line(LONGEST_NAME))
     parent_run_id: str | None = _or_null(_matching(_RUN_ID, "the id of an MLflow run"))
     study: str | None = _or_null(_line(LONGEST_NAME))
+    runs: int = _whole(1)
     wait: float = _from(0)
 
 

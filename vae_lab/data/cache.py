@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import stat
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from vae_lab.data.sources import LARGEST, Source
 from vae_lab.errors import LabError
+from vae_lab.sealed import replace
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +93,3 @@ def _short(error: BaseException) -> str:
         reason = reason.__cause__ or reason.__context__ or reason
     text = f"{type(reason).__name__}: {reason}".splitlines()[0]
     return text if len(text) <= 160 else f"{text[:157]}..."
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file so that at every moment either the old or the whole new content is there."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)

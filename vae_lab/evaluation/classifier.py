@@ -21,9 +21,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vae_lab import folders, seeding
+from vae_lab import folders, sealed, seeding
 from vae_lab.data import Batches, Dataset, Images
-from vae_lab.data.cache import replace
 from vae_lab.errors import LabError
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ FEATURES = 64  # F; a few hundred samples already give their covariance full ran
 BATCH = 128
 EPOCHS, FEWEST_STEPS = 4, 400  # more epochs where they are short: the 8 x 8 digits have 12 steps in one
 PEAK_RATE = 4e-3  # of the one-cycle schedule
-DIGEST = hashlib.sha256().digest_size
 
 
 class Judge(NamedTuple):
@@ -148,19 +146,19 @@ def _save(path: Path, trained: Trained) -> None:
     weights = {name: value.cpu() for name, value in trained.model.state_dict().items()}
     content = io.BytesIO()
     torch.save({"weights": weights, "accuracy": trained.accuracy}, content)
-    replace(path, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+    sealed.write(path, content.getvalue())
 
 
 def _load(path: Path, data: Dataset) -> Trained | None:
     """The classifier in a file of `_save`; None if it is not there or not as it was written."""
     try:
-        raw = path.read_bytes()
-    except OSError:
+        raw = sealed.read(path)
+    except FileNotFoundError:
         return None
-    if hashlib.sha256(raw[DIGEST:]).digest() != raw[:DIGEST]:
-        log.warning("%s is damaged; the classifier is trained again.", path)
+    except sealed.DamagedError as error:
+        log.warning("%s The classifier is trained again.", error)
         return None
-    stored = torch.load(io.BytesIO(raw[DIGEST:]), map_location="cpu", weights_only=True)
+    stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     model = Classifier(data.shape, data.classes)
     model.load_state_dict(stored["weights"])
     return Trained(model, stored["accuracy"])

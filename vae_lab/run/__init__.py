@@ -2,6 +2,7 @@
 
 from vae_lab.run.jobs import Job, Outcome, Outline, outline, run, run_together
 from vae_lab.run.parts import Parts, build_objective, dataset, prepare
+from vae_lab.run.recorded import check_alone
 from vae_lab.run.results import again, full_measures, measured_at
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Parts",
     "again",
     "build_objective",
+    "check_alone",
     "dataset",
     "full_measures",
     "measured_at",

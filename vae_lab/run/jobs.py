@@ -35,10 +35,14 @@ def run(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         LabError: the run failed; its record says so.
     """
     settings = config.checked(composed)
+    threads = torch.get_num_threads()
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
-    with progress.current(settings.train.epochs):
-        (outcome,) = run_together([Job(settings, overrides)])
+    try:
+        with progress.current(settings.train.epochs), interruption.listening(progress.stopping):
+            (outcome,) = run_together([Job(settings, overrides)])
+    finally:
+        torch.set_num_threads(threads)  # a run that went on may have taken those that it had before
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
@@ -73,7 +77,7 @@ def run_together(jobs: Sequence[Job]) -> list[Outcome]:
                 under_way[place].open(store, progress.now(), together=len(jobs))
             except Exception as error:
                 failed(place, error)
-        for results in _epochs(dict(under_way), under_way):
+        for results in _epochs(under_way):
             for place, result in results.items():
                 try:
                     if isinstance(result, DivergedError):
@@ -97,13 +101,27 @@ def run_together(jobs: Sequence[Job]) -> list[Outcome]:
     return [outcomes[place] for place in range(len(jobs))]
 
 
-def _epochs(runs: dict[int, Run], under_way: dict[int, Run]) -> Iterator[dict[int, Epoch | DivergedError]]:
-    """Epoch after epoch of each run by its place; runs that are no longer `under_way` are left out."""
-    if not runs:
-        return
+def _epochs(under_way: dict[int, Run]) -> Iterator[dict[int, Epoch | DivergedError]]:
+    """Epoch after epoch of each run by its place; runs that are no longer `under_way` are left out.
+
+    A stack that was interrupted while its runs were kept has some that are an epoch behind: these are
+    trained first, up to the others.
+    """
+    while behind := {place: run for place, run in under_way.items() if run.done < run.settings.train.epochs}:
+        least = min(run.done for run in behind.values())
+        first = {place: run for place, run in behind.items() if run.done == least}
+        further = [run.done for run in behind.values() if run.done > least]
+        yield from _together(first, under_way, until=min(further, default=None))
+
+
+def _together(
+    runs: dict[int, Run], under_way: dict[int, Run], until: int | None
+) -> Iterator[dict[int, Epoch | DivergedError]]:
+    """The epochs of runs that have equally many behind them, `until` so many are finished or all are."""
     places = list(runs)
     first = runs[places[0]]
     budget = first.settings.train
+    epochs = budget.epochs if until is None else until
     if len(runs) == 1:
         try:
             for epoch in training.train(
@@ -111,11 +129,12 @@ def _epochs(runs: dict[int, Run], under_way: dict[int, Run]) -> Iterator[dict[in
                 first.parts.objective,
                 first.optimizer,
                 first.batches,
-                epochs=budget.epochs,
+                epochs=epochs,
                 seed=first.settings.seed,
                 scheduler=first.scheduler,
                 precision=first.precision,
                 compiled=budget.compile,
+                done=first.done,
             ):
                 yield {places[0]: epoch}
                 if not under_way:
@@ -130,9 +149,10 @@ def _epochs(runs: dict[int, Run], under_way: dict[int, Run]) -> Iterator[dict[in
     for results in stacks.train_together(
         members,
         first.batches,
-        epochs=budget.epochs,
+        epochs=epochs,
         precision=first.precision,
         compiled=budget.compile,
+        done=first.done,
         going=lambda index: places[index] in under_way,
     ):
         yield {places[index]: result for index, result in results.items()}

@@ -19,6 +19,7 @@ from vae_lab.tracking import Recorder
 PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen in the UI
 PICTURE_ROWS = 4
 GRID_SIDE = 10  # rows and columns of the final grids
+READ_BACK = ("config.yaml", "model/model.pt")  # what the lab reads again later: their checksums are kept
 STRIP = 20  # samples in the strip of the contact sheet
 # What a run's command leaves out, and what makes a multirun of a command that does not say otherwise.
 MULTIRUN_KEYS, MULTIRUN_GROUPS = ("seeds=", "max_seeds=", "reuse="), ("sweeps=", "experiments=")
@@ -58,8 +59,10 @@ def measured_at(settings: DictConfig, data: Dataset) -> dict[str, str]:
     return {tracking.EVALUATION: " ".join(f"{key}={value}" for key, value in kept.items())} if kept else {}
 
 
-def log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Recorder, step: int) -> None:
-    """The pictures that the UI shows with a slider over epochs."""
+def log_pictures(
+    settings: DictConfig, parts: Parts, model: VAE, recorder: Recorder, *, step: int, when: int
+) -> None:
+    """The pictures that the UI shows with a slider over epochs; the same `when` replaces them."""
     if not settings.evaluation.pictures:
         return
     columns, shape, likelihood = settings.evaluation.columns, parts.data.shape, parts.objective.likelihood
@@ -71,9 +74,8 @@ def log_pictures(settings: DictConfig, parts: Parts, model: VAE, recorder: Recor
     if model.condition_size:
         shown["class_grid"] = evaluation.class_samples(model, likelihood, columns, seed=settings.seed)
     for key, images in shown.items():
-        recorder.image(
-            f"images/{key}", figures.enlarged(figures.tile(images, shape, columns), PICTURE_SCALE), step
-        )
+        picture = figures.enlarged(figures.tile(images, shape, columns), PICTURE_SCALE)
+        recorder.image(f"images/{key}", picture, step, when=when)
 
 
 def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
-"""A multirun: its runs, all checked before the first is trained, and what becomes of them."""
+"""What `vae-lab train` starts: a multirun, all of it checked before the first run is trained, or one run."""
 
 from vae_lab.sweeping.multirun import SweepError, command, sweep
+from vae_lab.sweeping.single import run_once
 from vae_lab.sweeping.workers import run_jobs
 
-__all__ = ["SweepError", "command", "run_jobs", "sweep"]
+__all__ = ["SweepError", "command", "run_jobs", "run_once", "sweep"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
 from vae_lab.points import REPLICATED, Axes, Point, axes, points
 from vae_lab.run import dataset, prepare
-from vae_lab.tracking import Record, Recorder, Store
+from vae_lab.tracking import Hold, Record, Recorder, Store
 
 
 class SweepError(LabError):
@@ -60,6 +60,7 @@ def plan(master: DictConfig, current: Round, name: str, sequential: bool) -> Pla
         claims=study["claims"],
         sequential=sequential,
         oracle=None if first.study.oracle is None else _plain(first.study.oracle),
+        runs=[list(key) for key in current.points],
     )
 
 
@@ -129,13 +130,14 @@ def sweep(
     store.wait = first.tracking.wait
     name = study_name(master, current.axes)
     tags = {tracking.STUDY: name, tracking.COMMAND: command(master, arguments)}
-    recorder = store.start(first.tracking.experiment, name, kind=tracking.SWEEP, tags=tags)
-    status, failures = "KILLED", list[str]()
+    recorder, hold = _opened(store, first.tracking.experiment, name, tags, anew=master.reuse == "never")
+    status, failures, tried = "KILLED", list[str](), set[tuple[str, str]]()
     try:
         _write_spectrum(recorder, first)
         while True:
             _write_plan(recorder, plan(master, current, name, sequential))
-            failures += _train(store, recorder, current, name, launch, reuse=master.reuse)
+            failures += _train(store, recorder, current, name, launch, tried, reuse=master.reuse)
+            tried |= current.points.keys()
             if not sequential:
                 break
             verdicts = claims.judge_study(load_study(store, recorder.run_id))
@@ -147,9 +149,36 @@ def sweep(
             current = checked(target)
         status = "FAILED" if failures else "FINISHED"
     finally:
-        _conclude(store, recorder, name, status)
+        try:
+            _conclude(store, recorder, name, status)
+        finally:
+            hold.release()
     if failures:
         raise SweepError("\n".join([f"{len(failures)} of {len(current.points)} runs failed:", *failures]))
+
+
+def _opened(
+    store: Store, experiment: str, name: str, tags: dict[str, str], *, anew: bool
+) -> tuple[Recorder, Hold]:
+    """The multirun's parent run: the one that the same command left unfinished, else a new one."""
+    if not anew:
+        left = [
+            record
+            for record in store.tagged(tracking.KIND, tracking.SWEEP)
+            if record.status != "FINISHED" and tags.items() <= record.tags.items()
+        ]
+        store.close_gone(left)
+        for record in left:
+            if store.record(record.run_id).status == "RUNNING":
+                continue  # its process may be at work
+            hold = Hold.take(store.uri, record.run_id)
+            if hold is not None:
+                progress.console.print(f"{name}: goes on where it ended before.")
+                return store.reopen(record.run_id), hold
+    recorder = store.start(experiment, name, kind=tracking.SWEEP, tags=tags)
+    hold = Hold.take(store.uri, recorder.run_id)
+    assert hold is not None, "a run that was just made has no other process"
+    return recorder, hold
 
 
 def _next_round(master: DictConfig, verdicts: list[claims.Verdict], done: int) -> int | None:
@@ -173,7 +202,7 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 
 def _write_plan(recorder: Recorder, made: Plan) -> None:
-    with recorder.artifacts() as folder:
+    with recorder.artifacts(sealed=[PLAN_FILE]) as folder:
         (folder / PLAN_FILE).write_text(made.to_json())
 
 
@@ -182,7 +211,10 @@ def _write_spectrum(recorder: Recorder, settings: DictConfig) -> None:
     if settings.study.oracle is None:
         return
     data = dataset(settings.data, devices.resolve(settings.train.device))
-    with progress.busy("Measuring the spectrum of the training data"), recorder.artifacts() as folder:
+    with (
+        progress.busy("Measuring the spectrum of the training data"),
+        recorder.artifacts(sealed=[oracle.FILE]) as folder,
+    ):
         found = oracle.measure(data, settings.objective.likelihood, settings.objective.std)
         (folder / oracle.FILE).write_text(found.to_json())
 
@@ -193,12 +225,12 @@ def _train(
     current: Round,
     name: str,
     launch: Callable[[list[list[str]]], Sequence[JobReturn]],
+    tried: Collection[tuple[str, str]],
     *,
     reuse: str,
 ) -> list[str]:
-    """Trains the points that this multirun has not run and no other has finished; gives what failed."""
-    mine = {(run.tags.get(tracking.FINGERPRINT, ""), run.name) for run in store.members(recorder.run_id)}
-    wanted = {key: point for key, point in current.points.items() if key not in mine}
+    """Trains the points that were not tried in an earlier round and have not finished; gives what failed."""
+    wanted = {key: point for key, point in current.points.items() if key not in tried}
     there = {} if reuse == "never" else _finished(store, wanted)
     missing = [point for key, point in wanted.items() if key not in there]
     if there:
@@ -212,7 +244,11 @@ def _train(
             add(store, record, wanted[key].name, wanted[key].settings)
     if not missing:
         return []
-    belongs = [f"tracking.parent_run_id={recorder.run_id}", f"tracking.study='{name}'"]
+    belongs = [
+        f"tracking.parent_run_id={recorder.run_id}",
+        f"tracking.study='{name}'",
+        f"tracking.runs={len(current.points)}",
+    ]
     with progress.shown(len(missing), sum(point.settings.train.epochs for point in missing)):
         results = launch([[*point.overrides, *belongs] for point in missing])
     return [

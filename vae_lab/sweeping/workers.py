@@ -74,9 +74,12 @@ def run_jobs(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None)
     jobs = [job._replace(settings=config.checked(job.settings)) for job in jobs]
     budget = jobs[0].settings.train
     device = devices.resolve(budget.device)
-    most = crew(len(jobs), device, workers, budget.threads).workers
-    packs = packed([outline(job.settings) for job in jobs], stack, most)
-    chosen = crew(len(packs), device, workers, budget.threads)
+    # By what the multirun plans, not by what is left to do: a run must come out the same to the last bit
+    # where it is trained alone because the others are there already.
+    planned = max(len(jobs), *(job.settings.tracking.runs for job in jobs))
+    most = crew(planned, device, workers, budget.threads)
+    packs = packed([outline(job.settings) for job in jobs], stack, most.workers)
+    chosen = most if stack == 1 else crew(len(packs), device, workers, budget.threads)
     outcomes: dict[int, Outcome] = {}
 
     def work(pack: list[int]) -> None:
@@ -86,7 +89,7 @@ def run_jobs(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None)
     with (
         progress.current(sum(job.settings.train.epochs for job in jobs)),
         interruption.listening(progress.stopping),
-        ThreadPoolExecutor(chosen.workers, thread_name_prefix="worker") as pool,
+        ThreadPoolExecutor(min(chosen.workers, len(packs)), thread_name_prefix="worker") as pool,
     ):
         waiting = {pool.submit(work, pack) for pack in packs}
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vae_lab.tracking.address import named, resolved, sqlite_file
 from vae_lab.tracking.origin import code_tags
 from vae_lab.tracking.places import address_of, all_places, place_of
+from vae_lab.tracking.processes import Hold, gone, heartbeat, kept
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
     CLASS_FILE,
@@ -21,10 +22,12 @@ from vae_lab.tracking.records import (
     ERROR,
     EVALUATION,
     FINGERPRINT,
+    HEARTBEAT,
     INTERPOLATION_FILE,
     KIND,
     NOTE,
     PARENT,
+    PROCESS,
     RUN,
     STRIP_FILE,
     STUDY,
@@ -35,6 +38,7 @@ from vae_lab.tracking.records import (
 
 if TYPE_CHECKING:
     from vae_lab.tracking.backlog import deliver_backlog
+    from vae_lab.tracking.courier import unwritable
     from vae_lab.tracking.recorder import Recorder
     from vae_lab.tracking.store import Store, save_figures
 
@@ -43,6 +47,7 @@ _LATE = {
     "Store": "vae_lab.tracking.store",
     "deliver_backlog": "vae_lab.tracking.backlog",
     "save_figures": "vae_lab.tracking.store",
+    "unwritable": "vae_lab.tracking.courier",
 }
 
 # MLflow reads them when it is imported or asks a server.
@@ -66,14 +71,17 @@ __all__ = [
     "ERROR",
     "EVALUATION",
     "FINGERPRINT",
+    "HEARTBEAT",
     "INTERPOLATION_FILE",
     "KIND",
     "NOTE",
     "PARENT",
+    "PROCESS",
     "RUN",
     "STRIP_FILE",
     "STUDY",
     "SWEEP",
+    "Hold",
     "Reader",
     "Record",
     "Recorder",
@@ -82,6 +90,9 @@ __all__ = [
     "all_places",
     "code_tags",
     "deliver_backlog",
+    "gone",
+    "heartbeat",
+    "kept",
     "member_tag",
     "named",
     "place_of",
@@ -89,4 +100,5 @@ __all__ = [
     "resolved",
     "save_figures",
     "sqlite_file",
+    "unwritable",
 ]

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import named, silence
 from vae_lab.tracking.delivery import RefusedError, deliver, deliver_first, refusal, why
-from vae_lab.tracking.journal import Entry, Journal
+from vae_lab.tracking.journal import Entry, Journal, reopened
 from vae_lab.tracking.places import place_of
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,24 @@ class Courier:
                     break
         self._raise_refused(run_id)
         return journal.pending
+
+    def catch_up(self, run_id: str) -> None:
+        """Delivers what processes that ended left of a run; a store that is away is not waited for."""
+        for folder in sorted(place_of(self.uri).glob(f"{run_id}*")):
+            journal = reopened(folder)
+            if journal is None:
+                continue
+            try:
+                while True:
+                    try:
+                        if not deliver_first(self.client, journal):
+                            break
+                    except RefusedError as error:
+                        log.warning(f"{self.name}: run {run_id}: {error}")
+            except Exception as error:
+                log.warning(f"{self.name}: records of run {run_id[:8]} still wait: {why(error)}")
+            finally:
+                journal.close()
 
     def waiting(self, run_id: str) -> int:
         """How many of the run's records the store does not have yet."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -21,7 +22,7 @@ from vae_lab.tracking.journal import Damaged, Entry, Journal, checksum
 # Its failures come with tracebacks in the log, and are raised too.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
-_KINDS = ("metrics", "params", "tags", "dataset", "files", "status")
+_KINDS = ("metrics", "params", "files", "tags", "dataset", "status")
 METRICS_A_CALL = 1000  # MLflow's limit
 # What the store answers to a record that it will never take; everything else may be otherwise tomorrow.
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
@@ -68,12 +69,17 @@ def deliver(client: MlflowClient, journal: Journal, entry: Entry) -> list[tuple[
             points = [Metric(key, value, at, step) for key, value in entry["metrics"].items()]
             name, values, first = entry["curve"] or ("", [], 0)
             points += [Metric(name, value, at, first + i) for i, value in enumerate(values)]
-            for start in range(0, len(points), METRICS_A_CALL):
+            for start in range(METRICS_A_CALL, len(points), METRICS_A_CALL):
                 client.log_batch(run_id, metrics=points[start : start + METRICS_A_CALL])
+            # The tags say how far the run is, so they come with the last points.
+            client.log_batch(run_id, metrics=points[:METRICS_A_CALL], tags=_tags(entry))
         case "params":
             client.log_batch(run_id, params=[Param(key, value) for key, value in entry["params"].items()])
         case "tags":
-            client.log_batch(run_id, tags=[RunTag(key, value) for key, value in entry["tags"].items()])
+            client.log_batch(run_id, tags=_tags(entry))
+            for key in [key for key, value in entry["tags"].items() if value is None]:
+                with suppress(MlflowException):  # it is not there: removed already
+                    client.delete_tag(run_id, key)
         case "dataset":
             data = MlflowDataset(**entry["dataset"])
             linked = [DatasetInput(data, [InputTag("mlflow.data.context", "training")])]
@@ -83,7 +89,10 @@ def deliver(client: MlflowClient, journal: Journal, entry: Entry) -> list[tuple[
                 # MLflow inserts a data set that it did not find; another run was faster, now it is there.
                 client.log_inputs(run_id, linked)
         case "files":
-            return _deliver_files(client, journal, entry)
+            lost = _deliver_files(client, journal, entry)
+            if tags := _tags(entry):
+                client.log_batch(run_id, tags=tags)
+            return lost
         case "status":
             if entry["status"] == "RUNNING":
                 client.update_run(run_id, status="RUNNING")
@@ -92,6 +101,10 @@ def deliver(client: MlflowClient, journal: Journal, entry: Entry) -> list[tuple[
         case _:
             return [("a record", "is of a kind that this version of the lab does not know")]
     return []
+
+
+def _tags(entry: Entry) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in entry.get("tags", {}).items() if value is not None]
 
 
 def _deliver_files(client: MlflowClient, journal: Journal, entry: Entry) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ A process that dies leaves the folder behind, and `vae-lab sync` delivers what i
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import threading
@@ -29,6 +30,7 @@ from filelock import FileLock, Timeout
 from vae_lab.tracking.places import made_place
 
 Entry = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Damaged(NamedTuple):
@@ -54,9 +56,13 @@ class Journal:
         noted = _delivered(folder)
         self.replaying = noted is None  # then files of records that the store has are gone already
         self.delivered = min(noted or 0, len(self._starts))
-        self._note()
         if self._end and os.pread(self._records, 1, self._end - 1) != b"\n":
-            self._write(b"\n")  # the last writer died in the middle of a line; it stays a line of its own
+            # The last writer died in the middle of a line, and has told nobody that the record is safe.
+            self._end = self._starts.pop()
+            os.ftruncate(self._records, self._end)
+            self.delivered = min(self.delivered, len(self._starts))
+            log.warning(f"{folder}: the last record was cut off when its process ended, and is not counted.")
+        self._note()
 
     @classmethod
     def open(cls, uri: str, run_id: str) -> Journal:
@@ -69,7 +75,7 @@ class Journal:
         while True:  # another process may be at work on the same run: then one more journal
             folder = place / (f"{run_id}.{number}" if number else run_id)
             folder.mkdir(exist_ok=True, mode=0o700)
-            if (lock := _locked(folder)) is not None:
+            if (lock := locked(folder)) is not None:
                 return cls(folder, lock)
             number += folder.is_dir()
 
@@ -180,7 +186,7 @@ def waiting(place: Path) -> Iterator[Waiting]:
     for folder in sorted(found, key=_age):
         records, refused = _records(folder), refusals(folder)
         try:
-            lock = _locked(folder)
+            lock = locked(folder)
         except OSError:  # a disk that cannot be written
             lock = None
         if lock is not None:
@@ -193,7 +199,7 @@ def waiting(place: Path) -> Iterator[Waiting]:
 
 def reopened(folder: Path) -> Journal | None:
     """The journal in `folder`, to deliver what a dead process left; None if another process has it."""
-    lock = _locked(folder)
+    lock = locked(folder)
     return None if lock is None else Journal(folder, lock)
 
 
@@ -230,7 +236,12 @@ def sync_files(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _locked(folder: Path) -> FileLock | None:
+def locked(folder: Path) -> FileLock | None:
+    """The lock of a folder, taken; None if another process has it or the folder is gone.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
     lock = FileLock(folder / "lock", timeout=0, thread_local=False)
     try:
         lock.acquire()

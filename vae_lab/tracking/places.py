@@ -1,4 +1,4 @@
-"""Where the journals of a store lie: a folder of the user's state, under a key of the store's address."""
+"""Where a store's journals and the state of its runs lie: in the user's state, under a key of its address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ PROBE_BYTES = 1 << 16  # must be free before a run starts
 
 def place_of(uri: str) -> Path:
     """The folder of a store's journals."""
-    return folders.state("journal") / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return folders.state("journal") / _key(uri)
+
+
+def run_folder(uri: str, run_id: str) -> Path:
+    """The folder of what a run needs to go on; it need not exist."""
+    return folders.state("runs") / _key(uri) / run_id
+
+
+def _key(uri: str) -> str:
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
 
 
 def made_place(uri: str) -> Path:

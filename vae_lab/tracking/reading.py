@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from vae_lab.errors import LabError, UserError
+from vae_lab.sealed import checksum
 from vae_lab.tracking.address import resolved, sqlite_file
-from vae_lab.tracking.records import Record, member_tag
+from vae_lab.tracking.processes import gone
+from vae_lab.tracking.records import Record, checksum_tag, member_tag
 
 if TYPE_CHECKING:
     from vae_lab.tracking.store import Store
@@ -42,6 +44,9 @@ class Reader(Protocol):
     def history(self, run_id: str, metric: str) -> list[float]:
         """Every value of a metric in the order of its steps."""
 
+    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+        """Closes those of the runs whose process is gone, as interrupted; gives them."""
+
     def download(self, run_id: str, path: str) -> Path:
         """The file of one of a run's artifacts."""
 
@@ -59,6 +64,17 @@ def reader(uri: str | None = None) -> Reader:
         raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
     tables = Tables(uri, file) if file is not None else None
     return tables if tables is not None and tables.known() else _client(uri)
+
+
+def unaltered(file: Path, expected: str | None) -> Path:
+    """The file, if it has the expected checksum or none is known.
+
+    Raises:
+        LabError: it is damaged.
+    """
+    if expected is not None and checksum(file) != expected:
+        raise LabError(f"{file}: is damaged: its checksum is not the one that the run recorded.")
+    return file
 
 
 def _client(uri: str) -> Store:
@@ -130,20 +146,26 @@ class Tables:
             raise LabError(f"{self._file}: the store cannot be read: {error}") from error
         return [math.nan if is_nan else float(value) for value, is_nan in rows]
 
+    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+        """Closes those of the runs whose process is gone, as interrupted, by MLflow's client; gives them."""
+        lost = [record for record in records if gone(record)]
+        return _client(self.uri).close_gone(lost) if lost else []
+
     def download(self, run_id: str, path: str) -> Path:
         """The file of one of a run's artifacts: itself in a local store, else a copy.
 
         Raises:
-            LabError: the run has no such artifact.
+            LabError: the run has no such artifact, or it is damaged.
         """
+        question = """
+            SELECT artifact_uri, tags.value FROM runs
+            LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = ? WHERE runs.run_uuid = ?"""
         with closing(self._open()) as connection:
-            found = connection.execute(
-                "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
-            ).fetchone()
+            found = connection.execute(question, (checksum_tag(path), run_id)).fetchone()
         if found is not None and found[0].startswith("file:"):
             local = Path(unquote(urlsplit(found[0]).path)) / path
             if local.is_file():
-                return local
+                return unaltered(local, found[1])
         return _client(self.uri).download(run_id, path)
 
 

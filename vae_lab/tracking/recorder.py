@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 
 from vae_lab.errors import LabError
+from vae_lab.sealed import checksum as file_checksum
 from vae_lab.tracking.courier import Courier, unwritable
 from vae_lab.tracking.journal import checksum, sync_files
+from vae_lab.tracking.processes import this_process
+from vae_lab.tracking.records import ERROR, PROCESS, checksum_tag
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +57,7 @@ class Recorder:
         step: int,
         curve: tuple[str, Sequence[float], int] | None = None,
         *,
+        tags: Mapping[str, str] | None = None,
         when: int | None = None,
     ) -> None:
         """Metrics of one step and, in the same record, a curve (name, values, step of the first value).
@@ -62,11 +66,12 @@ class Recorder:
             metrics: values by name.
             step: the step of all of them.
             curve: more values, one a step.
+            tags: to be set with them.
             when: milliseconds since 1970, else now; what is logged again with the same time is kept once.
         """
         values = {key: float(value) for key, value in metrics.items()}
         line = None if curve is None else [curve[0], [float(value) for value in curve[1]], curve[2]]
-        self._write({"metrics": values, "step": step, "curve": line}, when)
+        self._write({"metrics": values, "step": step, "curve": line, "tags": dict(tags or {})}, when)
 
     def image(self, key: str, picture: NDArray[Any], step: int, *, when: int | None = None) -> None:
         """A picture that the UI shows with a slider over steps; the same `when` replaces it.
@@ -86,8 +91,12 @@ class Recorder:
             self._write({"tags": {"mlflow.loggedImages": "True"}}, at)
             self._pictures = True
 
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Sets tags, replacing those that are there."""
+    def now(self) -> int:
+        """The time of a record that is about to be written, in milliseconds since 1970."""
+        return self._at(None)
+
+    def tag(self, tags: Mapping[str, str | None]) -> None:
+        """Sets tags, replacing those that are there; None removes one."""
         if tags:
             self._write({"tags": dict(tags)})
 
@@ -109,18 +118,22 @@ class Recorder:
         self._write({"dataset": described})
 
     @contextmanager
-    def artifacts(self) -> Iterator[Path]:
-        """A scratch folder whose files become the run's artifacts when the block ends."""
-        with self._files(self._at(None), durable=True) as folder:
+    def artifacts(self, *, sealed: Sequence[str] = ()) -> Iterator[Path]:
+        """A scratch folder whose files become the run's artifacts when the block ends.
+
+        Of the `sealed` ones, which the lab reads back, a tag of the run keeps the checksum.
+        """
+        with self._files(self._at(None), durable=True, sealed=sealed) as folder:
             yield folder
 
     def resume(self) -> None:
-        """Says that the run goes on; what waits of it goes to the store first."""
+        """Says that this process goes on with the run; what waits of it goes to the store first."""
+        self._write({"tags": {PROCESS: this_process(), ERROR: None}})
         self._write({"status": "RUNNING"})
 
-    def finish(self, status: str) -> None:
-        """Closes the run as FINISHED, FAILED or KILLED."""
-        self._write({"status": status})
+    def finish(self, status: str, *, when: int | None = None) -> None:
+        """Closes the run as FINISHED, FAILED or KILLED; it ended at `when`, in milliseconds, or now."""
+        self._write({"status": status}, when)
         self._courier.finish(self.run_id)
 
     @property
@@ -129,7 +142,7 @@ class Recorder:
         return self._courier.waiting(self.run_id)
 
     @contextmanager
-    def _files(self, at: int, *, durable: bool = False) -> Iterator[Path]:
+    def _files(self, at: int, *, durable: bool = False, sealed: Sequence[str] = ()) -> Iterator[Path]:
         journal = self._courier.journal(self.run_id)
         try:
             folder = journal.new_files()
@@ -150,7 +163,8 @@ class Recorder:
             raise
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         sums = {file.relative_to(folder).as_posix(): checksum(file) for file in files}
-        self._write({"files": folder.name, "sums": sums}, at)
+        tags = {checksum_tag(path): file_checksum(folder / path) for path in sealed}
+        self._write({"files": folder.name, "sums": sums, "tags": tags}, at)
 
     def _at(self, when: int | None) -> int:
         """The time of a record: `when`, else now, but never before the last one."""

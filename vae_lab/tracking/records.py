@@ -11,6 +11,8 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
+PROCESS = "vae_lab.process"  # tag: the process that is at work on a run, as JSON
+HEARTBEAT = "vae_lab.heartbeat"  # tag: the last finished epoch and when it was recorded, as JSON
 # Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
 STRIP_FILE = "samples_strip.png"
 INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
@@ -33,6 +35,11 @@ class Record:
     def kind(self) -> str:
         """RUN for a training, SWEEP for the parent of a multirun, empty for a stranger's run."""
         return self.tags.get(KIND, "")
+
+
+def checksum_tag(path: str) -> str:
+    """The tag that holds the checksum of an artifact that the lab reads back."""
+    return f"vae_lab.checksum.{path.replace('/', '.')}"
 
 
 def member_tag(parent_run_id: str) -> str:

@@ -6,9 +6,11 @@ Every call names its run, so that runs in several threads of a process never mix
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,8 +28,10 @@ from vae_lab.tracking.address import check_server, lock_file, named, resolved, s
 from vae_lab.tracking.courier import courier_of, unwritable
 from vae_lab.tracking.delivery import first_line, refusal, why
 from vae_lab.tracking.origin import code_tags, user
+from vae_lab.tracking.processes import Hold, forget, gone, heartbeat, this_process
+from vae_lab.tracking.reading import unaltered
 from vae_lab.tracking.recorder import Recorder
-from vae_lab.tracking.records import FINGERPRINT, KIND, Record, member_tag
+from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, Record, checksum_tag, member_tag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,15 +75,23 @@ class Store:
         file = sqlite_file(uri)
         if file is None:
             check_server(uri, wait)
-            return cls(uri, wait)._mention_waiting()
+            try:
+                return cls(uri, wait)._mention_waiting()
+            except (ImportError, MlflowException, SQLAlchemyError) as error:  # of a database or its driver
+                raise LabError(f"{named(uri)}: the store cannot be opened: {why(error)}") from error
         if not file.exists() and not create:
             raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
         try:
+            if file.exists():  # MLflow would try for minutes what can only be refused
+                with closing(sqlite3.connect(file)) as connection:
+                    connection.execute("PRAGMA schema_version")
             # The first use of a database creates its tables; two processes at once would collide.
             with FileLock(lock_file(file)):
+                if not file.exists():
+                    _make(file)
                 store = cls(uri, wait)
                 store.client.search_experiments(max_results=1)
-        except (OSError, MlflowException, SQLAlchemyError) as error:
+        except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
             raise LabError(f"{file}: the store cannot be opened: {why(error)}") from error
         return store._mention_waiting()
 
@@ -106,15 +118,16 @@ class Store:
         *,
         kind: str,
         params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str | None] | None = None,
     ) -> Recorder:
         """Opens a run of `kind` RUN or SWEEP and gives what records it."""
         labels = {
             KIND: kind,
+            PROCESS: this_process(),
             "mlflow.user": user(),
             "mlflow.source.name": "vae-lab",
             **code_tags(),
-            **(tags or {}),
+            **{key: value for key, value in (tags or {}).items() if value is not None},
         }
         try:
             places.check(self.uri)
@@ -134,9 +147,34 @@ class Store:
             LabError: the store does not answer.
         """
         found = self.record(run_id)
+        if sqlite_file(self.uri) is not None:
+            for scratch in Path(self.place(run_id, "")).rglob(".artifact.uploading.*"):
+                scratch.unlink(missing_ok=True)  # a copy of MLflow's that a killed process did not end
         recorder = Recorder(self, run_id, found.experiment_id, background=True)
         recorder.resume()
         return recorder
+
+    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+        """Closes those of the runs whose process is gone, as KILLED and with the reason; gives them.
+
+        What waits of such a run on this machine is delivered first: it may have finished.
+        """
+        closed = []
+        for record in records:
+            hold = Hold.take(self.uri, record.run_id) if gone(record) else None
+            if hold is None:  # or another process goes on with it at this moment
+                continue
+            try:
+                self.courier.catch_up(record.run_id)
+                now = self.record(record.run_id)
+                if reason := gone(now):
+                    recorder = Recorder(self, now.run_id, now.experiment_id)
+                    recorder.tag({ERROR: reason})
+                    recorder.finish("KILLED", when=heartbeat(now).get("at"))
+                    closed.append(now)
+            finally:
+                hold.release()
+        return closed
 
     def _create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
         """Makes a run, once, also where a server ends between making it and saying so."""
@@ -233,9 +271,24 @@ class Store:
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
     def finished(self, fingerprint: str) -> Record | None:
-        """The newest finished run with this fingerprint."""
-        found = self.records(f"tags.`{FINGERPRINT}` = '{fingerprint}' AND attributes.status = 'FINISHED'")
-        return found[0] if found else None
+        """The newest finished run with this fingerprint; what waits of one whose process is gone may say so."""
+        found = self.tagged(FINGERPRINT, fingerprint)
+        if any(gone(record) for record in found):
+            self.close_gone(found)
+            found = self.tagged(FINGERPRINT, fingerprint)
+        newest = next((record for record in found if record.status == "FINISHED"), None)
+        if newest is not None:
+            forget(self.uri, newest.run_id)  # its process may have ended before it did so
+        return newest
+
+    def unfinished(self, key: str, value: str) -> list[Record]:
+        """The runs with this tag that began and did not finish, newest first.
+
+        Those whose process is gone are closed; what is still RUNNING has a process that may be at work.
+        """
+        found = [record for record in self.tagged(key, value) if record.status != "FINISHED"]
+        closed = {record.run_id for record in self.close_gone(found)}
+        return [record for record in found if record.status != "RUNNING" or record.run_id in closed]
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Every value of a metric in the order of its steps."""
@@ -252,16 +305,32 @@ class Store:
         """The file of one of a run's artifacts: itself in a local store, else a copy.
 
         Raises:
-            LabError: the run has no such artifact.
+            LabError: the run has no such artifact, or it is damaged.
         """
-        self.record(run_id)
+        expected = self.record(run_id).tags.get(checksum_tag(path))
         local = Path(self.place(run_id, path))
         if local.is_file():
-            return local
+            return unaltered(local, expected)
         try:
-            return Path(self.client.download_artifacts(run_id, path))
+            return unaltered(Path(self.client.download_artifacts(run_id, path)), expected)
         except (MlflowException, OSError) as error:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
+
+
+def _make(file: Path) -> None:
+    """Makes an empty SQLite store. The caller holds its lock.
+
+    MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
+    meanwhile must not leave them under the store's name.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
+
+    scratch = file.with_name(f".{file.name}.new")
+    for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
+        scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
+    engine = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri()).engine
+    engine.dispose()
+    scratch.replace(file)
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:

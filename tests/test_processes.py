@@ -1,0 +1,103 @@
+"""Whether the process that works on a run is still there, and the folder that it holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vae_lab.tracking import HEARTBEAT, PROCESS, Hold, Record, gone
+from vae_lab.tracking.processes import LEAST_SILENCE, this_process
+
+
+def running(process: str, *, began: float = 0.0, epoch: int = 0, heard: float = 0.0) -> Record:
+    """A RUNNING run that began, and was heard of, so many seconds ago."""
+    now = time.time()
+    tags = {PROCESS: process}
+    if epoch:
+        tags[HEARTBEAT] = json.dumps({"epoch": epoch, "at": int((now - heard) * 1000)})
+    return Record("run", "1", "run", "RUNNING", {}, {}, tags, int((now - began) * 1000))
+
+
+def changed(**keys: object) -> str:
+    return json.dumps({**json.loads(this_process()), **keys})
+
+
+def test_a_run_of_this_process_goes_on_however_silent_it_is() -> None:
+    assert not gone(running(this_process(), began=1e6))
+
+
+def test_a_process_that_ended_is_gone_also_where_its_number_is_taken_again() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert "ended without closing it" in gone(running(changed(pid=child.pid)))
+    assert "ended without closing it" in gone(running(changed(born="1")))
+
+
+def test_a_stopped_process_is_not_gone_and_a_zombie_is() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    born = Path(f"/proc/{child.pid}/stat")
+    if not born.exists():
+        pytest.skip("needs /proc")
+    process = changed(pid=child.pid, born=born.read_text().rpartition(")")[2].split()[19])
+    os.kill(child.pid, signal.SIGSTOP)
+    assert not gone(running(process, began=1e6))
+    os.kill(child.pid, signal.SIGKILL)
+    while not gone(running(process)):
+        time.sleep(0.01)
+    child.wait()
+    assert gone(running(process))
+
+
+def test_a_restart_of_the_machine_ends_every_process() -> None:
+    assert "restarted" in gone(running(changed(boot="another")))
+
+
+@pytest.mark.parametrize("key", ["host", "space"])
+def test_a_process_elsewhere_is_given_up_after_a_long_silence_only(key: str) -> None:
+    process = changed(**{key: "another"})
+    assert not gone(running(process, began=LEAST_SILENCE - 60))
+    assert "silent for 20 minutes" in gone(running(process, began=1200))
+    # Its epochs take an hour: two hours without one are not long.
+    assert not gone(running(process, began=5 * 3600, epoch=3, heard=2 * 3600))
+    assert gone(running(process, began=3600, epoch=100, heard=1200))
+
+
+def test_a_run_that_ended_or_that_names_no_process_is_left_alone() -> None:
+    assert not gone(Record("run", "1", "run", "RUNNING", {}, {}, {}, 0))
+    ended = running(changed(born="1"))
+    assert not gone(Record(**{**vars(ended), "status": "FINISHED"}))
+
+
+def test_a_damaged_note_of_the_process_says_nothing_of_this_machine() -> None:
+    assert not gone(running("{"))
+    assert gone(running("[]", began=1e6))
+
+
+def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:
+    hold = Hold.take("sqlite:///x", "run")
+    assert hold is not None
+    assert Hold.take("sqlite:///x", "run") is None
+    hold.checkpoint.write_text("kept")
+    hold.release()
+    again = Hold.take("sqlite:///x", "run")
+    assert again is not None
+    assert again.checkpoint.read_text() == "kept"
+    again.release(forget=True)
+    assert not again.folder.exists()
+
+
+def test_what_a_killed_writer_left_is_cleared_away(folder: Path) -> None:
+    hold = Hold.take("sqlite:///x", "run")
+    assert hold is not None
+    (hold.folder / ".epoch.pt.123").write_text("half")
+    hold.checkpoint.write_text("kept")
+    hold.release()
+    again = Hold.take("sqlite:///x", "run")
+    assert again is not None
+    assert sorted(each.name for each in again.folder.iterdir()) == ["epoch.pt", "lock"]
+    again.release()

@@ -1,0 +1,150 @@
+"""Which process is at work on a run, whether it still is, and the folder that it holds meanwhile.
+
+STATE/runs/KEY/RUN/epoch.pt     the run's last finished epoch; KEY is a hash of the store's address
+STATE/runs/KEY/RUN/lock         held by the process that is at work on the run
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from vae_lab.tracking.journal import locked
+from vae_lab.tracking.places import run_folder
+from vae_lab.tracking.records import HEARTBEAT, PROCESS, Record
+
+CHECKPOINT_FILE = "epoch.pt"
+LEAST_SILENCE = 600.0  # seconds without an epoch after which a process on another machine may be given up
+SILENT_EPOCHS = 10  # and so many times its usual epoch must have gone by
+
+
+class Hold:
+    """A run's folder on this machine, held by this process until it is let go or ends.
+
+    Use `Hold.take`.
+    """
+
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        self.folder, self._lock = folder, lock
+
+    @classmethod
+    def take(cls, uri: str, run_id: str) -> Hold | None:
+        """The run's folder, made if it is not there; None if another process holds it.
+
+        Raises:
+            OSError: the disk is full or cannot be written.
+        """
+        folder = run_folder(uri, run_id)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = locked(folder)
+        if lock is None:
+            return None
+        for scratch in folder.glob(f".{CHECKPOINT_FILE}.*"):  # of a process that was killed while it wrote
+            scratch.unlink(missing_ok=True)
+        return cls(folder, lock)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the last finished epoch."""
+        return self.folder / CHECKPOINT_FILE
+
+    def release(self, *, forget: bool = False) -> None:
+        """Lets the folder go; with `forget`, or with nothing in it, it is removed."""
+        if forget or not self.checkpoint.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+
+
+def forget(uri: str, run_id: str) -> None:
+    """Removes what a run needed to go on, unless a process is at work on it."""
+    if run_folder(uri, run_id).exists() and (hold := Hold.take(uri, run_id)) is not None:
+        hold.release(forget=True)
+
+
+def kept(uri: str) -> list[Path]:
+    """The checkpoints on this machine of a store's runs, which can go on."""
+    return sorted(run_folder(uri, "*").parent.glob(f"*/{CHECKPOINT_FILE}"))
+
+
+def this_process() -> str:
+    """The value of the tag PROCESS: which process of which machine is at work on a run."""
+    place = {"host": platform.node(), "boot": _boot(), "space": _space()}
+    return json.dumps({**place, "pid": os.getpid(), "born": _born(os.getpid())})
+
+
+def gone(record: Record) -> str:
+    """Why a RUNNING run's process can no longer be at work on it; empty if it may be.
+
+    A process of this machine is looked up, so one that was merely stopped counts as at work. One of another
+    machine is given up when it has been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes.
+    """
+    if record.status != "RUNNING" or PROCESS not in record.tags:
+        return ""
+    told = _parsed(record.tags[PROCESS])
+    where = f"process {told.get('pid')} on {told.get('host')}"
+    if told.get("host") == platform.node() and told.get("boot") != _boot():
+        return f"{where} ended when the machine was restarted"
+    if told.get("host") == platform.node() and told.get("space") == _space():
+        born = _born(int(told.get("pid", 0)))
+        return "" if born and born == told.get("born") else f"{where} ended without closing it"
+    last = heartbeat(record)
+    at, epoch = last.get("at", record.started), last.get("epoch", 0)
+    usual = (at - record.started) / 1000 / epoch if epoch else 0.0
+    silent = time.time() - at / 1000
+    if silent > max(LEAST_SILENCE, SILENT_EPOCHS * usual):
+        return f"{where} has been silent for {silent / 60:.0f} minutes"
+    return ""
+
+
+def heartbeat(record: Record) -> dict[str, int]:
+    """A run's last finished `epoch` and when it was recorded, `at` (milliseconds); empty before the first."""
+    return _parsed(record.tags.get(HEARTBEAT, ""))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _boot() -> str:
+    """Which start of the machine this is, where the system tells."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return ""
+
+
+def _space() -> str:
+    """In which space process numbers have their meaning: two containers of one host count apart."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """When a process began, in whatever form the system tells; empty if there is no such process.
+
+    Linux counts from the machine's start, so that a clock which is set does not move it.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+        state, *rest = text.rpartition(")")[2].split()
+        return "" if state == "Z" else rest[18]  # a zombie has ended; field 22 is the start
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+    return told.stdout.strip()
