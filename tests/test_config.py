@@ -35,12 +35,12 @@ def test_the_defaults_are_the_reports(composed: Compose) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model.layers=0"], r"^model\.layers=0: must be a whole number of at least 1\.$"),
+        (["model.layers=0"], r"^model\.layers=0: must be a whole number from 1 to 1000\.$"),
         (["model.layers=x"], r"^model\.layers: Value 'x' of type 'str' could not be converted to Integer\.$"),
         (["model.latent_size=2.5"], r"^model\.latent_size: Value '2\.5'"),
         (
             ["model.hidden_size=[8,0,8]"],
-            r"^model\.hidden_size=\[8, 0, 8\]: must be a whole number of at least 1, or",
+            r"^model\.hidden_size=\[8, 0, 8\]: must be a whole number from 1 to 1000000, or",
         ),
         (["model.hidden_size=wide"], r"^model\.hidden_size=wide: must be"),
         (["model.hidden_size=[8,8]"], r"2 widths for 3 layers; .* or model\.layers=2\.$"),
@@ -57,9 +57,12 @@ def test_the_defaults_are_the_reports(composed: Compose) -> None:
         (["objective.penalty=l2"], r"^objective\.penalty=l2: must be one of none, l1, ard"),
         (["objective.beta=-1"], r"^objective\.beta=-1\.0: must be a finite number of at least 0"),
         (["objective.beta=inf"], r"^objective\.beta=inf"),
-        (["objective.std=0"], r"^objective\.std=0\.0: must be a finite number above 0"),
+        (["objective.std=0"], r"^objective\.std=0\.0: must be a number from 1e-6 to 1e6"),
         (["evaluation.importance_samples=-1"], r"^evaluation\.importance_samples=-1: must be a whole number"),
-        (["evaluation.samples=99"], r"^evaluation\.samples=99: must be 0 or a whole number of at least 100"),
+        (
+            ["evaluation.samples=99"],
+            r"^evaluation\.samples=99: must be 0 or a whole number from 100 to 100000",
+        ),
         (["data.binarize=maybe"], r"^data\.binarize=maybe: must be one of none, fixed, dynamic"),
         (["data=idx"], r"^data\.root: must be given"),
         (["data.name=a/b"], r"^data\.name=a/b: must be letters"),

@@ -182,3 +182,39 @@ def test_merged_objectives_weigh_as_each_does(epochs_done: float) -> None:
             logits[place], x[place], Posterior(*(part[place] for part in posterior)), epochs_done=epochs_done
         )
         torch.testing.assert_close(found.loss[place], alone.loss)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RMSprop, torch.optim.Adagrad],
+    ids=lambda each: each.__name__,
+)
+def test_the_state_of_every_optimizer_is_that_of_its_run_alone(
+    rows: Dataset, optimizer: type[torch.optim.Optimizer]
+) -> None:
+    known = [member(rows, seed, optimizer=optimizer, decay=0.9) for seed in (0, 1)]
+    stacked = [member(rows, seed, optimizer=optimizer, decay=0.9) for seed in (0, 1)]
+    for each in known:
+        alone(rows, each)
+    for _ in train_together(stacked, batches(rows, 0), epochs=3):
+        pass
+    for one, other in zip(stacked, known, strict=True):
+        found, expected = one.optimizer.state_dict(), other.optimizer.state_dict()
+        assert found["param_groups"] == expected["param_groups"]
+        assert found["state"].keys() == expected["state"].keys()
+        for place, state in expected["state"].items():
+            assert found["state"][place].keys() == state.keys()
+            for key, value in state.items():
+                torch.testing.assert_close(found["state"][place][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_an_optimizer_of_a_stack_goes_on_from_the_states_of_its_runs(rows: Dataset) -> None:
+    known, stacked = ([member(rows, seed) for seed in (0, 1)] for _ in range(2))
+    for _ in train_together(known, batches(rows, 0), epochs=4):
+        pass
+    for _ in train_together(stacked, batches(rows, 0), epochs=2):
+        pass
+    for _ in train_together(stacked, batches(rows, 0), epochs=4, done=2):
+        pass
+    for one, other in zip(stacked, known, strict=True):
+        torch.testing.assert_close(weights(one), weights(other), rtol=1e-5, atol=1e-6)

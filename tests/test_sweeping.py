@@ -177,7 +177,7 @@ def test_seeds_are_added_in_rounds_until_the_claims_are_settled(lab: Lab, folder
     ("overrides", "message"),
     [
         (["seeds=auto", "-m"], "seeds=auto: is for a study that declares claims"),
-        (["seeds=many", "-m"], "seeds=many: must be null, auto or a whole number of at least 1"),
+        (["seeds=many", "-m"], "seeds=many: must be null, auto or a whole number from 1 to 10000"),
         (["seeds=0", "-m"], "seeds=0: must be null, auto or"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

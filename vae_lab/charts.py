@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -75,7 +76,8 @@ def _short(text: str) -> str:
 def drawing(width: float, height: float, name: str) -> Iterator[Figure]:
     """An empty figure, in inches, in the page's style; `name` tells the chart from others of its page."""
     # The salt makes the SVG's ids those of the chart: equal on every call, different between charts.
-    with rc_context({**STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the page's font may have what Matplotlib's lacks
         yield Figure(figsize=(width, height), layout="constrained")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-from vae_lab.config import BASE
-from vae_lab.errors import LabError, UserError, choices
+from vae_lab.config import BASE, check_reference
+from vae_lab.errors import LabError, UserError, choices, shown
 from vae_lab.measures import Measure, measure
 from vae_lab.tracking import FINGERPRINT, KIND, STUDY, SWEEP, Reader, Record
 
@@ -48,8 +48,55 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """The plan in a text of `to_json`."""
-        return cls(**json.loads(text))
+        """The plan in a text of `to_json`.
+
+        Raises:
+            ValueError: the text is damaged, or of another form.
+        """
+        try:
+            plan = cls(**json.loads(text))
+            if plan.reference is not None:
+                check_reference(plan.reference)
+        except (TypeError, RecursionError, UserError) as error:
+            raise ValueError(str(error)) from error
+        for key, fits in _FORMS.items():
+            if not fits(getattr(plan, key)):
+                raise ValueError(f"{key}={shown(getattr(plan, key))} has another form")
+        return plan
+
+
+def _texts(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(each, str) for each in found.values())
+
+
+def _lists(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(each, list) and all(isinstance(value, str) for value in each) for each in found.values()
+    )
+
+
+def _is_oracle(found: Any) -> bool:
+    return found is None or (
+        isinstance(found, dict)
+        and found.keys() == {"metric", "shares", "points"}
+        and isinstance(found["metric"], str)
+        and isinstance(found["shares"], list)
+        and all(isinstance(share, float) and 0 < share < 1 for share in found["shares"])
+        and isinstance(found["points"], list)
+        and all(isinstance(point, str) for point in found["points"])
+    )
+
+
+_FORMS: dict[str, Callable[[Any], bool]] = {  # of the fields of a plan that was read back
+    "name": lambda found: isinstance(found, str),
+    "question": lambda found: found is None or isinstance(found, str),
+    **dict.fromkeys(("cross", "one_at_a_time", "replicate"), _lists),
+    "also": lambda found: isinstance(found, dict) and all(map(_texts, found.values())),
+    "base": _texts,
+    "claims": lambda found: isinstance(found, list) and all(isinstance(each, dict) for each in found),
+    "sequential": lambda found: isinstance(found, bool),
+    "oracle": _is_oracle,
+}
 
 
 class Group(NamedTuple):
@@ -121,10 +168,10 @@ def load_study(store: Reader, name: str) -> Study:
         chosen = next((each for each in parents if each.run_id.startswith(name)), None)
     if chosen is None:
         known = {each.tags.get(STUDY, "") for each in parents}
-        raise UserError(f"{name}: no such study or parent run in {store.uri}{choices(name, known)}")
+        raise UserError(f"{shown(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
     try:
         plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
     runs = store.members(chosen.run_id)
     if store.close_gone([chosen, *runs]):

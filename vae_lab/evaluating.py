@@ -132,11 +132,16 @@ def _settings(store: Store, record: Record, wanted: DictConfig) -> DictConfig:
     """The run's own data, objective and seed; what an older run's config lacks has today's default."""
     path = store.download(record.run_id, "config.yaml")
     try:
-        own = OmegaConf.create(yaml.safe_load(path.read_text()))
+        text = path.read_text()
+        config.check_size(text, "config.yaml")
+        own = OmegaConf.create(yaml.safe_load(text))
         assert isinstance(own, DictConfig)
         kept = OmegaConf.masked_copy(own, ["data", "objective", "seed"])
         merged = OmegaConf.merge(wanted, kept)
-    except (OSError, ValueError, AssertionError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (
+        *(OSError, ValueError, AssertionError, RecursionError),
+        *(yaml.YAMLError, OmegaConfBaseException),
+    ) as error:
         raise LabError(f"{record.run_id}: its config.yaml cannot be read: {error}") from error
     assert isinstance(merged, DictConfig)
     return config.checked(merged)

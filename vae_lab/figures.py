@@ -5,6 +5,8 @@ Figures are built without pyplot: they hold no global state, so several threads 
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
+
+from vae_lab.errors import LabError
 
 if TYPE_CHECKING:
     from torch import Tensor  # only named: comparing finished runs needs no torch
@@ -23,6 +28,10 @@ Picture = NDArray[np.uint8]  # (height, width, 1 or 3)
 
 TRAIN_COLOUR, TEST_COLOUR = "#0072b2", "#d55e00"  # blue and vermilion: apart for every kind of colour vision
 GAP = 1  # pixels between two images of a grid
+THINNEST = 100  # times that one side of a picture is longer than the other
+TALLEST = 40.0  # inches of a figure; Matplotlib draws no more than 65,535 pixels
+MOST_ROWS = 400  # of a contact sheet
+BOX = "\u25a1"  # for a sign that a font lacks
 
 
 def tile(images: Tensor, shape: Sequence[int], columns: int) -> Picture:
@@ -40,9 +49,31 @@ def tile(images: Tensor, shape: Sequence[int], columns: int) -> Picture:
     return np.ascontiguousarray(flat[:-GAP, :-GAP])
 
 
+def verbatim(text: str, family: str = "sans-serif") -> str:
+    """A text that Matplotlib shows as it is, and takes for no formula."""
+    return drawable(text, family).replace("$", r"\$")
+
+
+def drawable(text: str, family: str = "sans-serif") -> str:
+    """A text with a box for each sign that Matplotlib's font lacks, of which it would warn."""
+    known = _signs(family)
+    return "".join(sign if ord(sign) in known else BOX for sign in text)
+
+
+@functools.cache
+def _signs(family: str) -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties(family=[family]))).get_charmap())
+
+
 def enlarged(picture: Picture, factor: int) -> Picture:
-    """The picture with every pixel as a square of `factor` pixels."""
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    """The picture with every pixel as a square of `factor` pixels; a thin one stands on a black ground.
+
+    MLflow makes a thumbnail of it, which must keep a pixel's width.
+    """
+    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width, _ = large.shape
+    lacking = (max(width // THINNEST - height, 0), max(height // THINNEST - width, 0), 0)
+    return np.pad(large, [(0, each) for each in lacking])
 
 
 def folded(strip: Picture) -> Picture:
@@ -58,8 +89,23 @@ def save_picture(picture: Picture, path: Path) -> None:
 
 
 def load_picture(path: Path) -> Picture:
-    """A grid read back (height, width, 1 or 3)."""
-    picture = np.asarray(Image.open(path))
+    """A grid read back (height, width, 1 or 3).
+
+    Raises:
+        LabError: the file is no picture, or one so large that it must be meant to fill the memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = np.asarray(Image.open(path))
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise LabError(f"{path}: is no picture that can be read: {error}") from error
     return picture[..., None] if picture.ndim == 2 else picture
 
 
@@ -69,11 +115,11 @@ def grid_figure(
     """A titled grid of images (N, D), with a label at the left of each row if given."""
     picture = tile(images, shape, columns)
     width = 0.55 * columns + (0.9 if row_labels else 0.3)
-    height = 0.55 * columns * picture.shape[0] / picture.shape[1] + 0.6
+    height = min(0.55 * columns * picture.shape[0] / picture.shape[1] + 0.6, TALLEST)
     figure = Figure(figsize=(max(width, 3.5), height), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     _show(axes, picture)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(verbatim(title), fontsize=10)
     if row_labels:
         step = shape[1] + GAP
         axes.set_yticks([row * step + shape[1] / 2 for row in range(len(row_labels))], row_labels, fontsize=9)
@@ -115,18 +161,23 @@ def loss_curves(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("nats per image")
     figure.axes[0].legend(frameon=False)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(verbatim(title), fontsize=11)
     return figure
 
 
 def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Figure:
     """One row a configuration: its name and a wide strip of its samples; a run without one says so."""
+    if len(rows) > MOST_ROWS:
+        rows, title = rows[:MOST_ROWS], f"{title}, the first {MOST_ROWS} of {len(rows)} runs"
     strip_height, gap, head = 0.45, 0.1, 0.4  # inches
     letter = 0.09 * max(len(name) for name, _ in rows) + 0.2
     aspect = max((strip.shape[1] / strip.shape[0] for _, strip in rows if strip is not None), default=20.0)
-    width, height = letter + strip_height * aspect + 0.1, head + len(rows) * (strip_height + gap)
+    width, height = (
+        letter + min(strip_height * aspect, TALLEST) + 0.1,
+        head + len(rows) * (strip_height + gap),
+    )
     figure = Figure(figsize=(width, height), dpi=150)
-    figure.suptitle(title, fontsize=11, y=1 - 0.12 / height, va="top")
+    figure.suptitle(verbatim(title), fontsize=11, y=1 - 0.12 / height, va="top")
     grid: Any = figure.subplots(
         len(rows),
         1,
@@ -147,7 +198,7 @@ def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Fig
             _show(axes, strip)
             axes.set_anchor("W")
         axes.annotate(
-            name, (0, 0.5), (-6, 0), "axes fraction", "offset points",
+            verbatim(name, "monospace"), (0, 0.5), (-6, 0), "axes fraction", "offset points",
             ha="right", va="center", fontsize=9, family="monospace",
         )  # fmt: skip
     return figure
@@ -159,12 +210,17 @@ def sweep_curves(runs: Mapping[str, Sequence[float]], colours: Mapping[str, str]
     axes = figure.add_subplot()
     for name, values in runs.items():
         axes.plot(
-            range(1, len(values) + 1), values, marker="o", markersize=3, label=name, color=colours.get(name)
+            range(1, len(values) + 1),
+            values,
+            marker="o",
+            markersize=3,
+            label=verbatim(name),
+            color=colours.get(name),
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel("nats per image")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(heading, fontsize=11)
+    axes.set_title(verbatim(heading), fontsize=11)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -201,5 +257,5 @@ def spectrum(
         axes.set_xscale("log")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(verbatim(title), fontsize=11)
     return figure

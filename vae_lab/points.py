@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config
 from vae_lab.config import SHOWN_IN_EVERY_NAME
-from vae_lab.errors import UserError
+from vae_lab.errors import UserError, shown
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
+MOST_RUNS = 10_000  # of a multirun; composing and checking a point takes milliseconds
 
 
 class Axes(NamedTuple):
@@ -58,20 +61,14 @@ def axes(
         also={name: _settings(name, settings) for name, settings in (sweep.get("also") or {}).items()},
     )
     if seeds is not None:
-        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-            raise UserError(f"seeds={seeds}: must be null, auto or a whole number of at least 1.")
         found.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
     declared = (found.cross, found.one_at_a_time, found.replicate)
     for override in overrides:
         key = override.get_key_element()
         home = next((axis for axis in declared if key in axis), None)
         if override.is_sweep_override():
-            if not override.is_discrete_sweep():
-                raise UserError(
-                    f"{override.input_line}: this sweep takes lists, choice(...) and range(...) only."
-                )
             target = home if home is not None else found.replicate if key == REPLICATED else found.cross
-            target[key] = list(override.sweep_string_iterator())
+            target[key] = _listed(override)
         else:
             if home is not None:
                 del home[key]
@@ -81,11 +78,30 @@ def axes(
     return found
 
 
+def _listed(override: Override) -> list[str]:
+    """The values that an override of several stands for."""
+    line = shown(override.input_line)
+    if not override.is_discrete_sweep():
+        raise UserError(f"{line}: this sweep takes lists, choice(...) and range(...) only.")
+    try:
+        sweep = override.value()
+        if isinstance(sweep, RangeSweep):  # counted first, as a shuffled one is made whole
+            count = sum(1 for _ in itertools.islice(sweep.range(), MOST_RUNS + 1))
+            if count > MOST_RUNS:
+                raise UserError(f"{line}: must be at most {MOST_RUNS} values.")
+        found = list(override.sweep_string_iterator())
+    except (HydraException, ArithmeticError, ValueError, TypeError) as error:
+        raise error if isinstance(error, UserError) else UserError(f"{line}: {shown(error, 300)}") from None
+    if not found:
+        raise UserError(f"{line}: must be one value at least.")
+    return found
+
+
 def _settings(name: str, settings: Any) -> dict[str, str]:
     """What a point of `sweep.also` sets."""
     if not re.fullmatch(config.POINT_NAME, str(name)) or name == config.BASE:
         raise UserError(
-            f"sweep.also: {name}: a point's name must be letters, digits, spaces and _ + - "
+            f"sweep.also: {shown(name)}: a point's name must be letters, digits, spaces and _ + - "
             f"(40 at most, not {config.BASE}), since it begins the names of its runs."
         )
     if not OmegaConf.is_dict(settings) or not settings:
@@ -105,8 +121,8 @@ def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
             raise UserError(f"sweep: {key} has an empty list of values.")
         return [_element(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
     (override,) = parser.parse_overrides([f"{key}={value}"])
-    if override.is_discrete_sweep():
-        return list(override.sweep_string_iterator())
+    if override.is_sweep_override():
+        return _listed(override)
     return [override.get_value_element_as_str()]
 
 
@@ -128,6 +144,13 @@ def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
     each family too, but what it sets goes before what is crossed. Before the values stands what makes the
     point: the key that leaves the base, or its name in `also`.
     """
+    sizes = {key: len(values) for axis in (axes.replicate, axes.cross) for key, values in axis.items()}
+    singles = 1 + sum(map(len, axes.one_at_a_time.values())) + len(axes.also)
+    if (count := math.prod(sizes.values()) * singles) > MOST_RUNS:
+        told = ", ".join(f"{key} with {size} values" for key, size in sizes.items() if size > 1)
+        raise UserError(
+            f"{shown(told or 'sweep', 300)}: {count} runs; must be at most {MOST_RUNS} in a multirun."
+        )
     alone = [
         ("", {}),
         *((key, {key: value}) for key, values in axes.one_at_a_time.items() for value in values),
@@ -162,9 +185,9 @@ def points(
     for own, values in combinations(axes):
         overrides = [f"{key}={value}" for key, value in values.items()]
         settings = config.checked(compose(overrides))
-        shown = {key: _shown(key, values, settings, choices or {}) for key in _telling(axes, own)}
-        name = config.run_name(settings, shown).replace("'", "")
-        name = f"{own} {name}" if own in axes.also else name
+        telling = {key: _shown(key, values, settings, choices or {}) for key in _telling(axes, own)}
+        name = config.run_name(settings, telling)
+        name = config.quotable(f"{own} {name}" if own in axes.also else name)
         identity = tuple(config.parameters(settings).items())
         made = found.get(identity) or Point(name, [*overrides, f"tracking.run_name='{name}'"], settings)
         found[identity] = made._replace(names=(*made.names, own)) if own in axes.also else made

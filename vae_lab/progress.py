@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console: Final = Console(stderr=True, highlight=False)
+console: Final = Console(stderr=True, highlight=False, emoji=False)
 
 
 class TimeLeft(ProgressColumn):
@@ -74,8 +75,9 @@ class Display:
         with self._lock:
             self.started += 1
             place = f"[{self.started}/{self.runs}] " if self.runs > 1 else ""
-        task = self.bars.add_task(f"{place}{name}", total=epochs, losses="")
-        shown = RunDisplay(self, task, name, f"{place}{name}", epochs)
+        label = escape(f"{place}{name}")  # a run's name is the user's, and no markup of rich's
+        task = self.bars.add_task(label, total=epochs, losses="")
+        shown = RunDisplay(self, task, name, label, epochs)
         try:
             yield shown
             console.print(f"[green]✓[/green] {shown.label}  {shown.losses}  {shown.seconds:.0f} s")
@@ -132,7 +134,7 @@ class RunDisplay:
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].replace("[", "\\[")
+    return escape((str(error) or type(error).__name__).splitlines()[0])
 
 
 def busy(doing: str) -> AbstractContextManager[object]:

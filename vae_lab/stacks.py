@@ -10,7 +10,9 @@ Shapes: K runs, S steps of an epoch, n images of a minibatch.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 from vae_lab.data import Batches
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective
-from vae_lab.training import DivergedError, Epoch, Passes, summary
+from vae_lab.training import DivergedError, Epoch, Optimizer, Passes, summary
 
 
 class StackedLinear(nn.Module):
@@ -110,6 +112,10 @@ class Stack:
             for part, gradient in zip(parts, whole.grad.unbind(), strict=True):
                 part.grad = gradient
 
+    def shares(self) -> list[tuple[nn.Parameter, list[nn.Parameter]]]:
+        """Every weight of the stack, with the models' own slices of it."""
+        return self._shares
+
     def _link(self) -> None:
         named = [dict(model.named_parameters()) for model in self.models]
         self._shares = [
@@ -159,8 +165,8 @@ class Member(NamedTuple):
     seed: int
 
 
-class _Optimizers:
-    """The members' optimizers as one, each over its own slice of the stack's weights."""
+class _EachInTurn:
+    """The members' optimizers, each over its own slice of the stack's weights."""
 
     def __init__(self, stack: Stack, members: Sequence[Member]) -> None:
         self.stack, self.members = stack, members
@@ -172,6 +178,63 @@ class _Optimizers:
         self.stack.share_gradients()
         for member in self.members:
             member.optimizer.step()
+
+
+# They treat every weight by itself, so that one over a stack's weights does what one a run does.
+_BY_ELEMENT = (
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.SGD,
+)
+
+
+@contextmanager
+def _optimizers(stack: Stack, members: Sequence[Member]) -> Iterator[Optimizer]:
+    """What moves the stack's weights in one epoch: the members' optimizers, as one where they are alike.
+
+    One saves K - 1 calls a step. Its state is made of the members' before the epoch, and theirs after it.
+    """
+    first = members[0].optimizer
+    options = [_options(member.optimizer) for member in members]
+    if type(first) not in _BY_ELEMENT or any(each is None or each != options[0] for each in options):
+        yield _EachInTurn(stack, members)
+        return
+    assert options[0] is not None
+    shares = stack.shares()
+    states = [
+        [member.optimizer.state.get(part, {}) for member, part in zip(members, parts, strict=True)]
+        for _, parts in shares
+    ]
+    if len({len(state) for row in states for state in row}) != 1:  # some are new, others have gone on
+        yield _EachInTurn(stack, members)
+        return
+    one = type(first)([whole for whole, _ in shares], **options[0])
+    for (whole, parts), row in zip(shares, states, strict=True):
+        for key, value in row[0].items():
+            alike = isinstance(value, Tensor) and value.shape == parts[0].shape
+            one.state[whole][key] = torch.stack([state[key] for state in row]) if alike else value
+    yield one
+    for member in members:
+        member.optimizer.zero_grad()
+        member.optimizer.step()  # without gradients it moves nothing, but schedules ask that it was called
+    for whole, parts in shares:
+        for key, value in one.state[whole].items():
+            for place, (member, part) in enumerate(zip(members, parts, strict=True)):
+                own = value[place] if isinstance(value, Tensor) and value.shape == whole.shape else value
+                member.optimizer.state[part][key] = own.clone() if isinstance(own, Tensor) else own
+
+
+def _options(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """The arguments of an optimizer of one group of weights, as they hold now; None for more groups."""
+    if len(optimizer.param_groups) != 1:
+        return None
+    accepted = inspect.signature(type(optimizer)).parameters
+    return {
+        key: value for key, value in optimizer.param_groups[0].items() if key in accepted and key != "params"
+    }
 
 
 def train_together(
@@ -214,7 +277,8 @@ def train_together(
             )
             objective = merged([member.objective for member in present], device)
             passes = Passes(stack, objective, own, precision=precision, compiled=compiled)
-        steps, seconds = passes.run(epoch, _Optimizers(stack, present), seeds)
+        with _optimizers(stack, present) as optimizer:
+            steps, seconds = passes.run(epoch, optimizer, seeds)
         found: dict[int, Epoch | DivergedError] = {}
         for place, member, own_steps in zip(alive, present, steps.unbind(-1), strict=True):
             try:

@@ -100,9 +100,9 @@ def show(verdicts: Sequence[Verdict], console: Console) -> None:
         shown.add_column(heading, justify="right", no_wrap=True)
     for each in verdicts:
         shown.add_row(
-            each.claim.id,
+            Text(each.claim.id),
             Text(each.verdict, style=STYLES[each.verdict]),
-            metric_name(each.claim.metric),
+            Text(metric_name(each.claim.metric)),
             *_effect(each),
             str(each.n),
             f"{each.adjusted_p:.2g}",
@@ -112,7 +112,7 @@ def show(verdicts: Sequence[Verdict], console: Console) -> None:
     findings.add_column(no_wrap=True, style="bold")
     findings.add_column()
     for each in verdicts:
-        findings.add_row(each.claim.id, Text(each.claim.text, style="dim"))
+        findings.add_row(Text(each.claim.id), Text(each.claim.text, style="dim"))
         findings.add_row("", Text(each.sentence))
     console.print(findings)
     if told := surviving(explanations(verdicts)):

@@ -11,6 +11,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from vae_lab.errors import UserError, shown
+
+COUNT = "a whole number of at least 1"
 STACK = 16  # runs; a CPU gains little beyond 4, and a GPU's launches are by then a small part of a step
 
 for _name, _stack in (("workers", 1), ("stacked", STACK)):
@@ -24,6 +27,10 @@ for _name, _stack in (("workers", 1), ("stacked", STACK)):
         },
         provider="vae_lab",
     )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 class WorkersLauncher(Launcher):
@@ -42,6 +49,10 @@ class WorkersLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra. The task is the lab's own: Hydra's way to run one is not safe in threads."""
         self.hydra_context, self.config = hydra_context, config
+        if self.workers is not None and not _is_count(self.workers):
+            raise UserError(f"hydra.launcher.workers={shown(self.workers)}: must be null or {COUNT}.")
+        if not _is_count(self.stack):
+            raise UserError(f"hydra.launcher.stack={shown(self.stack)}: must be {COUNT}.")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides."""

@@ -39,6 +39,7 @@ class AblationSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
+        from vae_lab.config import checked_plan
         from vae_lab.points import axes, points
 
         assert self.hydra_context is not None
@@ -55,8 +56,9 @@ class AblationSweeper(Sweeper):
             return composed(tuple(overrides))
 
         # First of all, and before seconds go into imports: a mistake in one point is told at once.
-        seeds = 1 if master.seeds == "auto" else master.seeds
-        points(axes(master.sweep, parser.parse_overrides(arguments), parser, seeds), compose)
+        planned = checked_plan(DictConfig({key: master._get_node(key) for key in master if key != "hydra"}))
+        seeds = 1 if planned.seeds == "auto" else planned.seeds
+        points(axes(planned.sweep, parser.parse_overrides(arguments), parser, seeds), compose)
         from vae_lab.progress import busy
 
         with busy("Loading PyTorch and MLflow"):

@@ -8,7 +8,7 @@ import click
 
 from vae_lab import __version__
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.errors import LabError, UserError
+from vae_lab.errors import LabError, UserError, in_words
 
 FORMATS = ("terminal", "markdown", "csv", "latex", "html")
 SHELLS = ("bash", "zsh", "fish")
@@ -269,6 +269,9 @@ def main() -> None:
     except LabError as error:
         click.echo(f"vae-lab: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        click.echo(f"vae-lab: {in_words(error)}", err=True)
+        sys.exit(LabError.exit_code)
 
 
 __all__ = ["commands", "main"]

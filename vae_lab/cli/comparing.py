@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from vae_lab import tables
 from vae_lab.comparison import Study, load_study, measures
@@ -50,9 +51,10 @@ def compare(
     console = tables.console()
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.parent.started / 1000))
     finished = sum(run.status == "FINISHED" for run in found.runs)
-    console.print(f"{found.plan.name}: {finished} of {len(found.runs)} runs finished, started {started}")
+    lead = f"{found.plan.name}: {finished} of {len(found.runs)} runs finished, started {started}"
+    console.print(lead, markup=False)
     if found.plan.question:
-        console.print(found.plan.question)
+        console.print(found.plan.question, markup=False)
     for table in made:
         console.print()
         tables.show(table, console)
@@ -76,6 +78,7 @@ def _list(store: Reader) -> None:
         shown.add_column(heading)
     for parent in parents:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000))
-        shown.add_row(parent.tags.get(STUDY, parent.name), started, parent.status.lower(), parent.run_id)
+        name = Text(parent.tags.get(STUDY, parent.name))
+        shown.add_row(name, started, parent.status.lower(), parent.run_id)
     Console(highlight=False).print(shown)
     click.echo("\nTables: vae-lab compare STUDY")

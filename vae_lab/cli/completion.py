@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from click import Context, Parameter
 from click.shell_completion import CompletionItem
-from hydra.errors import HydraException
 
 
 def complete_overrides(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
@@ -23,7 +22,9 @@ def complete_overrides(context: Context, parameter: Parameter, incomplete: str) 
         typed = f"{words.pop()}="
     try:
         found = _query(words, typed + incomplete)
-    except HydraException:  # an earlier word is wrong: there is nothing to go by
+    except (
+        Exception
+    ):  # an earlier word is wrong: there is nothing to go by, and a shell is no place to say so
         return []
     return [CompletionItem(each.removeprefix(typed)) for each in found if each.startswith(typed)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import yaml
@@ -14,9 +15,10 @@ from rich.table import Table
 
 from vae_lab.cli.training_help import first_comment
 from vae_lab.data import Dataset
-from vae_lab.errors import UserError, choices
+from vae_lab.errors import UserError, choices, shown
 from vae_lab.folders import CONF
 
+FIGURES = (".png", ".pdf", ".svg")
 RANK_SHARES = (0.90, 0.95, 0.99)
 PCA_NOTE = (
     "Noise: the maximum likelihood sigma^2 of Z dimensions, the mean of the eigenvalues left out.\n"
@@ -33,7 +35,7 @@ def describe(name: str | None, root: str | None) -> Dataset | None:
             click.echo(f"{each:15} {first_comment(file)}")
         return None
     if name not in files:
-        raise UserError(f"{name}: no such data set{choices(name, files)}")
+        raise UserError(f"{shown(name)}: no such data set{choices(name, files)}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vae_lab").setLevel(logging.INFO)
     settings = yaml.safe_load(files[name].read_text())
@@ -57,6 +59,8 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
     from vae_lab import figures
     from vae_lab.evaluation import spectrum as pca
 
+    if figure and Path(figure).suffix.lower() not in FIGURES:
+        raise UserError(f"--figure {shown(figure)}: must end in one of {', '.join(FIGURES)}.")
     for size in latent_sizes:
         if size >= data.size:
             raise UserError(f"--latent-size {size}: must be below the {data.size} pixels of an image.")
@@ -70,7 +74,7 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
     )
     for share, rank in ranks.items():
         click.echo(f"  {share:.0%}       of the variance is in {rank} dimensions")
-    shown = Table(box=box.SIMPLE_HEAD)
+    sizes = Table(box=box.SIMPLE_HEAD)
     for heading in (
         "Z",
         "variance\nkept, %",
@@ -78,12 +82,12 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
         "log density\nnats/image",
         "dimensions\nabove noise",
     ):
-        shown.add_column(heading, justify="right")
+        sizes.add_column(heading, justify="right")
     kept = pca.cumulative_variance(found)
     for size in latent_sizes:
         noise = pca.noise_variance(found, size)
         density = pca.log_likelihood(found, size)
-        shown.add_row(
+        sizes.add_row(
             str(size),
             f"{100 * float(kept[size - 1]):.1f}",
             f"{noise**0.5:.4f}",
@@ -91,7 +95,7 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
             str(pca.active_dimensions(found, noise)),
         )
     click.echo("\nProbabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)")
-    Console(highlight=False).print(shown)
+    Console(highlight=False).print(sizes)
     click.echo(PCA_NOTE)
     if figure:
         title = f"{data.name}: {len(data.train):,} centred training images"

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from vae_lab import evaluating
+from vae_lab import config, evaluating
 from vae_lab.cli.training import FAILED, explained
-from vae_lab.errors import LabError, UserError
+from vae_lab.errors import UserError
 from vae_lab.folders import CONF
 from vae_lab.tracking import Store
 
@@ -30,15 +28,14 @@ def evaluate(name: str, overrides: Sequence[str], uri: str | None, again: bool) 
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The lab's config with these overrides.
+    """The lab's config with these overrides, checked.
 
     Raises:
-        UserError: an override that Hydra does not take.
+        UserError: an override that Hydra does not take, or a value out of range.
     """
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides)
-    except LabError:
-        raise
-    except (HydraException, OmegaConfBaseException) as error:
+            found = compose("config", overrides)
+    except Exception as error:
         raise UserError(explained(error)) from None
+    return config.checked(found)

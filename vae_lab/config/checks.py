@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigKeyError,
-    InterpolationResolutionError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from vae_lab.config.identity import flatten, layers
-from vae_lab.config.schema import BUILT_IN_MODEL, Config, ruled_keys, valid_keys
-from vae_lab.errors import UserError, choices
+from vae_lab.config.references import check_reference
+from vae_lab.config.schema import BUILT_IN_MODEL, GROUPS, Config, ruled_keys, valid_keys
+from vae_lab.errors import UserError, choices, shown
+
+PLANNED = ("seeds", "max_seeds", "reuse", "sweep", "study")  # what a multirun is made of, beside its points
 
 
 def unknown_key(key: str) -> UserError:
@@ -20,7 +20,7 @@ def unknown_key(key: str) -> UserError:
     group = key.partition(".")[0]
     tops = {each.partition(".")[0] for each in valid_keys()} | {"sweeps", "experiments"}
     valid = valid_keys(f"{group}.") if "." in key and group in tops else tops
-    return UserError(f"{key}: unknown key{choices(key, valid)}")
+    return UserError(f"{shown(key)}: unknown key{choices(key, valid)}")
 
 
 def checked(config: DictConfig) -> DictConfig:
@@ -29,53 +29,87 @@ def checked(config: DictConfig) -> DictConfig:
     Raises:
         UserError: an unknown key, a wrong type, a missing value or a value out of range.
     """
+    typed = _within_ranges(config, [key for key, _ in ruled_keys()])
+    _check_together(typed)
+    _check_study(typed)
+    return typed
+
+
+def checked_plan(config: DictConfig) -> DictConfig:
+    """What a multirun's config says of its points, its seeds and its study, checked as `checked` does.
+
+    What the points say themselves may still be missing from that config.
+
+    Raises:
+        UserError: as `checked`.
+    """
+    typed = _within_ranges(config, [key for key, _ in ruled_keys() if key.partition(".")[0] in PLANNED])
+    _check_study(typed)
+    return typed
+
+
+def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
+    """The config typed by the schema, with a value in range for each of `keys`."""
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Config), config)
         assert isinstance(typed, DictConfig)
         OmegaConf.resolve(typed)
+        values = {key: OmegaConf.select(typed, key) for key in keys}
     except ConfigKeyError as error:
         raise unknown_key(str(error.full_key)) from None
     except OmegaConfBaseException as error:
-        reason = str(error.msg or error).splitlines()[0].rstrip(".")
-        plain = flatten(OmegaConf.to_container(config, resolve=False), "")
-        suspects = [
-            key for key, text in plain if "${" in text and isinstance(error, InterpolationResolutionError)
-        ]
-        key = error.full_key or ", ".join(suspects) or "config"
-        raise UserError(f"{key}: {reason}.") from None
-    for key, rule in ruled_keys():
-        try:
-            value = OmegaConf.select(typed, key, throw_on_missing=True)
-        except MissingMandatoryValue:
-            raise UserError(f"{key}: must be given, as in {key}=VALUE.") from None
+        raise _unfit(config, error) from None
+    rules = dict(ruled_keys())
+    missing = sorted(OmegaConf.missing_keys(typed))
+    for key, value in values.items():
+        for absent in missing:
+            if absent == key or absent.startswith((f"{key}.", f"{key}[")):
+                raise UserError(f"{absent}: must be given, as in {absent}=VALUE.")
+        rule = rules[key]
         if rule is not None and not rule.holds(value):
-            raise UserError(f"{key}={value}: must be {rule.text}.")
-    _check_together(typed)
+            raise UserError(f"{key}={shown(value)}: must be {rule.text}.")
     return typed
+
+
+def _unfit(config: DictConfig, error: OmegaConfBaseException) -> UserError:
+    """The error for a value that the schema cannot take, or an interpolation that leads nowhere."""
+    reason = str(error.msg or error).splitlines()[0].rstrip(".")
+    suspects = []
+    if isinstance(error, InterpolationResolutionError):
+        plain = flatten(OmegaConf.to_container(config, resolve=False), "")
+        suspects = [key for key, text in plain if "${" in text]
+    flat = [key for key in GROUPS if key in config and not OmegaConf.is_dict(config._get_node(key))]
+    key = error.full_key or ", ".join(suspects or flat) or "config"
+    return UserError(f"{shown(key)}: {shown(reason, 300)}.")
 
 
 def _check_together(config: DictConfig) -> None:
     widths, depths = config.model.hidden_size, layers(config)
     if OmegaConf.is_list(widths) and {*depths} != {len(widths)}:
-        shown = depths[0] if depths[0] == depths[1] else f"{depths[0]} and {depths[1]}"
+        told = depths[0] if depths[0] == depths[1] else f"{depths[0]} and {depths[1]}"
         raise UserError(
-            f"model.hidden_size={list(widths)}: {len(widths)} widths for {shown} layers; "
+            f"model.hidden_size={shown(list(widths))}: {len(widths)} widths for {told} layers; "
             f"give one width a layer, or model.layers={len(widths)}."
         )
     if config.model.options and config.model._target_ == BUILT_IN_MODEL:
         raise UserError(
-            f"model.options={dict(config.model.options)}: {BUILT_IN_MODEL} takes none; they are for "
+            f"model.options={shown(dict(config.model.options))}: {BUILT_IN_MODEL} takes none; they are for "
             "a model class of your own (model._target_)."
         )
-    if config.study.oracle is not None:
-        _check_oracle(config.study.oracle, config.sweep.also)
     for group in ("optimizer", "scheduler"):
         node = config[group]
         if node is not None and not isinstance(node.get("_target_"), str):
             raise UserError(f"{group}._target_: must name a class, as in {group}._target_=torch.optim.Adam.")
     rate = config.optimizer.get("lr", 1.0)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-        raise UserError(f"optimizer.lr={rate}: must be a finite number above 0.")
+        raise UserError(f"optimizer.lr={shown(rate)}: must be a finite number above 0.")
+
+
+def _check_study(config: DictConfig) -> None:
+    if config.study.reference is not None:
+        check_reference(OmegaConf.to_container(config.study.reference))
+    if config.study.oracle is not None:
+        _check_oracle(config.study.oracle, config.sweep.also)
 
 
 def _check_oracle(oracle: DictConfig, also: DictConfig) -> None:
@@ -84,4 +118,6 @@ def _check_oracle(oracle: DictConfig, also: DictConfig) -> None:
             raise UserError(f"study.oracle.shares={share}: must be between 0 and 1, such as 0.95.")
     for point in oracle.points:
         if point not in also:
-            raise UserError(f"study.oracle.points={point}: no such point in sweep.also{choices(point, also)}")
+            raise UserError(
+                f"study.oracle.points={shown(point)}: no such point in sweep.also{choices(point, also)}"
+            )

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab.config.schema import BUILT_IN_MODEL
+from vae_lab.config.schema import BUILT_IN_MODEL, LONGEST_NAME
 
 SHOWN_IN_EVERY_NAME = (
     *("model", "model.layers", "model.encoder_layers", "model.decoder_layers", "model.latent_size"),
@@ -48,6 +48,12 @@ def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str
     encoder, decoder = layers(config)
     depth = f"L{encoder}" if encoder == decoder else f"L{encoder}+{decoder}"
     return " ".join([*extra, model_name(config), depth, f"Z{config.model.latent_size}", f"s{config.seed}"])
+
+
+def quotable(name: str) -> str:
+    """A name as it can stand in Hydra's quotes: one printable line, as long as a run's name can be."""
+    kept = "".join(sign for sign in name if sign.isprintable() and sign != "'").replace("${", "$")
+    return kept[:LONGEST_NAME].rstrip("\\ ")
 
 
 def parameters(config: DictConfig) -> dict[str, str]:
@@ -90,5 +96,5 @@ def fingerprint(config: DictConfig) -> str:
     assert isinstance(relevant, dict)
     for group, key in (("data", "root"), ("train", "device"), ("train", "threads")):
         del relevant[group][key]
-    text = json.dumps(relevant, sort_keys=True)
+    text = json.dumps(relevant, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from omegaconf import MISSING, OmegaConf
 
@@ -13,6 +14,9 @@ BUILT_IN_MODEL = "vae_lab.models.VAE"
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus")
 INITS = ("default", "kaiming", "xavier", "orthogonal")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
+MOST = 10**6  # of whatever is counted: what is larger is a slip of the keyboard
+MOST_LAYERS, MOST_SEEDS, MOST_THREADS, MOST_SAMPLES = 1000, 10_000, 1024, 100_000
+LONGEST_NAME = 200  # characters of a run's name
 
 
 class Rule(NamedTuple):
@@ -26,12 +30,21 @@ def _ruled(holds: Callable[[Any], bool], text: str) -> Any:
     return field(default=MISSING, metadata={"rule": Rule(holds, text)})
 
 
-def _at_least(low: int) -> Any:
-    return _ruled(lambda value: value >= low, f"a whole number of at least {low}")
+def _or_null(rule: Any) -> Any:
+    holds, text = rule.metadata["rule"]
+    return _ruled(lambda value: value is None or holds(value), f"null or {text}")
+
+
+def _whole(low: int, high: int = MOST) -> Any:
+    return _ruled(lambda value: low <= value <= high, f"a whole number from {low} to {high}")
 
 
 def _above(low: float) -> Any:
     return _ruled(lambda value: low < value < float("inf"), f"a finite number above {low:g}")
+
+
+def _from(low: float) -> Any:
+    return _ruled(lambda value: low <= value < float("inf"), f"a finite number of at least {low:g}")
 
 
 def _one_of(*options: str) -> Any:
@@ -42,27 +55,35 @@ def _matching(pattern: str, text: str) -> Any:
     return _ruled(lambda value: re.fullmatch(pattern, value) is not None, text)
 
 
-def _is_width(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _line(longest: int) -> Any:
+    return _ruled(
+        lambda value: 0 < len(value) <= longest and value.isprintable(),
+        f"one line of printable text, {longest} characters at most",
+    )
+
+
+def _is_whole(value: Any, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= high
 
 
 def _are_widths(value: Any) -> bool:
     widths = value if OmegaConf.is_list(value) else [value]
-    return len(widths) > 0 and all(map(_is_width, widths))
+    return len(widths) > 0 and all(_is_whole(width, MOST) for width in widths)
 
 
-def _none_or_at_least(low: int) -> Any:
-    return _ruled(lambda value: value is None or value >= low, f"null or a whole number of at least {low}")
+def _is_address(value: str) -> bool:
+    try:
+        urlsplit(value)
+    except ValueError:  # http://[
+        return False
+    return value.isprintable()
 
 
-def _from(low: float) -> Any:
-    return _ruled(lambda value: low <= value < float("inf"), f"a finite number of at least {low:g}")
-
-
-_WIDTHS = _ruled(_are_widths, "a whole number of at least 1, or a list of them such as [400,200]")
+_WIDTHS = _ruled(_are_widths, f"a whole number from 1 to {MOST}, or a list of them such as [400,200]")
 
 _SEEDS = _ruled(
-    lambda value: value in (None, "auto") or _is_width(value), "null, auto or a whole number of at least 1"
+    lambda value: value in (None, "auto") or _is_whole(value, MOST_SEEDS),
+    f"null, auto or a whole number from 1 to {MOST_SEEDS}",
 )
 
 BASE = "base"  # of the points of a sweep, the one that the composed config describes
@@ -70,15 +91,21 @@ POINT_NAME = r"[A-Za-z0-9][\w +-]{0,39}"
 
 _NAME = r"[\w][\w .+()=,-]{0,199}"
 _NAME_TEXT = "letters, digits, spaces and . _ - + = , ( ), starting with a letter or digit, 200 at most"
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
+_RUN_ID = r"\w{1,64}"
+
+
+def _target() -> Any:
+    return _matching(_DOTTED, "the dotted name of a class or function, such as vae_lab.models.VAE")
 
 
 @dataclass
 class Data:
     """What is learned; see conf/data."""
 
-    _target_: str = MISSING
+    _target_: str = _target()
     name: str = _matching(_NAME, _NAME_TEXT)
-    root: str | None = MISSING
+    root: str | None = _or_null(_line(1000))
     binarize: str = _one_of("none", "fixed", "dynamic")
 
 
@@ -86,13 +113,13 @@ class Data:
 class Model:
     """The network; see conf/model."""
 
-    _target_: str = MISSING
+    _target_: str = _target()
     conditional: bool = MISSING
-    layers: int = _at_least(1)
-    encoder_layers: int | None = _none_or_at_least(1)
-    decoder_layers: int | None = _none_or_at_least(1)
+    layers: int = _whole(1, MOST_LAYERS)
+    encoder_layers: int | None = _or_null(_whole(1, MOST_LAYERS))
+    decoder_layers: int | None = _or_null(_whole(1, MOST_LAYERS))
     hidden_size: Any = _WIDTHS
-    latent_size: int = _at_least(1)
+    latent_size: int = _whole(1)
     activation: str = _one_of(*ACTIVATIONS)
     init: str = _one_of(*INITS)
     options: dict[str, Any] = MISSING
@@ -107,45 +134,48 @@ class Objective:
     warmup_epochs: float = _from(0)
     penalty: str = _one_of("none", "l1", "ard")
     penalty_weight: float = _from(0)
-    std: float = _above(0)
+    std: float = _ruled(lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6")
 
 
 @dataclass
 class Train:
     """The budget and the machine; see conf/train."""
 
-    epochs: int = _at_least(1)
-    batch_size: int = _at_least(1)
+    epochs: int = _whole(1)
+    batch_size: int = _whole(1)
     device: str = _matching(r"auto|cpu|mps|cuda(:\d+)?", "one of auto, cpu, cuda, cuda:N, mps")
     precision: str = _one_of("auto", "float32", "tf32", "bfloat16")
     compile: bool = MISSING
-    threads: int | None = _none_or_at_least(1)
+    threads: int | None = _or_null(_whole(1, MOST_THREADS))
 
 
 @dataclass
 class Evaluation:
     """What is measured and drawn after an epoch, and once in the end; see conf/evaluation."""
 
-    batch_size: int = _at_least(1)
+    batch_size: int = _whole(1)
     active_threshold: float = _above(0)
     pictures: bool = MISSING
-    columns: int = _ruled(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
-    posterior_draws: int = _at_least(0)
-    importance_samples: int = _at_least(0)
-    importance_images: int = _at_least(1)
-    samples: int = _ruled(lambda value: value == 0 or value >= 100, "0 or a whole number of at least 100")
+    columns: int = _whole(1, 100)
+    posterior_draws: int = _whole(0)
+    importance_samples: int = _whole(0)
+    importance_images: int = _whole(1)
+    samples: int = _ruled(
+        lambda value: value == 0 or 100 <= value <= MOST_SAMPLES,
+        f"0 or a whole number from 100 to {MOST_SAMPLES}",
+    )
 
 
 @dataclass
 class Tracking:
     """Where the record goes; see conf/tracking."""
 
-    uri: str | None = MISSING
+    uri: str | None = _or_null(_ruled(_is_address, "an address such as sqlite:///FILE or http://HOST:PORT"))
     experiment: str = _matching(_NAME, _NAME_TEXT)
-    run_name: str | None = MISSING
-    parent_run_id: str | None = MISSING
-    study: str | None = MISSING
-    runs: int = _at_least(1)
+    run_name: str | None = _or_null(_line(LONGEST_NAME))
+    parent_run_id: str | None = _or_null(_matching(_RUN_ID, "the id of an MLflow run"))
+    study: str | None = _or_null(_line(LONGEST_NAME))
+    runs: int = _whole(1)
     wait: float = _from(0)
 
 
@@ -172,8 +202,8 @@ class Oracle:
 class Study:
     """The question that a multirun answers; see experiments/."""
 
-    name: str | None = MISSING
-    question: str | None = MISSING
+    name: str | None = _or_null(_matching(_NAME, _NAME_TEXT))
+    question: str | None = _or_null(_line(1000))
     reference: dict[str, Any] | None = MISSING
     claims: list[Any] = MISSING
     oracle: Oracle | None = None
@@ -193,10 +223,22 @@ class Config:
     tracking: Tracking = field(default_factory=Tracking)
     seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
     seeds: Any = _SEEDS
-    max_seeds: int = _at_least(1)
+    max_seeds: int = _whole(1, MOST_SEEDS)
     reuse: str = _one_of("finished", "never")
     sweep: Sweep = field(default_factory=Sweep)
     study: Study = field(default_factory=Study)
+
+
+GROUPS = {
+    "data": Data,
+    "model": Model,
+    "objective": Objective,
+    "train": Train,
+    "evaluation": Evaluation,
+    "tracking": Tracking,
+    "sweep": Sweep,
+    "study": Study,
+}
 
 
 def valid_keys(prefix: str = "") -> list[str]:
@@ -206,10 +248,8 @@ def valid_keys(prefix: str = "") -> list[str]:
 
 def ruled_keys(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Rule | None]]:
     """Every dotted key of the schema with its rule."""
-    hints = {"data": Data, "model": Model, "objective": Objective, "train": Train}
-    hints |= {"evaluation": Evaluation, "tracking": Tracking, "sweep": Sweep, "study": Study}
     for item in fields(node):
-        nested = hints.get(item.name) if node is Config else None
+        nested = GROUPS.get(item.name) if node is Config else None
         if nested is not None and is_dataclass(nested):
             yield from ruled_keys(nested, f"{item.name}.")
         else:

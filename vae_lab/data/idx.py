@@ -5,16 +5,21 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from vae_lab import memory
 from vae_lab.errors import UserError
 
 UNSIGNED_BYTE = 0x08
 LARGEST = 2**33  # bytes; a header that promises more is taken for damage
+TIGHTEST = 1032  # bytes that one byte of a gzip file can stand for, at most
+COPIES = 3  # of the bytes, while a data set is made of them
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -24,13 +29,16 @@ def read(path: Path) -> NDArray[np.uint8]:
         UserError: not an IDX file of unsigned bytes, or not as long as its header says.
     """
     try:
-        with cast("IO[bytes]", gzip.open(path) if path.suffix == ".gz" else path.open("rb")) as file:
-            return _parse(file, path)
-    except (OSError, EOFError) as error:
+        packed = path.suffix == ".gz"
+        most = path.stat().st_size * (TIGHTEST if packed else 1)
+        with cast("IO[bytes]", gzip.open(path) if packed else path.open("rb")) as file:
+            return _parse(file, path, most)
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from None
 
 
-def _parse(file: IO[bytes], path: Path) -> NDArray[np.uint8]:
+def _parse(file: IO[bytes], path: Path, most: int) -> NDArray[np.uint8]:
+    """The array in a file that holds `most` bytes at most; what its header promises is held against that."""
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UNSIGNED_BYTE or not 1 <= magic[3] <= 4:
         raise UserError(
@@ -44,6 +52,12 @@ def _parse(file: IO[bytes], path: Path) -> NDArray[np.uint8]:
     size = math.prod(shape)
     if size > LARGEST:
         raise UserError(f"{path}: its header says {shape}, {size} bytes; at most {LARGEST} are read.")
+    if size > most:
+        raise UserError(
+            f"{path}: its header says {shape}, {size} bytes, which a file of its size cannot hold."
+        )
+    if COPIES * size > (free := memory.free(torch.device("cpu"))):
+        raise UserError(f"{path}: its header says {shape}, {size} bytes; {free} bytes of memory are free.")
     body = file.read(size + 1)  # one more than promised: longer files are damage too
     if len(body) != size:
         found = f"{len(body)} follow" if len(body) < size else "more follow"

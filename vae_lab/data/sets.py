@@ -16,7 +16,7 @@ from vae_lab.data import cache
 from vae_lab.data import idx as idx_files
 from vae_lab.data.batches import Images
 from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, find, torchvision_mirrors
-from vae_lab.errors import UserError
+from vae_lab.errors import UserError, shown
 
 MNIST_MD5 = dict(
     zip(
@@ -105,19 +105,28 @@ def idx(root: str) -> Dataset:
     Raises:
         UserError: a file is missing or damaged, or the files do not fit each other.
     """
-    folder = Path(root).expanduser()
+    folder = _folder(root)
     paths = {}
     for name in FILES:
         found = find(folder, name)
         if found is None:
-            raise UserError(f"data.root={root}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}.")
+            raise UserError(
+                f"data.root={shown(root)}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}."
+            )
         paths[name] = found
     return _read(folder.name or "idx", paths)
 
 
 def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
-    folder = Path(root).expanduser() if root else folders.cache(f"data/{name}")
+    folder = _folder(root) if root else folders.cache(f"data/{name}")
     return _read(name, cache.verified(name, folder, md5, sources))
+
+
+def _folder(root: str) -> Path:
+    try:
+        return Path(root).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"data.root={shown(root)}: {error}") from None
 
 
 def _read(name: str, paths: dict[str, Path]) -> Dataset:
@@ -153,6 +162,11 @@ def _dataset(
         )
     shape = train[0].shape[1:]
     channels, height, width = shape if len(shape) == 3 else (1, *shape)
+    if channels not in (1, 3) or not height or not width:
+        raise UserError(
+            f"data {name}: images have {channels} channels of {height} x {width} pixels; needed are "
+            "1 channel (grey) or 3 (red, green, blue) and a pixel at least."
+        )
     return Dataset(
         name=name,
         train=_images(*train, peak),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 TIMEOUT = (5, 60)  # seconds to connect, and between two pieces of an answer
+LARGEST = 2**26  # bytes of a file; the largest that is known has 47,040,016
+GZIP = 16 + zlib.MAX_WBITS  # zlib's name for the format
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -28,7 +30,21 @@ def spellings(name: str) -> tuple[str, ...]:
 
 def find(folder: Path, name: str) -> Path | None:
     """The file of that name in a folder, in whichever spelling."""
-    return next((folder / each for each in spellings(name) if (folder / each).is_file()), None)
+    # Unlike Path.is_file, this one takes a name that is too long for one that is not there.
+    return next((folder / each for each in spellings(name) if os.path.isfile(folder / each)), None)
+
+
+def unpacked(packed: bytes, name: str) -> bytes:
+    """What a gzip file holds, up to LARGEST bytes: a small file can stand for more than memory holds.
+
+    Raises:
+        OSError: it holds more, or is cut.
+    """
+    stream = zlib.decompressobj(GZIP)
+    content = stream.decompress(packed, LARGEST)
+    if not stream.eof:
+        raise OSError(f"{name}.gz is cut, or holds more than {LARGEST} bytes")
+    return content
 
 
 class Source(Protocol):
@@ -61,9 +77,14 @@ class Mirror(NamedTuple):
         import requests  # an OSError is also what its errors are
 
         for name in names:
-            answer = requests.get(f"{self.url}{name}.gz", timeout=TIMEOUT)
-            answer.raise_for_status()
-            yield name, gzip.decompress(answer.content)
+            with requests.get(f"{self.url}{name}.gz", timeout=TIMEOUT, stream=True) as answer:
+                answer.raise_for_status()
+                packed = b""
+                for piece in answer.iter_content(2**20):
+                    packed += piece
+                    if len(packed) > LARGEST:
+                        raise OSError(f"{name}.gz is larger than {LARGEST} bytes")
+            yield name, unpacked(packed, name)
 
 
 class Folder(NamedTuple):
@@ -82,7 +103,7 @@ class Folder(NamedTuple):
             file = find(self.path, name)
             if file is None:
                 raise FileNotFoundError(f"no {name} there")
-            yield name, gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+            yield name, unpacked(file.read_bytes(), name) if file.suffix == ".gz" else file.read_bytes()
 
 
 class PackageIndex(NamedTuple):

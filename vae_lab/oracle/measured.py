@@ -28,8 +28,19 @@ class Spectrum:
 
     @classmethod
     def from_json(cls, text: str) -> Spectrum:
-        """The spectrum in a text of `to_json`."""
-        return cls(**json.loads(text))
+        """The spectrum in a text of `to_json`.
+
+        Raises:
+            ValueError: the text is damaged, or of another form.
+        """
+        try:
+            found = cls(**json.loads(text))
+            numbers = [*found.eigenvalues, found.noise_variance, found.images]
+            if not numbers[:-2] or not all(isinstance(each, int | float) for each in numbers):
+                raise ValueError("its eigenvalues are no list of numbers")
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+        return found
 
 
 def measure(data: Dataset, likelihood: str, std: float) -> Spectrum:

@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 from vae_lab import charts
 from vae_lab.claims import decimals, metric_name
 from vae_lab.comparison import key_name
+from vae_lab.figures import drawable
 from vae_lab.measures import NATS, measure
 from vae_lab.oracle.measured import Spectrum
 from vae_lab.oracle.recipes import LARGE, SPECTRUM, SWEEP, Outcome, Prediction
@@ -120,7 +121,7 @@ def figure(outcome: Outcome, spectrum: Spectrum, title: str) -> Figure:
     style = {key: shade(value) if isinstance(value, str) else value for key, value in charts.STYLE.items()}
     with rc_context(style):
         drawn = Figure(figsize=(WIDTH, HEIGHT + 0.3), layout="constrained", dpi=150, facecolor="white")
-        drawn.suptitle(title, fontsize=11)
+        drawn.suptitle(drawable(title), fontsize=11)
         _draw(drawn, outcome, spectrum, shade)
         return drawn
 

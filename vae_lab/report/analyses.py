@@ -43,7 +43,10 @@ def _oracle(store: Reader, study: Study, svg: bool, pictures: bool) -> Analysis 
         text = store.download(study.parent.run_id, oracle.FILE).read_text()
     except LabError:
         return None
-    spectrum = oracle.Spectrum.from_json(text)
+    try:
+        spectrum = oracle.Spectrum.from_json(text)
+    except ValueError as error:
+        raise LabError(f"{study.parent.run_id}: its {oracle.FILE} cannot be read: {error}") from error
     found = oracle.outcomes(study, spectrum)
     if not found:
         return None

@@ -82,9 +82,10 @@ def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict]
     """The parent run's Markdown page."""
     plan = study.plan
     finished = sum(run.status == "FINISHED" for run in study.runs)
-    answers = [f"- {views.answer(each)}" for each in comparisons(study)]
+    answers = [f"- {tables.markdown_text(views.answer(each))}" for each in comparisons(study)]
+    asked = tables.markdown_text(plan.question or f"{plan.name}:")
     parts = [  # the UI folds what follows the first lines
-        f"{plan.question or plan.name + ':'} {finished} of {len(study.runs)} runs finished.",
+        f"{asked} {finished} of {len(study.runs)} runs finished.",
         "\n".join(answers),
         views.links(study),
         "![Samples of every run](get-artifact?path=figures/contact_sheet.png&run_uuid="
@@ -94,11 +95,13 @@ def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict]
     place = len(parts)
     if verdicts:
         lines = [
-            f"- **{each.claim.id}, {each.verdict}.** *{each.claim.text}* {each.sentence}" for each in verdicts
+            f"- **{each.claim.id}, {each.verdict}.** *{tables.markdown_text(each.claim.text)}* "
+            f"{tables.markdown_text(each.sentence)}"
+            for each in verdicts
         ]
         parts += ["### Claims of the study", "\n".join(lines)]
         if told := surviving(explanations(verdicts)):
-            parts.append(f"**What explains it.** {told}")
+            parts.append(f"**What explains it.** {tables.markdown_text(told)}")
     parts.append(
         "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run), "
         "`figures/held_out_loss.png`, and the study's page, `report.html`. The same tables as CSV, LaTeX "

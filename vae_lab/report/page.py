@@ -18,6 +18,7 @@ from vae_lab.tables import Table
 
 ARTIFACT = "report.html"  # of the parent run; report.md beside it
 WIDEST = 640  # pixels of a picture on the page
+LONGEST_FILE = 60  # letters of the page's file name, each of which can take four bytes
 
 
 def html(contents: Contents) -> str:
@@ -62,8 +63,8 @@ def data(picture: Picture) -> str:
 
 
 def file_name(study: str) -> str:
-    """A study's name as the name of a file."""
-    return re.sub(r"[^\w.-]+", "-", study).strip("-.") or "study"
+    """A study's name as the name of a file in whatever folder, which no file system finds too long."""
+    return re.sub(r"[^\w.-]+", "-", study)[:LONGEST_FILE].strip("-.") or "study"
 
 
 def _table(table: Table) -> Markup:

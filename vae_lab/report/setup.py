@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from vae_lab import tables
 from vae_lab.comparison import POINT, Study
@@ -74,9 +75,18 @@ def environment(study: Study) -> list[tuple[str, list[str]]]:
         add("vae_lab", run.tags.get("vae_lab.version"))
         changed = " with uncommitted changes" * (run.tags.get(CHANGES) == "true")
         add("git commit", run.tags[COMMIT] + changed if COMMIT in run.tags else None)
-        for fact, value in json.loads(run.tags.get(ENVIRONMENT, "{}")).items():
+        for fact, value in _facts(run.tags.get(ENVIRONMENT, "{}")).items():
             add(str(fact), str(value))
     return [(fact, list(values)) for fact, values in facts.items()]
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """What a run's tag says; nothing if it was cut or written by others."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def command(run: Record) -> str:

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vae_lab import config, devices, models, objectives, seeding, stacks, training
+from vae_lab import config, devices, memory, models, objectives, seeding, stacks, training
 from vae_lab.data import Dataset, batches, binarized
-from vae_lab.errors import LabError, UserError, choices
+from vae_lab.errors import LabError, UserError, choices, shown
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
+
+FLOAT = 4  # bytes
+TRIED_EPOCHS = 1000  # of a schedule
 
 _loading = threading.Lock()
 
@@ -64,15 +66,55 @@ def prepare(settings: DictConfig) -> Parts:
         **OmegaConf.to_container(model.options),  # type: ignore[dict-item]
     }
     with torch.device("meta"), _named("model"):
-        build_class(model._target_, nn.Module, "model._target_")(**arguments)
-    weight = nn.Parameter(torch.zeros(1))
+        outlined = build_class(model._target_, nn.Module, "model._target_")(**arguments)
+    kept = _try_optimizer(settings, device)
+    _check_memory(settings, outlined, data, device, copies=2 + kept)
+    return Parts(fingerprint(settings, data), device, data, build_objective(settings), arguments)
+
+
+def _try_optimizer(settings: DictConfig, device: torch.device) -> int:
+    """Trains a weight for as many epochs as the schedule may need; gives how many numbers are kept for it."""
+    weight = nn.Parameter(torch.zeros(2, device=device))
+    weight.grad = torch.zeros_like(weight)
     optimizer = build_optimizer(settings, [weight])
     schedule = build_schedule(settings, optimizer)
-    with _named("scheduler"):
+    with _named("optimizer"):
         optimizer.step()
+    with _named("scheduler"):
         if schedule is not None:
-            schedule.step()
-    return Parts(fingerprint(settings, data), device, data, build_objective(settings), arguments)
+            for _ in range(min(settings.train.epochs, TRIED_EPOCHS)):
+                schedule.step()
+    state = optimizer.state[weight].values()
+    return sum(torch.is_tensor(each) and each.shape == weight.shape for each in state)
+
+
+def _check_memory(
+    settings: DictConfig, outlined: nn.Module, data: Dataset, device: torch.device, *, copies: int
+) -> None:
+    """Refuses a model that memory cannot hold, before it is built and the machine runs out.
+
+    Counted are the weights with their gradients and the optimizer's numbers, what a step keeps of each layer
+    for the way back, and the posterior noise of an epoch: the least that a run takes.
+
+    Raises:
+        UserError: that is more than is free.
+    """
+    together = max(
+        min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
+    )
+    wide = sum(each.out_features for each in outlined.modules() if isinstance(each, nn.Linear))
+    numbers = copies * models.parameter_count(outlined) + 2 * together * wide
+    needed = FLOAT * (numbers + len(data.train) * settings.model.latent_size)
+    free = memory.free(device)
+    if needed > free:
+        sizes = ", ".join(
+            f"{key}={shown(OmegaConf.select(settings, key))}"
+            for key in ("model.layers", "model.hidden_size", "model.latent_size", "train.batch_size")
+        )
+        raise UserError(
+            f"{sizes}: must fit into memory; to train {models.parameter_count(outlined):,} weights on this "
+            f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
+        )
 
 
 def build_objective(settings: DictConfig) -> Objective:
@@ -150,7 +192,10 @@ def build_optimizer(settings: DictConfig, weights: Any) -> torch.optim.Optimizer
     """The configured optimizer over `weights`."""
     target = build_class(settings.optimizer._target_, torch.optim.Optimizer, "optimizer._target_")
     with _named("optimizer", target):
-        return instantiate(settings.optimizer, weights)  # type: ignore[no-any-return]
+        made = instantiate(settings.optimizer, weights)
+        if not isinstance(made, torch.optim.Optimizer):  # _partial_
+            raise TypeError(f"gives a {type(made).__name__}, not an optimizer")
+        return made
 
 
 def build_schedule(
@@ -163,7 +208,10 @@ def build_schedule(
         settings.scheduler._target_, torch.optim.lr_scheduler.LRScheduler, "scheduler._target_"
     )
     with _named("scheduler", target):
-        return instantiate(settings.scheduler, optimizer)  # type: ignore[no-any-return]
+        made = instantiate(settings.scheduler, optimizer)
+        if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
+            raise TypeError(f"gives a {type(made).__name__}, not a schedule")
+        return made
 
 
 @contextmanager
@@ -173,15 +221,9 @@ def _named(group: str, target: Any = None) -> Iterator[None]:
         yield
     except LabError:
         raise
-    except (
-        InstantiationException,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        ArithmeticError,
-        MemoryError,
-    ) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+    except Exception as error:  # classes of the user's choice raise what they like
+        cause = error.__cause__ or error
+        reason = shown(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
         valid = ""
         if target is not None and "unexpected keyword" in reason:
             names = list(inspect.signature(target).parameters)[1:]

@@ -78,9 +78,8 @@ def study_name(master: DictConfig, axes: Axes) -> str:
     """The study's name, else the sweep's file name, else the keys that vary."""
     chosen = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
     keys = [*axes.cross, *axes.one_at_a_time, *axes.also, *axes.replicate]
-    return str(
-        master.study.name or chosen or " x ".join(key.rpartition(".")[2] for key in keys) or "multirun"
-    )
+    varied = " x ".join(key.rpartition(".")[2] for key in keys)
+    return config.quotable(str(master.study.name or chosen or varied)) or "multirun"
 
 
 def command(master: DictConfig, arguments: Sequence[str]) -> str:
@@ -289,10 +288,11 @@ def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
             f"\nAll {len(made.verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
             f"(seeds={needed:.0f}) and every claim's metric. Claim by claim: vae-lab verdict {again}",
             soft_wrap=True,
+            markup=False,
         )
     sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
-    terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, highlight=False)
+    terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, markup=False)
     page = store.place(recorder.run_id, report.ARTIFACT)
-    terminal.print(f"The study page {page}", soft_wrap=True, highlight=False)
-    terminal.print(f"Tables again   vae-lab compare {again}", highlight=False)
-    terminal.print("In the browser vae-lab ui", highlight=False)
+    terminal.print(f"The study page {page}", soft_wrap=True, markup=False)
+    terminal.print(f"Tables again   vae-lab compare {again}", markup=False)
+    terminal.print("In the browser vae-lab ui")

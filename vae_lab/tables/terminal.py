@@ -17,8 +17,8 @@ GAP = 2  # characters between columns
 
 def console() -> Console:
     """Standard output; a pipe or a file is given the width that the tables need."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+    found = Console(highlight=False, emoji=False)
+    return found if found.is_terminal else Console(highlight=False, emoji=False, width=PIPE_WIDTH)
 
 
 def show(table: Table, console: Console) -> None:

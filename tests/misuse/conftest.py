@@ -1,0 +1,82 @@
+"""What the tests of misuse share: the command with and without its training, and what counts as an answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+Lab = Callable[..., tuple[int, str, str]]
+Answer = Callable[..., str]
+
+settings.register_profile(
+    "misuse",
+    deadline=None,
+    derandomize=True,  # the same examples on every machine
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # explaining traces every line of torch
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+PROFILE = settings.get_profile("misuse")
+
+TINY = (
+    "data=digits",
+    "model.hidden_size=4",
+    "train.epochs=1",
+    "train.device=cpu",
+    "evaluation.pictures=false",
+)
+LONGEST = 1300  # characters of a message; the longest list the valid keys
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+@pytest.fixture
+def answer(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """`vae-lab train ...` up to where it would open a store: gives its one message, empty if it would run.
+
+    Composing, checking and preparing are the lab's own; only the training itself is left out.
+    """
+    import vae_lab.run
+    import vae_lab.sweeping
+    from vae_lab import config
+
+    monkeypatch.setattr(vae_lab.run, "run", lambda found, _: str(vae_lab.run.prepare(config.checked(found))))
+    monkeypatch.setattr(vae_lab.sweeping, "sweep", lambda *_: None)
+    before = left_behind(folder)
+
+    def ask(*arguments: str) -> str:
+        code, _, err = lab(*arguments)
+        assert left_behind(folder) == before
+        assert code in (0, 2), err
+        assert (code == 2) == bool(err), err
+        if err:
+            assert err.startswith("vae-lab: "), err
+            assert len(err.splitlines()) == 1, err
+            assert len(err) < LONGEST, err
+        return err.removeprefix("vae-lab: ")
+
+    return ask
+
+
+@pytest.fixture
+def command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """`vae-lab ...` in this process: gives exit code, standard output and standard error."""
+    from vae_lab.cli import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["vae-lab", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err, err
+        return int(ended.value.code or 0), out, err
+
+    return run

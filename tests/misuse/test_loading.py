@@ -1,0 +1,222 @@
+import ast
+import json
+import pickle
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import vae_lab
+from tests.misuse.conftest import PROFILE, TINY, Lab
+from vae_lab import figures, tracking
+from vae_lab.cli import serving
+from vae_lab.cli.training import train
+from vae_lab.comparison import PLAN_FILE, Plan
+from vae_lab.errors import LabError
+from vae_lab.folders import PACKAGE
+from vae_lab.oracle import Spectrum
+from vae_lab.tracking import Store
+
+
+class Kept(NamedTuple):
+    """A store with a finished multirun of one run, and where its artifacts lie."""
+
+    uri: str
+    run_id: str
+    parent_id: str
+    run: Path
+    parent: Path
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("kept")
+        patch.chdir(folder)
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert train(["-m", *TINY, "seed=0", "study.name=mine"]) == 0
+        store = Store.open(f"sqlite:///{folder / 'mlflow.db'}")
+        (parent,) = store.tagged(tracking.KIND, tracking.SWEEP)
+        (run,) = store.members(parent.run_id)
+        places = (Path(store.place(each.run_id, "")) for each in (run, parent))
+        yield Kept(store.uri, run.run_id, parent.run_id, *places)
+
+
+@pytest.fixture
+def replaced(kept: Kept) -> Iterator[Any]:
+    """Puts other content in place of an artifact while a test lasts."""
+    before: dict[Path, bytes] = {}
+
+    def put(path: Path, content: bytes) -> None:
+        before.setdefault(path, path.read_bytes())
+        path.write_bytes(content)
+
+    yield put
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+class Bomb:
+    """What touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
+
+
+def test_a_pickled_bomb_in_place_of_a_model_is_refused(
+    kept: Kept, replaced: Any, command: Lab, tmp_path: Path
+) -> None:
+    model, fuse = kept.run / "model" / "model.pt", tmp_path / "fuse"
+    torch.save(
+        {"format": 1, "target": "vae_lab.models.VAE", "arguments": {}, "weights": Bomb(fuse)}, tmp_path / "x"
+    )
+    for content in (
+        pickle.dumps(Bomb(fuse), 2),
+        (tmp_path / "x").read_bytes(),
+        b"",
+        b"PK\x03\x04",
+        b"x" * 99,
+    ):
+        replaced(model, content)
+        with pytest.raises(LabError, match=r"model\.pt: is no model that can be loaded"):
+            vae_lab.load(kept.run_id, uri=kept.uri)
+        code, _, err = command("evaluate", kept.run_id, "--uri", kept.uri, "evaluation.samples=0")
+        assert code == 1
+        assert "is no model that can be loaded" in err
+    assert not fuse.exists()
+
+
+CONFIGS = {
+    "tag": b"data: !!python/object/apply:os.system ['touch pwned']\n",
+    "bomb": b"a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+    + b"".join(b"%c: &%c [%s]\n" % (98 + i, 98 + i, b",".join([b"*%c" % (97 + i)] * 10)) for i in range(9)),
+    "list": b"[1]",
+    "nothing": b"",
+    "bytes": b"\xff\xfe\x00",
+    "deep": b"[" * 1500,
+    "interpolation": b"data: {name: '${oc.env:HOME}', root: '${nowhere}'}\nobjective: {}\nseed: 0\n",
+    "types": b"data: 3\nobjective: []\nseed: x\n",
+    "loader": b"data: {_target_: os.system, name: x, root: touch pwned, binarize: none}\n",
+    "range": b"seed: -1\n",
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_runs_config_is_data_and_nothing_else(
+    kept: Kept, replaced: Any, command: Lab, folder: Path, case: str
+) -> None:
+    replaced(kept.run / "config.yaml", CONFIGS[case])
+    code, _, err = command(
+        "evaluate", kept.run_id, "--uri", kept.uri, "evaluation=full", "evaluation.samples=0"
+    )
+    assert code in (1, 2), err
+    assert not list(folder.glob("pwned"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from([*Plan.__dataclass_fields__, "more"])
+DAMAGED_PLANS = st.one_of(
+    JSON.map(json.dumps),
+    st.dictionaries(FIELDS, JSON, max_size=4).map(lambda found: json.dumps({"name": "mine"} | found)),
+    st.text(max_size=20),
+)
+
+
+@settings(PROFILE, max_examples=40)
+@given(text=DAMAGED_PLANS)
+@example("[" * 100_000)
+@example('{"name": "mine", "cross": 3}')
+@example('{"name": "mine", "cross": {"seed": 3}}')
+@example('{"name": "mine", "also": {"a": 3}}')
+@example('{"name": "mine", "reference": {"conditions": 3}}')
+@example('{"name": "mine", "reference": {"values": [{"epochs": 1}]}}')
+@example('{"name": "mine", "oracle": {}}')
+@example('{"name": "mine", "claims": [3]}')
+def test_a_damaged_plan_is_one_message(kept: Kept, replaced: Any, command: Lab, text: str) -> None:
+    replaced(kept.parent / PLAN_FILE, text.encode(errors="surrogatepass"))
+    code, _, err = command("compare", "mine", "--uri", kept.uri)
+    assert code in (0, 1)
+    if code:
+        assert PLAN_FILE in err
+
+
+def test_a_studys_page_does_not_leave_the_folder(
+    kept: Kept, replaced: Any, command: Lab, folder: Path
+) -> None:
+    (folder / "here").mkdir()
+    plan = json.loads((kept.parent / PLAN_FILE).read_text())
+    for name in ("../../x", "/etc/x", "..", "x" * 10_000, "a\nb"):
+        replaced(kept.parent / PLAN_FILE, json.dumps(plan | {"name": name}).encode())
+        code, out, err = command("report", "mine", "--uri", kept.uri)
+        assert (code, err) == (0, "")
+        written = Path(out.splitlines()[0].rpartition("  ")[0])
+        assert written.parent == folder
+        written.unlink()
+        written.with_suffix(".md").unlink()
+    assert [each.name for each in folder.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", b"GIF89a", b"x" * 99])
+def test_a_damaged_picture_is_left_out_of_the_page(
+    kept: Kept, replaced: Any, command: Lab, content: bytes
+) -> None:
+    for name in (tracking.STRIP_FILE, tracking.INTERPOLATION_FILE, "figures/interpolation.png"):
+        replaced(kept.run / name, content)
+    code, _, err = command("report", "mine", "--uri", kept.uri)
+    assert (code, err) == (0, "")
+
+
+def test_a_picture_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(LabError, match="is no picture that can be read"):
+        figures.load_picture(tmp_path / "bomb.png")
+
+
+@settings(PROFILE, max_examples=60)
+@given(st.one_of(JSON.map(json.dumps), st.text(max_size=9)))
+@example("[" * 100_000)
+@example('{"data": "", "checksum": "", "images": 1, "eigenvalues": 3, "noise_variance": 1}')
+def test_a_damaged_spectrum_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  each with words of its own
+        Spectrum.from_json(text)
+
+
+def test_the_lab_never_unpickles_and_never_runs_text() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            assert called not in ("eval", "exec", "os.system", "pickle.load", "pickle.loads", "yaml.load"), (
+                file
+            )
+            arguments = {each.arg: ast.unparse(each.value) for each in node.keywords}
+            assert arguments.get("shell", "False") == "False", file
+            if called == "torch.load":
+                assert arguments["weights_only"] == "True", file
+
+
+def test_the_server_that_the_lab_starts_listens_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: asked.append(command))
+    serving.start("sqlite:///x.db", 5000)
+    (line,) = asked
+    assert line[line.index("--host") + 1] == "127.0.0.1"
+    for flag in ("--allowed-hosts", "--cors-allowed-origins"):
+        names = line[line.index(flag) + 1].replace("http://", "").split(",")
+        assert {name.rpartition(":")[0] for name in names} == {"127.0.0.1", "localhost", "vae-lab.localhost"}
