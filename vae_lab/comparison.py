@@ -176,7 +176,7 @@ def load_study(store: Reader, name: str) -> Study:
     runs = store.members(chosen.run_id)
     if store.close_gone([chosen, *runs]):
         return load_study(store, chosen.run_id)
-    # In the plan's order and not in that in which they began, which differs where runs share the machine or go on.
+    # In the plan's order: that in which they began is another each time, where runs share the machine.
     places = {(fingerprint, name): place for place, (fingerprint, name) in enumerate(plan.runs)}
     runs.sort(key=lambda run: places.get((run.tags.get(FINGERPRINT, ""), run.name), len(places)))
     return Study(chosen, plan, [placed(run, plan) for run in runs])

@@ -137,7 +137,8 @@ class Bench:
             fresh: with an empty store, which takes seconds to make; else with none.
             cache: of its own.
         """
-        made = Home(self.zygote, at or self.place(), cache or self.cache)
+        elsewhere = None if at is None else self.place()  # its disk may be full
+        made = Home(self.zygote, at or self.place(), cache or self.cache, elsewhere)
         if fresh:
             shutil.copy(self._fresh_store(), made.database)
         return made
@@ -172,11 +173,11 @@ class Bench:
 
     def finished(self, home: Home, command: Command, *, exact: bool = True) -> list[str]:
         """Gives the command in a home once more; says what it lacks of an undisturbed one."""
-        if sorted(kept.statuses(home.database).values()) == ["FINISHED"] * len(self.reference(command).kept):
-            # It came to its end before the fault; a multirun given again would make one more record of its own.
-            again: Command = ("sync",) if "-m" in command else command
-        else:
-            again = command
+        ended = sorted(kept.statuses(home.database).values()) == ["FINISHED"] * len(
+            self.reference(command).kept
+        )
+        # A multirun that had come to its end, given again, makes one more record of its own.
+        again = ("sync",) if ended and "-m" in command else command
         child = home.start(*again)
         told = unclean(child, 0)
         return told or self.compared(home, command, exact=exact)

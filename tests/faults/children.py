@@ -177,13 +177,15 @@ class Home:
         zygote: makes its processes.
         folder: for all of them; made if it is not there.
         cache: of data and classifiers, which several homes may share.
+        printed: where its commands' output goes, else below `folder`.
     """
 
-    def __init__(self, zygote: Zygote, folder: Path, cache: Path) -> None:
+    def __init__(self, zygote: Zygote, folder: Path, cache: Path, printed: Path | None = None) -> None:
         self.zygote, self.folder, self.cache = zygote, folder, cache
         self.work, self.state = folder / "work", folder / "state"
+        self.printed = printed or folder / "printed"
         self._started = 0
-        for each in (self.work, self.state, cache, folder / "printed"):
+        for each in (self.work, self.state, cache, self.printed):
             each.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -200,12 +202,11 @@ class Home:
     ) -> Child:
         """Starts `vae-lab ARGUMENTS`."""
         self._started += 1
-        printed = self.folder / "printed"
         return self.zygote.fork(
             arguments,
             self.work,
             {"XDG_STATE_HOME": str(self.state), "XDG_CACHE_HOME": str(self.cache)},
-            (printed / f"{self._started:03d}.out", printed / f"{self._started:03d}.err"),
+            (self.printed / f"{self._started:03d}.out", self.printed / f"{self._started:03d}.err"),
             faults=faults,
             count=count,
             at=at,

@@ -10,6 +10,7 @@ from tests.faults.bench import DIGITS, SWEEP, VAE, Bench, Command, unclean
 from tests.faults.children import Child, Home
 from tests.faults.disks import one_message
 from tests.faults.injected import BEFORE, Fault
+from tests.faults.kept import Kept
 
 Damage = Callable[[bytes, random.Random], bytes]
 SHORT: Command = ("train", *DIGITS, "train.epochs=1", "evaluation.pictures=false")
@@ -54,12 +55,20 @@ def checkpoints(
                 told += unclean(child, 0)
                 if "damaged" not in child.err:
                     told.append("the damage is not named")
-                # What lost its checkpoint is trained anew, as another run.
+                # What lost its checkpoint is trained anew, as another run; the parent's tables tell of both.
                 found = [run for run in kept.read(home.database) if run.status != "KILLED"]
-                told += kept.differences(bench.reference(command).kept, found) + kept.left_behind(home.state)
+                expected = bench.reference(command).kept
+                told += kept.differences(_runs(expected), _runs(found)) + kept.left_behind(home.state)
+                parents = [run.status for run in found if run.kind == "sweep"]
+                if parents != [run.status for run in expected if run.kind == "sweep"]:
+                    told.append(f"parent runs {parents}")
                 bench.tally.count(fault, 1, [f"{way}: {each}" for each in told])
                 bench.close(home, told)
         bench.say(f"{fault}, {way}")
+
+
+def _runs(found: list[Kept]) -> list[Kept]:
+    return [run for run in found if run.kind == "run"]
 
 
 def snapshots(bench: Bench, rounds: int) -> None:
@@ -89,7 +98,7 @@ def journals(bench: Bench, rounds: int) -> None:
             for _ in range(rounds):
                 home = bench.home()
                 deliver = "vae_lab.tracking.courier.Courier._deliver_here"
-                child = home.start(*VAE, faults=[Fault(deliver, bench.random.randint(20, 60), BEFORE)])
+                child = home.start(*VAE, faults=[Fault(deliver, bench.random.randint(10, 40), BEFORE)])
                 told = [] if child.code() == -9 else [f"exit code {child.code()} in place of SIGKILL"]
                 for found in (home.state / "vae_lab" / "journal").rglob(file):
                     found.write_bytes(damage(found.read_bytes(), bench.random))

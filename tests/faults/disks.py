@@ -99,7 +99,7 @@ def read_only(bench: Bench, rounds: int) -> None:
                         child.says(f"epoch {epochs}/")
                         child.kill()
                     _remount(disk, "ro")
-                    child = _printing_elsewhere(bench, home)
+                    child = home.start(*VAE)
                     told += one_message(child)
                     if child.code() != 1:
                         told.append("no message")
@@ -112,12 +112,6 @@ def read_only(bench: Bench, rounds: int) -> None:
         for each in told[:8]:
             bench.say(f"    {each}")
         bench.say(f"{READ_ONLY}: {number + 1} of {rounds}")
-
-
-def _printing_elsewhere(bench: Bench, home: Home) -> Child:
-    printed = (bench.folder / "read-only.out", bench.folder / "read-only.err")
-    environment = {"XDG_STATE_HOME": str(home.state), "XDG_CACHE_HOME": str(home.cache)}
-    return home.zygote.fork(VAE, home.work, environment, printed)
 
 
 def _remount(disk: Path, how: str) -> None:

@@ -45,6 +45,11 @@ class Kept:
     pictures: Counter[str] = field(default_factory=Counter)  # over epochs: how many of each name
 
 
+def _opened(database: Path) -> sqlite3.Connection:
+    """A connection that may write: it may have to roll back what a killed process left half done."""
+    return sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=30)
+
+
 def read(database: Path, artifacts: Path | None = None) -> list[Kept]:
     """Every run of a store that is an SQLite file.
 
@@ -53,7 +58,7 @@ def read(database: Path, artifacts: Path | None = None) -> list[Kept]:
         artifacts: where a server keeps artifacts, if it is a server's file.
     """
     found = []
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as store:
+    with closing(_opened(database)) as store:
         runs = store.execute(
             "SELECT run_uuid, name, status, artifact_uri FROM runs WHERE lifecycle_stage = 'active'"
         ).fetchall()
@@ -86,7 +91,7 @@ def read(database: Path, artifacts: Path | None = None) -> list[Kept]:
 def epochs(database: Path) -> int:
     """How many epochs the runs of a store have together."""
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as store:
+        with closing(_opened(database)) as store:
             query = "SELECT COUNT(DISTINCT run_uuid || ' ' || step) FROM metrics WHERE key = 'train/loss'"
             return int(store.execute(query).fetchone()[0])
     except sqlite3.Error:
@@ -95,13 +100,13 @@ def epochs(database: Path) -> int:
 
 def statuses(database: Path) -> dict[str, str]:
     """The status of every run by its id."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as store:
+    with closing(_opened(database)) as store:
         return dict(store.execute("SELECT run_uuid, status FROM runs WHERE lifecycle_stage = 'active'"))
 
 
 def unsound(database: Path) -> str:
     """What SQLite says is wrong with the file; empty if nothing is."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as store:
+    with closing(_opened(database)) as store:
         said = str(store.execute("PRAGMA integrity_check").fetchone()[0])
     return "" if said == "ok" else said
 

@@ -271,14 +271,15 @@ class Store:
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
     def finished(self, fingerprint: str) -> Record | None:
-        """The newest finished run with this fingerprint; what waits of one whose process is gone may say so."""
+        """The newest finished run with this fingerprint; what waits of a dead process's run may say so."""
         found = self.tagged(FINGERPRINT, fingerprint)
         if any(gone(record) for record in found):
             self.close_gone(found)
             found = self.tagged(FINGERPRINT, fingerprint)
         newest = next((record for record in found if record.status == "FINISHED"), None)
-        if newest is not None:
-            forget(self.uri, newest.run_id)  # its process may have ended before it did so
+        if newest is not None:  # its process may have ended before it did so
+            self.courier.catch_up(newest.run_id)
+            forget(self.uri, newest.run_id)
         return newest
 
     def unfinished(self, key: str, value: str) -> list[Record]:
