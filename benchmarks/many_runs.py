@@ -18,6 +18,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from benchmarks.processes import FailedError, vae_lab
+from vae_lab.comparison import PLAN_FILE
+from vae_lab.sealed import checksum
+from vae_lab.tracking.records import checksum_tag
 
 STUDY = "many"
 LAYERS, SIZES = (1, 2, 3, 4, 5), tuple(range(5, 55, 5))  # with two models 100 configurations
@@ -45,7 +48,11 @@ def make(folder: Path, runs: int) -> str:
             connection.execute(
                 "DELETE FROM tags WHERE run_uuid = ? AND key = ?", (run, f"vae_lab.sweep.{parent}")
             )
-    _replan(Path(unquote(urlsplit(place).path)) / "study.json", list(models), runs)
+    file = Path(unquote(urlsplit(place).path)) / PLAN_FILE
+    _replan(file, list(models), runs)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        told = (checksum(file), parent, checksum_tag(PLAN_FILE))
+        connection.execute("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", told)
     return STUDY
 
 
@@ -54,6 +61,7 @@ def _replan(file: Path, models: list[str], runs: int) -> None:
     keys = {"model": models, "model.layers": LAYERS, "model.latent_size": SIZES}
     plan["cross"] = {key: [str(value) for value in values] for key, values in keys.items()}
     seeds = -(-runs // (len(models) * len(LAYERS) * len(SIZES)))
+    plan["runs"] = []  # the copies have no fingerprints of their own
     plan["replicate"] = {"seed": [str(seed) for seed in range(seeds)]}
     file.write_text(json.dumps(plan))
 
