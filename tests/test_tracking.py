@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,28 @@ def test_the_code_is_named_by_version_and_commit() -> None:
     assert tags["vae_lab.version"]
     if "mlflow.source.git.commit" in tags:
         assert len(tags["mlflow.source.git.commit"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://[", "not an address"),
+        ("ftp://127.0.0.1", "not an address"),
+        ("postgresql://127.0.0.1:1/lab", "the store cannot be opened"),
+    ],
+)
+def test_a_store_that_cannot_be_had_is_one_message(folder: Path, address: str, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        Store.open(address)
+
+
+@pytest.mark.parametrize("content", [None, b"no database" * 100], ids=["a folder", "another file"])
+def test_a_file_that_is_no_store_is_refused_at_once(folder: Path, content: bytes | None) -> None:
+    if content is None:
+        (folder / "mlflow.db").mkdir()
+    else:
+        (folder / "mlflow.db").write_bytes(content)
+    begin = time.monotonic()
+    with pytest.raises(LabError, match=r"mlflow\.db: the store cannot be opened"):
+        Store.open(create=True)
+    assert time.monotonic() - begin < 10

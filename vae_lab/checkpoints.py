@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -84,7 +85,9 @@ def load_model(path: Path, *, device: str = "cpu") -> VAE:
         LabError: the file is damaged, of another format, or names no model class.
     """
     try:
-        stored = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():  # of the pickle protocol of a file that is refused just so
+            warnings.simplefilter("ignore", UserWarning)
+            stored = torch.load(path, map_location=device, weights_only=True)
         if stored["format"] != FORMAT:
             raise LabError(f"{path}: has format {stored['format']}; this version reads format {FORMAT}.")
         model_class = get_class(stored["target"])

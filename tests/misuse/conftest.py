@@ -47,7 +47,9 @@ def answer(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
     import vae_lab.sweeping
     from vae_lab import config
 
-    monkeypatch.setattr(vae_lab.run, "run", lambda found, _: str(vae_lab.run.prepare(config.checked(found))))
+    monkeypatch.setattr(
+        vae_lab.sweeping, "run_once", lambda found, _: str(vae_lab.run.prepare(config.checked(found)))
+    )
     monkeypatch.setattr(vae_lab.sweeping, "sweep", lambda *_: None)
     before = left_behind(folder)
 

@@ -52,7 +52,7 @@ def ask(answer: Answer, tmp_path_factory: pytest.TempPathFactory) -> Answer:
     return written
 
 
-@settings(PROFILE, max_examples=30)
+@settings(PROFILE, max_examples=15)
 @given(place=st.sampled_from(PLACES), value=TREES, alone=st.booleans())
 @example(place="sweep.cross", value={"seed": []}, alone=False)
 @example(place="sweep.cross", value={"model.layers": "range(3,1)"}, alone=False)

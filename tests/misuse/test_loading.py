@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 
 import vae_lab
 from tests.misuse.conftest import PROFILE, TINY, Lab
-from vae_lab import figures, tracking
+from vae_lab import figures, sealed, tracking
 from vae_lab.cli import serving
 from vae_lab.cli.training import train
 from vae_lab.comparison import PLAN_FILE, Plan
@@ -21,6 +22,7 @@ from vae_lab.errors import LabError
 from vae_lab.folders import PACKAGE
 from vae_lab.oracle import Spectrum
 from vae_lab.tracking import Store
+from vae_lab.tracking.records import checksum_tag
 
 
 class Kept(NamedTuple):
@@ -50,16 +52,24 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
 
 @pytest.fixture
 def replaced(kept: Kept) -> Iterator[Any]:
-    """Puts other content in place of an artifact while a test lasts."""
+    """Puts other content in place of an artifact while a test lasts, as whoever writes to the store can.
+
+    The run's checksum of it is made anew, so that what reads the content gets to see it.
+    """
     before: dict[Path, bytes] = {}
+    client = MlflowClient(kept.uri)
 
     def put(path: Path, content: bytes) -> None:
         before.setdefault(path, path.read_bytes())
         path.write_bytes(content)
+        for place, run_id in ((kept.run, kept.run_id), (kept.parent, kept.parent_id)):
+            if path.is_relative_to(place):
+                tag = checksum_tag(path.relative_to(place).as_posix())
+                client.set_tag(run_id, tag, sealed.checksum(path))
 
     yield put
     for path, content in before.items():
-        path.write_bytes(content)
+        put(path, content)
 
 
 class Bomb:

@@ -120,7 +120,7 @@ VALUES = st.one_of(
 PREFIXES = st.sampled_from(["", "", "", "", "+", "++", "~"])
 
 
-@settings(PROFILE, max_examples=40)
+@settings(PROFILE, max_examples=25)
 @given(key=st.sampled_from(KEYS), value=VALUES)
 @example(key="model.layers", value="10000000000000000000000000000000")
 @example(key="optimizer.lr", value="[1]")
@@ -135,7 +135,7 @@ def test_whatever_a_key_is_set_to_is_valid_or_named_with_its_rule(
         assert key.rpartition(".")[2] in message or key.partition(".")[0] in message
 
 
-@settings(PROFILE, max_examples=35)
+@settings(PROFILE, max_examples=25)
 @given(
     st.lists(
         st.one_of(
@@ -160,7 +160,7 @@ def test_whatever_is_typed_is_a_valid_run_or_one_message(answer: Answer, line: l
     answer(*TINY, *line)
 
 
-@settings(PROFILE, max_examples=30)
+@settings(PROFILE, max_examples=15)
 @given(
     st.lists(
         st.tuples(
@@ -320,7 +320,7 @@ VALID = {
 }
 
 
-@settings(PROFILE, max_examples=4, phases=[Phase.explicit, Phase.generate])
+@settings(PROFILE, max_examples=3, phases=[Phase.explicit, Phase.generate])
 @given(
     chosen=st.fixed_dictionaries({}, optional={key: st.sampled_from(texts) for key, texts in VALID.items()})
 )
@@ -336,7 +336,7 @@ def test_a_valid_line_ends_finished_or_failed_with_its_reason(
         assert newest.tags[tracking.ERROR] in err
 
 
-@settings(PROFILE, max_examples=35)
+@settings(PROFILE, max_examples=25)
 @given(
     words=st.lists(
         st.one_of(TEXT, st.sampled_from(["model=", "=", "model.lay", "-m", "[", "${"])), max_size=2

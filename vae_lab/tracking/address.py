@@ -6,14 +6,16 @@ import hashlib
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from vae_lab import folders
-from vae_lab.errors import LabError, UserError
+from vae_lab.errors import LabError, UserError, shown
 
 log = logging.getLogger(__name__)
 
+SCHEMES = ("http", "https", "databricks", "postgresql", "mysql", "mssql")
 REACHABLE_SECONDS = 5.0
 ASK_SECONDS = 0.5  # between two questions
 
@@ -23,11 +25,12 @@ def resolved(uri: str | None) -> str:
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
-    if urlsplit(uri).scheme in ("http", "https", "databricks", "postgresql", "mysql", "mssql"):
-        return uri
+    with suppress(ValueError):  # http://[
+        if urlsplit(uri).scheme.partition("+")[0] in SCHEMES:
+            return uri
     raise UserError(
-        f"tracking.uri={uri}: not an address the lab can use. Valid: sqlite:///FILE, http://HOST:PORT, "
-        "https://..., or a database address that MLflow accepts."
+        f"tracking.uri={shown(uri)}: not an address the lab can use. Valid: sqlite:///FILE, "
+        "http://HOST:PORT, https://..., or a database address that MLflow accepts."
     )
 
 

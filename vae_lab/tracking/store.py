@@ -6,9 +6,11 @@ Every call names its run, so that runs in several threads of a process never mix
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -73,17 +75,23 @@ class Store:
         file = sqlite_file(uri)
         if file is None:
             check_server(uri, wait)
-            return cls(uri, wait)._mention_waiting()
+            try:
+                return cls(uri, wait)._mention_waiting()
+            except (ImportError, MlflowException, SQLAlchemyError) as error:  # of a database or its driver
+                raise LabError(f"{named(uri)}: the store cannot be opened: {why(error)}") from error
         if not file.exists() and not create:
             raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
         try:
+            if file.exists():  # MLflow would try for minutes what can only be refused
+                with closing(sqlite3.connect(file)) as connection:
+                    connection.execute("PRAGMA schema_version")
             # The first use of a database creates its tables; two processes at once would collide.
             with FileLock(lock_file(file)):
                 if not file.exists():
                     _make(file)
                 store = cls(uri, wait)
                 store.client.search_experiments(max_results=1)
-        except (OSError, MlflowException, SQLAlchemyError) as error:
+        except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
             raise LabError(f"{file}: the store cannot be opened: {why(error)}") from error
         return store._mention_waiting()
 
