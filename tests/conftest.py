@@ -42,6 +42,16 @@ def folder(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh SQLite store; MLflow takes seconds to make one."""
+    from vae_lab.tracking import Store
+
+    file = tmp_path_factory.mktemp("fresh") / "mlflow.db"
+    Store.open(f"sqlite:///{file}", create=True)
+    return file
+
+
 @pytest.fixture
 def lab(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """`vae-lab train ...` in this process: gives exit code, standard output and standard error."""

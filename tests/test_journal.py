@@ -20,14 +20,6 @@ from vae_lab.tracking.courier import Courier
 from vae_lab.tracking.journal import Journal, waiting
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh SQLite store; MLflow takes seconds to make one."""
-    file = tmp_path_factory.mktemp("fresh") / "mlflow.db"
-    Store.open(f"sqlite:///{file}", create=True)
-    return file
-
-
 @pytest.fixture
 def store(folder: Path, database: Path) -> Store:
     shutil.copy(database, folder / "mlflow.db")

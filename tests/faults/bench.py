@@ -21,12 +21,13 @@ from tests.faults.kept import Kept
 Command = tuple[str, ...]
 DIGITS: Command = ("data=digits", "model.hidden_size=16", "train.device=cpu")
 # Noise in the data and a schedule, so that both must go on where they were.
-VAE: Command = ("train", *DIGITS, "train.epochs=16", "data.binarize=dynamic", "scheduler=cosine")
+VAE: Command = ("train", *DIGITS, "train.epochs=10", "data.binarize=dynamic", "scheduler=cosine")
 CVAE: Command = ("train", *DIGITS, "train.epochs=6", "model=cvae", "evaluation.posterior_draws=2")
 SWEEP: Command = (
     *("train", "-m", *DIGITS, "train.epochs=5", "model=vae,cvae", "seed=0,1"),
     *("study.name=faults", "hydra.launcher.workers=2"),
 )
+PAIR: Command = ("train", "-m", *DIGITS, "train.epochs=3", "model=vae,cvae", "hydra.launcher.workers=2")
 STACK: Command = ("train", "-m", *DIGITS, "train.epochs=8", "seed=0,1,2,3", "hydra/launcher=stacked")
 
 
@@ -113,16 +114,24 @@ class Bench:
         folder: an empty one on a disk.
         seed: of all that is left to chance.
         say: shows a line of progress.
+        fresh: an empty store, if there is one; it takes seconds to make.
     """
 
-    def __init__(self, zygote: Zygote, folder: Path, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        folder: Path,
+        seed: int,
+        say: Callable[[str], None],
+        fresh: Path | None = None,
+    ) -> None:
         self.zygote, self.folder, self.say = zygote, folder, say
         self.random = random.Random(seed)
         self.tally = Tally()
         self.cache = folder / "cache"
         self._homes = 0
         self._references: dict[Command, Reference] = {}
-        self._fresh: Path | None = None
+        self._fresh = fresh
 
     def place(self) -> Path:
         """The path of a new folder."""

@@ -14,7 +14,7 @@ def jumps(bench: Bench, rounds: int) -> None:
         for killed in (False, True):
             fault = f"a clock set {name} by an hour{', then SIGKILL' if killed else ''}"
             for _ in range(rounds):
-                at = bench.random.randint(2, 8)
+                at = bench.random.randint(2, 5)
                 home = bench.home()
                 jump = Fault("vae_lab.tracking.Recorder.log", at, AFTER, action=CLOCK, amount=seconds)
                 child = home.start(*VAE, faults=[jump])
@@ -36,7 +36,7 @@ def back_between(bench: Bench, rounds: int) -> None:
     for _ in range(rounds):
         home = bench.home()
         child = home.start(*VAE)
-        child.says(f"epoch {bench.random.randint(2, 8)}/")
+        child.says(f"epoch {bench.random.randint(2, 5)}/")
         child.kill()
         # From its start: the first call of the clock's reader that a resumed run makes.
         jump = Fault("vae_lab.cli.training.train", action=CLOCK, amount=-HOUR)

@@ -56,7 +56,7 @@ def full(bench: Bench, rounds: int) -> None:
 
 def _filled(bench: Bench, home: Home, disk: Path) -> list[str]:
     child = home.start(*VAE)
-    child.says(f"epoch {bench.random.randint(1, 8)}/")
+    child.says(f"epoch {bench.random.randint(1, 5)}/")
     before = kept.epochs(home.database)
     _fill(disk / "ballast", bench.random.choice((0, 0, 8, 64, 256, 512)) << 10)
     told = one_message(child)
@@ -93,7 +93,7 @@ def read_only(bench: Bench, rounds: int) -> None:
             with small_disk(bench.place()) as disk:
                 home = bench.home(disk / "home")
                 told = []
-                for epochs in (0, bench.random.randint(1, 8)):
+                for epochs in (0, bench.random.randint(1, 5)):
                     if epochs:
                         child = home.start(*VAE)
                         child.says(f"epoch {epochs}/")

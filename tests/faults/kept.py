@@ -78,10 +78,16 @@ def read(database: Path, artifacts: Path | None = None) -> list[Kept]:
             (inputs,) = store.execute(
                 "SELECT COUNT(*) FROM inputs WHERE destination_id = ?", (run_id,)
             ).fetchone()
-            latest = {key: float(value) for key, value in pairs("latest_metrics").items()}
             run = Kept(
-                *(run_id, name, tags.get("vae_lab.kind", ""), status),
-                *(pairs("params"), tags, inputs, metrics, latest),
+                run_id=run_id,
+                name=name,
+                kind=tags.get("vae_lab.kind", ""),
+                status=status,
+                params=pairs("params"),
+                tags=tags,
+                inputs=inputs,
+                metrics=metrics,
+                latest={key: float(value) for key, value in pairs("latest_metrics").items()},
             )
             _read_files(run, _folder(uri, artifacts))
             found.append(run)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tests.faults import kept
-from tests.faults.bench import CVAE, STACK, SWEEP, VAE, Bench, Command
-from tests.faults.children import Child, Home
+from tests.faults.bench import CVAE, PAIR, STACK, SWEEP, VAE, Bench, Command
+from tests.faults.children import Home
 from tests.faults.injected import AFTER, BEFORE, MIDDLE, Fault
 
 NAMES = {
     VAE: "a run",
     CVAE: "a CVAE with measures",
     SWEEP: "a multirun of 4 in 2 threads",
+    PAIR: "a multirun of 2 in 2 threads",
     STACK: "a stack of 4",
 }
 
@@ -120,6 +121,20 @@ def in_windows(bench: Bench, command: Command, group: dict[str, tuple[Window, ..
             bench.say(f"{fault}, {NAMES[command]}: {window.moment} {window.target} {window.only}")
 
 
+def in_a_row(bench: Bench, command: Command, windows: Sequence[Window]) -> None:
+    """Kills one command at one window after the other."""
+    reference = bench.reference(command, targets())
+    home, killed, places = bench.home(), 0, []
+    for window in windows:
+        calls = reference.calls[f"{window.target} {window.only}"]
+        call = calls if window.last else bench.random.randint(1, max(1, calls // (2 * len(windows))))
+        child = home.start(*command, faults=[Fault(window.target, call, window.moment, window.only)])
+        killed += child.code() == -9
+        places.append(f"{window.moment} call {call} of {window.target} {window.only}")
+    fault = f"SIGKILL at chosen calls of {NAMES[command]}"
+    _survived(bench, fault, home, command, killed, ", ".join(places))
+
+
 def _calls(bench: Bench, window: Window, calls: int, rounds: int) -> Iterator[int]:
     if window.last:
         yield calls
@@ -136,11 +151,3 @@ def _survived(bench: Bench, fault: str, home: Home, command: Command, killed: in
     bench.tally.count(fault, killed, [f"{where} {each}".strip() for each in told], note)
     bench.close(home, told)
     return killed
-
-
-def after_epochs(home: Home, command: Command, epochs: int) -> Child:
-    """A command that is killed when it has recorded some epochs."""
-    child = home.start(*command)
-    child.says(f"epoch {epochs}/")
-    child.kill()
-    return child

@@ -63,7 +63,7 @@ def killed_and_touched(bench: Bench, rounds: int) -> None:
 
 
 OTHERS: dict[Command, Command] = {
-    VAE: (*VAE, "seed=1"),
+    VAE: (*VAE, "seed=1", "train.epochs=1"),
     SWEEP: tuple("seed=2,3" if each == "seed=0,1" else each for each in SWEEP),
 }
 

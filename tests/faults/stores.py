@@ -13,7 +13,7 @@ from tests.server.conftest import Server
 
 EIGHT = 8
 SHORT: Command = ("train", *DIGITS, "train.epochs=3")
-PAIR: Command = ("train", "-m", *DIGITS, "train.epochs=2", "model.layers=2,3")
+WIDE: Command = ("train", "-m", *DIGITS, "train.epochs=2", "model.layers=2,3")
 LONG: Command = ("train", *DIGITS, "train.epochs=60", "evaluation.columns=3")
 
 
@@ -21,7 +21,7 @@ def eight_at_once(bench: Bench, rounds: int, *, killed: int = 0) -> None:
     """Eight processes use a fresh store for the first time in the same moment; some of them are killed."""
     fault = f"eight processes on a fresh store{f', {killed} of them killed' if killed else ''}"
     commands = [(*SHORT, f"seed={place}") for place in range(6)]
-    commands += [(*PAIR, f"seed={place}") for place in (6, 7)]
+    commands += [(*WIDE, f"seed={place}") for place in (6, 7)]
     expected = [run for command in commands for run in bench.reference(command).kept]
     for _ in range(rounds):
         home = bench.home(fresh=False)

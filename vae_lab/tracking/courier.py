@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)  # between attempts at a store that is away; the last one stays
 AWAY_PATIENCE = 10.0  # seconds that the end of a run waits for a store that is away
 SLOW_PATIENCE = 60.0  # seconds that it waits for one that is slow, after the last record that it took
+VAIN_SECONDS = 60.0  # after a vain wait nobody waits again for a store that is still away
 
 
 class Courier:
@@ -37,6 +38,7 @@ class Courier:
         self.uri, self.client, self.name = uri, client, named(uri)
         self.remote = uri.startswith(("http://", "https://"))
         self.away = ""  # why the store does not take records; empty while it does
+        self._vain = -VAIN_SECONDS  # when a wait for it was given up last, by the monotonic clock
         self._journals: dict[str, Journal] = {}
         self._ended: set[str] = set()  # runs whose journals are closed once they are empty
         self._refused: dict[str, str] = {}  # by run, until its next call raises it
@@ -91,11 +93,12 @@ class Courier:
                 self._hurry.set()
                 self._work()
             begin, last = time.monotonic(), journal.pending
-            while journal.pending:
+            while journal.pending and not (self.away and time.monotonic() - self._vain < VAIN_SECONDS):
                 self._changed.wait(0.1)
                 if journal.pending != last:
                     begin, last = time.monotonic(), journal.pending
                 if time.monotonic() - begin > (AWAY_PATIENCE if self.away else SLOW_PATIENCE):
+                    self._vain = time.monotonic()
                     break
         self._raise_refused(run_id)
         return journal.pending
@@ -240,7 +243,7 @@ class Courier:
 
     def _note_back(self) -> None:
         if self.away:
-            self.away = ""
+            self.away, self._vain = "", -VAIN_SECONDS
             waiting = sum(journal.pending for journal in self._journals.values()) + 1
             log.warning(f"{self.name} is back and gets the {waiting} records that waited.")
 

@@ -329,8 +329,8 @@ def _make(file: Path) -> None:
     scratch = file.with_name(f".{file.name}.new")
     for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
         scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
-    engine = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri()).engine
-    engine.dispose()
+    made = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri())  # type: ignore[no-untyped-call]
+    made.engine.dispose()
     scratch.replace(file)
 
 
