@@ -39,8 +39,13 @@ def test_a_run_killed_at_random_moments_ends_as_if_nothing_had_been(bench: Bench
 
 
 def test_a_run_killed_at_the_narrowest_moments_ends_as_if_nothing_had_been(bench: Bench) -> None:
-    order = ("while a record begins", "while a checkpoint is written", "between a checkpoint and its record")
-    order += ("inside a call of MLflow", "among the final artifacts")
+    order = (
+        "while a record begins",
+        "while a checkpoint is written",
+        "between a checkpoint and its record",
+        "inside a call of MLflow",
+        "among the final artifacts",
+    )
     kills.in_a_row(bench, VAE, [bench.random.choice(WINDOWS[name]) for name in order])
 
 
