@@ -321,6 +321,23 @@ def test_a_damaged_checkpoint_is_named_and_not_trained_on(
     assert sorted(record.status for record in store.records()) == ["FINISHED", "KILLED"]
 
 
+def test_a_run_that_cannot_go_on_leaves_its_place_in_the_multirun(
+    lab: Lab, stopped_after: Callable[[int], None]
+) -> None:
+    command = [*FOUR, "-m", "seed=0"]
+    stopped_after(2)
+    assert lab(*command)[0] == 130
+    store = Store.open()
+    (before,) = runs(store).values()
+    (run_folder(store.uri, before.run_id) / "epoch.pt").write_bytes(b"")
+    code, _, err = lab(*command)
+    assert code == 0, err
+    (parent,) = runs(store, tracking.SWEEP).values()
+    (after,) = store.members(parent.run_id)
+    assert after.status == "FINISHED"
+    assert after.run_id != before.run_id
+
+
 def test_a_full_disk_ends_a_run_with_one_message_and_with_space_again_it_goes_on(
     lab: Lab, untroubled: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,7 +201,14 @@ class Run:
             except DamagedError as error:
                 hold.release(forget=True)
                 log.warning(f"{error} {self.name} is trained from the start, as a new run.")
+            self._take_place_of(store, record)
         return None
+
+    def _take_place_of(self, store: Store, record: Record) -> None:
+        """Takes a run that cannot go on out of the multirun in which this one is trained in its place."""
+        parent = self.settings.tracking.parent_run_id
+        if parent is not None and (member := tracking.member_tag(parent)) in record.tags:
+            Recorder(store, record.run_id, record.experiment_id).tag({member: None})
 
     def _restore(self, kept: Checkpoint) -> None:
         self.model.load_state_dict(kept.model)
