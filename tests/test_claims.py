@@ -14,9 +14,10 @@ from vae_lab import claims, statistics
 from vae_lab.claims import Claim, Verdict
 from vae_lab.claims.evidence import CONTRASTS
 from vae_lab.claims.wording import Words
-from vae_lab.comparison import Plan, Study
+from vae_lab.comparison import Study
 from vae_lab.errors import UserError
 from vae_lab.folders import CONFIG_ROOT
+from vae_lab.plans import Plan
 
 AXES = {
     "model": ["vae", "cvae"],

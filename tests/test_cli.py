@@ -164,7 +164,7 @@ def test_compare_prints_a_study_in_every_format(ablations: Path, monkeypatch: py
 def planted(folder: Path) -> str:
     """A store whose study `depth` was never trained: ten seeds of losses that rise with depth."""
     from vae_lab import tracking
-    from vae_lab.comparison import PLAN_FILE, Plan
+    from vae_lab.plans import PLAN_FILE, Plan
 
     claim = {"id": "C1", "text": "Depth raises the loss.", "metric": "test/loss", "expect": "increasing"}
     plan = Plan(

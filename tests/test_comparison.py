@@ -1,7 +1,8 @@
 import pytest
 
-from vae_lab.comparison import Group, Plan, Study, comparisons, key_name, measures, reference_values
+from vae_lab.comparison import Group, Study, comparisons, key_name, measures, reference_values
 from vae_lab.errors import UserError
+from vae_lab.plans import Plan
 from vae_lab.tracking import Record
 
 

@@ -11,11 +11,12 @@ from matplotlib.text import Text
 from torch import Tensor
 
 from vae_lab import oracle, tables
-from vae_lab.comparison import POINT, Plan, Study
+from vae_lab.comparison import POINT, Study
 from vae_lab.data import Dataset, Images
 from vae_lab.evaluation import spectrum as pca
 from vae_lab.figures import load_picture
 from vae_lab.oracle import Spectrum, recipes
+from vae_lab.plans import Plan
 from vae_lab.tracking import SWEEP, Record, Store
 
 Lab = Callable[..., tuple[int, str, str]]

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 from vae_lab import tracking
 from vae_lab.cli import commands
-from vae_lab.comparison import PLAN_FILE, Plan, load_study
+from vae_lab.comparison import load_study
 from vae_lab.figures import folded, load_picture, save_picture
+from vae_lab.plans import PLAN_FILE, Plan
 from vae_lab.report import Contents, gather, html, markdown, page
 from vae_lab.tables import Cell, Column, Table
 from vae_lab.tracking import Store

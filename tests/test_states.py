@@ -1,4 +1,5 @@
-from vae_lab.comparison import Plan, Study
+from vae_lab.comparison import Study
+from vae_lab.plans import Plan
 from vae_lab.states import RunState, counted, states
 from vae_lab.tracking import ERROR, FINGERPRINT, HEARTBEAT, Record
 

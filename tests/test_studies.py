@@ -8,9 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import claims, config
-from vae_lab.comparison import POINT, Plan, Study, comparisons, load_study, placed
+from vae_lab.comparison import POINT, Study, comparisons, load_study, placed
 from vae_lab.errors import UserError
 from vae_lab.folders import CONFIG_ROOT
+from vae_lab.plans import Plan
 from vae_lab.points import Point
 from vae_lab.points import axes as axes_of
 from vae_lab.points import points as points_of

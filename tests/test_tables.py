@@ -9,9 +9,10 @@ from rich.console import Console
 
 from tests.test_comparison import ONE_AT_A_TIME, record, run, study
 from vae_lab import tables
-from vae_lab.comparison import Plan, comparisons
+from vae_lab.comparison import comparisons
 from vae_lab.errors import UserError
 from vae_lab.measures import measure
+from vae_lab.plans import Plan
 from vae_lab.statistics import mean_interval, paired_interval
 from vae_lab.tables import Cell, Column, Table
 from vae_lab.tracking import ERROR, EVALUATION, Record

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.test_comparison import ONE_AT_A_TIME, record, run, study
 from vae_lab import views
-from vae_lab.comparison import Plan, comparisons, load_study
+from vae_lab.comparison import comparisons, load_study
+from vae_lab.plans import Plan
 from vae_lab.tracking import Store
 
 

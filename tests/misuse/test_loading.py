@@ -17,10 +17,10 @@ from tests.misuse.conftest import PROFILE, TINY, Lab
 from vae_lab import figures, sealed, tracking
 from vae_lab.cli import serving
 from vae_lab.cli.training import train
-from vae_lab.comparison import PLAN_FILE, Plan
 from vae_lab.errors import LabError
 from vae_lab.folders import PACKAGE
 from vae_lab.oracle import Spectrum
+from vae_lab.plans import PLAN_FILE, Plan
 from vae_lab.tracking import Store
 from vae_lab.tracking.records import checksum_tag
 

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.misuse.conftest import PROFILE, TINY, Answer, Lab, left_behind
 from vae_lab import config, tracking
-from vae_lab.comparison import PLAN_FILE, Plan
 from vae_lab.errors import UserError
+from vae_lab.plans import PLAN_FILE, Plan
 from vae_lab.points import axes, points
 from vae_lab.report import page
 from vae_lab.tracking import Store

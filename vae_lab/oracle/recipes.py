@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from vae_lab import statistics
 from vae_lab.claims import DIRECTIONS
-from vae_lab.comparison import POINT, Plan, Study, is_number
+from vae_lab.comparison import POINT, Study, is_number
 from vae_lab.oracle.measured import Spectrum
+from vae_lab.plans import Plan
 from vae_lab.tracking import Record
 
 SIZE, ACTIVE, KL_DIMENSION = "model.latent_size", "test/active_units", "test/kl_dimension/"

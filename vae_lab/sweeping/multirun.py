@@ -23,9 +23,10 @@ from vae_lab import (
     tracking,
     verdict_tables,
 )
-from vae_lab.comparison import PLAN_FILE, Plan, load_study
+from vae_lab.comparison import load_study
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
+from vae_lab.plans import PLAN_FILE, Plan
 from vae_lab.points import REPLICATED, Axes, Point, axes, points
 from vae_lab.run import dataset, prepare
 from vae_lab.tracking import Hold, Record, Recorder, Store

@@ -10,7 +10,6 @@ from dataclasses import replace
 from vae_lab import statistics
 from vae_lab.comparison import (
     Comparison,
-    Plan,
     Study,
     comparisons,
     is_number,
@@ -18,6 +17,7 @@ from vae_lab.comparison import (
     reference_values,
 )
 from vae_lab.measures import BOUNDS, LOWER, NATS, OBJECTIVE, QUALITY, TOPICS, Measure
+from vae_lab.plans import Plan
 from vae_lab.tables.content import Cell, Column, Table
 from vae_lab.tracking import ERROR, EVALUATION, Record
 

@@ -10,7 +10,6 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from vae_lab.errors import LabError, UserError
-from vae_lab.tracking import journal, places
+from vae_lab.tracking import journal, places, sqlite
 from vae_lab.tracking.address import check_server, lock_file, named, resolved, sqlite_file
 from vae_lab.tracking.courier import courier_of, unwritable
 from vae_lab.tracking.delivery import first_line, refusal, why
@@ -82,13 +81,11 @@ class Store:
         if not file.exists() and not create:
             raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
         try:
-            if file.exists():  # MLflow would try for minutes what can only be refused
-                with closing(sqlite3.connect(file)) as connection:
-                    connection.execute("PRAGMA schema_version")
+            sqlite.look_at(file)
             # The first use of a database creates its tables; two processes at once would collide.
             with FileLock(lock_file(file)):
                 if not file.exists():
-                    _make(file)
+                    sqlite.make(file)
                 store = cls(uri, wait)
                 store.client.search_experiments(max_results=1)
         except (OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
@@ -316,22 +313,6 @@ class Store:
             return unaltered(Path(self.client.download_artifacts(run_id, path)), expected)
         except (MlflowException, OSError) as error:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
-
-
-def _make(file: Path) -> None:
-    """Makes an empty SQLite store. The caller holds its lock.
-
-    MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
-    meanwhile must not leave them under the store's name.
-    """
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
-
-    scratch = file.with_name(f".{file.name}.new")
-    for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
-        scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
-    made = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri())  # type: ignore[no-untyped-call]
-    made.engine.dispose()
-    scratch.replace(file)
 
 
 def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
