@@ -6,7 +6,8 @@ Shapes: D pixels of an image over all channels, Z latent dimensions, C condition
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from vae_lab.errors import UserError, choices
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),  # what a Linear gave is needed nowhere else: 1 to 2 % of an epoch
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
