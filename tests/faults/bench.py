@@ -180,13 +180,15 @@ class Bench:
             home.remove()
         return self._references[command]
 
+    def ended(self, home: Home, command: Command) -> bool:
+        """Whether a command had come to its end in a home, as far as its store knows."""
+        found = sorted(kept.statuses(home.database).values())
+        return found == ["FINISHED"] * len(self.reference(command).kept)
+
     def finished(self, home: Home, command: Command, *, exact: bool = True) -> list[str]:
         """Gives the command in a home once more; says what it lacks of an undisturbed one."""
-        ended = sorted(kept.statuses(home.database).values()) == ["FINISHED"] * len(
-            self.reference(command).kept
-        )
         # A multirun that had come to its end, given again, makes one more record of its own.
-        again = ("sync",) if ended and "-m" in command else command
+        again = ("sync",) if "-m" in command and self.ended(home, command) else command
         child = home.start(*again)
         told = unclean(child, 0)
         return told or self.compared(home, command, exact=exact)

@@ -89,7 +89,7 @@ def journals(bench: Bench, rounds: int) -> None:
             for _ in range(rounds):
                 home = bench.home()
                 deliver = "vae_lab.tracking.courier.Courier._deliver_here"
-                child = home.start(*VAE, faults=[Fault(deliver, bench.random.randint(10, 40), BEFORE)])
+                child = home.start(*VAE, faults=[Fault(deliver, bench.random.randint(10, 30), BEFORE)])
                 told = [] if child.code() == -9 else [f"exit code {child.code()} in place of SIGKILL"]
                 for found in (home.state / "vae_lab" / "journal").rglob(file):
                     found.write_bytes(damage(found.read_bytes(), bench.random))

@@ -24,6 +24,8 @@ NAMING = re.compile(
     r"vae_lab\.(start|process|heartbeat|uncommitted_changes|sweep\..+|checksum\.config\.yaml)"
     r"|mlflow\.(parentRunId|source\.git\..+)"
 )
+ROUNDED = re.compile(r"vae_lab\.(checksum\..+|stack)")  # such tags of a run that may be rounded otherwise
+HALF = ".artifact.uploading."  # begins the name of a file that MLflow is still copying
 TIMED = ("report.html", "report.md")  # files that hold times
 
 
@@ -89,7 +91,7 @@ def read(database: Path, artifacts: Path | None = None) -> list[Kept]:
                 metrics=metrics,
                 latest={key: float(value) for key, value in pairs("latest_metrics").items()},
             )
-            _read_files(run, _folder(uri, artifacts))
+            _read_files(run, _folder(uri, artifacts), served=artifacts is not None)
             found.append(run)
     return found
 
@@ -144,7 +146,7 @@ def _between(one: Kept, other: Kept, exact: bool) -> list[str]:
         told.append(f"status {other.status}")
     if one.params != other.params:
         told.append(f"params {sorted(one.params.items() ^ other.params.items())}")
-    told += _tags(one, other)
+    told += _tags(one, other, exact)
     if one.inputs != other.inputs:
         told.append(f"{other.inputs} inputs in place of {one.inputs}")
     told += _metrics(one, other, exact)
@@ -165,15 +167,16 @@ def _between(one: Kept, other: Kept, exact: bool) -> list[str]:
     return told
 
 
-def _tags(one: Kept, other: Kept) -> list[str]:
+def _tags(one: Kept, other: Kept, exact: bool) -> list[str]:
+    def names(key: str) -> bool:
+        return bool(NAMING.fullmatch(key)) or (not exact and bool(ROUNDED.fullmatch(key)))
+
     def settled(run: Kept) -> dict[str, str]:
         hidden = ["mlflow.note.content"] if run.kind == "sweep" else []  # it holds times
-        return {
-            key: value for key, value in run.tags.items() if not NAMING.fullmatch(key) and key not in hidden
-        }
+        return {key: value for key, value in run.tags.items() if not names(key) and key not in hidden}
 
     def naming(run: Kept) -> Counter[str]:
-        return Counter(".".join(key.split(".")[:2]) for key in run.tags if NAMING.fullmatch(key))
+        return Counter(".".join(key.split(".")[:2]) for key in run.tags if names(key))
 
     differing = sorted(settled(one).items() ^ settled(other).items())
     told = [f"tags {differing}"] if differing else []
@@ -214,9 +217,11 @@ def _folder(uri: str, artifacts: Path | None) -> Path:
     return artifacts / path.lstrip("/") if artifacts is not None else Path(path)
 
 
-def _read_files(run: Kept, folder: Path) -> None:
+def _read_files(run: Kept, folder: Path, *, served: bool) -> None:
     for file in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = file.relative_to(folder).as_posix()
+        if served and file.name.startswith(HALF):
+            continue  # a server that was killed leaves it on its own disk, where no client can remove it
         if name.startswith("images/"):
             before, _, after = name.partition("+timestamp+")
             name = before + ("+compressed" if "+compressed" in after else "") + file.suffix

@@ -168,7 +168,8 @@ def _opened(
             for record in store.tagged(tracking.KIND, tracking.SWEEP)
             if record.status != "FINISHED" and tags.items() <= record.tags.items()
         ]
-        store.close_gone(left)
+        closed = {record.run_id for record in store.close_gone(left)}
+        store.check_delivered(record for record in left if record.run_id not in closed)
         for record in left:
             if store.record(record.run_id).status == "RUNNING":
                 continue  # its process may be at work

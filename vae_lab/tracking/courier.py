@@ -103,12 +103,15 @@ class Courier:
         self._raise_refused(run_id)
         return journal.pending
 
-    def catch_up(self, run_id: str) -> None:
-        """Delivers what processes that ended left of a run; a store that is away is not waited for."""
+    def catch_up(self, run_id: str) -> str:
+        """Delivers what processes that ended left of a run, without waiting for a store that is away.
+
+        Gives the reason if something still waits, else an empty text.
+        """
         for folder in sorted(place_of(self.uri).glob(f"{run_id}*")):
             journal = reopened(folder)
             if journal is None:
-                continue
+                return "another process delivers its records"
             try:
                 while True:
                     try:
@@ -117,9 +120,10 @@ class Courier:
                     except RefusedError as error:
                         log.warning(f"{self.name}: run {run_id}: {error}")
             except Exception as error:
-                log.warning(f"{self.name}: records of run {run_id[:8]} still wait: {why(error)}")
+                return why(error)
             finally:
                 journal.close()
+        return ""
 
     def waiting(self, run_id: str) -> int:
         """How many of the run's records the store does not have yet."""

@@ -154,7 +154,8 @@ class Store:
     def close_gone(self, records: Iterable[Record]) -> list[Record]:
         """Closes those of the runs whose process is gone, as KILLED and with the reason; gives them.
 
-        What waits of such a run on this machine is delivered first: it may have finished.
+        What waits of such a run on this machine is delivered first: it may have finished. Where the store
+        does not take that now, the run is left as it is.
         """
         closed = []
         for record in records:
@@ -162,7 +163,8 @@ class Store:
             if hold is None:  # or another process goes on with it at this moment
                 continue
             try:
-                self.courier.catch_up(record.run_id)
+                if self.courier.catch_up(record.run_id):
+                    continue
                 now = self.record(record.run_id)
                 if reason := gone(now):
                     recorder = Recorder(self, now.run_id, now.experiment_id)
@@ -172,6 +174,15 @@ class Store:
             finally:
                 hold.release()
         return closed
+
+    def check_delivered(self, records: Iterable[Record]) -> None:
+        """Raises a LabError if the store does not take what waits of a run whose process is gone."""
+        for record in records:
+            if gone(record) and (reason := self.courier.catch_up(record.run_id)):
+                raise LabError(
+                    f"{named(self.uri)}: records of run {record.run_id} wait on this machine and cannot be "
+                    f"delivered ({reason}). Once they can, the same command goes on."
+                )
 
     def _create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
         """Makes a run, once, also where a server ends between making it and saying so."""
@@ -283,9 +294,13 @@ class Store:
         """The runs with this tag that began and did not finish, newest first.
 
         Those whose process is gone are closed; what is still RUNNING has a process that may be at work.
+
+        Raises:
+            LabError: the store does not take what waits of one, which may have finished.
         """
         found = [record for record in self.tagged(key, value) if record.status != "FINISHED"]
         closed = {record.run_id for record in self.close_gone(found)}
+        self.check_delivered(record for record in found if record.run_id not in closed)
         return [record for record in found if record.status != "RUNNING" or record.run_id in closed]
 
     def history(self, run_id: str, metric: str) -> list[float]:
