@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import shutil
@@ -18,6 +19,7 @@ from vae_lab.errors import LabError
 from vae_lab.tracking import Store
 from vae_lab.tracking.courier import Courier
 from vae_lab.tracking.journal import Journal, waiting
+from vae_lab.tracking.processes import this_process
 
 
 @pytest.fixture
@@ -306,3 +308,27 @@ def test_a_journal_that_another_process_writes_is_left_to_it(store: Store, folde
         os.kill(other.pid, signal.SIGKILL)
     assert sync(None, None) == 0
     assert points(store, recorder.run_id, "theirs") == [(0, 1.0)]
+
+
+def test_a_dead_process_run_whose_end_waits_is_not_closed_before_it_is_delivered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = store.start("lab", "run", kind=tracking.RUN)
+    dead = json.dumps({**json.loads(this_process()), "born": "0"})
+    recorder.tag({tracking.PROCESS: dead})
+    store.courier.finish(recorder.run_id)
+    journal = Journal.open(store.uri, recorder.run_id)
+    journal.append({"at": 5000, "status": "FINISHED"})
+    journal.close()
+    with monkeypatch.context() as patch:
+
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(store.client, "set_terminated", full)
+        assert store.close_gone([store.record(recorder.run_id)]) == []
+        assert store.record(recorder.run_id).status == "RUNNING"
+        with pytest.raises(LabError, match=r"wait on this machine and cannot be delivered \(.*No space left"):
+            store.unfinished(tracking.KIND, tracking.RUN)
+    assert store.close_gone([store.record(recorder.run_id)]) == []
+    assert store.record(recorder.run_id).status == "FINISHED"

@@ -139,7 +139,9 @@ def ended_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str, int], 
             return real(*arguments, **named)
 
         monkeypatch.setattr(owner, name, counted)
-        monkeypatch.setattr("vae_lab.run.recorded._record_failure", lambda *_: None)
+        monkeypatch.setattr(
+            "vae_lab.run.recorded._record_failure", lambda recorder, _: recorder.store.courier.close()
+        )
         dead = tracking.processes.this_process().replace('"born": "', '"born": "dead ')
         monkeypatch.setattr("vae_lab.tracking.store.this_process", lambda: dead)
         monkeypatch.setattr("vae_lab.tracking.recorder.this_process", lambda: dead)

@@ -106,6 +106,17 @@ def epochs(database: Path) -> int:
         return 0
 
 
+def locked(database: Path) -> bool:
+    """Whether somebody holds the file so that nobody can read it, or write to it."""
+    with closing(sqlite3.connect(database, timeout=0.1)) as store:
+        try:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return True
+    return False
+
+
 def statuses(database: Path) -> dict[str, str]:
     """The status of every run by its id."""
     with closing(_opened(database)) as store:
