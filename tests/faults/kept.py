@@ -110,7 +110,7 @@ def locked(database: Path) -> bool:
     """Whether somebody holds the file so that nobody can read it, or write to it."""
     with closing(sqlite3.connect(database, timeout=0.1)) as store:
         try:
-            store.execute("BEGIN IMMEDIATE")
+            store.execute("BEGIN EXCLUSIVE")  # a reader that stands still holds writers up, too
             store.execute("ROLLBACK")
         except sqlite3.OperationalError:
             return True
