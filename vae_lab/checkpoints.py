@@ -70,7 +70,9 @@ class Checkpoint(NamedTuple):
 def save_model(model: nn.Module, path: Path, *, target: str, arguments: dict[str, Any]) -> None:
     """Writes what `load_model` needs: the class's dotted name, its arguments and the weights."""
     weights = _own(model.state_dict())
-    torch.save({"format": FORMAT, "target": target, "arguments": arguments, "weights": weights}, path)
+    content = io.BytesIO()  # torch's own writer says of a full disk that a position is unexpected
+    torch.save({"format": FORMAT, "target": target, "arguments": arguments, "weights": weights}, content)
+    path.write_bytes(content.getvalue())
 
 
 def _own(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
