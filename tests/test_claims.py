@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -158,6 +159,17 @@ def test_one_flat_step_keeps_a_monotone_claim_undecided() -> None:
     verdict = judged(CASES["increasing"][0], runs(12, lambda m, L, Z: 10.0 * (L > 2)))
     assert verdict.verdict == "undecided"
     assert verdict.low > 0, "the mean step alone would have been enough"
+    assert ", the weakest step, from layers 3 to 4, by " in verdict.sentence
+    falling = {**CASES["increasing"][0], "expect": "decreasing"}
+    verdict = judged(falling, runs(12, lambda m, L, Z: -10.0 * (L > 3)))
+    assert re.search(r" changes the held-out loss by -[45]\.\d+ nats", verdict.sentence)
+    assert ", the weakest step, from layers 2 to 3, by " in verdict.sentence
+
+
+@pytest.mark.parametrize("case", ["better", "smaller_spread", "best_inside"])
+def test_an_undecided_sentence_does_not_claim_a_lead(case: str) -> None:
+    sentence = judged(CASES[case][0], runs(10, lambda *_: 0.0)).sentence
+    assert re.search(r" is [+-]0\.\d+ nats/image \(95 % interval -\S+ to \+\S+\), as claimed in ", sentence)
 
 
 def test_p_is_that_of_the_slowest_step_or_of_the_worst() -> None:

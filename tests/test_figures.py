@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from vae_lab import figures
 
@@ -59,6 +60,25 @@ def test_the_contact_sheet_has_a_row_a_run_and_says_which_has_no_samples(tmp_pat
     texts = [text.get_text() for axes in sheet.axes for text in axes.texts]
     assert texts == ["vae L2", "no samples: the run did not finish", "vae L3"]
     sheet.savefig(tmp_path / "sheet.png")
+
+
+def test_a_sweeps_curves_have_a_legend_as_long_as_it_can_be_read(tmp_path: Path) -> None:
+    def drawn(number: int) -> Figure:
+        curves = {f"vae L2 Z{size}": [[9.0, 8.0], [7.0]] for size in range(number)}
+        figure = figures.sweep_curves(curves, {}, "sizes")
+        figure.savefig(tmp_path / f"{number}.png")
+        return figure
+
+    for number in (1, 20, figures.MOST_NAMED):
+        legend = drawn(number).axes[0].get_legend()
+        assert legend is not None
+        assert len(legend.texts) == number
+        figure = drawn(number)
+        box = figure.axes[0].get_legend().get_window_extent()  # type: ignore[union-attr]
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    assert drawn(figures.MOST_NAMED + 1).axes[0].get_legend() is None
 
 
 def test_row_labels_stand_beside_their_rows(tmp_path: Path) -> None:

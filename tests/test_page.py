@@ -247,6 +247,19 @@ def test_the_command_writes_both_files_and_says_where(ablations: Path, folder: P
     assert "on the parent run" in result.output
 
 
+def test_a_page_to_be_published_leads_nobody_to_a_local_server(
+    ablations: Path, folder: Path, store: Store
+) -> None:
+    result = CliRunner().invoke(commands, ["report", "ablations", "--uri", store.uri, "--no-links"])
+    assert result.exit_code == 0, result.output
+    for name in ("ablations.html", "ablations.md"):
+        written = (folder / name).read_text()
+        assert "localhost" not in written
+        assert "In MLflow" not in written
+    parent = load_study(store, "ablations").parent
+    assert "In MLflow" in store.download(parent.run_id, page.ARTIFACT).read_text()
+
+
 @pytest.mark.parametrize("output", ["page.pdf", "no/such/folder/page.html"])
 def test_an_output_that_cannot_be_is_named(ablations: Path, store: Store, output: str) -> None:
     result = CliRunner().invoke(commands, ["report", "ablations", "--uri", store.uri, "--output", output])

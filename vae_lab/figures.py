@@ -31,6 +31,7 @@ GAP = 1  # pixels between two images of a grid
 THINNEST = 100  # times that one side of a picture is longer than the other
 TALLEST = 40.0  # inches of a figure; Matplotlib draws no more than 65,535 pixels
 MOST_ROWS = 400  # of a contact sheet
+LEGEND_ROWS, MOST_NAMED = 20, 60  # of the curves of a sweep
 BOX = "\u25a1"  # for a sign that a font lacks
 
 
@@ -166,9 +167,9 @@ def loss_curves(epochs: Sequence[Mapping[str, float]], title: str) -> Figure:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Figure:
-    """One row a configuration: its name and a wide strip of its samples; a run without one says so."""
+    """One row a run: its name and a wide strip of its samples; a run without one says so."""
     if len(rows) > MOST_ROWS:
-        rows, title = rows[:MOST_ROWS], f"{title}, the first {MOST_ROWS} of {len(rows)} runs"
+        rows, title = rows[:MOST_ROWS], f"{title}, the first {MOST_ROWS} of {len(rows)}"
     strip_height, gap, head = 0.45, 0.1, 0.4  # inches
     letter = 0.09 * max(len(name) for name, _ in rows) + 0.2
     aspect = max((strip.shape[1] / strip.shape[0] for _, strip in rows if strip is not None), default=20.0)
@@ -204,26 +205,41 @@ def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Fig
     return figure
 
 
-def sweep_curves(runs: Mapping[str, Sequence[float]], colours: Mapping[str, str], heading: str) -> Figure:
-    """One named curve a run over its epochs, coloured as in the UI: the held-out loss of a whole sweep."""
-    figure = Figure(figsize=(9, 4.5), layout="constrained", dpi=150)
+def sweep_curves(
+    configurations: Mapping[str, Sequence[Sequence[float]]], colours: Mapping[str, str], heading: str
+) -> Figure:
+    """The held-out loss of a whole sweep over its epochs: one curve a configuration, coloured as in the UI.
+
+    Args:
+        configurations: names, and one curve a replicate; of several the mean is drawn, and a band from
+            the lowest to the highest. More than MOST_NAMED of them have no legend.
+        colours: name to colour.
+        heading: of which study.
+    """
+    columns = -(-len(configurations) // LEGEND_ROWS) if len(configurations) <= MOST_NAMED else 0
+    figure = Figure(figsize=(9 + 1.5 * max(columns - 1, 0), 4.5), layout="constrained", dpi=150)
     axes = figure.add_subplot()
-    for name, values in runs.items():
-        axes.plot(
-            range(1, len(values) + 1),
-            values,
-            marker="o",
-            markersize=3,
-            label=verbatim(name),
-            color=colours.get(name),
+    for name, curves in configurations.items():
+        values = np.full((len(curves), max(map(len, curves))), np.nan)
+        for row, curve in zip(values, curves, strict=True):
+            row[: len(curve)] = curve  # a run resumed with fewer epochs, or one that a user cut short
+        epochs = np.arange(1, values.shape[1] + 1)
+        colour = colours.get(name)
+        (line,) = axes.plot(
+            epochs, np.nanmean(values, 0), marker="o", markersize=3, label=verbatim(name), color=colour
         )
+        if len(curves) > 1:
+            low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+            axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("nats per image")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(verbatim(heading), fontsize=11)
+    banded = any(len(curves) > 1 for curves in configurations.values())
+    axes.set_title(verbatim(heading + ", means and ranges" * banded), fontsize=11)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    if columns:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
     return figure
 
 

@@ -120,7 +120,7 @@ def links(study: Study) -> str:
     named = [f"[{view.title[2:]}]({page(experiment_id, view)})" for view in study_views(study)]
     tables = run_page(study.parent, "/artifacts/tables/ablations.md")
     sheet = run_page(study.parent, "/artifacts/figures/contact_sheet.png")
-    return " · ".join([*named, f"[full tables]({tables})", f"[samples of every run]({sheet})"])
+    return " · ".join([*named, f"[full tables]({tables})", f"[samples]({sheet})"])
 
 
 def _experiment_note(study: Study, views: Sequence[View]) -> str:

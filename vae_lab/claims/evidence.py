@@ -157,7 +157,7 @@ def _monotone(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
         holds=_agreement(steps.min(0)),
         weakest=steps[slowest],
         against=-steps[worst],
-        words=words.at(step=worst),
+        words=words.at(step=worst, weakest=slowest),
     )
 
 

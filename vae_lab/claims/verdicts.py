@@ -141,26 +141,29 @@ def _verdict(
     agree = float(found.holds.mean())
     unit = found.words.unit
 
-    def size(found: Interval, agreeing: str, sign: str = "") -> str:
+    def size(found: Interval, sign: str = "") -> str:
         mean, low, high, _ = found
         form = f"{sign}.{decimals(mean, low, high)}f"
         bounds = f"no interval from {_count(n, replicate)}"
         if math.isfinite(low):
             bounds = f"{100 * (1 - claim.level):.4g} % interval {low:{form}} to {high:{form}}"
-        return f"{mean:{form}}{unit} ({bounds}){agreeing} of {_count(n, replicate)}"
+        return f"{mean:{form}}{unit} ({bounds})"
 
     if adjusted > claim.level:
         verdict, needed = UNDECIDED, _needed(found, claim.level, contrasts)
-        change = estimate(-found.effects, 1 - claim.level) if claim.expect == "decreasing" else effect
-        seen = found.words.undecided(size(change, f", as claimed in {agree * n:.4g}", "+"))
-        clause = f"{seen}; {_outlook(needed, n, claim.level, contrasts, replicate, found.share)}"
+        sense = -1 if claim.expect == "decreasing" else 1
+        change, least = (estimate(sense * each, 1 - claim.level) for each in (found.effects, found.weakest))
+        clause = found.words.undecided(size(change, "+"), size(least, "+"))
+        clause += f", as claimed in {agree * n:.4g} of {_count(n, replicate)}; "
+        clause += _outlook(needed, n, claim.level, contrasts, replicate, found.share)
     elif found.supports <= found.refutes:
         verdict, needed = SUPPORTED, None
-        clause = found.words.supported(size(effect, f" in {agree * n:.4g}"))
+        clause = f"{found.words.supported(size(effect))} in {agree * n:.4g} of {_count(n, replicate)}"
     else:
         verdict, needed = REFUTED, None
         opposite = estimate(found.against, 1 - claim.level)
-        clause = found.words.refuted(size(opposite, f" in {(found.against > 0).sum()}"))
+        opposed = f"in {(found.against > 0).sum()} of {_count(n, replicate)}"
+        clause = f"{found.words.refuted(size(opposite))} {opposed}"
     text = sentence(found.words, clause)
     return Verdict(claim, verdict, *effect[:3], n, p, adjusted, agree, needed, text)
 

@@ -25,11 +25,14 @@ class Words:
     axis: Sequence[str]
     step: int = 0  # index of the step or the inner value that the sentence is about
     end: int = 0  # 0 for the first value of the axis, 1 for the last
+    weakest: int = 0  # index of the step that support waits for
     signs: tuple[float, float] = (0.0, 0.0)  # of both groups' trends
 
-    def at(self, step: int = 0, end: int = 0, signs: tuple[float, float] = (0.0, 0.0)) -> Words:
+    def at(
+        self, step: int = 0, end: int = 0, weakest: int = 0, signs: tuple[float, float] = (0.0, 0.0)
+    ) -> Words:
         """The same names, about these values."""
-        return replace(self, step=step, end=end, signs=signs)
+        return replace(self, step=step, end=end, weakest=weakest, signs=signs)
 
     @property
     def metric(self) -> str:
@@ -52,7 +55,7 @@ class Words:
         return named({**self.claim.within, **group, **({self.claim.along: value} if value else {})})
 
     def supported(self, size: str) -> str:
-        """The claim, found true; `size` is its effect with interval and count."""
+        """The claim, found true; `size` is its effect with interval."""
         match self.claim.expect:
             case "increasing" | "decreasing":
                 verb = "raises" if self.claim.expect == "increasing" else "lowers"
@@ -72,8 +75,7 @@ class Words:
         match self.claim.expect:
             case "increasing" | "decreasing":
                 verb = "falls" if self.claim.expect == "increasing" else "rises"
-                pair = f"{self.axis[self.step]} to {self.axis[self.step + 1]}"
-                return f"from {self.axis_name} {pair} the {self.metric} {verb} by {size}"
+                return f"{self._step(self.step)} the {self.metric} {verb} by {size}"
             case "better":
                 return self._lead(self.claim.than, self.claim.of, size)
             case "smaller_spread":
@@ -84,22 +86,33 @@ class Words:
                 return f"no inner {self.axis_name} is best: {lead}"
         return self._trends(size)
 
-    def undecided(self, size: str) -> str:
-        """What is compared and what was seen; `size` is signed, positive if it is as claimed.
+    def undecided(self, size: str, weakest: str) -> str:
+        """What is compared and what was seen; sizes are signed, positive if they are as claimed.
 
-        For `decreasing` it is the metric's own change.
+        Args:
+            size: the effect; for `decreasing` it is the metric's own change.
+            weakest: the same of the contrast that support waits for.
         """
         match self.claim.expect:
             case "increasing" | "decreasing":
-                return f"{self._each_step()} changes the {self.metric} by {size}"
+                seen = f"{self._each_step()} changes the {self.metric} by {size}"
+                few = len(self.axis) == 2  # one step, which is its own weakest
+                return seen if few else f"{seen}, the weakest step, {self._step(self.weakest)}, by {weakest}"
             case "better":
-                return f"{named(self.claim.of)} leads {named(self.claim.than)} in {self.metric} by {size}"
+                return self._signed_lead(named(self.claim.of), named(self.claim.than), size)
             case "smaller_spread":
-                return self._spread(self.claim.of, self.claim.than, size)
+                spread = f"by which the {self.metric} of {named(self.claim.of)} spreads less than that of"
+                return f"{self._over()} the amount {spread} {named(self.claim.than)} is {size}"
             case "best_inside":
                 best, end = self._inner_and_end()
-                return f"{best}, the best inside, leads {end}, the better end, in {self.metric} by {size}"
+                return self._signed_lead(f"{best}, the best inside,", f"{end}, the better end,", size)
         return self._trends(size)
+
+    def _signed_lead(self, first: str, second: str, size: str) -> str:
+        return f"the lead of {first} over {second} in {self.metric} is {size}"
+
+    def _step(self, index: int) -> str:
+        return f"from {self.axis_name} {self.axis[index]} to {self.axis[index + 1]}"
 
     def _inner_and_end(self) -> tuple[str, str]:
         inner, end = self.axis[self.step], self.axis[-self.end]
@@ -116,8 +129,12 @@ class Words:
         return f"each step up in {self.axis_name} ({listed})"
 
     def _spread(self, less: Mapping[str, str], more: Mapping[str, str], size: str) -> str:
-        over = f"over {self.axis_name} ({', '.join(self.axis)})"
-        return f"{over} the {self.metric} spreads less in {named(less)} than in {named(more)}, by {size}"
+        return (
+            f"{self._over()} the {self.metric} spreads less in {named(less)} than in {named(more)}, by {size}"
+        )
+
+    def _over(self) -> str:
+        return f"over {self.axis_name} ({', '.join(self.axis)})"
 
     def _trends(self, size: str) -> str:
         verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]

@@ -159,8 +159,13 @@ def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None
 @commands.command()
 @click.argument("study")
 @click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
+@click.option(
+    "--links/--no-links",
+    default=True,
+    help="Whether it links to the runs in your MLflow.",
+)
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def report(study: str, output: str | None, uri: str | None) -> None:
+def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
     r"""Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
 
     The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
@@ -169,11 +174,11 @@ def report(study: str, output: str | None, uri: str | None) -> None:
     \b
     Examples:
       vae-lab report reference
-      vae-lab report reference --output docs/reference.html
+      vae-lab report reference --no-links --output docs/reference.html     a page to be published
     """
     from vae_lab.cli import reporting
 
-    reporting.report(study, output, uri)
+    reporting.report(study, output, links, uri)
 
 
 @commands.command()

@@ -14,8 +14,11 @@ from vae_lab.report.contents import gather
 from vae_lab.tracking import Recorder, Store
 
 
-def report(study: str, output: str | None, uri: str | None) -> None:
-    """Writes the page of `study`, in HTML and Markdown, and prints where it is."""
+def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
+    """Writes the page of `study`, in HTML and Markdown, and prints where it is.
+
+    The page on the parent run has links to MLflow in any case; without `links` the file's has none.
+    """
     store = Store.open(uri)
     found = load_study(store, study)
     file = Path(output) if output else Path(f"{page.file_name(found.plan.name)}.html")
@@ -25,7 +28,8 @@ def report(study: str, output: str | None, uri: str | None) -> None:
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
     verdicts = judge_study(found) if found.plan.claims else []
     contents = gather(store, found, verdicts)
-    for written in page.write(contents, file):
+    shown = contents if links else contents._replace(links=[], runs=[])
+    for written in page.write(shown, file):
         click.echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")
     recorder = Recorder(store, found.parent.run_id, found.parent.experiment_id)
     with recorder.artifacts() as folder:

@@ -12,7 +12,7 @@ from vae_lab.claims import Verdict, explanations, judge_study, surviving
 from vae_lab.comparison import Study, comparisons, load_study
 from vae_lab.report import page
 from vae_lab.report.analyses import analyses
-from vae_lab.report.contents import gather, picture
+from vae_lab.report.contents import configuration, gather, picture
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
 
@@ -53,21 +53,34 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
 
 
 def _figures(store: Store, study: Study) -> dict[str, Figure]:
-    runs = _in_table_order(study)
-    rows = [(run.name, picture(store, run, STRIP_FILE)) for run in runs]
-    drawn = (
-        {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples")} if rows else {}
-    )
-    curves = {run.name: store.history(run.run_id, "test/loss") for run in runs if run.status == "FINISHED"}
+    found = _configurations(study)
+    if not found:
+        return {}
+    chosen = [next((run for run in runs if run.status == "FINISHED"), runs[0]) for runs in found.values()]
+    rows = [(run.name, picture(store, run, STRIP_FILE)) for run in chosen]
+    repeated = ", the first run of each configuration" if len(rows) < len(study.runs) else ""
+    drawn = {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples{repeated}")}
+    curves = {
+        name: histories
+        for name, runs in found.items()
+        if (histories := [history for run in runs if (history := _held_out(store, run))])
+    }
     if curves:
         by_id = views.colours(comparisons(study))
-        shades = {run.name: by_id[run.run_id] for run in runs if run.run_id in by_id}
+        shades = {name: by_id[runs[0].run_id] for name, runs in found.items() if runs[0].run_id in by_id}
         drawn["held_out_loss"] = figures.sweep_curves(curves, shades, f"{study.plan.name}: held-out loss")
     return drawn
 
 
-def _in_table_order(study: Study) -> list[Record]:
-    """Every run once: family by family in the order of the tables, then what no table holds."""
+def _held_out(store: Store, run: Record) -> list[float]:
+    return store.history(run.run_id, "test/loss") if run.status == "FINISHED" else []
+
+
+def _configurations(study: Study) -> dict[str, list[Record]]:
+    """Every run once, under the name of its configuration, which is a run's without its seed.
+
+    They stand family by family in the order of the tables, then comes what no table holds.
+    """
     families: dict[tuple[str, ...], dict[str, Record]] = {}
     for comparison in comparisons(study):
         for group in comparison.groups:
@@ -75,7 +88,10 @@ def _in_table_order(study: Study) -> list[Record]:
             families.setdefault(family, {}).update({run.run_id: run for run in group.finished})
     ordered = {run_id: run for family in families.values() for run_id, run in family.items()}
     ordered |= {run.run_id: run for run in study.runs if run.run_id not in ordered}
-    return list(ordered.values())
+    found: dict[str, list[Record]] = {}
+    for run in ordered.values():
+        found.setdefault(configuration(run), []).append(run)
+    return found
 
 
 def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict] = ()) -> str:
@@ -88,7 +104,7 @@ def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict]
         f"{asked} {finished} of {len(study.runs)} runs finished.",
         "\n".join(answers),
         views.links(study),
-        "![Samples of every run](get-artifact?path=figures/contact_sheet.png&run_uuid="
+        "![Samples of every configuration](get-artifact?path=figures/contact_sheet.png&run_uuid="
         + study.parent.run_id
         + ")",
     ]
@@ -103,7 +119,7 @@ def description(study: Study, made: Sequence[Table], verdicts: Sequence[Verdict]
         if told := surviving(explanations(verdicts)):
             parts.append(f"**What explains it.** {tables.markdown_text(told)}")
     parts.append(
-        "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every run), "
+        "Pictures: *Artifacts*, `figures/contact_sheet.png` (samples of every configuration), "
         "`figures/held_out_loss.png`, and the study's page, `report.html`. The same tables as CSV, LaTeX "
         "and HTML: `tables/`."
     )

@@ -220,7 +220,7 @@ def _plane(found: Sequence[Comparison]) -> Panel | None:
             family = " ".join(_value(key, group.keys[key]) for key in comparison.within) or "runs"
             for run in group.finished:
                 if {"test/kl", "test/reconstruction"} <= run.metrics.keys():
-                    label = _configuration(run).removeprefix(f"{run.params.get('model', '')} ")
+                    label = configuration(run).removeprefix(f"{run.params.get('model', '')} ")
                     place = run.metrics["test/kl"], run.metrics["test/reconstruction"]
                     points.setdefault(run.run_id, charts.Point(family, label, *place))
     if not points:
@@ -229,7 +229,7 @@ def _plane(found: Sequence[Comparison]) -> Panel | None:
     return Panel("Rate and distortion", svg, "")
 
 
-def _configuration(run: Record) -> str:
+def configuration(run: Record) -> str:
     """The run's name without its seed, which the lab writes last."""
     return re.sub(r" s\d+$", "", run.name)
 
@@ -256,7 +256,7 @@ def _images(store: Store, runs: Sequence[Record], *paths: str) -> list[Image]:
         (run, next((made for path in paths if (made := picture(store, run, path)) is not None), None))
         for run in runs
     ]
-    return [Image(_configuration(run), run.name, image) for run, image in found if image is not None]
+    return [Image(configuration(run), run.name, image) for run, image in found if image is not None]
 
 
 def picture(store: Store, run: Record, path: str) -> Picture | None:
