@@ -1,14 +1,15 @@
 """Puts the last results into docs/performance.md, between its markers, and the plot beside it.
 
-python -m benchmarks.page [FOLDER]      # of benchmark.json, benchmark.png and, if it is there, profile.json
+python -m benchmarks.page [FOLDER ...]      # of benchmark.json and, if it is there, profile.json
+
+Of several folders, measured one after another on one machine, the last that has a row gives it.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,36 @@ from benchmarks.processes import ROOT
 PAGE = ROOT / "docs" / "performance.md"
 
 
-def section(record: Mapping[str, Any]) -> str:
-    """The part of the page that a result makes."""
-    machine = record["machine"]
-    lines = [
-        f"`{record['command']}` at {machine['commit']}, {machine['date']}, {record['minutes']:.0f} minutes:",
-        f"{outputs.machine_line(machine)}.",
-    ]
-    busy = record["busy_cores_before"]
-    if busy is not None:
-        lines.append(f"Other programs kept {busy:.2f} cores busy when it began.")
-    if record["quick"]:
+def section(records: Sequence[Mapping[str, Any]]) -> str:
+    """The part of the page that results make; of a row that several have, the last one stands.
+
+    Raises:
+        ValueError: they come from different machines.
+    """
+    machines = {outputs.machine_line(record["machine"]) for record in records}
+    if len(machines) > 1:
+        raise ValueError(f"results of different machines cannot share a table: {'; '.join(sorted(machines))}")
+    lines = []
+    for record in records:
+        machine, busy = record["machine"], record["busy_cores_before"]
+        others = "" if busy is None else f", other programs on {busy:.2f} cores when it began"
+        numbers = ", ".join(str(row["row"]) for row in record["rows"] if row in merged(records))
+        if numbers:
+            lines.append(
+                f"- Row{'s' * (',' in numbers)} {numbers}: `{record['command']}` at {machine['commit']}, "
+                f"{machine['date']}, {record['minutes']:.0f} minutes{others}."
+            )
+    lines += ["", f"On {machines.pop()}."]
+    if any(record["quick"] for record in records):
         lines.append("**A quick run on less work: it shows that the rows work, and no result.**")
-    table = outputs.markdown(record["rows"])
+    table = outputs.markdown(merged(records))
     return "\n".join([*lines, "", table, "", "![Every row between must and aim](performance.png)"])
+
+
+def merged(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of all results in order, each as the last result has it."""
+    rows = {row["row"]: row for record in records for row in record["rows"]}
+    return [rows[number] for number in sorted(rows)]
 
 
 def replaced(page: str, name: str, made: str) -> str:
@@ -49,17 +66,18 @@ def replaced(page: str, name: str, made: str) -> str:
 
 
 def main() -> None:
-    """Rewrites the page from a folder of results."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks" / "results"
-    file = folder / "benchmark.json"
-    if not file.is_file():
-        sys.exit(f"{file}: no result is there yet. Start with: make benchmark")
-    record = json.loads(file.read_text())
-    page = replaced(PAGE.read_text(), "result", section(record))
-    if (profiled := folder / "profile.json").is_file():
-        page = replaced(page, "profile", profile.markdown(json.loads(profiled.read_text())))
+    """Rewrites the page from folders of results."""
+    folders = [Path(name) for name in sys.argv[1:]] or [ROOT / "benchmarks" / "results"]
+    for folder in folders:
+        if not (folder / "benchmark.json").is_file():
+            sys.exit(f"{folder / 'benchmark.json'}: no result is there yet. Start with: make benchmark")
+    records = [json.loads((folder / "benchmark.json").read_text()) for folder in folders]
+    page = replaced(PAGE.read_text(), "result", section(records))
+    for folder in folders:
+        if (profiled := folder / "profile.json").is_file():
+            page = replaced(page, "profile", profile.markdown(json.loads(profiled.read_text())))
     PAGE.write_text(page)
-    shutil.copyfile(folder / "benchmark.png", PAGE.with_suffix(".png"))
+    outputs.plot(merged(records)).savefig(PAGE.with_suffix(".png"))
     print(f"Written: {PAGE.relative_to(ROOT)} and {PAGE.with_suffix('.png').relative_to(ROOT)}")
 
 

@@ -126,14 +126,26 @@ def test_a_bar_is_at_0_where_a_row_must_be_and_at_1_where_it_aims() -> None:
 
 def test_the_page_gets_its_result_between_the_markers_again_and_again() -> None:
     before = page.PAGE.read_text()
-    first = page.replaced(before, "result", page.section(record(result(1, 2.0))))
-    second = page.replaced(first, "result", page.section(record(result(1, 5.0))))
+    first = page.replaced(before, "result", page.section([record(result(1, 2.0))]))
+    second = page.replaced(first, "result", page.section([record(result(1, 5.0))]))
     assert "2.00 times faster" in first
     assert "2.00 times faster" not in second
     assert "5.00 times faster" in second
     assert second.split("<!-- result: end -->")[1] == before.split("<!-- result: end -->")[1]
     with pytest.raises(ValueError, match="has no <!-- other: start -->"):
         page.replaced(before, "other", "")
+
+
+def test_of_several_results_the_last_that_has_a_row_gives_it() -> None:
+    first = record(result(1, 2.0), result(4, 0.09))
+    second = record(result(1, 5.0))
+    assert [row["measured"] for row in page.merged([first, second])] == [5.0, 0.09]
+    made = page.section([first, second])
+    assert made.index("- Row 4: `") < made.index("- Row 1: `")
+    assert "2.00 times faster" not in made
+    elsewhere = {**second, "machine": {**second["machine"], "processor": "another"}}
+    with pytest.raises(ValueError, match="different machines"):
+        page.section([first, elsewhere])
 
 
 def test_operations_fall_into_their_groups_and_python_gets_the_rest() -> None:
