@@ -61,6 +61,28 @@ def test_a_study_is_measured_once_and_its_tables_are_written_again(lab: Lab, fol
     assert evaluate(*arguments, "evaluation.posterior_draws=2").output.count("✓") == 2
 
 
+def test_fewer_measures_leave_a_run_what_it_has_and_more_add_what_it_lacks(lab: Lab) -> None:
+    assert lab(*SMALL, "evaluation=full", *CHEAP)[0] == 0
+    (run,) = runs()
+    fewer = (run.run_id, "evaluation.importance_samples=0", "evaluation.samples=0")
+    draws = run.tags[EVALUATION].split()[0]
+    assert draws.startswith("posterior_draws=")
+    assert "has these measures" in evaluate(*fewer, f"evaluation.{draws}").output
+    assert "✓" in evaluate(*fewer, "evaluation.posterior_draws=7").output
+    store = Store.open()
+    said = store.record(run.run_id).tags[EVALUATION]
+    assert said == run.tags[EVALUATION].replace(draws, "posterior_draws=7"), "the rest is there still"
+    points = {key: len(store.history(run.run_id, key)) for key in ("test/iwae_bound", "eval/precision")}
+    assert (
+        "✓"
+        in evaluate(
+            run.run_id, *CHEAP, "evaluation.posterior_draws=7", "evaluation.importance_samples=3"
+        ).output
+    )
+    assert len(store.history(run.run_id, "test/iwae_bound")) == points["test/iwae_bound"] + 1
+    assert len(store.history(run.run_id, "eval/precision")) == points["eval/precision"], "it was there"
+
+
 def test_a_run_that_cannot_be_read_is_named_and_the_others_go_on(lab: Lab) -> None:
     assert lab("-m", *SMALL, "train.epochs=1", "seed=0,1")[0] == 0
     store = Store.open()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import yaml
@@ -23,6 +23,12 @@ SHOWN = {  # what a line tells of the measures, as far as they were taken
     "eval/recognizable_share": "recognizable {:.0%}",
     "eval/frechet_distance": "Frechet {:.1f}",
     "test/collapsed_units": "collapsed {:.0f}",
+}
+
+SAID = {  # what turns measures on, and the keys of the tag EVALUATION that say how they were taken
+    "posterior_draws": ("posterior_draws",),
+    "importance_samples": ("importance_samples", "importance_images"),
+    "samples": ("samples", "classifier"),
 }
 
 
@@ -79,7 +85,7 @@ def evaluate(store: Store, name: str, wanted: DictConfig, *, again: bool = False
 
 def wants_measures(settings: DictConfig) -> bool:
     """Whether the evaluation asks for more than what every run has."""
-    return any(settings.evaluation[key] for key in ("posterior_draws", "importance_samples", "samples"))
+    return any(settings.evaluation[measures] for measures in SAID)
 
 
 def add(
@@ -104,7 +110,9 @@ def add(
 def measure(
     store: Store, record: Record, wanted: DictConfig, *, again: bool = False
 ) -> dict[str, float] | None:
-    """The measures of one run, logged to it too; None if it has them at these settings or none are asked for.
+    """Those of the wanted measures that the run lacks, logged to it too; None if it lacks none.
+
+    What it has at other settings is measured again at the wanted ones; what is not wanted stays.
 
     Raises:
         LabError: its config or model cannot be read, or its data have changed.
@@ -116,16 +124,27 @@ def measure(
         raise LabError(
             f"{record.run_id}: was trained on data {trained_on}, but {data.name} is now {data.checksum}."
         )
-    tag = measured_at(settings, data)
-    if not tag or (not again and record.tags.get(EVALUATION) == tag[EVALUATION]):
+    has = _stated(record.tags)
+    wants = _stated(measured_at(settings, data))
+    for measures, said in SAID.items():
+        if not again and all(has.get(key) == wants.get(key) for key in said):
+            settings.evaluation[measures] = 0
+    if not wants_measures(settings):
         return None
     path = store.download(record.run_id, "model/model.pt")
     model = checkpoints.load_model(path, device=str(data.test.pixels.device))
     found = full_measures(settings, data, build_objective(settings), model)
     recorder = Recorder(store, record.run_id, record.experiment_id)
     recorder.log(found, _last_step(store, record))
-    recorder.tag(tag)  # last, so that a run has the tag only with all of its measures
+    # Last, so that a run is said to have only what it has.
+    recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (has | wants).items())})
     return found
+
+
+def _stated(tags: Mapping[str, str]) -> dict[str, str]:
+    """What a run's tag says of how it was measured: `posterior_draws=5 samples=5000 ...`."""
+    parts = (part.partition("=") for part in tags.get(EVALUATION, "").split())
+    return {key: value for key, _, value in parts}
 
 
 def _settings(store: Store, record: Record, wanted: DictConfig) -> DictConfig:

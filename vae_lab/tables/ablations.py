@@ -217,9 +217,10 @@ def _note(comparison: Comparison, measures: Sequence[Measure], ranked: Sequence[
     if pooled:
         said.append(f"Rows are means over {', '.join(map(key_name, pooled))}.")
     if any(measure in (*BOUNDS, *QUALITY) for measure in measures):
-        settings = {run.tags.get(EVALUATION, "") for group in groups for run in group.finished} - {""}
+        tags = {run.tags.get(EVALUATION, "") for group in groups for run in group.finished} - {""}
+        settings = {frozenset(tag.split()): tag for tag in sorted(tags)}
         if len(settings) > 1:
-            said.append(f"Not all were measured alike: {'; or '.join(sorted(settings))}.")
+            said.append(f"Not all were measured alike: {'; or '.join(settings.values())}.")
     said.append(_losses([run for group in groups for run in group.lost]))
     return " ".join(filter(None, said))
 
