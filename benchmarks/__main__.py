@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--peers", action="store_true", help="row 1 with pythae and Lightning, too")
     parser.add_argument(
-        "--device", default="cpu", help="of rows 1 and 5: cpu or cuda (cuda has not been tried)"
+        "--device", default="cpu", help="of rows 1 to 5: cpu or cuda (cuda has not been tried)"
     )
     parser.add_argument(
         "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results"

@@ -3,6 +3,7 @@ import torch
 
 from vae_lab import evaluation, seeding
 from vae_lab.data import Dataset, in_order
+from vae_lab.evaluation import decoded
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
@@ -75,6 +76,6 @@ def test_interpolation_has_the_reconstructions_of_its_sources_in_the_corners(
 
 
 def test_a_cvae_interpolates_within_one_class(rows: Dataset, cvae: VAE) -> None:
-    corners = evaluation._corners(rows.test, same_class=True)
+    corners = decoded._corners(rows.test, same_class=True)
     assert corners.labels.unique().numel() == 1
     assert evaluation.interpolation(cvae, BCE, rows.test, 4).shape == (16, 16)

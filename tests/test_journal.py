@@ -219,11 +219,11 @@ def test_a_database_that_cannot_grow_lets_the_run_go_on_and_gets_everything_late
     with no_file_grows_beyond((folder / "mlflow.db").stat().st_size):
         for epoch in range(1, 40):
             recorder.log({"loss": float(epoch)}, epoch, ("curve", [float(epoch)] * 100, 100 * epoch))
-        assert recorder.waiting > 0
+        assert list(waiting(tracking.place_of(store.uri)))
         assert "training goes on, they wait on this machine" in caplog.text
         assert store.history(recorder.run_id, "loss")[0] == 0.0  # what was kept before is readable
     recorder.finish("FINISHED")
-    assert recorder.waiting == 0
+    assert list(waiting(tracking.place_of(store.uri))) == []
     assert points(store, recorder.run_id, "loss") == [(epoch, float(epoch)) for epoch in range(40)]
     assert len(store.client.get_metric_history(recorder.run_id, "curve")) == 4000
     assert store.record(recorder.run_id).status == "FINISHED"

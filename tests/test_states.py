@@ -41,4 +41,4 @@ def test_each_planned_run_is_in_one_state_and_the_furthest_counts() -> None:
 def test_a_plan_of_an_older_version_names_no_runs_and_none_is_missing() -> None:
     parent = Record("parent", "1", "study", "FINISHED", {}, {}, {}, 1)
     found = states(Study(parent, Plan("study"), [run("a", "FINISHED")]))
-    assert found == [RunState("run a", "finished", 10, 10, 5000, "", "id a FINISHED")]
+    assert found == [RunState("run a", "finished", 10, 10, 5000, "")]

@@ -89,6 +89,13 @@ def save_picture(picture: Picture, path: Path) -> None:
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(path)
 
 
+def save_figures(folder: Path, drawn: Mapping[str, Figure]) -> None:
+    """Writes figures as PNG files under `folder`/figures."""
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, figure in drawn.items():
+        figure.savefig(folder / "figures" / f"{name}.png")
+
+
 def load_picture(path: Path) -> Picture:
     """A grid read back (height, width, 1 or 3).
 

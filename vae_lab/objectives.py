@@ -1,6 +1,7 @@
 """Likelihoods, the KL divergence and the loss, per example and in nats.
 
-Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is summed.
+Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is summed, but ARD also
+takes a mean over axis -2, images.
 """
 
 from __future__ import annotations

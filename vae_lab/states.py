@@ -22,7 +22,6 @@ class RunState(NamedTuple):
     epochs: int | None = None  # in all; None if the run is missing
     heard: int | None = None  # milliseconds since 1970 of its last sign of life
     note: str = ""  # what ended it
-    run_id: str = ""
 
 
 def states(study: Study) -> list[RunState]:
@@ -55,5 +54,4 @@ def _state(run: Record) -> RunState:
         epochs=epochs,
         heard=beat.get("at", run.started),
         note="" if finished else run.tags.get(ERROR, ""),
-        run_id=run.run_id,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,7 +14,9 @@ from rich.text import Text
 
 from vae_lab.claims import Verdict, decimals, explanations, metric_name, surviving
 from vae_lab.tables import FORMATS, SUFFIXES, Cell, Column, Table
-from vae_lab.tracking import Recorder
+
+if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
+    from vae_lab.tracking import Recorder
 
 TAG = "vae_lab.verdict."  # of a parent run, followed by the claim's id
 TITLE = "Verdicts on the study's claims"

@@ -13,11 +13,14 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from vae_lab.comparison import POINT, Comparison, Study, comparisons, key_name, topic
-from vae_lab.tracking import KIND, NOTE, RUN, Record, Recorder, Store, member_tag
+from vae_lab.tracking import KIND, NOTE, RUN, Record, member_tag
+
+if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
+    from vae_lab.tracking import Recorder, Store
 
 NAME = "vae-lab.localhost"  # browsers lead every name below localhost to this machine
 PORT = 5000

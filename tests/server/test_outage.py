@@ -20,6 +20,7 @@ from tests.server.conftest import Server
 from vae_lab import tracking
 from vae_lab.cli.syncing import sync
 from vae_lab.tracking import Record, Recorder, Store
+from vae_lab.tracking.journal import waiting
 
 Lab = Callable[..., tuple[int, str, str]]
 VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
@@ -76,7 +77,6 @@ def test_a_server_killed_and_restarted_under_load_gets_every_record_once_and_in_
         thread.join()
     for recorder, count in zip(recorders, epochs, strict=True):
         recorder.finish("FINISHED")
-        assert recorder.waiting == 0
         assert store.record(recorder.run_id).status == "FINISHED"
         assert_complete(store, recorder.run_id, count)
     told = [record.message for record in caplog.records]
@@ -101,7 +101,7 @@ def test_a_server_that_stands_still_holds_up_no_run_and_gets_every_record_once(
     mlflow_server.signal(signal.SIGCONT)
     record_epochs(recorder, range(60, 80))
     recorder.finish("FINISHED")
-    assert recorder.waiting == 0
+    assert list(waiting(tracking.place_of(store.uri))) == []
     assert_complete(store, recorder.run_id, 80)
 
 

@@ -41,9 +41,9 @@ class Words:
 
     @property
     def unit(self) -> str:
-        """The metric's unit with a space before it, if it is known."""
+        """The metric's unit with a space before it, if it is known and more than `of Z`."""
         known = CATALOGUE.get(self.claim.metric)
-        return f" {known.unit}" if known and known.unit else ""
+        return f" {known.unit}" if known and known.unit and not known.unit.startswith("of ") else ""
 
     @property
     def axis_name(self) -> str:

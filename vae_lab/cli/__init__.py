@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="vae-lab")
 def commands() -> None:
-    r"""Experiments with fully connected VAEs and CVAEs.
+    """Experiments with fully connected VAEs and CVAEs.
 
     Hydra describes an experiment, PyTorch trains it, MLflow keeps it, and the lab compares the runs.
 
@@ -73,7 +73,7 @@ def compare(
     importance: bool,
     uri: str | None,
 ) -> None:
-    r"""Print the ablation tables of STUDY, read from MLflow.
+    """Print the ablation tables of STUDY, read from MLflow.
 
     STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it,
     the multiruns of the store are listed. Where seeds repeat, values are means with 95 % intervals, and the
@@ -97,13 +97,13 @@ def compare(
 @click.option("--all", "every", is_flag=True, help="Finished runs too.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 def status(study: str | None, every: bool, uri: str | None) -> None:
-    r"""Say which runs of STUDY are finished, running, interrupted, failed or missing.
+    """Say which runs of STUDY are finished, running, interrupted, failed or missing.
 
     STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it, all
     studies are listed. Runs whose process is gone are marked as interrupted; the command that started the
     study, given again, goes on with them after their last finished epoch.
 
-    
+    \b
     Examples:
       vae-lab status
       vae-lab status reference --all
@@ -119,7 +119,7 @@ def status(study: str | None, every: bool, uri: str | None) -> None:
 @click.option("--sequential", is_flag=True, help="Seeds were added until the verdicts were clear.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
-    r"""Judge the claims of STUDY: supported, refuted or undecided, with effect and interval.
+    """Judge the claims of STUDY: supported, refuted or undecided, with effect and interval.
 
     Runs that differ only by seed are paired. The verdicts are also kept on the study's parent run.
     A study whose number of seeds was chosen while looking at its verdicts needs --sequential.
@@ -140,7 +140,7 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
 @click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None) -> None:
-    r"""Add measures to finished runs without training them again.
+    """Add measures to finished runs without training them again.
 
     RUN_OR_STUDY is the id of a run or of a parent run, or a study's name, for its newest multirun. What
     follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named.
@@ -166,7 +166,7 @@ def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None
 )
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
-    r"""Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
+    """Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
 
     The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
     as Markdown beside it. Both are also kept on the study's parent run.
@@ -185,7 +185,7 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
 @click.option("--uri", help="Only the records for this store; by default those for every store.")
 @click.option("--to", help="With --uri: deliver them here, as the store has another address now.")
 def sync(uri: str | None, to: str | None) -> None:
-    r"""Deliver records that wait because their store was away.
+    """Deliver records that wait because their store was away.
 
     While a tracking server does not answer or a database cannot be written, runs go on and their records
     wait in journals on this machine. This delivers them, in order, each once. The exit code is 0 if none is
@@ -231,7 +231,7 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
 def data(
     name: str | None, root: str | None, svd: bool, latent_sizes: tuple[int, ...], figure: str | None
 ) -> None:
-    r"""Fetch and check a data set, and say what is in it; without NAME, list the data sets.
+    """Fetch and check a data set, and say what is in it; without NAME, list the data sets.
 
     \b
     Examples:
@@ -253,7 +253,7 @@ def data(
 @commands.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    r"""Print the completion script of SHELL, which completes groups and keys after `train` too.
+    """Print the completion script of SHELL, which completes groups and keys after `train` too.
 
     \b
     Examples:

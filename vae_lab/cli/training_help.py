@@ -8,12 +8,19 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vae_lab.folders import CONF, CONFIG_ROOT
 
 HIDDEN = {"tracking.parent_run_id", "tracking.runs", "tracking.study"}  # set by the lab itself
-LINE = re.compile(r"^(?P<key>\w+):\s*(?P<value>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
+LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
+HYDRAS = "hydra"  # keys that are Hydra's own
+LAUNCHERS = {  # of a multirun; the first is the default
+    "workers": "As many runs at a time as the CPU has cores, on a GPU one: hydra.launcher.workers=N.",
+    "stacked": "Runs of one architecture trained as one model, at most hydra.launcher.stack=16.",
+    "basic": "One run after another (Hydra's own).",
+}
 
 INTRODUCTION = """\
 [bold]vae-lab train[/bold] \\[FLAGS] \\[GROUP=OPTION] \\[KEY=VALUE] ...
@@ -58,7 +65,9 @@ def _groups() -> Table:
     folders = [each for each in sorted(CONF.iterdir()) if each.is_dir()]
     for folder in [*folders, CONFIG_ROOT / "sweeps", CONFIG_ROOT / "experiments"]:
         for i, file in enumerate(sorted(folder.glob("*.yaml"))):
-            table.add_row(folder.name if i == 0 else "", file.stem, first_comment(file))
+            table.add_row(folder.name if i == 0 else "", file.stem, escape(first_comment(file)))
+    for i, (launcher, meaning) in enumerate(LAUNCHERS.items()):
+        table.add_row("hydra/launcher" if i == 0 else "", launcher, meaning)
     return table
 
 
@@ -66,7 +75,7 @@ def _keys() -> Table:
     table = _plain_table()
     for key, default, meaning in documented_keys():
         if key not in HIDDEN:
-            table.add_row(key, default, meaning)
+            table.add_row(key, escape(default), escape(meaning))
     return table
 
 
@@ -77,7 +86,7 @@ def first_comment(file: Path) -> str:
 
 
 def documented_keys() -> Iterator[tuple[str, str, str]]:
-    """Key, default and meaning of everything that the default config holds."""
+    """Key, default and meaning of everything of the lab's own that the default config holds."""
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     for entry in defaults:
         if not isinstance(entry, dict):
@@ -92,7 +101,14 @@ def documented_keys() -> Iterator[tuple[str, str, str]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str, str]]:
+    """The keys of a file, those one level down as `section.key`."""
+    section = ""
     for line in file.read_text().splitlines():
         found = LINE.match(line)
-        if found and found["key"] not in ("defaults", "_target_"):
-            yield found["key"], found["value"], found["meaning"] or ""
+        if found is None or found["key"] in ("defaults", "_target_"):
+            continue
+        if not found["indent"]:
+            section = found["key"]
+            yield section, found["value"], found["meaning"] or ""
+        elif section != HYDRAS:
+            yield f"{section}.{found['key']}", found["value"], found["meaning"] or ""

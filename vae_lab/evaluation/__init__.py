@@ -12,7 +12,6 @@
 
 from vae_lab.evaluation import classifier
 from vae_lab.evaluation.decoded import (
-    _corners,
     class_samples,
     decode,
     interpolation,
@@ -25,7 +24,6 @@ from vae_lab.evaluation.measures import full
 
 __all__ = [
     "HeldOut",
-    "_corners",
     "class_samples",
     "classifier",
     "decode",

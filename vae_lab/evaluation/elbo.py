@@ -19,7 +19,7 @@ from vae_lab.objectives import Objective, Terms
 class HeldOut(NamedTuple):
     """Means over held-out images, in nats per image, and the use of the latent space."""
 
-    loss: float  # reconstruction + beta KL, as trained
+    loss: float  # reconstruction + beta KL + penalty, as trained
     negative_elbo: float  # reconstruction + KL, whatever beta was
     reconstruction: float
     kl: float

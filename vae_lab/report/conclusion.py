@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -14,7 +14,10 @@ from vae_lab.report import page
 from vae_lab.report.analyses import analyses
 from vae_lab.report.contents import configuration, gather, picture
 from vae_lab.tables import Table
-from vae_lab.tracking import NOTE, STRIP_FILE, Record, Recorder, Store, save_figures
+from vae_lab.tracking import NOTE, STRIP_FILE, Record
+
+if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
+    from vae_lab.tracking import Recorder, Store
 
 LONGEST_NOTE = 8000  # characters of a tag; MLflow cuts what is longer
 
@@ -41,7 +44,7 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
                 texts = [tables.FORMATS[name](table) for table in each.tables]
                 (folder / "tables" / f"{each.key}.{suffix}").write_text("\n".join(texts))
         drawn = {name: figure for each in asked for name, figure in each.figures.items()}
-        save_figures(folder, _figures(store, study) | drawn)
+        figures.save_figures(folder, _figures(store, study) | drawn)
     if verdicts:
         verdict_tables.record(recorder, verdicts)
     made += [table for each in asked for table in each.tables]

@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vae_lab import charts, figures, tables, verdict_tables, views
 from vae_lab.claims import Explanation, Verdict, explanations, surviving
@@ -22,9 +22,11 @@ from vae_lab.tracking import (
     INTERPOLATION_FILE,
     STRIP_FILE,
     Record,
-    Store,
     sqlite_file,
 )
+
+if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
+    from vae_lab.tracking import Store
 
 
 class Panel(NamedTuple):

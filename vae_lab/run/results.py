@@ -128,7 +128,7 @@ def write_results(
     (folder / "grids").mkdir()
     for file, images in grids.items():
         figures.save_picture(figures.tile(images, shape, side), folder / file)
-    tracking.save_figures(folder, drawn)
+    figures.save_figures(folder, drawn)
     strip = figures.tile(evaluation.prior_samples(model, likelihood, STRIP, seed=seed), shape, STRIP)
     figures.save_picture(strip, folder / tracking.STRIP_FILE)
 

@@ -1,6 +1,6 @@
 """MLflow: opening a store, recording runs and reading them back.
 
-`Store`, `Recorder`, `deliver_backlog` and `save_figures` bring MLflow with them, 2 s of CPU: they are
+`Store`, `Recorder` and `deliver_backlog` bring MLflow with them, 2 s of CPU: they are
 imported at their first use, so that what only reads an SQLite file (`reading`) goes without.
 """
 
@@ -40,13 +40,12 @@ if TYPE_CHECKING:
     from vae_lab.tracking.backlog import deliver_backlog
     from vae_lab.tracking.courier import unwritable
     from vae_lab.tracking.recorder import Recorder
-    from vae_lab.tracking.store import Store, save_figures
+    from vae_lab.tracking.store import Store
 
 _LATE = {
     "Recorder": "vae_lab.tracking.recorder",
     "Store": "vae_lab.tracking.store",
     "deliver_backlog": "vae_lab.tracking.backlog",
-    "save_figures": "vae_lab.tracking.store",
     "unwritable": "vae_lab.tracking.courier",
 }
 
@@ -98,7 +97,6 @@ __all__ = [
     "place_of",
     "reader",
     "resolved",
-    "save_figures",
     "sqlite_file",
     "unwritable",
 ]

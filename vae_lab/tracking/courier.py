@@ -125,11 +125,6 @@ class Courier:
                 journal.close()
         return ""
 
-    def waiting(self, run_id: str) -> int:
-        """How many of the run's records the store does not have yet."""
-        journal = self._journals.get(run_id)
-        return 0 if journal is None else journal.pending
-
     def finish(self, run_id: str) -> None:
         """Settles the run and closes its journal; if records are left it says so, and closes it later."""
         try:

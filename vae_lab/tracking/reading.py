@@ -1,6 +1,6 @@
 """Reading many runs at once: an SQLite store by a few queries of its tables, any other by MLflow's client.
 
-MLflow's client takes 2 s of CPU to import and about 6 ms a run; the tables are read in 0.2 ms a run. They are
+MLflow's client takes 2 s of CPU to import and 6 to 20 ms a run; the tables are read in 0.2 ms a run. They are
 MLflow's own affair, so they are read only where their revision is one of `REVISIONS`; a store of any other
 goes through the client, and gives the same records.
 """

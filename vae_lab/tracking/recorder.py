@@ -136,11 +136,6 @@ class Recorder:
         self._write({"status": status}, when)
         self._courier.finish(self.run_id)
 
-    @property
-    def waiting(self) -> int:
-        """How many of the run's records the store does not have yet."""
-        return self._courier.waiting(self.run_id)
-
     @contextmanager
     def _files(self, at: int, *, durable: bool = False, sealed: Sequence[str] = ()) -> Iterator[Path]:
         journal = self._courier.journal(self.run_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
-EVALUATION = "vae_lab.evaluation"  # tag: the settings at which a finished run was measured last
+EVALUATION = "vae_lab.evaluation"  # tag: the settings at which each of a run's measures was taken
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
 PROCESS = "vae_lab.process"  # tag: the process that is at work on a run, as JSON

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -31,9 +31,6 @@ from vae_lab.tracking.processes import Hold, forget, gone, heartbeat, this_proce
 from vae_lab.tracking.reading import unaltered
 from vae_lab.tracking.recorder import Recorder
 from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, Record, checksum_tag, member_tag
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 for _noisy in ("alembic", "mlflow"):  # MLflow sets levels of its own when imported
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -328,13 +325,6 @@ class Store:
             return unaltered(Path(self.client.download_artifacts(run_id, path)), expected)
         except (MlflowException, OSError) as error:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
-
-
-def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
-    """Writes figures as PNG files under `folder`/figures."""
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png")
 
 
 def _record(run: Run) -> Record:
