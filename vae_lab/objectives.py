@@ -1,7 +1,6 @@
 """Likelihoods, the KL divergence and the loss, per example and in nats.
 
-Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is summed, but ARD also
-takes a mean over axis -2, images.
+Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is summed.
 """
 
 from __future__ import annotations
