@@ -190,6 +190,21 @@ def test_one_run_each_marks_nothing_and_shows_no_interval() -> None:
     assert [(row[0].value, row[1].value) for row in table.rows] == [("vae", "2"), ("vae", "3"), ("cvae", "3")]
 
 
+def test_a_study_of_seeds_alone_has_a_row_a_seed_and_one_over_them() -> None:
+    plan = Plan(name="x", replicate={"seed": ["0", "1", "2"]})
+    values = (100.0, 101.0, 102.0)
+    one_a_seed, over = tables.study_tables(study(plan, *grid({("vae", "2"): values})))
+    assert (one_a_seed.title, over.title) == ("seed", "Over seeds")
+    assert [cell.value for cell in column(one_a_seed, "held-out loss")] == list(values)
+    mean = mean_interval(values)
+    (cell,) = column(over, "held-out loss")
+    assert cell.value == pytest.approx(mean.estimate)
+    assert cell.half == pytest.approx(mean.high - mean.estimate)
+    assert column(over, "n") == [Cell(3.0)]
+    crossed = tables.study_tables(study(GRID, *grid({("vae", "2"): values, ("cvae", "2"): values})))
+    assert [table.title for table in crossed] == ["model, layers"]
+
+
 def test_replicates_show_the_mean_its_interval_and_their_number() -> None:
     values = near(100.0)
     (table,) = tables.study_tables(study(GRID, *grid({("vae", "1"): values})))

@@ -153,6 +153,15 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
     return tables
 
 
+def over_replicates(study: Study) -> Comparison | None:
+    """The runs of a study that varies nothing but what repeats them as one row; None of any other study."""
+    plan = study.plan
+    if varied_keys(plan) or not plan.replicate or len(study.runs) < 2:
+        return None
+    repeats = " and ".join(f"{key_name(key)}s" for key in plan.replicate)
+    return _compare(f"Over {repeats}", ("model",), (), study.runs, plan)
+
+
 def _compare(
     title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[Record], plan: Plan
 ) -> Comparison:

@@ -14,6 +14,7 @@ from vae_lab.comparison import (
     comparisons,
     is_number,
     key_name,
+    over_replicates,
     reference_values,
 )
 from vae_lab.measures import BOUNDS, LOWER, NATS, OBJECTIVE, QUALITY, TOPICS, Measure
@@ -31,6 +32,8 @@ PLAIN = {"objective.beta": "1.0", "objective.penalty": "none"}
 def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measure] = ()) -> list[Table]:
     """The ablation tables of a study, of all topics or of the `measures` given."""
     found = comparisons(study, by)
+    if not by and (repeated := over_replicates(study)):
+        found.append(repeated)
     return [table for each in found for table in ablation_tables(each, study.plan, measures)]
 
 
