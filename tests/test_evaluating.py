@@ -8,6 +8,7 @@ from tests.conftest import SMALL
 from vae_lab import evaluating
 from vae_lab.cli import commands
 from vae_lab.errors import UserError
+from vae_lab.measures import measure
 from vae_lab.tracking import EVALUATION, RUN, Record, Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -29,6 +30,7 @@ def test_a_run_with_full_evaluation_has_what_evaluate_adds_to_a_quick_one(lab: L
     quick = next(run for run in runs() if run.run_id != with_full.run_id)
     assert not {key for key in quick.metrics if key.startswith("eval/")}
     assert EVALUATION not in quick.tags
+    assert quick.metrics.keys() == {key for key in with_full.metrics if not measure(key).needs}
 
     result = evaluate(quick.run_id, *CHEAP)
     assert result.exit_code == 0, result.output

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,28 @@ def test_the_same_command_gives_the_same_curves_to_the_last_bit(lab: Lab) -> Non
         assert store.history(first.run_id, metric) == store.history(second.run_id, metric)
     one, two = vae_lab.load(first.run_id), vae_lab.load(second.run_id)
     assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
+
+
+def test_weights_that_break_in_the_last_step_are_seen_in_the_held_out_loss(lab: Lab) -> None:
+    code, _, err = lab(*SMALL, "train.epochs=1", "train.batch_size=2000", "optimizer.lr=1e20")
+    assert code == 1
+    record = only_run()
+    assert record.status == "FAILED"
+    assert re.fullmatch(
+        r"training diverged: held-out \w+ is (NaN|infinite) after epoch 1\.", record.tags["vae_lab.error"]
+    )
+    assert record.tags["vae_lab.error"] in err
+
+
+def test_collapsed_dimensions_are_warned_of_beside_the_result_and_in_the_description(lab: Lab) -> None:
+    code, out, err = lab(*SMALL, "model.layers=4", "objective.beta=100")
+    assert code == 0
+    record = only_run()
+    unused = 15 - record.metrics["test/active_units"]
+    assert unused > 0
+    warning = f"{unused:.0f} of 15 latent dimensions collapsed"
+    assert warning in out + err
+    assert f"**Posterior collapse**: {warning}" in record.tags[tracking.NOTE]
 
 
 def test_a_diverging_run_is_recorded_as_failed_with_the_reason(lab: Lab) -> None:

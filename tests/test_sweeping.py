@@ -155,6 +155,16 @@ hydra: {mode: MULTIRUN}
 """
 
 
+def test_seeds_are_not_added_for_a_claim_on_what_no_run_measures(lab: Lab, folder: Path) -> None:
+    code, _, err = lab("experiments=reference", "seeds=auto")
+    assert code == 2
+    assert err.startswith(
+        "vae-lab: seeds=auto: claim C3 is about eval/recognizable_share, which is not measured with "
+        "evaluation.samples=0"
+    )
+    assert not list(folder.iterdir())
+
+
 def test_seeds_are_added_in_rounds_until_the_claims_are_settled(lab: Lab, folder: Path) -> None:
     (folder / "own" / "experiments").mkdir(parents=True)
     (folder / "own" / "experiments" / "width.yaml").write_text(CLAIMED)

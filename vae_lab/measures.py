@@ -14,6 +14,11 @@ DATA = ("data",)
 PIXELS = (*DATA, "data.binarize", "objective")  # densities and cross entropies of other pixels are others
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
+DRAWS, IMPORTANCE, SAMPLES = (
+    "posterior_draws",
+    "importance_samples",
+    "samples",
+)  # keys of `evaluation`, 0 by default
 
 
 class Measure(NamedTuple):
@@ -31,6 +36,7 @@ class Measure(NamedTuple):
     column: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
     ranked: bool = True  # whether the best are marked in tables
+    needs: str = ""  # the key of `evaluation` that has it measured, if not every run has it
 
 
 def _loss(key: str, heading: str, *apart: str, better: str = LOWER) -> Measure:
@@ -57,22 +63,25 @@ LOSSES = (
     Measure("train/total_seconds", "training", "seconds", 1, LOWER, ranked=False),
 )
 BOUNDS = (
-    _loss("test/negative_log_marginal", "−log p(x) bound"),
-    _loss("test/iwae_bound", "IWAE bound", *CONDITION),
-    _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION),
-    _loss("test/above_entropy_floor", "above floor", *CONDITION),
-    _count("test/collapsed_units", "collapsed units", "of Z", LOWER),
+    _loss("test/negative_log_marginal", "−log p(x) bound")._replace(needs=IMPORTANCE),
+    _loss("test/iwae_bound", "IWAE bound", *CONDITION)._replace(needs=IMPORTANCE),
+    _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION)._replace(needs=DRAWS),
+    _loss("test/above_entropy_floor", "above floor", *CONDITION)._replace(needs=DRAWS),
+    _count("test/collapsed_units", "collapsed units", "of Z", LOWER)._replace(needs=DRAWS),
 )
-QUALITY = (
-    _share("eval/recognizable_share", "recognizable share"),
-    _share("eval/conditional_accuracy", "conditional accuracy"),
-    Measure("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA),
-    Measure("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA),
-    _share("eval/precision", "precision"),
-    _share("eval/recall", "recall"),
-    _share("eval/class_balance", "class balance"),
-    _share("eval/sharpness", "sharpness", ""),
-    _share("eval/nearest_training_distance", "nearest training", ""),
+QUALITY = tuple(
+    each._replace(needs=SAMPLES)
+    for each in (
+        _share("eval/recognizable_share", "recognizable share"),
+        _share("eval/conditional_accuracy", "conditional accuracy"),
+        Measure("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA),
+        Measure("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA),
+        _share("eval/precision", "precision"),
+        _share("eval/recall", "recall"),
+        _share("eval/class_balance", "class balance"),
+        _share("eval/sharpness", "sharpness", ""),
+        _share("eval/nearest_training_distance", "nearest training", ""),
+    )
 )
 TOPICS = {"": LOSSES, "bounds and latent use": BOUNDS, "quality of samples": QUALITY}  # one table each
 OTHERS = (  # shown when asked for by name
@@ -82,14 +91,14 @@ OTHERS = (  # shown when asked for by name
     Measure("train/seconds", "last epoch", "seconds", 2, LOWER, ranked=False),
     Measure("train/images_per_second", "speed", "images/second", 0, HIGHER, ranked=False),
     Measure("train/learning_rate", "learning rate", "", 6),
-    _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE),
-    _loss("test/averaged_reconstruction", "reconstruction, averaged", better=""),
-    _share("eval/classifier_accuracy", "classifier accuracy"),
+    _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE)._replace(needs=DRAWS),
+    _loss("test/averaged_reconstruction", "reconstruction, averaged", better="")._replace(needs=DRAWS),
+    _share("eval/classifier_accuracy", "classifier accuracy")._replace(needs=SAMPLES),
 )
 CATALOGUE = {each.key: each for each in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
 SERIES = {  # one metric for each dimension or class, by the name before the number
-    "test/kl_dimension": Measure("", "KL of dimension", NATS, 2, column=DATA),
-    "eval/conditional_accuracy": _share("", "accuracy of class"),
+    "test/kl_dimension": Measure("", "KL of dimension", NATS, 2, column=DATA, needs=DRAWS),
+    "eval/conditional_accuracy": _share("", "accuracy of class")._replace(needs=SAMPLES),
 }
 
 

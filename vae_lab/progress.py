@@ -80,7 +80,11 @@ class Display:
         shown = RunDisplay(self, task, name, label, epochs)
         try:
             yield shown
-            console.print(f"[green]✓[/green] {shown.label}  {shown.losses}  {shown.seconds:.0f} s")
+            remark = f"  [yellow]{shown.remark}[/yellow]" if shown.remark else ""
+            console.print(
+                f"[green]✓[/green] {shown.label}  {shown.losses}  {shown.seconds:.0f} s{remark}",
+                soft_wrap=True,
+            )
         except BaseException as error:
             console.print(f"[red]✗[/red] {shown.label}  {_reason(error)}", markup=True, soft_wrap=True)
             raise
@@ -109,6 +113,7 @@ class RunDisplay:
     def __init__(self, display: Display, task: TaskID, name: str, label: str, epochs: int) -> None:
         self.display, self.task, self.name, self.label, self.epochs = display, task, name, label, epochs
         self.losses = ""
+        self.remark = ""  # a warning beside the result
         self.begin = time.monotonic()
 
     @property

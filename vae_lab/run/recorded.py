@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import traceback
 from contextlib import ExitStack
 
@@ -20,6 +21,7 @@ from vae_lab.run.parts import build_model, build_optimizer, build_schedule, prep
 from vae_lab.run.results import (
     READ_BACK,
     again,
+    collapse,
     description,
     full_measures,
     log_pictures,
@@ -28,7 +30,7 @@ from vae_lab.run.results import (
 )
 from vae_lab.sealed import DamagedError
 from vae_lab.tracking import Hold, Record, Recorder, Store
-from vae_lab.training import Epoch
+from vae_lab.training import DivergedError, Epoch
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +110,7 @@ class Run:
             batch_size=settings.evaluation.batch_size,
             active_threshold=settings.evaluation.active_threshold,
         )
+        _check_finite(held_out, epoch.number)
         before = self.history[-1]["train/total_seconds"] if self.history else 0.0
         metrics = {
             **{
@@ -122,16 +125,19 @@ class Run:
         self.done = epoch.number
         self._record(self._keep(epoch.step_losses))
         self.shown.epoch(epoch.number, epoch.loss, held_out.loss)
+        self.shown.remark = collapse(metrics, self.settings.model.latent_size)
 
     def close(self) -> str:
         """Records the final measures, figures and the model; gives the id of the MLflow run."""
         settings, parts, recorder = self.settings, self.parts, self.recorder
         measures = full_measures(settings, parts.data, parts.objective, self.model)
         recorder.log(measures, settings.train.epochs, when=self._at)
+        final = self.history[-1] | measures
+        self.shown.remark = collapse(final, settings.model.latent_size)
         recorder.tag(measured_at(settings, parts.data))
         with recorder.artifacts(sealed=READ_BACK) as folder:
             write_results(settings, parts, self.model, self.history, folder, self.name)
-        recorder.tag({tracking.NOTE: description(settings, parts, self.history[-1], self.overrides)})
+        recorder.tag({tracking.NOTE: description(settings, parts, final, self.overrides)})
         recorder.finish("FINISHED")
         if self._hold is not None:
             self._hold.release(forget=True)
@@ -241,6 +247,14 @@ class Run:
         if study := settings.tracking.study or settings.study.name:
             tags[tracking.STUDY] = study
         return tags
+
+
+def _check_finite(held_out: evaluation.HeldOut, epoch: int) -> None:
+    """A step's terms are looked at before its update; that of the last step shows only here."""
+    for term, value in held_out._asdict().items():
+        if not math.isfinite(value):
+            word = "NaN" if math.isnan(value) else "infinite"
+            raise DivergedError(f"training diverged: held-out {term} is {word} after epoch {epoch}.")
 
 
 def check_alone(settings: DictConfig) -> None:

@@ -133,10 +133,22 @@ def write_results(
     figures.save_picture(strip, folder / tracking.STRIP_FILE)
 
 
+def collapse(measured: Mapping[str, float], latent_size: int) -> str:
+    """What a reader is warned of: latent dimensions that tell the decoder nothing; empty if there are none.
+
+    Args:
+        measured: a run's metrics; without `test/collapsed_units`, dimensions that are not active count.
+        latent_size: how many there are.
+    """
+    collapsed = measured.get("test/collapsed_units", latent_size - measured["test/active_units"])
+    return f"{collapsed:.0f} of {latent_size} latent dimensions collapsed" if collapsed else ""
+
+
 def description(
     settings: DictConfig, parts: Parts, final: Mapping[str, float], overrides: tuple[str, ...]
 ) -> str:
     """The run's Markdown page: what it was, what came of it, how to do it again."""
+    found = collapse(final, settings.model.latent_size)
     kind = "CVAE" if parts.model_arguments["condition_size"] else "VAE"
     return (
         f"**{kind}** of {settings.model.layers} layers and {settings.model.latent_size} latent dimensions on "
@@ -144,7 +156,8 @@ def description(
         f"Held-out loss **{final['test/loss']:.2f}** nats per image: reconstruction "
         f"{final['test/reconstruction']:.2f}, KL {final['test/kl']:.2f}"
         f"{'' if settings.objective.beta == 1 else f' (weighted by {settings.objective.beta:g})'}; "
-        f"{final['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active.\n\n"
+        f"{final['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active."
+        f"{f' **Posterior collapse**: {found}; the decoder learns nothing from them.' if found else ''}\n\n"
         f"Pictures: *Model metrics* (a slider over epochs) and *Artifacts*, `figures/`.\n\n"
         f"Again: `{again(settings, overrides)}`"
     )

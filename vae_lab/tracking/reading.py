@@ -160,8 +160,11 @@ class Tables:
         question = """
             SELECT artifact_uri, tags.value FROM runs
             LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = ? WHERE runs.run_uuid = ?"""
-        with closing(self._open()) as connection:
-            found = connection.execute(question, (checksum_tag(path), run_id)).fetchone()
+        try:
+            with closing(self._open()) as connection:
+                found = connection.execute(question, (checksum_tag(path), run_id)).fetchone()
+        except sqlite3.Error as error:
+            raise LabError(f"{self._file}: the store cannot be read: {error}") from error
         if found is not None and found[0].startswith("file:"):
             local = Path(unquote(urlsplit(found[0]).path)) / path
             if local.is_file():
