@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import SMALL
-from vae_lab import interruption, load, tracking
+from vae_lab import evaluation, interruption, load, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError
 from vae_lab.run.recorded import Run
@@ -279,6 +279,30 @@ def test_a_killed_run_is_marked_as_interrupted_by_the_next_command_and_then_goes
     assert_same(whole, Store.open())
     done = subprocess.run([*VAE_LAB, "status"], capture_output=True, text=True, cwd=folder)
     assert "1 of 1 runs finished" in done.stdout
+
+
+def test_a_stop_that_is_asked_for_twice_ends_the_final_measures_and_these_are_taken_later(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = evaluation.full
+
+    def stopped(*arguments: Any, **named: Any) -> dict[str, float]:
+        interruption.request()
+        interruption.request()
+        return real(*arguments, **named)
+
+    measured = [*SMALL, "evaluation.importance_samples=3", "evaluation.posterior_draws=2"]
+    monkeypatch.setattr(evaluation, "full", stopped)
+    assert lab(*measured)[0] == 130
+    (before,) = runs(Store.open()).values()
+    assert before.status == "KILLED"
+    assert "test/iwae_bound" not in before.metrics
+    monkeypatch.setattr(evaluation, "full", real)
+    code, _, err = lab(*measured)
+    assert code == 0, err
+    (after,) = runs(Store.open()).values()
+    assert (after.run_id, after.status) == (before.run_id, "FINISHED")
+    assert {"test/iwae_bound", "test/collapsed_units"} <= after.metrics.keys()
 
 
 def test_a_finished_run_is_not_trained_again_unless_asked_for(lab: Lab) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.special import entr
 
-from vae_lab import seeding
+from vae_lab import interruption, seeding
 from vae_lab.data import Images, in_order
 from vae_lab.evaluation.latent import posteriors
 from vae_lab.models import VAE, Posterior
@@ -51,6 +51,7 @@ def importance_weighted(
         noise = torch.randn(posterior.mean.shape, generator=noises, device=device)
         start = 0
         for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
+            interruption.check_now()
             part = slice(start, start + len(x))
             start += len(x)
             q = Posterior(posterior.mean[part], posterior.log_var[part])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lab import seeding
+from vae_lab import interruption, seeding
 from vae_lab.data import Images, in_order
 from vae_lab.evaluation.latent import active_units
 from vae_lab.models import VAE
@@ -47,6 +47,7 @@ def held_out(
     totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
     means = []
     for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
+        interruption.check_now()
         for _ in range(draws):
             noise = torch.randn(len(x), model.latent_size, generator=noises, device=device)
             logits, posterior = model(x, c, noise)

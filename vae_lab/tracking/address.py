@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from vae_lab import folders
+from vae_lab import folders, interruption
 from vae_lab.errors import LabError, UserError, shown
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ def check_server(uri: str, wait: float = 0.0) -> None:
         if not told:
             log.warning(f"{named(uri)} does not answer ({reason}). Waiting up to {wait:.0f} s.")
             told = True
+        interruption.check_now()
         time.sleep(ASK_SECONDS)
 
 

@@ -21,6 +21,7 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from vae_lab import interruption
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking import journal, places, sqlite
 from vae_lab.tracking.address import check_server, lock_file, named, resolved, sqlite_file
@@ -220,6 +221,7 @@ class Store:
                     f"{named(self.uri)} does not answer ({reason}). Waiting for it up to {self.wait:.0f} s."
                 )
                 told = True
+            interruption.check_now()
             time.sleep(0.3)
 
     def _mention_waiting(self) -> Store:
