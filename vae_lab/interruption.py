@@ -31,7 +31,7 @@ def check() -> None:
 
 
 def check_now() -> None:
-    """Between two steps, batches or tries to reach a store: raises `Interrupted` if it was asked for twice."""
+    """Between two steps, batches or tries to reach a store: raises `Interrupted` if asked for twice."""
     if _requests > 1:
         raise Interrupted("interrupted in the middle of an epoch")
 
