@@ -28,11 +28,11 @@ def section(records: Sequence[Mapping[str, Any]]) -> str:
     machines = {outputs.machine_line(record["machine"]) for record in records}
     if len(machines) > 1:
         raise ValueError(f"results of different machines cannot share a table: {'; '.join(sorted(machines))}")
-    lines = []
+    lines, rows = [], merged(records)
     for record in records:
         machine, busy = record["machine"], record["busy_cores_before"]
         others = "" if busy is None else f", other programs on {busy:.2f} cores when it began"
-        numbers = ", ".join(str(row["row"]) for row in record["rows"] if row in merged(records))
+        numbers = ", ".join(str(row["row"]) for row in record["rows"] if row in rows)
         if numbers:
             lines.append(
                 f"- Row{'s' * (',' in numbers)} {numbers}: `{record['command']}` at {machine['commit']}, "
@@ -41,7 +41,7 @@ def section(records: Sequence[Mapping[str, Any]]) -> str:
     lines += ["", f"On {machines.pop()}."]
     if any(record["quick"] for record in records):
         lines.append("**A quick run on less work: it shows that the rows work, and no result.**")
-    table = outputs.markdown(merged(records))
+    table = outputs.markdown(rows)
     return "\n".join([*lines, "", table, "", "![Every row between must and aim](performance.png)"])
 
 
@@ -72,7 +72,10 @@ def main() -> None:
         if not (folder / "benchmark.json").is_file():
             sys.exit(f"{folder / 'benchmark.json'}: no result is there yet. Start with: make benchmark")
     records = [json.loads((folder / "benchmark.json").read_text()) for folder in folders]
-    page = replaced(PAGE.read_text(), "result", section(records))
+    try:
+        page = replaced(PAGE.read_text(), "result", section(records))
+    except ValueError as error:
+        sys.exit(str(error))
     for folder in folders:
         if (profiled := folder / "profile.json").is_file():
             page = replaced(page, "profile", profile.markdown(json.loads(profiled.read_text())))

@@ -14,6 +14,7 @@ from rich.markup import escape
 from vae_lab import checkpoints, config, devices, report
 from vae_lab.comparison import Study, load_study
 from vae_lab.errors import LabError, UserError
+from vae_lab.measures import DRAWS, IMPORTANCE, MEASURING, SAMPLES
 from vae_lab.progress import console
 from vae_lab.run import build_objective, dataset, full_measures, measured_at
 from vae_lab.tracking import EVALUATION, RUN, Record, Recorder, Store
@@ -26,9 +27,9 @@ SHOWN = {  # what a line tells of the measures, as far as they were taken
 }
 
 SAID = {  # what turns measures on, and the keys of the tag EVALUATION that say how they were taken
-    "posterior_draws": ("posterior_draws",),
-    "importance_samples": ("importance_samples", "importance_images"),
-    "samples": ("samples", "classifier"),
+    DRAWS: (DRAWS,),
+    IMPORTANCE: (IMPORTANCE, "importance_images"),
+    SAMPLES: (SAMPLES, "classifier"),
 }
 
 
@@ -85,7 +86,7 @@ def evaluate(store: Store, name: str, wanted: DictConfig, *, again: bool = False
 
 def wants_measures(settings: DictConfig) -> bool:
     """Whether the evaluation asks for more than what every run has."""
-    return any(settings.evaluation[measures] for measures in SAID)
+    return any(settings.evaluation[measures] for measures in MEASURING)
 
 
 def add(

@@ -229,7 +229,7 @@ def sweep_curves(
     for name, curves in configurations.items():
         values = np.full((len(curves), max(map(len, curves))), np.nan)
         for row, curve in zip(values, curves, strict=True):
-            row[: len(curve)] = curve  # a run resumed with fewer epochs, or one that a user cut short
+            row[: len(curve)] = curve  # runs of one name may have had other numbers of epochs
         epochs = np.arange(1, values.shape[1] + 1)
         colour = colours.get(name)
         (line,) = axes.plot(

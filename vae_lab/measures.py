@@ -14,11 +14,8 @@ DATA = ("data",)
 PIXELS = (*DATA, "data.binarize", "objective")  # densities and cross entropies of other pixels are others
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
-DRAWS, IMPORTANCE, SAMPLES = (
-    "posterior_draws",
-    "importance_samples",
-    "samples",
-)  # keys of `evaluation`, 0 by default
+# Keys of `evaluation` without which a part of the measures is not taken.
+MEASURING = DRAWS, IMPORTANCE, SAMPLES = ("posterior_draws", "importance_samples", "samples")
 
 
 class Measure(NamedTuple):

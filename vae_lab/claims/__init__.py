@@ -1,6 +1,6 @@
 """Claims of a study: how its YAML declares them, and what its runs say to each."""
 
-from vae_lab.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, parse
+from vae_lab.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, check_measured, parse
 from vae_lab.claims.explained import Explanation, explanations, surviving
 from vae_lab.claims.verdicts import Verdict, frame, judge, judge_study, round_target
 from vae_lab.claims.wording import decimals, metric_name
@@ -11,6 +11,7 @@ __all__ = [
     "Claim",
     "Explanation",
     "Verdict",
+    "check_measured",
     "decimals",
     "explanations",
     "frame",

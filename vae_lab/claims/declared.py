@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vae_lab.errors import UserError, choices
-from vae_lab.measures import CATALOGUE, HIGHER, LOWER
+from vae_lab.measures import CATALOGUE, HIGHER, LOWER, measure
 
 COMMON = ("id", "text", "metric", "expect", "within", "level", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
@@ -63,6 +63,22 @@ def parse(declared: Sequence[Any]) -> list[Claim]:
             raise UserError(f"claim {claim.id}: id={claim.id} is taken by another claim of the study.")
         claims.append(claim)
     return claims
+
+
+def check_measured(claims: Sequence[Claim], evaluation: Mapping[Any, Any]) -> None:
+    """Raises a UserError for the first claim that no number of seeds can settle: no run has its metric.
+
+    Args:
+        claims: of a study that adds seeds until they are settled.
+        evaluation: the group `evaluation` of its runs.
+    """
+    for each in claims:
+        needs = measure(each.metric).needs
+        if needs and not evaluation[needs]:
+            raise UserError(
+                f"seeds=auto: claim {each.id} is about {each.metric}, which is not measured with "
+                f"evaluation.{needs}=0: no number of seeds would settle it. Add evaluation=full."
+            )
 
 
 def _parse(entry: Mapping[str, Any], name: str) -> Claim:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import checkpoints, evaluation, figures, tracking
 from vae_lab.data import Dataset
+from vae_lab.measures import MEASURING
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.run.parts import Parts, dataset
@@ -51,7 +52,7 @@ def full_measures(settings: DictConfig, data: Dataset, objective: Objective, mod
 def measured_at(settings: DictConfig, data: Dataset) -> dict[str, str]:
     """The tag that says how `full_measures` measured, and with which classifier; none if it did not."""
     chosen = settings.evaluation
-    kept = {key: chosen[key] for key in ("posterior_draws", "importance_samples", "samples") if chosen[key]}
+    kept = {key: chosen[key] for key in MEASURING if chosen[key]}
     if chosen.importance_samples:
         kept["importance_images"] = chosen.importance_images
     if chosen.samples:

@@ -26,7 +26,6 @@ from vae_lab import (
 from vae_lab.comparison import load_study
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
-from vae_lab.measures import measure
 from vae_lab.plans import PLAN_FILE, Plan
 from vae_lab.points import REPLICATED, Axes, Point, axes, points
 from vae_lab.run import dataset, prepare
@@ -190,13 +189,7 @@ def _next_round(master: DictConfig, verdicts: list[claims.Verdict], done: int) -
         declared = claims.parse(_study(master)["claims"])
         if not declared:
             raise UserError("seeds=auto: is for a study that declares claims, such as experiments=reference.")
-        for each in declared:
-            needs = measure(each.metric).needs
-            if needs and not master.evaluation[needs]:
-                raise UserError(
-                    f"seeds=auto: claim {each.id} is about {each.metric}, which is not measured with "
-                    f"evaluation.{needs}=0: no number of seeds would settle it. Add evaluation=full."
-                )
+        claims.check_measured(declared, master.evaluation)
         verdicts = claims.judge(declared, pd.DataFrame(), sequential=True)
     return claims.round_target(verdicts, done, master.max_seeds)
 
