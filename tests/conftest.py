@@ -18,11 +18,21 @@ SMALL = ("data=digits", "model.hidden_size=16", "train.epochs=2", "train.device=
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="where tensors lie: cpu, cuda, cuda:N or mps")
+    parser.addoption("--screenshots", type=Path, help="a folder that keeps what browsers showed")
 
 
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of pages go: the folder of `--screenshots`, else pytest's own."""
+    chosen = request.config.getoption("--screenshots")
+    folder = tmp_path_factory.mktemp("screenshots") if chosen is None else chosen.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from vae_lab import charts
-from vae_lab.charts import Curves, Point
+from vae_lab.charts import Curves, Latent, Point
 
 TWO_SEEDS = [Curves("2", [[5.0, 3.0], [6.0, 4.0]], [[7.0, 4.0], [8.0, 5.0]]), Curves("3", [[9.0, 8.0]], [])]
 
@@ -57,10 +57,19 @@ def test_labels_of_curves_that_end_together_do_not_overlap() -> None:
     assert min(b - a for a, b in itertools.pairwise(heights)) > 8
 
 
+def test_the_latent_dimensions_of_every_configuration_have_a_curve_and_a_label() -> None:
+    series = [Latent("2", [[3.0, 2.0, 0.0], [3.2, 1.8, 0.1]]), Latent("30", [[4.0, 0.1]])]
+    drawn = charts.latent_use("latent", "latent size", series)
+    assert {"2", "30", "latent size", "KL, nats per image", "latent dimension, by its KL"} <= {*words(drawn)}
+    assert bands(drawn) == 1
+    assert {"var(--c0)", "var(--c1)"} <= {*re.findall(r"var\(--\w+\)", drawn)}
+
+
 def test_hostile_labels_stay_text() -> None:
     name = '<script>"&"</script>$\\x$'
     for svg in (
         charts.loss_curves("a", name, [Curves(name, [[1.0, 2.0]], [])]),
+        charts.latent_use("c", name, [Latent(name, [[1.0, 0.5]])]),
         charts.rate_distortion("b", [Point(name, name, 1.0, 2.0), Point("other", "y", 2.0, 3.0)]),
     ):
         assert "<script" not in svg

@@ -27,8 +27,10 @@ def test_a_file_that_carries_code_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["os.system", "pathlib.Path"])
 def test_a_file_that_names_no_model_is_refused(tmp_path: Path, target: str) -> None:
     save_model(VAE(16), tmp_path / "model.pt", target=target, arguments={})
-    with pytest.raises(LabError):
+    with pytest.raises(LabError, match=f"names {target}, which is not the lab's own"):
         load_model(tmp_path / "model.pt")
+    with pytest.raises(LabError, match=r"is no torch\.nn\.Module|is no model that can be loaded"):
+        load_model(tmp_path / "model.pt", trusted=[target])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 cut short"])

@@ -67,6 +67,17 @@ def test_a_process_elsewhere_is_given_up_after_a_long_silence_only(key: str) -> 
     assert gone(running(process, began=3600, epoch=100, heard=1200))
 
 
+def test_a_requeued_job_takes_over_from_itself_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    elsewhere = changed(host="another")
+    assert not gone(running(elsewhere, began=60)), "a second machine of the same job"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert "job 4711 was requeued" in gone(running(elsewhere, began=60))
+    assert not gone(running(changed(host="another"), began=60)), "both were requeued"
+    monkeypatch.setenv("SLURM_JOB_ID", "4712")
+    assert not gone(running(elsewhere, began=60)), "another job"
+
+
 def test_a_run_that_ended_or_that_names_no_process_is_left_alone() -> None:
     assert not gone(Record("run", "1", "run", "RUNNING", {}, {}, {}, 0))
     ended = running(changed(born="1"))

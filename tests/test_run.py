@@ -160,9 +160,12 @@ def test_a_diverging_run_is_recorded_as_failed_with_the_reason(lab: Lab) -> None
         (["optimizer._target_=torch.optim.Adm"], "optimizer._target_=torch.optim.Adm: no class of that name"),
         (["optimizer._target_=torch.nn.Linear"], "is no torch.optim.optimizer.Optimizer"),
         (["+optimizer.bettas=1"], "unexpected keyword argument 'bettas'; did you mean betas?"),
-        (["scheduler=cosine", "scheduler.T_max=x"], "scheduler: "),
-        (["model._target_=torch.nn.Linear"], "model: "),
-        (["data._target_=math.sqrt"], "data: "),
+        (["+optimizer.bettas=1"], "optimizer.bettas=1: "),
+        (["+optimizer.betas=3"], "optimizer.betas=3: "),
+        (["optimizer=sgd", "+optimizer.nesterov=true", "optimizer.momentum=0"], "optimizer.nesterov=True: "),
+        (["scheduler=cosine", "scheduler.T_max=x"], "scheduler.T_max=x: "),
+        (["model._target_=torch.nn.Linear"], "model._target_=torch.nn.Linear: "),
+        (["data._target_=math.sqrt"], "data._target_=math.sqrt: "),
         (["data=idx", "data.root=/nowhere"], "data.root=/nowhere: no train-images-idx3-ubyte"),
         (["tracking.uri=somewhere"], "tracking.uri=somewhere: not an address"),
     ],
@@ -195,11 +198,16 @@ def test_a_users_own_model_is_trained_like_the_labs(
     assert code == 0, err
     record = only_run()
     assert record.name == "scaled L3 Z15 s0"
-    assert vae_lab.load(record.run_id).scale == 0.5
+    assert vae_lab.load(record.run_id, trust=["own_model.Scaled"]).scale == 0.5
+    measured = ("evaluation.importance_samples=0", "evaluation.samples=0")
+    own = ("model._target_=own_model.Scaled", "+model.options.scale=0.5", "evaluation=full", *measured)
+    assert lab(*SMALL, *own)[0] == 0, "what the command itself names is trusted"
+    assert "test/collapsed_units" in only_run().metrics
     code, _, err = lab(
         *SMALL, "model._target_=own_model.Scaled", "+model.options.scal=0.5", "+model.options.scale=1"
     )
     assert code == 2
+    assert "model.options.scal=0.5: " in err
     assert "unexpected keyword argument 'scal'" in err
 
 

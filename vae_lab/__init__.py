@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from vae_lab.models import VAE
 
 __version__ = "0.1.0"
@@ -16,18 +18,20 @@ __all__ = ["__version__", "load"]
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def load(run_id: str, *, uri: str | None = None, device: str = "cpu") -> VAE:
+def load(run_id: str, *, uri: str | None = None, device: str = "cpu", trust: Collection[str] = ()) -> VAE:
     """The trained model of an MLflow run, in evaluation mode.
 
     Args:
         run_id: id of a run that `vae-lab train` has finished.
         uri: the tracking store; by default the one that `vae-lab train` uses in this folder.
         device: where the weights are put: cpu, cuda, cuda:N or mps.
+        trust: dotted names of model classes of your own that may be imported, such as my_models.Tempered.
 
     Raises:
+        UserError: the run's model is of a class that is neither the lab's nor trusted.
         LabError: no such run, a run without a model, or a damaged file.
     """
     from vae_lab.checkpoints import load_model
     from vae_lab.tracking import Store
 
-    return load_model(Store.open(uri).download(run_id, "model/model.pt"), device=device)
+    return load_model(Store.open(uri).download(run_id, "model/model.pt"), device=device, trusted=trust)

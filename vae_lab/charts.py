@@ -54,6 +54,13 @@ class Curves(NamedTuple):
     train: list[list[float]]
 
 
+class Latent(NamedTuple):
+    """One configuration: the KL of each latent dimension, largest first, for each of its replicates."""
+
+    label: str
+    kl: list[list[float]]  # nats per image
+
+
 class Point(NamedTuple):
     """One run in the rate-distortion plane, in nats per image; replicates share family and label."""
 
@@ -112,17 +119,9 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
             for curves, dashes, weight in ((each.train, (0, (3, 2)), 1.1), (each.held_out, "-", 1.8)):
                 if not curves:
                     continue
-                epochs = min(map(len, curves))
-                values = np.array([curve[:epochs] for curve in curves])
-                steps = np.arange(1, epochs + 1)
-                shade = colour(number)
-                axes.plot(steps, values.mean(0), color=shade, linestyle=dashes, linewidth=weight)
-                if len(values) > 1:
-                    axes.fill_between(
-                        steps, values.min(0), values.max(0), color=shade, alpha=0.1 * weight, linewidth=0
-                    )
+                value, epochs = _mean_and_band(axes, curves, number, linestyle=dashes, linewidth=weight)
                 if dashes == "-":
-                    ends.append((float(values.mean(0)[-1]), each.label, number, epochs))
+                    ends.append((value, each.label, number, epochs))
         dressed(axes, "epoch", "loss, nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(
@@ -134,6 +133,40 @@ def loss_curves(name: str, heading: str, series: Sequence[Curves]) -> str:
         )
         _label_ends(axes, heading, ends)
         return svg(figure)
+
+
+def latent_use(name: str, heading: str, series: Sequence[Latent]) -> str:
+    """KL of the latent dimensions, sorted: means, with bands from the lowest to the highest replicate.
+
+    Args:
+        name: tells this chart from the others of its page.
+        heading: what the labels are, such as `layers`.
+        series: the configurations.
+    """
+    with drawing(3.8, 2.7, name) as figure:
+        axes = figure.add_subplot()
+        for number, each in enumerate(series):
+            line = {"marker": "o", "markersize": 3, "linewidth": 1.3, "label": _short(each.label)}
+            _mean_and_band(axes, each.kl, number, **line)
+        dressed(axes, "latent dimension, by its KL", "KL, nats per image")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(bottom=0)
+        axes.legend(title=_short(heading), loc="upper right")  # sorted curves leave that corner free
+        return svg(figure)
+
+
+def _mean_and_band(
+    axes: Axes, curves: Sequence[Sequence[float]], number: int, **line: Any
+) -> tuple[float, int]:
+    """Draws the replicates' mean and range from 1 to their shortest length; gives where the mean ends."""
+    length = min(map(len, curves))
+    values = np.array([curve[:length] for curve in curves])
+    steps, shade = np.arange(1, length + 1), colour(number)
+    axes.plot(steps, values.mean(0), color=shade, **line)
+    if len(values) > 1:
+        strength = 0.1 * line["linewidth"]
+        axes.fill_between(steps, values.min(0), values.max(0), color=shade, alpha=strength, linewidth=0)
+    return float(values.mean(0)[-1]), length
 
 
 def dressed(axes: Axes, horizontal: str, vertical: str) -> None:

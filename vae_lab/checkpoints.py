@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vae_lab import sealed
 from vae_lab.errors import LabError
 from vae_lab.models import VAE
+from vae_lab.trust import check_trusted
 
 FORMAT = 1
 
@@ -80,10 +81,16 @@ def _own(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
-def load_model(path: Path, *, device: str = "cpu") -> VAE:
+def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()) -> VAE:
     """The model in a file of `save_model`, in evaluation mode.
 
+    Args:
+        path: the file.
+        device: where the weights are put.
+        trusted: dotted names of model classes, beside the lab's own, that may be imported for it.
+
     Raises:
+        UserError: the file names a class that is not trusted.
         LabError: the file is damaged, of another format, or names no model class.
     """
     try:
@@ -92,7 +99,7 @@ def load_model(path: Path, *, device: str = "cpu") -> VAE:
             stored = torch.load(path, map_location=device, weights_only=True)
         if stored["format"] != FORMAT:
             raise LabError(f"{path}: has format {stored['format']}; this version reads format {FORMAT}.")
-        model_class = get_class(stored["target"])
+        model_class = get_class(check_trusted(stored["target"], trusted, str(path)))
         if not issubclass(model_class, nn.Module):
             raise LabError(f"{path}: names {stored['target']}, which is no torch.nn.Module.")
         model = model_class(**stored["arguments"])

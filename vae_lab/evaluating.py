@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import yaml
@@ -13,11 +13,13 @@ from rich.markup import escape
 
 from vae_lab import checkpoints, config, devices, report
 from vae_lab.comparison import Study, load_study
+from vae_lab.data import only_read
 from vae_lab.errors import LabError, UserError
 from vae_lab.measures import DRAWS, IMPORTANCE, MEASURING, SAMPLES
 from vae_lab.progress import console
 from vae_lab.run import build_objective, dataset, full_measures, measured_at
 from vae_lab.tracking import EVALUATION, RUN, Record, Recorder, Store
+from vae_lab.trust import check_trusted
 
 SHOWN = {  # what a line tells of the measures, as far as they were taken
     "test/negative_log_marginal": "-log p(x) {:.2f}",
@@ -31,6 +33,9 @@ SAID = {  # what turns measures on, and the keys of the tag EVALUATION that say 
     IMPORTANCE: (IMPORTANCE, "importance_images"),
     SAMPLES: (SAMPLES, "classifier"),
 }
+
+Outcome = Literal["new", "there", "failed"]
+WHERE = ("evaluation", "data.root", "train.device", "train.threads")  # what is not settled with a run
 
 
 class Target(NamedTuple):
@@ -58,7 +63,9 @@ def find(store: Store, name: str) -> Target:
     return Target([record], None)
 
 
-def evaluate(store: Store, name: str, wanted: DictConfig, *, again: bool = False) -> int:
+def evaluate(
+    store: Store, name: str, wanted: DictConfig, *, trusted: Collection[str] = (), again: bool = False
+) -> int:
     """Measures each finished run of `name` and logs it; gives the number of runs that could not be measured.
 
     A study's tables are written again when all of it was gone through.
@@ -66,16 +73,22 @@ def evaluate(store: Store, name: str, wanted: DictConfig, *, again: bool = False
     Args:
         store: where the runs are kept.
         name: a run's id, a parent's id or a study.
-        wanted: the composed config whose `evaluation` and `train.device` are used.
+        wanted: the composed config whose `evaluation` and `train.device` are used, and `data.root` if given.
+        trusted: dotted names, beside the lab's own, that may be imported because a run names them.
         again: measure runs too that have these measures already.
     """
     if not wants_measures(wanted):
         raise UserError("evaluation.posterior_draws, importance_samples, samples: all 0, nothing to measure.")
     target = find(store, name)
-    outcomes = []
+    outcomes: list[Outcome] = []
     for number, record in enumerate(target.runs, 1):
         label = f"[{number}/{len(target.runs)}] {record.name}"
-        outcomes.append(add(store, record, label, wanted, again=again))
+        try:
+            settings = _settings(store, record, wanted, trusted)
+        except LabError as error:
+            outcomes.append(_failed(label, error))
+            continue
+        outcomes.append(add(store, record, label, settings, trusted=trusted, again=again))
         if outcomes[-1] == "there":
             console.print(f"[dim]=[/dim] {escape(label)}  has these measures", soft_wrap=True)
     if target.study is not None and "new" in outcomes:
@@ -90,16 +103,21 @@ def wants_measures(settings: DictConfig) -> bool:
 
 
 def add(
-    store: Store, record: Record, label: str, wanted: DictConfig, *, again: bool = False
-) -> Literal["new", "there", "failed"]:
+    store: Store,
+    record: Record,
+    label: str,
+    settings: DictConfig,
+    *,
+    trusted: Collection[str] = (),
+    again: bool = False,
+) -> Outcome:
     """Measures one run and prints a line that begins with `label`, unless it has the measures already."""
     started = time.monotonic()
     try:
         with console.status(escape(label)):
-            found = measure(store, record, wanted, again=again)
+            found = measure(store, record, settings, trusted=trusted, again=again)
     except LabError as error:
-        console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
-        return "failed"
+        return _failed(label, error)
     if found is None:
         return "there"
     told = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
@@ -108,17 +126,34 @@ def add(
     return "new"
 
 
+def _failed(label: str, error: LabError) -> Outcome:
+    console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
+    return "failed"
+
+
 def measure(
-    store: Store, record: Record, wanted: DictConfig, *, again: bool = False
+    store: Store,
+    record: Record,
+    settings: DictConfig,
+    *,
+    trusted: Collection[str] = (),
+    again: bool = False,
 ) -> dict[str, float] | None:
     """Those of the wanted measures that the run lacks, logged to it too; None if it lacks none.
 
     What it has at other settings is measured again at the wanted ones; what is not wanted stays.
 
+    Args:
+        store: where the run is kept.
+        record: a finished run.
+        settings: a checked config with the run's data, objective and seed and the measures that are wanted.
+        trusted: names of model classes that may be imported, beside the lab's own and that of `settings`.
+        again: measure what it has, too.
+
     Raises:
-        LabError: its config or model cannot be read, or its data have changed.
+        LabError: its model cannot be read, or its data have changed.
     """
-    settings = _settings(store, record, wanted)
+    settings = settings.copy()
     data = dataset(settings.data, devices.resolve(settings.train.device))
     trained_on = record.tags.get("vae_lab.data", "").rpartition(" ")[2]
     if trained_on and trained_on != data.checksum:
@@ -133,7 +168,8 @@ def measure(
     if not wants_measures(settings):
         return None
     path = store.download(record.run_id, "model/model.pt")
-    model = checkpoints.load_model(path, device=str(data.test.pixels.device))
+    names = (settings.model._target_, *trusted)
+    model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
     found = full_measures(settings, data, build_objective(settings), model)
     recorder = Recorder(store, record.run_id, record.experiment_id)
     recorder.log(found, _last_step(store, record))
@@ -148,8 +184,12 @@ def _stated(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, _, value in parts}
 
 
-def _settings(store: Store, record: Record, wanted: DictConfig) -> DictConfig:
-    """The run's own data, objective and seed; what an older run's config lacks has today's default."""
+def _settings(store: Store, record: Record, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:
+    """`wanted` with the run's own data, objective and seed; what an older run lacks has today's default.
+
+    Its config says which function loads the data and from where: only a trusted one is called, and only a
+    folder into which nothing would be fetched is used.
+    """
     path = store.download(record.run_id, "config.yaml")
     try:
         text = path.read_text()
@@ -164,7 +204,13 @@ def _settings(store: Store, record: Record, wanted: DictConfig) -> DictConfig:
     ) as error:
         raise LabError(f"{record.run_id}: its config.yaml cannot be read: {error}") from error
     assert isinstance(merged, DictConfig)
-    return config.checked(merged)
+    if wanted.data.root is not None:
+        merged.data.root = wanted.data.root
+    checked = config.checked(merged)
+    target = check_trusted(checked.data._target_, trusted, f"{record.run_id}: data._target_")
+    if checked.data.root is not None and not only_read(target, checked.data.root):
+        checked.data.root = wanted.data.root
+    return checked
 
 
 def _last_step(store: Store, record: Record) -> int:
@@ -180,10 +226,10 @@ def allowed(overrides: Sequence[str]) -> list[str]:
     """
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
-        if key not in ("evaluation", "train.device", "train.threads") and not key.startswith("evaluation."):
+        if key not in WHERE and not key.startswith("evaluation."):
             raise UserError(
                 f"{override}: a finished run keeps its settings. Valid: evaluation=quick|full, evaluation.*, "
-                "train.device, train.threads."
+                f"{', '.join(WHERE[1:])}."
             )
     chosen = any(override.startswith("evaluation=") for override in overrides)
     return list(overrides) if chosen else ["evaluation=full", *overrides]

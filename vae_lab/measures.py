@@ -5,6 +5,7 @@ docs/metrics.md explains each of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 LOWER, HIGHER = "lower", "higher"
@@ -93,16 +94,24 @@ OTHERS = (  # shown when asked for by name
     _share("eval/classifier_accuracy", "classifier accuracy")._replace(needs=SAMPLES),
 )
 CATALOGUE = {each.key: each for each in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
+KL_DIMENSION = "test/kl_dimension"
 SERIES = {  # one metric for each dimension or class, by the name before the number
-    "test/kl_dimension": Measure("", "KL of dimension", NATS, 2, column=DATA, needs=DRAWS),
+    KL_DIMENSION: Measure("", "KL of dimension", NATS, 2, column=DATA, needs=DRAWS),
     "eval/conditional_accuracy": _share("", "accuracy of class")._replace(needs=SAMPLES),
 }
 
 
+def series(metrics: Mapping[str, float], name: str) -> list[float]:
+    """The values of a series of metrics in the order of their numbers; none if it was not measured."""
+    numbered = [(key.rpartition("/"), value) for key, value in metrics.items()]
+    found = {int(end): value for (start, _, end), value in numbered if start == name and end.isdigit()}
+    return [found[number] for number in sorted(found)]
+
+
 def measure(key: str) -> Measure:
     """The measure of a metric's name; one that the catalogue lacks is headed by itself."""
-    series, _, number = key.rpartition("/")
-    if key not in CATALOGUE and series in SERIES and number.isdigit():
-        found = SERIES[series]
+    name, _, number = key.rpartition("/")
+    if key not in CATALOGUE and name in SERIES and number.isdigit():
+        found = SERIES[name]
         return found._replace(key=key, heading=f"{found.heading} {int(number)}")
     return CATALOGUE.get(key, Measure(key, key, "", 4))

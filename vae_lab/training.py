@@ -38,6 +38,12 @@ class Epoch(NamedTuple):
 class DivergedError(LabError):
     """A loss became NaN or infinite."""
 
+    @classmethod
+    def of(cls, term: str, value: float, where: str) -> DivergedError:
+        """The error of a term that became `value` somewhere in the training."""
+        word = "NaN" if math.isnan(value) else "infinite"
+        return cls(f"training diverged: {term} is {word} {where}.")
+
 
 class Model(Protocol):
     """What the loop trains: one VAE, or a stack of them."""
@@ -222,7 +228,4 @@ def _raise_if_diverged(steps: Tensor, epoch: int) -> None:
         if bad
     )
     value = float(steps[step, Terms._fields.index(term)])
-    word = "NaN" if math.isnan(value) else "infinite"
-    raise DivergedError(
-        f"training diverged: {term} is {word} at epoch {epoch}, step {step + 1} of {len(steps)}."
-    )
+    raise DivergedError.of(term, value, f"at epoch {epoch}, step {step + 1} of {len(steps)}")

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from tests.conftest import SMALL
+from vae_lab import folders
+from vae_lab.claims import judge_study
 from vae_lab.comparison import load_study
 from vae_lab.report import gather, write
 from vae_lab.tracking import Store
@@ -20,6 +25,50 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+JUDGED = """
+# @package _global_
+study:
+  name: judged
+  question: Do two layers end lower than one, and which explanation survives?
+  claims:
+    - {id: A, text: Two layers end at another loss than one., metric: test/loss, expect: increasing, along: model.layers, explanation: more layers learn more slowly}
+    - {id: B, text: Two layers store more nats., metric: test/kl, expect: increasing, along: model.layers, explanation: more layers learn more features}
+sweep: {cross: {model: [vae, cvae]}, one_at_a_time: {model.layers: [1, 2]}, replicate: {seed: [0, 1, 2, 3, 4, 5, 6]}}
+evaluation: {posterior_draws: 1}
+hydra: {mode: MULTIRUN}
+"""  # noqa: E501  one line a claim, as in experiments/
+PUBLISHED = sorted((Path(folders.CONFIG_ROOT) / "docs" / "published").glob("*.html"))
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of a study lies whose claims have verdicts, and whose runs were measured further."""
+    from vae_lab.cli import training
+
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "own" / "experiments").mkdir(parents=True)
+    (folder / "own" / "experiments" / "judged.yaml").write_text(JUDGED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        small = [*SMALL, "train.epochs=1", "model.latent_size=5"]
+        assert training.train(["--config-dir", "own", "experiments=judged", *small]) == 0
+        store = Store.open()
+        study = load_study(store, "judged")
+        found = judge_study(study)
+        assert any(each.settled for each in found)
+        file, _ = write(gather(store, study, found), folder / "judged.html")
+    return file.as_uri()
+
+
+@pytest.fixture(scope="module", params=["judged", *(file.stem for file in PUBLISHED)])
+def complete(request: pytest.FixtureRequest) -> str:
+    """Where pages with everything on them lie: the judged study's and those that the lab published."""
+    if request.param == "judged":
+        return str(request.getfixturevalue("judged"))
+    return next(file for file in PUBLISHED if file.stem == request.param).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +110,7 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser: Any, address: str
     assert [url for url in requests[1:] if not url.startswith("data:")] == []
 
 
-@pytest.mark.parametrize("width", [320, 768, 1280])
-def test_nothing_reaches_beyond_the_window(browser: Any, address: str, width: int) -> None:
-    page = opened(browser, address, width)
+def fits(page: Any, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == width
     # Wide tables scroll inside their own box; everything else fits.
     outside = page.evaluate(
@@ -71,6 +118,44 @@ def test_nothing_reaches_beyond_the_window(browser: Any, address: str, width: in
         " && e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 80))"
     )
     assert outside == []
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_nothing_reaches_beyond_the_window(browser: Any, address: str, width: int) -> None:
+    fits(opened(browser, address, width), width)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (1280, "light"), (1280, "dark")])
+def test_a_complete_page_is_whole_on_every_window(
+    browser: Any, complete: str, width: int, scheme: str, screenshots: Path
+) -> None:
+    page = opened(browser, complete, width, scheme)
+    fits(page, width)
+    headings = page.locator("h2").all_inner_texts()
+    assert {"Verdicts", "Tables", "Latent dimensions", "Loss curves", "Setup"} <= {*headings}
+    assert page.locator("#verdicts tbody tr").count() >= 2
+    assert page.locator("#latent svg").count() >= 1
+    unlabelled = page.evaluate(
+        "[...document.querySelectorAll('.chart')].filter(e => (e.ariaLabel || '').length < 20).length"
+    )
+    assert unlabelled == 0
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    name = f"{Path(complete).stem}_{width}_{scheme}.png"
+    page.screenshot(path=screenshots / name, full_page=True)
+    with Image.open(screenshots / name) as shot:
+        assert shot.width == width
+        assert shot.height > 2000
+        assert np.ptp(np.asarray(shot.convert("L"))) > 150, "letters stand out"
+
+
+def test_a_verdict_stands_with_its_claim_and_the_explanations_with_their_fate(
+    browser: Any, judged: str
+) -> None:
+    page = opened(browser, judged)
+    table = page.locator("#verdicts table").inner_text()
+    assert "Two layers store more nats." in table
+    assert page.locator("#verdicts .claims dd.verdict").count() == 2
+    assert page.locator("#verdicts").inner_text().count("learn more") >= 2
 
 
 def test_wide_tables_scroll_on_a_phone_and_fit_on_a_desk(browser: Any, address: str) -> None:

@@ -2,6 +2,7 @@ import ast
 import json
 import pickle
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,6 +131,76 @@ def test_a_runs_config_is_data_and_nothing_else(
     )
     assert code in (1, 2), err
     assert not list(folder.glob("pwned"))
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a module leaves behind when it is imported: it holds a model class and a data function."""
+    fuse = tmp_path / "fuse"
+    (tmp_path / "stranger.py").write_text(
+        "import pathlib\n"
+        "from vae_lab.data import digits as load\n"
+        "from vae_lab.models import VAE\n"
+        f"pathlib.Path({str(fuse)!r}).touch()\n"
+        "class Model(VAE):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    return fuse
+
+
+def test_a_model_class_of_a_store_is_imported_only_if_the_reader_names_it(
+    kept: Kept, replaced: Any, command: Lab, stranger: Path
+) -> None:
+    model = kept.run / "model" / "model.pt"
+    stored = torch.load(model, weights_only=True)
+    evaluate = ("evaluate", kept.run_id, "--uri", kept.uri, "--again", "evaluation.samples=0")
+    quick = (*evaluate, "evaluation.importance_samples=0", "evaluation.posterior_draws=1")
+    for name in ("stranger.Model", "vae_lab.checkpoints.pickle.Unpickler", "vae_lab.models", 3):
+        torch.save(stored | {"target": name}, model.with_name("x"))
+        replaced(model, model.with_name("x").read_bytes())
+        with pytest.raises(LabError, match="which is not the lab's own"):
+            vae_lab.load(kept.run_id, uri=kept.uri)
+        code, _, err = command(*quick)
+        assert code == 1
+        assert "which is not the lab's own" in err
+        assert not stranger.exists()
+        if name == "stranger.Model":
+            assert type(vae_lab.load(kept.run_id, uri=kept.uri, trust=[name])).__name__ == "Model"
+            assert stranger.exists()
+            assert command(*quick, "--trust", name)[0] == 0
+            stranger.unlink()
+
+
+def test_a_data_function_of_a_store_is_called_only_if_the_reader_names_it(
+    kept: Kept, replaced: Any, command: Lab, stranger: Path
+) -> None:
+    file = kept.run / "config.yaml"
+    text = file.read_text()
+    evaluate = ("evaluate", kept.run_id, "--uri", kept.uri, "--again", "evaluation.samples=0")
+    quick = (*evaluate, "evaluation.importance_samples=0", "evaluation.posterior_draws=1")
+    for name in ("stranger.load", "vae_lab.data.sets.hashlib.sha256"):
+        replaced(file, text.replace("vae_lab.data.digits", name).encode())
+        code, _, err = command(*quick)
+        assert code == 1
+        assert f"data._target_: names {name}, which is not the lab's own" in err
+        assert not stranger.exists()
+    replaced(file, text.replace("vae_lab.data.digits", "stranger.load").encode())
+    assert command(*quick, "--trust", "stranger.load")[0] == 0
+    assert stranger.exists()
+
+
+def test_nothing_is_fetched_into_a_folder_that_a_store_names(
+    kept: Kept, replaced: Any, command: Lab, folder: Path
+) -> None:
+    (folder / "there").mkdir()
+    text = (kept.run / "config.yaml").read_text().replace("vae_lab.data.digits", "vae_lab.data.mnist")
+    replaced(kept.run / "config.yaml", text.replace("root: null", f"root: {folder / 'there'}").encode())
+    code, _, err = command("evaluate", kept.run_id, "--uri", kept.uri, "evaluation.samples=0")
+    assert code == 1
+    assert "was trained on data" in err, "the reader's own folder was read"
+    assert list((folder / "there").iterdir()) == []
 
 
 JSON = st.recursive(

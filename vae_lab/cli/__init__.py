@@ -138,22 +138,36 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
 @click.argument("name", metavar="RUN_OR_STUDY")
 @click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
+@click.option(
+    "--trust",
+    "trusted",
+    multiple=True,
+    metavar="NAME",
+    help="A model class or data function of your own that may be imported; can be given again.",
+)
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def evaluate(name: str, overrides: tuple[str, ...], again: bool, uri: str | None) -> None:
+def evaluate(
+    name: str, overrides: tuple[str, ...], again: bool, trusted: tuple[str, ...], uri: str | None
+) -> None:
     """Add measures to finished runs without training them again.
 
     RUN_OR_STUDY is the id of a run or of a parent run, or a study's name, for its newest multirun. What
-    follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named.
+    follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named, and of
+    data.root, train.device and train.threads.
+
+    A run names the class of its model and the function that loads its data. Those that are not the lab's own
+    are imported only if --trust names them, since a store may hold what others wrote.
 
     \b
     Examples:
       vae-lab evaluate reference
       vae-lab evaluate reference evaluation.importance_samples=1000 --again
       vae-lab evaluate 8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c evaluation.samples=10000
+      vae-lab evaluate tempered --trust my_models.Tempered
     """
     from vae_lab.cli import evaluating
 
-    sys.exit(evaluating.evaluate(name, overrides, uri, again))
+    sys.exit(evaluating.evaluate(name, overrides, trusted, uri, again))
 
 
 @commands.command()

@@ -16,14 +16,16 @@ from vae_lab.folders import CONF
 from vae_lab.tracking import Store
 
 
-def evaluate(name: str, overrides: Sequence[str], uri: str | None, again: bool) -> int:
+def evaluate(
+    name: str, overrides: Sequence[str], trusted: Sequence[str], uri: str | None, again: bool
+) -> int:
     """Measures the finished runs of `name`; gives the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vae_lab").setLevel(logging.INFO)
     wanted = composed(evaluating.allowed(overrides))
     if wanted.train.threads is not None:
         torch.set_num_threads(wanted.train.threads)
-    failed = evaluating.evaluate(Store.open(uri), name, wanted, again=again)
+    failed = evaluating.evaluate(Store.open(uri), name, wanted, trusted=trusted, again=again)
     return FAILED if failed else 0
 
 

@@ -85,16 +85,14 @@ def flatten(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
 def fingerprint(config: DictConfig) -> str:
     """Twelve hex digits of what determines a run's result; two runs that share them are the same run.
 
-    Where it runs and how it is kept and asked about do not enter: tracking, evaluation, study, sweep,
-    data.root, train.device and train.threads.
+    Where it runs and how it is kept and asked about do not enter: tracking, study, sweep, data.root,
+    train.device, train.threads, and of the evaluation all that can be measured later.
     """
-    relevant = OmegaConf.to_container(
-        OmegaConf.masked_copy(
-            config, ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"]
-        )
-    )
+    groups = ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"]
+    relevant = OmegaConf.to_container(OmegaConf.masked_copy(config, groups))
     assert isinstance(relevant, dict)
     for group, key in (("data", "root"), ("train", "device"), ("train", "threads")):
         del relevant[group][key]
+    relevant["active_threshold"] = config.evaluation.active_threshold  # what every epoch's active units are
     text = json.dumps(relevant, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
 """Data sets: found or fetched, checked, and handed out as tensors on the device."""
 
 from vae_lab.data.batches import Batches, Images, binarized, in_order, one_hot
-from vae_lab.data.sets import Dataset, digits, fashion_mnist, idx, mnist
+from vae_lab.data.sets import Dataset, digits, fashion_mnist, idx, mnist, only_read
 
 __all__ = [
     "Batches",
@@ -14,4 +14,5 @@ __all__ = [
     "in_order",
     "mnist",
     "one_hot",
+    "only_read",
 ]

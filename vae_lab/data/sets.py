@@ -117,6 +117,12 @@ def idx(root: str) -> Dataset:
     return _read(folder.name or "idx", paths)
 
 
+def only_read(target: str, root: str) -> bool:
+    """Whether this loader finds all that it needs in `root`, so that it would fetch nothing into it."""
+    fetched = {"vae_lab.data.mnist": MNIST_MD5, "vae_lab.data.fashion_mnist": FASHION_MNIST_MD5}
+    return target not in fetched or not cache.wrong(_folder(root), fetched[target])
+
+
 def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
     folder = _folder(root) if root else folders.cache(f"data/{name}")
     return _read(name, cache.verified(name, folder, md5, sources))

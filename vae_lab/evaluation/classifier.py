@@ -21,7 +21,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from vae_lab import folders, sealed, seeding
+from vae_lab import code_version, folders, interruption, sealed, seeding
 from vae_lab.data import Batches, Dataset, Images
 from vae_lab.errors import LabError
 
@@ -115,7 +115,7 @@ def trained(data: Dataset) -> Trained:
 @functools.cache
 def key(checksum: str) -> str:
     """Twelve hex digits of the classifier's code and of the checksum of the data that it learns."""
-    return hashlib.sha256(Path(__file__).read_bytes() + checksum.encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{code_version.checksum([__file__])} {checksum}".encode()).hexdigest()[:12]
 
 
 def _train(data: Dataset) -> Trained:
@@ -130,6 +130,7 @@ def _train(data: Dataset) -> Trained:
     model.train()
     for epoch in range(epochs):
         for x, y in batches(epoch):
+            interruption.check_now()
             optimizer.zero_grad()
             cross_entropy(model(x)[0], y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -18,6 +18,7 @@ from vae_lab.evaluation.classifier import trained
 from vae_lab.evaluation.decoded import decode
 from vae_lab.evaluation.elbo import held_out
 from vae_lab.evaluation.latent import collapsed_units, kl_dimensions, posteriors
+from vae_lab.measures import KL_DIMENSION
 from vae_lab.models import VAE
 from vae_lab.objectives import Bernoulli, Likelihood, Objective
 
@@ -94,7 +95,7 @@ def averaged_loss(
 def latent_use(model: VAE, images: Images, *, batch_size: int = 1000) -> dict[str, float]:
     """The KL of each latent dimension, the largest first, and how many have collapsed to the prior."""
     kl = kl_dimensions(posteriors(model, images, batch_size=batch_size))
-    found = {f"test/kl_dimension/{i:02d}": value for i, value in enumerate(kl.tolist())}
+    found = {f"{KL_DIMENSION}/{i:02d}": value for i, value in enumerate(kl.tolist())}
     return found | {"test/collapsed_units": collapsed_units(kl)}
 
 

@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_lab import statistics
+from vae_lab import measures, statistics
 from vae_lab.claims import DIRECTIONS
 from vae_lab.comparison import POINT, Study, is_number
 from vae_lab.oracle.measured import Spectrum
 from vae_lab.plans import Plan
 from vae_lab.tracking import Record
 
-SIZE, ACTIVE, KL_DIMENSION = "model.latent_size", "test/active_units", "test/kl_dimension/"
+SIZE, ACTIVE = "model.latent_size", "test/active_units"
 SWEEP, SPECTRUM, LARGE = 1, 2, 3  # the recipes
 
 Array = NDArray[np.float64]
@@ -157,6 +157,6 @@ def rank_at(spectrum: Spectrum, share: float) -> int:
 
 def _kl(runs: Sequence[Record]) -> list[float]:
     """Mean KL over replicates of each dimension, the largest first; empty where it was not measured."""
-    rows = [[run.metrics[key] for key in sorted(run.metrics) if key.startswith(KL_DIMENSION)] for run in runs]
+    rows = [measures.series(run.metrics, measures.KL_DIMENSION) for run in runs]
     rows = [row for row in rows if row]
     return np.sort(np.array(rows).mean(0))[::-1].tolist() if rows else []

@@ -12,7 +12,8 @@ from vae_lab.claims import Verdict, explanations, judge_study, surviving
 from vae_lab.comparison import Study, comparisons, load_study
 from vae_lab.report import page
 from vae_lab.report.analyses import analyses
-from vae_lab.report.contents import configuration, gather, picture
+from vae_lab.report.contents import gather, picture
+from vae_lab.report.panels import configuration
 from vae_lab.tables import Table
 from vae_lab.tracking import NOTE, STRIP_FILE, Record
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from vae_lab import charts, figures, tables, verdict_tables, views
+from vae_lab import figures, tables, verdict_tables, views
 from vae_lab.claims import Explanation, Verdict, explanations, surviving
-from vae_lab.comparison import Comparison, Group, Study, comparisons, key_name, topic
+from vae_lab.comparison import Comparison, Study, comparisons, key_name, topic
 from vae_lab.errors import LabError
 from vae_lab.figures import Picture
-from vae_lab.report import setup
+from vae_lab.report import panels, setup
 from vae_lab.report.analyses import Analysis, analyses
+from vae_lab.report.panels import Panel, configuration, families
 from vae_lab.tables import Table
 from vae_lab.tracking import (
     CLASS_FILE,
@@ -27,14 +27,6 @@ from vae_lab.tracking import (
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Store
-
-
-class Panel(NamedTuple):
-    """A chart with its caption, for readers who do not see it too."""
-
-    title: str
-    svg: str
-    caption: str
 
 
 class Image(NamedTuple):
@@ -84,6 +76,7 @@ class Contents(NamedTuple):
     tables: list[Table]
     analyses: list[Analysis]
     curves: list[Panel]
+    latent: list[Panel]
     plane: Panel | None
     samples: list[Strip]
     interpolations: list[Image]
@@ -122,8 +115,9 @@ def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Conten
         surviving=surviving(explained),
         tables=[*tables.study_tables(study), *tables.importance_tables(study)],
         analyses=analyses(store, study, svg=True),
-        curves=_curves(store, found),
-        plane=_plane(found),
+        curves=panels.loss_curves(store, found),
+        latent=panels.latent_use(found),
+        plane=panels.plane(found),
         samples=_samples(store, found),
         interpolations=_images(store, first, INTERPOLATION_FILE, "figures/interpolation.png"),
         classes=_images(store, first, CLASS_FILE, "figures/class_grid.png"),
@@ -152,23 +146,10 @@ def _first_of_each(found: Sequence[Comparison]) -> list[Record]:
     return [run for family in families.values() for run in family.values()]
 
 
-def _families(comparison: Comparison) -> Iterator[tuple[str, list[Group]]]:
-    """Groups that differ in the last key only, under what they share."""
-    families: dict[str, list[Group]] = {}
-    for group in comparison.groups:
-        shared = [_value(key, group.keys[key]) for key in comparison.by[:-1]]
-        families.setdefault(" · ".join(shared), []).append(group)
-    yield from families.items()
-
-
-def _value(key: str, value: str) -> str:
-    return value.upper() if key == "model" and value in ("vae", "cvae") else f"{key_name(key)} {value}"
-
-
 def _answers(comparison: Comparison) -> list[Answer]:
     last = comparison.by[-1]
     answers = []
-    for family, groups in _families(comparison):
+    for family, groups in families(comparison):
         known = [(group.keys[last], group.values("test/loss")) for group in groups]
         losses = [(value, statistics.fmean(each)) for value, each in known if each]
         if losses:
@@ -179,68 +160,11 @@ def _answers(comparison: Comparison) -> list[Answer]:
     return answers
 
 
-def _curves(store: Store, found: Sequence[Comparison]) -> list[Panel]:
-    panels = []
-    histories: dict[tuple[str, str], list[float]] = {}
-
-    def history(run: Record, metric: str) -> list[float]:
-        if (run.run_id, metric) not in histories:
-            histories[run.run_id, metric] = store.history(run.run_id, metric)
-        return histories[run.run_id, metric]
-
-    for comparison in found:
-        last = comparison.by[-1]
-        for family, groups in _families(comparison):
-            series = [
-                charts.Curves(
-                    group.keys[last],
-                    *(
-                        [values for run in group.finished if (values := history(run, metric))]
-                        for metric in ("test/loss", "train/loss")
-                    ),
-                )
-                for group in groups
-            ]
-            if not any(each.held_out for each in series):
-                continue
-            title = " · ".join(filter(None, [family, topic(last)]))
-            ends = ", ".join(
-                f"{sum(curve[-1] for curve in each.held_out) / len(each.held_out):.1f} for {each.label}"
-                for each in series
-                if each.held_out
-            )
-            caption = f"Held-out loss at the end, by {key_name(last)}: {ends} (nats per image)."
-            svg = charts.loss_curves(f"{comparison.title} {family}", key_name(last), series)
-            panels.append(Panel(title, svg, caption))
-    return panels
-
-
-def _plane(found: Sequence[Comparison]) -> Panel | None:
-    points: dict[str, charts.Point] = {}
-    for comparison in found:
-        for group in comparison.groups:
-            family = " ".join(_value(key, group.keys[key]) for key in comparison.within) or "runs"
-            for run in group.finished:
-                if {"test/kl", "test/reconstruction"} <= run.metrics.keys():
-                    label = configuration(run).removeprefix(f"{run.params.get('model', '')} ")
-                    place = run.metrics["test/kl"], run.metrics["test/reconstruction"]
-                    points.setdefault(run.run_id, charts.Point(family, label, *place))
-    if not points:
-        return None
-    svg = charts.rate_distortion("rate-distortion", list(points.values()))
-    return Panel("Rate and distortion", svg, "")
-
-
-def configuration(run: Record) -> str:
-    """The run's name without its seed, which the lab writes last."""
-    return re.sub(r" s\d+$", "", run.name)
-
-
 def _samples(store: Store, found: Sequence[Comparison]) -> list[Strip]:
     strips = []
     for comparison in found:
         last = comparison.by[-1]
-        for family, groups in _families(comparison):
+        for family, groups in families(comparison):
             images = []
             for group in groups:
                 strip = picture(store, group.finished[0], STRIP_FILE) if group.finished else None

@@ -6,24 +6,25 @@ import functools
 import hashlib
 import inspect
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vae_lab import config, devices, memory, models, objectives, seeding, stacks, training
+from vae_lab import code_version, config, devices, memory, models, objectives, seeding, stacks, training
 from vae_lab.data import Dataset, batches, binarized
-from vae_lab.errors import LabError, UserError, choices, shown
+from vae_lab.errors import UserError, shown
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
+from vae_lab.run.named import used
 
 FLOAT = 4  # bytes
 TRIED_EPOCHS = 1000  # of a schedule
+
+T = TypeVar("T")
 
 _loading = threading.Lock()
 
@@ -65,8 +66,8 @@ def prepare(settings: DictConfig) -> Parts:
         "init": model.init,
         **OmegaConf.to_container(model.options),  # type: ignore[dict-item]
     }
-    with torch.device("meta"), _named("model"):
-        outlined = build_class(model._target_, nn.Module, "model._target_")(**arguments)
+    with torch.device("meta"):
+        outlined = _built(settings, arguments)
     kept = _try_optimizer(settings, device)
     _check_memory(settings, outlined, data, device, copies=2 + kept)
     return Parts(fingerprint(settings, data), device, data, build_objective(settings), arguments)
@@ -76,14 +77,14 @@ def _try_optimizer(settings: DictConfig, device: torch.device) -> int:
     """Trains a weight for as many epochs as the schedule may need; gives how many numbers are kept for it."""
     weight = nn.Parameter(torch.zeros(2, device=device))
     weight.grad = torch.zeros_like(weight)
-    optimizer = build_optimizer(settings, [weight])
-    schedule = build_schedule(settings, optimizer)
-    with _named("optimizer"):
-        optimizer.step()
-    with _named("scheduler"):
-        if schedule is not None:
-            for _ in range(min(settings.train.epochs, TRIED_EPOCHS)):
-                schedule.step()
+    optimizer = build_optimizer(settings, [weight], tried=lambda made: made.step())
+
+    def step_through(schedule: torch.optim.lr_scheduler.LRScheduler) -> None:
+        optimizer.step()  # PyTorch warns of a schedule that goes first
+        for _ in range(min(settings.train.epochs, TRIED_EPOCHS)):
+            schedule.step()
+
+    build_schedule(settings, optimizer, tried=step_through)
     state = optimizer.state[weight].values()
     return sum(torch.is_tensor(each) and each.shape == weight.shape for each in state)
 
@@ -138,16 +139,13 @@ def fingerprint(settings: DictConfig, data: Dataset) -> str:
 @functools.cache
 def _code_of_training(model: str) -> str:
     own = inspect.getmodule(build_class(model, nn.Module, "model._target_"))
-    hashed = hashlib.sha256()
-    for module in (seeding, devices, batches, models, objectives, training, stacks, own):
-        file = getattr(module, "__file__", None)
-        hashed.update(Path(file).read_bytes() if file else b"")
-    return hashed.hexdigest()
+    path = (seeding, devices, batches, models, objectives, training, stacks, own)
+    return code_version.checksum(file for module in path if (file := getattr(module, "__file__", None)))
 
 
 def dataset(data: DictConfig, device: torch.device) -> Dataset:
     """The configured data on `device`; a process loads each data set once."""
-    with _loading, _named("data"):
+    with _loading:
         return _dataset(data._target_, data.root, data.binarize, device)
 
 
@@ -161,9 +159,16 @@ def _dataset(target: str, root: str | None, binarize: str, device: torch.device)
         train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
         return grey._replace(train=train, test=binarized(grey.test, "test"))
     try:
-        loaded = get_method(target)(root=root)
+        load = get_method(target)
     except (ImportError, ValueError) as error:
         raise UserError(f"data._target_={target}: no function of that name can be imported.") from error
+    loaded = used(
+        "data",
+        {"_target_": target, "root": root},
+        load,
+        lambda _: load(root=root),
+        blamed="root" if root else "_target_",
+    )
     if not isinstance(loaded, Dataset):
         raise UserError(
             f"data._target_={target}: gives a {type(loaded).__name__}, not a vae_lab.data.Dataset."
@@ -184,48 +189,61 @@ def build_class(target: str, kind: type, key: str) -> Any:
 
 def build_model(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
     """The untrained model; its first weights follow from the run's seed alone, on every device."""
-    with _named("model"), seeding.global_generator(settings.seed, "weights"):
-        return build_class(settings.model._target_, nn.Module, "model._target_")(**arguments)  # type: ignore[no-any-return]
+    with seeding.global_generator(settings.seed, "weights"):
+        return _built(settings, arguments)
 
 
-def build_optimizer(settings: DictConfig, weights: Any) -> torch.optim.Optimizer:
-    """The configured optimizer over `weights`."""
-    target = build_class(settings.optimizer._target_, torch.optim.Optimizer, "optimizer._target_")
-    with _named("optimizer", target):
-        made = instantiate(settings.optimizer, weights)
-        if not isinstance(made, torch.optim.Optimizer):  # _partial_
-            raise TypeError(f"gives a {type(made).__name__}, not an optimizer")
-        return made
+def _built(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
+    target = build_class(settings.model._target_, nn.Module, "model._target_")
+    given = {"_target_": settings.model._target_}
+    given |= {key: arguments[key] for key in settings.model if key in arguments}
+    given |= {f"options.{key}": value for key, value in settings.model.options.items()}
+    fixed = {
+        key: value
+        for key, value in arguments.items()
+        if key not in given and key not in settings.model.options
+    }
+
+    def make(keys: Collection[str]) -> VAE:
+        names = {key: key.removeprefix("options.") for key in keys}
+        return target(**fixed, **{name: arguments[name] for name in names.values()})  # type: ignore[no-any-return]
+
+    return used("model", given, target, make)
+
+
+def build_optimizer(
+    settings: DictConfig, weights: Any, *, tried: Callable[[torch.optim.Optimizer], object] | None = None
+) -> torch.optim.Optimizer:
+    """The configured optimizer over `weights`; `tried` may use it, and what then fails is the config's."""
+    return _instantiated(settings, "optimizer", torch.optim.Optimizer, weights, tried)
 
 
 def build_schedule(
-    settings: DictConfig, optimizer: torch.optim.Optimizer
+    settings: DictConfig,
+    optimizer: torch.optim.Optimizer,
+    *,
+    tried: Callable[[torch.optim.lr_scheduler.LRScheduler], object] | None = None,
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
-    """The configured learning-rate schedule, if there is one."""
+    """The configured learning-rate schedule, if there is one; `tried` as for an optimizer."""
     if settings.scheduler is None:
         return None
-    target = build_class(
-        settings.scheduler._target_, torch.optim.lr_scheduler.LRScheduler, "scheduler._target_"
-    )
-    with _named("scheduler", target):
-        made = instantiate(settings.scheduler, optimizer)
-        if not isinstance(made, torch.optim.lr_scheduler.LRScheduler):
-            raise TypeError(f"gives a {type(made).__name__}, not a schedule")
+    return _instantiated(settings, "scheduler", torch.optim.lr_scheduler.LRScheduler, optimizer, tried)
+
+
+def _instantiated(
+    settings: DictConfig, group: str, kind: type[T], of: Any, tried: Callable[[T], object] | None
+) -> T:
+    """An object of one of PyTorch's kinds, as a group of the config describes it."""
+    node = settings[group]
+    target = build_class(node._target_, kind, f"{group}._target_")
+    hydras = [key for key in node if key.startswith("_")]
+
+    def make(keys: Collection[str]) -> T:
+        made = instantiate(OmegaConf.masked_copy(node, [*hydras, *keys]), of)
+        if not isinstance(made, kind):  # _partial_
+            raise TypeError(f"gives a {type(made).__name__}, which is no {kind.__name__}")
+        if tried is not None:
+            tried(made)
         return made
 
-
-@contextmanager
-def _named(group: str, target: Any = None) -> Iterator[None]:
-    """Turns what a constructor says of its arguments into one line that names the group."""
-    try:
-        yield
-    except LabError:
-        raise
-    except Exception as error:  # classes of the user's choice raise what they like
-        cause = error.__cause__ or error
-        reason = shown(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
-        valid = ""
-        if target is not None and "unexpected keyword" in reason:
-            names = list(inspect.signature(target).parameters)[1:]
-            valid = choices(reason.rpartition("argument ")[2].strip("'"), names)
-        raise UserError(f"{group}: {reason.rstrip('.')}{valid or '.'}") from error
+    return used(group, dict(node), target, make)

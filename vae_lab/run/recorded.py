@@ -253,8 +253,7 @@ def _check_finite(held_out: evaluation.HeldOut, epoch: int) -> None:
     """A step's terms are looked at before its update; that of the last step shows only here."""
     for term, value in held_out._asdict().items():
         if not math.isfinite(value):
-            word = "NaN" if math.isnan(value) else "infinite"
-            raise DivergedError(f"training diverged: held-out {term} is {word} after epoch {epoch}.")
+            raise DivergedError.of(f"held-out {term}", value, f"after epoch {epoch}")
 
 
 def check_alone(settings: DictConfig) -> None:

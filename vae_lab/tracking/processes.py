@@ -77,14 +77,15 @@ def kept(uri: str) -> list[Path]:
 def this_process() -> str:
     """The value of the tag PROCESS: which process of which machine is at work on a run."""
     place = {"host": platform.node(), "boot": _boot(), "space": _space()}
-    return json.dumps({**place, "pid": os.getpid(), "born": _born(os.getpid())})
+    return json.dumps({**place, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
 
 
 def gone(record: Record) -> str:
     """Why a RUNNING run's process can no longer be at work on it; empty if it may be.
 
     A process of this machine is looked up, so one that was merely stopped counts as at work. One of another
-    machine is given up when it has been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes.
+    machine has ended if it was of this very job, which was requeued since; else it is given up when it has
+    been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes.
     """
     if record.status != "RUNNING" or PROCESS not in record.tags:
         return ""
@@ -95,6 +96,9 @@ def gone(record: Record) -> str:
     if told.get("host") == platform.node() and told.get("space") == _space():
         born = _born(int(told.get("pid", 0)))
         return "" if born and born == told.get("born") else f"{where} ended without closing it"
+    mine = _job()
+    if mine and told.get("job") == mine["job"] and told.get("restarts") != mine["restarts"]:
+        return f"{where} ended when job {mine['job']} was requeued"
     last = heartbeat(record)
     at, epoch = last.get("at", record.started), last.get("epoch", 0)
     usual = (at - record.started) / 1000 / epoch if epoch else 0.0
@@ -115,6 +119,15 @@ def _parsed(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _job() -> dict[str, str]:
+    """The cluster job that this process belongs to and how often it was requeued; empty outside of Slurm.
+
+    Processes of one job on several machines count the same restarts; a job is requeued when all have ended.
+    """
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return {"job": job, "restarts": os.environ.get("SLURM_RESTART_COUNT", "0")} if job else {}
 
 
 def _boot() -> str:

@@ -1,0 +1,50 @@
+"""What tells one version of a module's code from another: its instructions, not its words or its layout."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def checksum(files: Iterable[Path | str]) -> str:
+    """Sixteen hex digits of what files do; of Python, comments, docstrings and empty lines do not count."""
+    hashed = hashlib.sha256()
+    for file in map(Path, files):
+        raw = file.read_bytes()
+        hashed.update(instructions(raw.decode()).encode() if file.suffix == ".py" else raw)
+    return hashed.hexdigest()[:16]
+
+
+def instructions(source: str) -> str:
+    """Python source without comments, docstrings and empty lines; the same for every version of Python."""
+    lines = source.splitlines()
+    tree = ast.parse(source)
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.Constant)]
+    docstrings = [_docstring(node) for node in ast.walk(tree)]
+    within = {  # lines that end inside of a text, where even an empty one counts
+        line
+        for node in texts
+        if node not in docstrings
+        for line in range(node.lineno, node.end_lineno or node.lineno)
+    }
+    starts = {(node.lineno, node.col_offset) for node in docstrings if node is not None}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT or token.start in starts:
+            (first, left), (last, right) = token.start, token.end
+            rest = lines[last - 1][right:]
+            lines[first - 1 : last] = [lines[first - 1][:left], *[""] * (last - first)]
+            lines[last - 1] += rest
+    kept = [line if number in within else line.rstrip() for number, line in enumerate(lines, 1)]
+    return "\n".join(line for number, line in enumerate(kept, 1) if line or number in within)
+
+
+def _docstring(node: ast.AST) -> ast.Constant | None:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    first = node.body[0] if node.body else None
+    found = first.value if isinstance(first, ast.Expr) else None
+    return found if isinstance(found, ast.Constant) and isinstance(found.value, str) else None

@@ -1,0 +1,75 @@
+"""What a class of the user's choice says of its arguments, as one line that names the config's key."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+from vae_lab.errors import LabError, UserError, choices, shown
+
+T = TypeVar("T")
+
+
+def used(
+    group: str,
+    given: Mapping[str, Any],
+    target: Callable[..., Any],
+    make: Callable[[Collection[str]], T],
+    *,
+    blamed: str | None = None,
+) -> T:
+    """What `make` gives for the keys of a group; what is said of them becomes one line that names the key.
+
+    Args:
+        group: of the config.
+        given: its keys and values, `_target_` among them.
+        target: the class or function of that name.
+        make: calls it with some of the keys.
+        blamed: the key that is named, if `make` is not to be called again without one key or the other.
+
+    Raises:
+        UserError: it does not work.
+    """
+    keys = [key for key in given if not key.startswith("_")]
+    try:
+        return make(keys)
+    except LabError:
+        raise
+    except Exception as error:  # classes of the user's choice raise what they like
+        cause = error.__cause__ or error
+        reason = shown(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
+        names = _arguments(target)
+        blamed = blamed or _blamed(keys, names, make)
+        valid = ""
+        if "unexpected keyword" in reason and names:
+            valid = choices(reason.rpartition("argument ")[2].strip("'"), names)
+        value = shown(given[blamed])
+        raise UserError(f"{group}.{blamed}={value}: {reason.rstrip('.')}{valid or '.'}") from error
+
+
+def _arguments(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a class or function can be given, less what is always given first; nothing if it does not say."""
+    try:
+        found = inspect.signature(target).parameters
+    except (ValueError, TypeError):
+        return {}
+    return dict(list(found.items())[isinstance(target, type) :])
+
+
+def _blamed(
+    keys: Sequence[str],
+    names: Mapping[str, inspect.Parameter],
+    make: Callable[[Collection[str]], object],
+) -> str:
+    """The key without which it works, else the only one that must be there, else what names the class."""
+    needed = [key for key in keys if key in names and names[key].default is inspect.Parameter.empty]
+    for key in keys:
+        if key in needed:
+            continue
+        try:
+            make([each for each in keys if each != key])
+        except Exception:  # then it is not this one
+            continue
+        return key
+    return needed[0] if len(needed) == 1 else "_target_"
