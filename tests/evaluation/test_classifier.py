@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vae_lab import folders
-from vae_lab.data import Dataset, digits
+from vae_lab.data import Dataset, digits, mnist
 from vae_lab.errors import LabError
 from vae_lab.evaluation import classifier
 
@@ -39,6 +39,21 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
         file.write_bytes(damaged)
         assert classifier.trained(data).accuracy == first.accuracy
         assert len(file.read_bytes()) == len(content)
+
+
+@pytest.mark.timeout(900)
+def test_it_finds_99_percent_of_mnists_held_out_digits(device: torch.device) -> None:
+    assert classifier.trained(mnist().to(device)).accuracy >= 0.99  # kept in the user's cache, as for a run
+
+
+def test_a_poor_judge_is_warned_of(
+    cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    poor = classifier.Trained(classifier.Classifier(rows.shape, rows.classes), 0.5)
+    monkeypatch.setattr(classifier, "_train", lambda _: poor)
+    for _ in range(3):
+        classifier.trained(rows)
+    assert caplog.text.count("finds only 50.0 % of the held-out images of rows") == 1, "once a process"
 
 
 def test_another_data_set_has_another_file(

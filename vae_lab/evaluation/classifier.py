@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 FEATURES = 64  # F; a few hundred samples already give their covariance full rank
 BATCH = 128
 EPOCHS, FEWEST_STEPS = 4, 400  # more epochs where they are short: the 8 x 8 digits have 12 steps in one
+RELIABLE = 0.9  # share of held-out images; below it what is said of samples says little
 PEAK_RATE = 4e-3  # of the one-cycle schedule
 
 
@@ -109,7 +110,15 @@ def trained(data: Dataset) -> Trained:
                     _save(path, found)
         except OSError as error:
             raise LabError(f"evaluation.samples: no classifier can be kept in {folder}: {error}.") from None
+    if found.accuracy < RELIABLE:
+        _warn(data.name, found.accuracy)
     return Trained(found.model.to(data.train.pixels.device).eval(), found.accuracy)
+
+
+@functools.cache  # once, and not for every run that is judged
+def _warn(name: str, accuracy: float) -> None:
+    share = f"{100 * accuracy:.1f} %"
+    log.warning("The classifier that judges samples finds only %s of the held-out images of %s.", share, name)
 
 
 @functools.cache
