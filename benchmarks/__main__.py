@@ -50,6 +50,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--device", default="cpu", help="of rows 1 to 5: cpu or cuda (cuda has not been tried)"
     )
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        dest="compiled",
+        help="rows 1 to 5 with train.compile=true: CUDA graphs on a GPU",
+    )
+    parser.add_argument(
         "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results"
     )
     return parser.parse_args(arguments)
@@ -57,7 +63,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def sizes(chosen: argparse.Namespace, data: str) -> Sizes:
     """How much is measured."""
-    usual = Sizes(data, chosen.device, full=chosen.full, peers=machine.PEERS if chosen.peers else ())
+    usual = Sizes(
+        data,
+        chosen.device,
+        chosen.compiled,
+        full=chosen.full,
+        peers=machine.PEERS if chosen.peers else (),
+    )
     if chosen.quick:
         usual = usual._replace(repeats=1, long_repeats=1, epochs=1, seeds=4, seed_epochs=1)
     return usual._replace(

@@ -30,6 +30,7 @@ class Sizes(NamedTuple):
 
     data: str  # folder of MNIST's files
     device: str = "cpu"
+    compiled: bool = False  # the lab with train.compile=true
     repeats: int = 5  # rounds of what takes seconds
     long_repeats: int = 2  # rounds of the ten ablations, six minutes each
     seed_repeats: int = 1  # rounds of the many seeds, six minutes each
@@ -39,13 +40,17 @@ class Sizes(NamedTuple):
     full: bool = False  # run all ten DataLoader loops to their end
     peers: tuple[str, ...] = ()
 
+    def lab(self) -> list[str]:
+        """What every training of this lab is told."""
+        return [f"train.device={self.device}", f"train.compile={str(self.compiled).lower()}"]
+
 
 def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
     """Row 1: the floor, this lab, the DataLoader loop and the peers, an epoch a turn."""
     with ExitStack() as processes:
         running = {
             "floor": _floor(sizes),
-            "this lab": Contender("this_lab", f"train.device={sizes.device}"),
+            "this lab": Contender("this_lab", *sizes.lab()),
             "DataLoader loop": _loop("hand_written", BASE, sizes),
             **{name: _loop(f"with_{name}", BASE, sizes) for name in sizes.peers},
         }
@@ -122,7 +127,7 @@ def many_seeds(sizes: Sizes, say: Say) -> list[Result]:
         for launcher, found in seconds.items():
             say(f"round {i + 1} of {sizes.seed_repeats}: hydra/launcher={launcher}")
             with _scratch() as folder:
-                options = [*work, f"hydra/launcher={launcher}", f"train.device={sizes.device}"]
+                options = [*work, f"hydra/launcher={launcher}", *sizes.lab()]
                 found.append(train(*options, folder=folder).wall)
                 training[launcher].append(training_seconds(*store.read(folder)))
     words = [
@@ -244,7 +249,7 @@ def _loop(module: str, what: Architecture, sizes: Sizes) -> Contender:
 def _ablations(sizes: Sizes) -> tuple[float, list[TrainedRun], int]:
     """Wall seconds of the command, its runs, and how many were trained at a time."""
     with _scratch() as folder:
-        options = ["experiments=reference", f"train.epochs={sizes.epochs}", f"train.device={sizes.device}"]
+        options = ["experiments=reference", f"train.epochs={sizes.epochs}", *sizes.lab()]
         used = train(*options, folder=folder)
         return used.wall, *store.read(folder)
 

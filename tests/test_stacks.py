@@ -1,3 +1,4 @@
+import shutil
 from itertools import islice
 
 import pytest
@@ -75,6 +76,29 @@ def test_a_run_of_a_stack_equals_that_run_alone(rows: Dataset, C: int, dynamic: 
             assert isinstance(found, Epoch)
             same(found, curves[place][epoch])
         torch.testing.assert_close(weights(one), weights(other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
+@pytest.mark.filterwarnings("default")  # torch.compile's own
+@pytest.mark.timeout(600)
+def test_a_compiled_stack_equals_an_eager_one_up_to_rounding(rows: Dataset) -> None:
+    eager, compiled = (
+        list(
+            train_together(
+                [member(rows, seed, C=3, warmup_epochs=1.5) for seed in (0, 1)],
+                batches(rows, 0, C=3),
+                epochs=2,
+                compiled=compiled,
+            )
+        )
+        for compiled in (False, True)
+    )
+    for one, other in zip(eager, compiled, strict=True):
+        for place, known in one.items():
+            found = other[place]
+            assert isinstance(known, Epoch)
+            assert isinstance(found, Epoch)
+            assert found.step_losses == pytest.approx(known.step_losses, rel=1e-4)
 
 
 def test_runs_of_a_stack_may_differ_in_all_but_their_architecture(rows: Dataset) -> None:

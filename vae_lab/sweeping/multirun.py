@@ -289,7 +289,8 @@ def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
         needed = max(each.needed or 0 for each in made.verdicts)
         terminal.print(
             f"\nAll {len(made.verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
-            f"(seeds={needed:.0f}) and every claim's metric. Claim by claim: vae-lab verdict {again}",
+            f"(seeds={needed:.0f}) and every claim's metric (evaluation=full has all). "
+            f"Claim by claim: vae-lab verdict {again}",
             soft_wrap=True,
             markup=False,
         )
