@@ -95,9 +95,11 @@ def test_the_fingerprint_tells_results_apart_and_nothing_else(composed: Compose)
         return config.fingerprint(config.checked(composed(*overrides)))
 
     same = ["train.device=cpu", "train.threads=1", "data.root=/x", "tracking.experiment=x", "study.name=x"]
+    same += ["evaluation=full", "evaluation.batch_size=7", "evaluation.pictures=false"]
     assert {of(override) for override in same} == {of()}
     other = ["seed=1", "model=cvae", "model.layers=2", "objective.beta=2", "data=digits", "train.epochs=1"]
     other += ["optimizer.lr=0.01", "data.binarize=fixed", "scheduler=cosine", "train.precision=bfloat16"]
+    other += ["evaluation.active_threshold=0.1"]
     assert len({of(), *(of(override) for override in other)}) == len(other) + 1
 
 
