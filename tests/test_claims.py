@@ -100,6 +100,14 @@ CASES = {  # claim, a loss that makes it true, one that makes it false
 }  # fmt: skip
 
 
+def test_an_axis_of_two_values_has_one_step_and_a_count_is_called_a_number() -> None:
+    rows = [row for row in runs(10, lambda m, L, Z: -L, noise=0.01) if row["model.layers"] != "3"]
+    counted = [{**row, "test/active_units": row["test/loss"]} for row in rows]
+    claim = {**of("decreasing", along="model.layers", within=VAE), "metric": "test/active_units"}
+    found = judged(claim, counted, axes=AXES | {"model.layers": ["2", "4"]})
+    assert found.sentence.startswith("VAE: from layers 2 to 4 the number of active units falls by 2.0")
+
+
 @pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_each_kind_of_claim_is_supported_refuted_or_undecided(case: str, sequential: bool) -> None:

@@ -13,6 +13,8 @@ from vae_lab.measures import CATALOGUE
 METRIC_NAMES = {
     "test/negative_elbo": "held-out negative ELBO",
     "test/iwae_bound": "importance-weighted bound",
+    "test/active_units": "number of active units",
+    "test/collapsed_units": "number of collapsed units",
 }
 STEPS = {"model.layers": "each added layer"}  # said of whole numbers without gaps
 
@@ -57,6 +59,9 @@ class Words:
     def supported(self, size: str) -> str:
         """The claim, found true; `size` is its effect with interval."""
         match self.claim.expect:
+            case "increasing" | "decreasing" if len(self.axis) == 2:
+                verb = "rises" if self.claim.expect == "increasing" else "falls"
+                return f"{self._step(0)} the {self.metric} {verb} by {size}"
             case "increasing" | "decreasing":
                 verb = "raises" if self.claim.expect == "increasing" else "lowers"
                 return f"{self._each_step()} {verb} the {self.metric} by {size}"
