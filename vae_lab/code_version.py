@@ -7,6 +7,7 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Iterable
+from importlib.util import decode_source
 from pathlib import Path
 
 
@@ -15,29 +16,36 @@ def checksum(files: Iterable[Path | str]) -> str:
     hashed = hashlib.sha256()
     for file in map(Path, files):
         raw = file.read_bytes()
-        hashed.update(instructions(raw.decode()).encode() if file.suffix == ".py" else raw)
+        try:
+            hashed.update(instructions(decode_source(raw)).encode() if file.suffix == ".py" else raw)
+        except (SyntaxError, UnicodeError):
+            hashed.update(raw)
     return hashed.hexdigest()[:16]
 
 
 def instructions(source: str) -> str:
-    """Python source without comments, docstrings and empty lines; the same for every version of Python."""
-    lines = source.splitlines()
+    """Python source without comments, docstrings and empty lines; the same for every version of Python.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    lines = source.split("\n")  # not splitlines(), which also ends lines where Python does not
     tree = ast.parse(source)
-    texts = [node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr | ast.Constant)]
     docstrings = [_docstring(node) for node in ast.walk(tree)]
     within = {  # lines that end inside of a text, where even an empty one counts
         line
-        for node in texts
-        if node not in docstrings
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr | ast.Constant) and node not in docstrings
         for line in range(node.lineno, node.end_lineno or node.lineno)
     }
     starts = {(node.lineno, node.col_offset) for node in docstrings if node is not None}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT or token.start in starts:
             (first, left), (last, right) = token.start, token.end
-            rest = lines[last - 1][right:]
-            lines[first - 1 : last] = [lines[first - 1][:left], *[""] * (last - first)]
-            lines[last - 1] += rest
+            # As many signs as there were, so that what else stands on these lines keeps its place.
+            lines[first - 1], rest = lines[first - 1][:left], lines[last - 1][right:]
+            lines[first:last] = [""] * (last - first)
+            lines[last - 1] = lines[last - 1].ljust(right) + rest if rest.strip() else lines[last - 1]
     kept = [line if number in within else line.rstrip() for number, line in enumerate(lines, 1)]
     return "\n".join(line for number, line in enumerate(kept, 1) if line or number in within)
 

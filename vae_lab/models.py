@@ -144,6 +144,13 @@ def _stack(sizes: Sequence[int], activation: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def draws(model: object) -> bool:
+    """Whether a model draws numbers of its own in training: by dropout, or as its `draws = True` says."""
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    random = (nn.modules.dropout._DropoutNd, nn.RReLU)
+    return any(isinstance(each, random) or getattr(each, "draws", False) for each in modules)
+
+
 def parameter_count(model: nn.Module) -> int:
     """The number of trained weights."""
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

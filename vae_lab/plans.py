@@ -63,6 +63,13 @@ def _lists(found: Any) -> bool:
     )
 
 
+def _pairs(found: Any) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(each, list) and len(each) == 2 and all(isinstance(text, str) for text in each)
+        for each in found
+    )
+
+
 def _is_oracle(found: Any) -> bool:
     return found is None or (
         isinstance(found, dict)
@@ -84,4 +91,5 @@ _FORMS: dict[str, Callable[[Any], bool]] = {  # of the fields of a plan that was
     "claims": lambda found: isinstance(found, list) and all(isinstance(each, dict) for each in found),
     "sequential": lambda found: isinstance(found, bool),
     "oracle": _is_oracle,
+    "runs": _pairs,
 }

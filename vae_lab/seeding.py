@@ -48,12 +48,17 @@ def each(
 
 
 @contextmanager
-def global_generator(seed: int, *name: str | int) -> Iterator[None]:
-    """Seeds torch's global CPU generator inside the block and restores it after.
+def global_generator(seed: int, *name: str | int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seeds torch's global generator, of the CPU and of `device`, inside the block and restores it after.
 
-    `torch.nn` layers draw their first weights from the global generator; the lock lets several threads
-    build models without mixing their draws.
+    `torch.nn` layers draw their first weights, and dropout its masks, from the global generator; the lock
+    lets several threads do so without mixing their draws.
     """
-    with _global_generator, torch.random.fork_rng(devices=[]):
+    device = torch.device(device)
+    forked = [device] if device.type == "cuda" else []
+    with _global_generator, torch.random.fork_rng(devices=forked):
         torch.default_generator.manual_seed(derive(seed, *name))
+        if forked:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(derive(seed, *name))
         yield

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_lab.data import Batches
-from vae_lab.models import VAE, Posterior
+from vae_lab.models import VAE, Posterior, draws
 from vae_lab.objectives import Objective
 from vae_lab.training import DivergedError, Epoch, Optimizer, Passes, summary
 
@@ -71,10 +71,10 @@ class _Linears(torch.autograd.Function):
 
 
 def stackable(model: nn.Module) -> bool:
-    """Whether Linear layers hold all of a model's weights, so that it can be part of a stack."""
+    """Whether a model can be part of a stack: Linear layers hold all of its weights, and it draws nothing."""
     owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
     buffers = any(True for _ in model.buffers())
-    return not buffers and all(type(module) is nn.Linear for module in owners)
+    return not buffers and not draws(model) and all(type(module) is nn.Linear for module in owners)
 
 
 class Stack:

@@ -43,7 +43,8 @@ def counted(found: list[RunState]) -> dict[str, int]:
 
 
 def _state(run: Record) -> RunState:
-    epochs = int(run.params.get("train.epochs", 0)) or None
+    told = run.params.get("train.epochs", "")
+    epochs = int(told) if told.isdecimal() else None
     beat = heartbeat(run)
     state = _STATE_OF.get(run.status, "running")
     finished = state == "finished"

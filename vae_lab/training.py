@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from vae_lab import devices, interruption, seeding
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
-from vae_lab.models import VAE, Posterior
+from vae_lab.models import VAE, Posterior, draws
 from vae_lab.objectives import Objective, Terms
 
 
@@ -123,6 +124,7 @@ class Passes:
     ) -> None:
         self.model, self.objective, self.batches, self.precision = model, objective, batches, precision
         self.device = batches.images.pixels.device
+        self._draws = draws(model)
         self._terms = torch.compile(self._plain, mode="reduce-overhead") if compiled else self._plain
 
     def run(self, epoch: int, optimizer: Optimizer, seed: int | list[int]) -> tuple[Tensor, float]:
@@ -144,17 +146,25 @@ class Passes:
         )
         done = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
         curve = []
-        for (x, c), noise, epochs_done in zip(
-            batches(epoch), torch.split(noises, batches.batch_size, dim=-2), done, strict=True
-        ):
-            interruption.check_now()
-            terms = self._terms(x, c, noise, epochs_done)
-            optimizer.zero_grad()
-            terms.loss.mean(-1).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            curve.append(torch.stack(terms).detach().mean(-1))  # stays on the device: .item() would stall it
+        with self._own_draws(epoch, seed):
+            for (x, c), noise, epochs_done in zip(
+                batches(epoch), torch.split(noises, batches.batch_size, dim=-2), done, strict=True
+            ):
+                interruption.check_now()
+                terms = self._terms(x, c, noise, epochs_done)
+                optimizer.zero_grad()
+                terms.loss.mean(-1).sum().backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                curve.append(torch.stack(terms).detach().mean(-1))  # no .item(): it would wait for the device
         steps = torch.stack(curve).cpu()  # the epoch's only wait for the device
         return steps, time.perf_counter() - start
+
+    def _own_draws(self, epoch: int, seed: int | list[int]) -> AbstractContextManager[None]:
+        """The global generator for a model that draws from it; others in this process wait meanwhile."""
+        if not self._draws:
+            return nullcontext()
+        assert isinstance(seed, int), "a model that draws is in no stack"
+        return seeding.global_generator(seed, "model", epoch, device=self.device)
 
     def _plain(self, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
         with devices.autocast(self.precision, self.device):

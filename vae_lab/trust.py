@@ -33,6 +33,8 @@ def check_trusted(target: object, trusted: Collection[str], where: str) -> str:
     Raises:
         UserError: it is neither the lab's own nor trusted.
     """
+    if isinstance(trusted, str):
+        raise UserError(f"trust={shown(trusted)}: must be a list of names, as in trust=[{shown(trusted)!r}].")
     if isinstance(target, str) and (target in OWN or target in trusted):
         return target
     raise UserError(

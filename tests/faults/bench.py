@@ -187,11 +187,13 @@ class Bench:
 
     def finished(self, home: Home, command: Command, *, exact: bool = True) -> list[str]:
         """Gives the command in a home once more; says what it lacks of an undisturbed one."""
+        return self.given_again(home, command) or self.compared(home, command, exact=exact)
+
+    def given_again(self, home: Home, command: Command) -> list[str]:
+        """Gives the command in a home once more; says what is wrong with how it ends."""
         # A multirun that had come to its end, given again, makes one more record of its own.
         again = ("sync",) if "-m" in command and self.ended(home, command) else command
-        child = home.start(*again)
-        told = unclean(child, 0)
-        return told or self.compared(home, command, exact=exact)
+        return unclean(home.start(*again), 0)
 
     def compared(self, home: Home, command: Command, *, exact: bool = True) -> list[str]:
         """What a home lacks of the command's undisturbed result."""

@@ -146,10 +146,11 @@ def _calls(bench: Bench, window: Window, calls: int, rounds: int) -> Iterator[in
 
 def _survived(bench: Bench, fault: str, home: Home, command: Command, killed: int, where: str = "") -> int:
     """Goes on to the end and counts; gives the number of kills."""
-    told = bench.finished(home, command)
     note = ""
-    if told and command == STACK:  # sums over a stack may be rounded otherwise
-        note, told = "within a relative 1e-5", bench.compared(home, command, exact=False)
+    if not (told := bench.given_again(home, command)):
+        told = bench.compared(home, command)
+        if told and command == STACK:  # sums over a stack may be rounded otherwise
+            note, told = "within a relative 1e-5", bench.compared(home, command, exact=False)
     bench.tally.count(fault, killed, [f"{where} {each}".strip() for each in told], note)
     bench.close(home, told)
     return killed

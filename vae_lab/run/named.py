@@ -17,6 +17,7 @@ def used(
     target: Callable[..., Any],
     make: Callable[[Collection[str]], T],
     *,
+    fixed: Collection[str] = (),
     blamed: str | None = None,
 ) -> T:
     """What `make` gives for the keys of a group; what is said of them becomes one line that names the key.
@@ -26,6 +27,7 @@ def used(
         given: its keys and values, `_target_` among them.
         target: the class or function of that name.
         make: calls it with some of the keys.
+        fixed: names of what else it is given, which no key sets.
         blamed: the key that is named, if `make` is not to be called again without one key or the other.
 
     Raises:
@@ -39,22 +41,36 @@ def used(
     except Exception as error:  # classes of the user's choice raise what they like
         cause = error.__cause__ or error
         reason = shown(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
-        names = _arguments(target)
-        blamed = blamed or _blamed(keys, names, make)
-        valid = ""
-        if "unexpected keyword" in reason and names:
-            valid = choices(reason.rpartition("argument ")[2].strip("'"), names)
+        names = {key: each for key, each in _arguments(target).items() if key not in fixed}
+        _, unexpected, name = reason.rpartition("unexpected keyword argument ")
+        blamed = blamed or _called(keys, name.strip("'")) or _blamed(keys, names, make)
+        valid = choices(name.strip("'"), names) if unexpected and names else ""
         value = shown(given[blamed])
         raise UserError(f"{group}.{blamed}={value}: {reason.rstrip('.')}{valid or '.'}") from error
 
 
 def _arguments(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """What a class or function can be given, less what is always given first; nothing if it does not say."""
-    try:
-        found = inspect.signature(target).parameters
-    except (ValueError, TypeError):
-        return {}
-    return dict(list(found.items())[isinstance(target, type) :])
+    """What a class or function takes by name; nothing if it does not say.
+
+    A class that passes `**arguments` on takes those of its base, too.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for each in target.__mro__ if isinstance(target, type) else (target,):
+        try:
+            own = inspect.signature(each).parameters
+        except (ValueError, TypeError):
+            break
+        rest = [parameter.kind for parameter in own.values()]
+        named = (key for key in own if own[key].kind not in (own[key].VAR_KEYWORD, own[key].VAR_POSITIONAL))
+        found = {key: own[key] for key in named} | found
+        if inspect.Parameter.VAR_KEYWORD not in rest:
+            break
+    return found
+
+
+def _called(keys: Sequence[str], name: str) -> str | None:
+    """The key of an argument's name, as it stands in the config."""
+    return next((key for key in keys if key.rpartition(".")[2] == name), None)
 
 
 def _blamed(

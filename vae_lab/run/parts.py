@@ -132,15 +132,21 @@ def build_objective(settings: DictConfig) -> Objective:
 
 def fingerprint(settings: DictConfig, data: Dataset) -> str:
     """Twelve hex digits of what determines a result: config, data and the code of the training path."""
-    text = " ".join([config.fingerprint(settings), data.checksum, _code_of_training(settings.model._target_)])
+    kinds = [("model", nn.Module), ("optimizer", torch.optim.Optimizer)]
+    kinds += [("scheduler", torch.optim.lr_scheduler.LRScheduler)] if settings.scheduler is not None else []
+    classes = [build_class(settings[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
+    text = " ".join([config.fingerprint(settings), data.checksum, _code_of_training(*classes)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @functools.cache
-def _code_of_training(model: str) -> str:
-    own = inspect.getmodule(build_class(model, nn.Module, "model._target_"))
-    path = (seeding, devices, batches, models, objectives, training, stacks, own)
-    return code_version.checksum(file for module in path if (file := getattr(module, "__file__", None)))
+def _code_of_training(*classes: type) -> str:
+    """What the loop, the configured classes and their bases do; what else these import is not looked at."""
+    bases = [base for chosen in classes for base in chosen.__mro__]
+    own = [base for base in bases if base.__module__.partition(".")[0] not in ("torch", "builtins", "abc")]
+    path = (seeding, devices, batches, models, objectives, training, stacks, *map(inspect.getmodule, own))
+    files = [file for module in path if (file := getattr(module, "__file__", None))]
+    return code_version.checksum(dict.fromkeys(files))
 
 
 def dataset(data: DictConfig, device: torch.device) -> Dataset:
@@ -208,7 +214,7 @@ def _built(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
         names = {key: key.removeprefix("options.") for key in keys}
         return target(**fixed, **{name: arguments[name] for name in names.values()})  # type: ignore[no-any-return]
 
-    return used("model", given, target, make)
+    return used("model", given, target, make, fixed=[*fixed])
 
 
 def build_optimizer(
@@ -246,4 +252,4 @@ def _instantiated(
             tried(made)
         return made
 
-    return used(group, dict(node), target, make)
+    return used(group, dict(node), target, make, fixed=["params", "optimizer"])

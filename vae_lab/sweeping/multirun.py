@@ -241,12 +241,14 @@ def _train(
         progress.console.print(
             f"{len(there)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
         )
+    unmeasured = []
     for key, record in there.items():
         store.ask(partial(store.client.set_tag, record.run_id, tracking.member_tag(recorder.run_id), "1"))
         if wants_measures(wanted[key].settings):
-            add(store, record, wanted[key].name, wanted[key].settings)
+            outcome = add(store, record, wanted[key].name, wanted[key].settings)
+            unmeasured += [f"  {wanted[key].name}: could not be measured"] if outcome == "failed" else []
     if not missing:
-        return []
+        return unmeasured
     belongs = [
         f"tracking.parent_run_id={recorder.run_id}",
         f"tracking.study='{name}'",
@@ -254,7 +256,7 @@ def _train(
     ]
     with progress.shown(len(missing), sum(point.settings.train.epochs for point in missing)):
         results = launch([[*point.overrides, *belongs] for point in missing])
-    return [
+    return unmeasured + [
         f"  {point.name}: {_error(result)}"
         for point, result in zip(missing, results, strict=True)
         if result.status != JobStatus.COMPLETED

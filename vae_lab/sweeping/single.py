@@ -7,6 +7,7 @@ import time
 from omegaconf import DictConfig
 
 from vae_lab import config, progress
+from vae_lab.errors import LabError
 from vae_lab.evaluating import add, wants_measures
 from vae_lab.run import check_alone, prepare, run
 from vae_lab.tracking import Record, Store
@@ -30,7 +31,9 @@ def run_once(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
         return run(settings, overrides)
     progress.console.print(_told(there), soft_wrap=True, markup=False)
     if wants_measures(settings):
-        add(store, there, there.name, settings)
+        measured = add(store, there, there.name, settings)
+        if measured == "failed":
+            raise LabError(f"{there.name}: is there, but could not be measured.")
     return there.run_id
 
 

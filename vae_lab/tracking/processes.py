@@ -24,6 +24,7 @@ from vae_lab.tracking.records import HEARTBEAT, PROCESS, Record
 CHECKPOINT_FILE = "epoch.pt"
 LEAST_SILENCE = 600.0  # seconds without an epoch after which a process on another machine may be given up
 SILENT_EPOCHS = 10  # and so many times its usual epoch must have gone by
+LONG_SILENCE = 6 * 3600.0  # the same before the first epoch and after the last, whose length nobody knows
 
 
 class Hold:
@@ -76,7 +77,7 @@ def kept(uri: str) -> list[Path]:
 
 def this_process() -> str:
     """The value of the tag PROCESS: which process of which machine is at work on a run."""
-    place = {"host": platform.node(), "boot": _boot(), "space": _space()}
+    place = {"host": platform.node(), "machine": _machine(), "boot": _boot(), "space": _space()}
     return json.dumps({**place, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
 
 
@@ -85,32 +86,41 @@ def gone(record: Record) -> str:
 
     A process of this machine is looked up, so one that was merely stopped counts as at work. One of another
     machine has ended if it was of this very job, which was requeued since; else it is given up when it has
-    been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes.
+    been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes; before its first epoch and after its
+    last, while it takes its final measures, for six hours.
     """
     if record.status != "RUNNING" or PROCESS not in record.tags:
         return ""
     told = _parsed(record.tags[PROCESS])
     where = f"process {told.get('pid')} on {told.get('host')}"
-    if told.get("host") == platform.node() and told.get("boot") != _boot():
+    here = (told.get("host"), told.get("machine")) == (platform.node(), _machine())
+    if here and told.get("boot") != _boot():
         return f"{where} ended when the machine was restarted"
-    if told.get("host") == platform.node() and told.get("space") == _space():
-        born = _born(int(told.get("pid", 0)))
+    if here and told.get("space") == _space():
+        born = _born(_whole(told.get("pid")))
         return "" if born and born == told.get("born") else f"{where} ended without closing it"
     mine = _job()
-    if mine and told.get("job") == mine["job"] and told.get("restarts") != mine["restarts"]:
+    if mine and told.get("job") == mine["job"] and _whole(told.get("restarts")) < _whole(mine["restarts"]):
         return f"{where} ended when job {mine['job']} was requeued"
     last = heartbeat(record)
     at, epoch = last.get("at", record.started), last.get("epoch", 0)
     usual = (at - record.started) / 1000 / epoch if epoch else 0.0
+    between = 0 < epoch < _whole(record.params.get("train.epochs"))
     silent = time.time() - at / 1000
-    if silent > max(LEAST_SILENCE, SILENT_EPOCHS * usual):
+    if silent > max(LEAST_SILENCE if between else LONG_SILENCE, SILENT_EPOCHS * usual):
         return f"{where} has been silent for {silent / 60:.0f} minutes"
     return ""
 
 
 def heartbeat(record: Record) -> dict[str, int]:
     """A run's last finished `epoch` and when it was recorded, `at` (milliseconds); empty before the first."""
-    return _parsed(record.tags.get(HEARTBEAT, ""))
+    found = _parsed(record.tags.get(HEARTBEAT, ""))
+    return {key: value for key, value in found.items() if isinstance(value, int)}
+
+
+def _whole(text: Any) -> int:
+    """A number that was written down; 0 if it is none."""
+    return int(text) if str(text).isdecimal() else 0
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -126,8 +136,17 @@ def _job() -> dict[str, str]:
 
     Processes of one job on several machines count the same restarts; a job is requeued when all have ended.
     """
-    job = os.environ.get("SLURM_JOB_ID", "")
+    cluster, number = (os.environ.get(f"SLURM_{name}", "") for name in ("CLUSTER_NAME", "JOB_ID"))
+    job = " ".join(filter(None, [cluster, number])) if number else ""
     return {"job": job, "restarts": os.environ.get("SLURM_RESTART_COUNT", "0")} if job else {}
+
+
+def _machine() -> str:
+    """Which machine this is, where the system tells: two may have one name."""
+    try:
+        return Path("/etc/machine-id").read_text().strip()[:8]
+    except OSError:
+        return ""
 
 
 def _boot() -> str:
