@@ -99,8 +99,10 @@ def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log
     beyond = at["SVD 90 %"]
     assert (beyond.size, beyond.outside) == (29, True)
     assert beyond.regret == pytest.approx(2.5)
-    share = np.log(6 / 4) / np.log(2)
-    assert at["ard, Z=16"].value == pytest.approx(14.5 - 4 * share)
+    six, five = (np.log(size / 4) / np.log(2) for size in (6, 5))  # each seed at its own prediction
+    assert at["ard, Z=16"].value == pytest.approx((14 - 4 * six + 15 - 4 * five) / 2)
+    assert at["ard, Z=16"].regret == pytest.approx((4 - 4 * six + 4 - 4 * five) / 2)
+    assert at["ard, Z=16"].how == "active units: 6, 5"
 
 
 def test_a_seed_counts_only_where_it_has_every_size(swept: list[Record]) -> None:

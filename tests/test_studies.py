@@ -16,8 +16,8 @@ from vae_lab.points import Point
 from vae_lab.points import axes as axes_of
 from vae_lab.points import points as points_of
 from vae_lab.run.parts import build_optimizer, build_schedule
-from vae_lab.sweeping import multirun
-from vae_lab.sweeping.multirun import Round
+from vae_lab.sweeping import planning
+from vae_lab.sweeping.planning import Round
 from vae_lab.tracking import Record, Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ def test_every_claim_of_every_study_finds_its_runs_among_those_planned(study: st
     found = points(composed, study, seeds=2)
     master = composed(f"experiments={study}")
     axes = axes_of(master.sweep, [], PARSER, 2)
-    plan = multirun.plan(master, Round(axes, {(point.name, ""): point for point in found}), study, False)
+    plan = planning.plan(master, Round(axes, {(point.name, ""): point for point in found}), study, False)
     metrics = [each.metric for each in claims.parse(plan.claims)]
     runs = [
         Record(

@@ -143,15 +143,16 @@ def latent_use(name: str, heading: str, series: Sequence[Latent]) -> str:
         heading: what the labels are, such as `layers`.
         series: the configurations.
     """
-    with drawing(3.8, 2.7, name) as figure:
+    with drawing(3.8, 2.9, name) as figure:
         axes = figure.add_subplot()
         for number, each in enumerate(series):
-            line = {"marker": "o", "markersize": 3, "linewidth": 1.3, "label": _short(each.label)}
+            marker = MARKERS[number // SERIES % len(MARKERS)]  # colours repeat after SERIES
+            line = {"marker": marker, "markersize": 3, "linewidth": 1.3, "label": _short(each.label)}
             _mean_and_band(axes, each.kl, number, **line)
         dressed(axes, "latent dimension, by its KL", "KL, nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
-        axes.legend(title=_short(heading), loc="upper right")  # sorted curves leave that corner free
+        figure.legend(title=_short(heading), loc="outside right upper", handlelength=1.4)
         return svg(figure)
 
 

@@ -65,7 +65,9 @@ BOUNDS = (
     _loss("test/iwae_bound", "IWAE bound", *CONDITION)._replace(needs=IMPORTANCE),
     _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION)._replace(needs=DRAWS),
     _loss("test/above_entropy_floor", "above floor", *CONDITION)._replace(needs=DRAWS),
-    _count("test/collapsed_units", "collapsed units", "of Z", LOWER)._replace(needs=DRAWS),
+    _count("test/collapsed_units", "collapsed units", "of Z", LOWER)._replace(
+        needs=DRAWS, apart=("model.latent_size",)
+    ),
 )
 QUALITY = tuple(
     each._replace(needs=SAMPLES)

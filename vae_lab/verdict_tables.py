@@ -24,7 +24,7 @@ NOTE = (
     "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
     "p: sign-flip test, adjusted over all claims (Holm)."
 )
-BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict."
+BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict --format markdown."
 LONGEST_WORD = len("reconstruction")
 STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
 

@@ -6,7 +6,7 @@ import torch
 from vae_lab import folders
 from vae_lab.data import Dataset, digits, mnist
 from vae_lab.errors import LabError
-from vae_lab.evaluation import classifier
+from vae_lab.evaluation import classifier, network
 
 
 @pytest.fixture
@@ -49,8 +49,9 @@ def test_it_finds_99_percent_of_mnists_held_out_digits(device: torch.device) -> 
 def test_a_poor_judge_is_warned_of(
     cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    poor = classifier.Trained(classifier.Classifier(rows.shape, rows.classes), 0.5)
+    poor = classifier.Trained(network.Classifier(rows.shape, rows.classes), 0.5)
     monkeypatch.setattr(classifier, "_train", lambda _: poor)
+    classifier._warn.cache_clear()
     for _ in range(3):
         classifier.trained(rows)
     assert caplog.text.count("finds only 50.0 % of the held-out images of rows") == 1, "once a process"
@@ -59,7 +60,7 @@ def test_a_poor_judge_is_warned_of(
 def test_another_data_set_has_another_file(
     cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untrained = classifier.Trained(classifier.Classifier(rows.shape, rows.classes), 0.5)
+    untrained = classifier.Trained(network.Classifier(rows.shape, rows.classes), 0.5)
     monkeypatch.setattr(classifier, "_train", lambda _: untrained)
     classifier.trained(rows)
     classifier.trained(rows._replace(checksum="1" * 12))
@@ -75,7 +76,7 @@ def test_a_cache_that_cannot_be_written_is_named(cache: Path, rows: Dataset) -> 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 20), (3, 9, 11), (1, 100, 64)])
 def test_images_of_any_size_and_channels_are_judged(shape: tuple[int, int, int]) -> None:
     channels, height, width = shape
-    judge = classifier.Classifier(shape, 4).judge(torch.rand(5, channels * height * width), batch_size=2)
+    judge = network.Classifier(shape, 4).judge(torch.rand(5, channels * height * width), batch_size=2)
     assert judge.probabilities.shape == (5, 4)
-    assert judge.features.shape == (5, classifier.FEATURES)
+    assert judge.features.shape == (5, network.FEATURES)
     torch.testing.assert_close(judge.probabilities.sum(-1), torch.ones(5))

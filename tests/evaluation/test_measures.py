@@ -5,7 +5,7 @@ import torch
 
 from vae_lab import evaluation
 from vae_lab.data import Dataset, binarized
-from vae_lab.evaluation import bounds, classifier, measures
+from vae_lab.evaluation import bounds, classifier, measures, network
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
@@ -28,9 +28,7 @@ SAMPLE_QUALITY = {
 def judge(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained classifier: these tests are about names and draws."""
     torch.manual_seed(0)
-    made = classifier.Trained(
-        classifier.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5
-    )
+    made = classifier.Trained(network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5)
     monkeypatch.setattr(measures, "trained", lambda data: made)
 
 

@@ -2,7 +2,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import one_hot
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
 
 from vae_lab.data import Dataset
 from vae_lab.evaluation import samples
@@ -113,3 +116,29 @@ def test_planted_copies_of_training_images_lie_at_distance_zero(rows: Dataset) -
 def test_a_memorizing_model_has_no_distance_and_held_out_images_have_one(rows: Dataset) -> None:
     assert nearest_training_distance(rows.train.scaled(slice(None)), rows) == 0
     assert nearest_training_distance(rows.test.scaled(slice(None)), rows) == pytest.approx(1)
+
+
+class Passing(torch.nn.Module):
+    """A network that takes features for images, as torchmetrics wants to have one."""
+
+    num_features = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_the_frechet_distance_is_torchmetrics() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(500, 8, generator=generator) * scale + scale for scale in (1.0, 2.0))
+    theirs = FrechetInceptionDistance(feature=Passing())
+    theirs.update(first, real=True)
+    theirs.update(second, real=False)
+    assert samples.frechet_distance(first, second) == pytest.approx(float(theirs.compute()), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # that it keeps all features, and has no deviation over one part
+def test_the_classifier_score_is_torchmetrics() -> None:
+    logits = 3 * torch.randn(400, 10, generator=torch.Generator().manual_seed(0))
+    theirs = InceptionScore(feature=Passing(), splits=1)
+    theirs.update(logits)
+    assert samples.classifier_score(logits.softmax(-1)) == pytest.approx(float(theirs.compute()[0]), rel=1e-5)

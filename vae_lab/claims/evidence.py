@@ -81,6 +81,10 @@ def gather(claim: Claim, frame: pd.DataFrame, layout: Layout, test: Test) -> Evi
         for value in table.columns[table.notna().sum() == 0] if len(table) else table.columns:
             return Missing(f"No finished run gives {claim.metric} for {words.place(group, value)}.")
     paired = pd.concat(tables, axis=1, join="inner", keys=range(len(tables))).dropna()
+    if paired.index.nlevels > 1:  # a replicate counts where it has every combination of what is crossed
+        replicates = paired.index.get_level_values(0)
+        has = replicates.value_counts()
+        paired = paired[replicates.map(has) == has.max()]
     if paired.empty:
         return Missing(f"No {layout.replicate} has a finished run at every value that is compared.")
     means = paired.groupby(level=0).mean()
@@ -167,8 +171,11 @@ def _better(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
 
 
 def _smaller_spread(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
-    """Standard deviation over the axis within each replicate, the other group's minus this one's."""
-    own, other = x.std(-1, ddof=1)
+    """Spread over the axis within each replicate, the other group's minus this one's.
+
+    Of two values that is the gap between them, of more the standard deviation.
+    """
+    own, other = np.abs(np.diff(x, axis=-1))[..., 0] if x.shape[-1] == 2 else x.std(-1, ddof=1)
     return _one(other - own, words, test)
 
 

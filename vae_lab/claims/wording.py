@@ -106,8 +106,8 @@ class Words:
             case "better":
                 return self._signed_lead(named(self.claim.of), named(self.claim.than), size)
             case "smaller_spread":
-                spread = f"by which the {self.metric} of {named(self.claim.of)} spreads less than that of"
-                return f"{self._over()} the amount {spread} {named(self.claim.than)} is {size}"
+                groups = f"{named(self.claim.of)} is smaller than in {named(self.claim.than)}"
+                return f"the amount by which the {self._extent()} in {groups} is {size}"
             case "best_inside":
                 best, end = self._inner_and_end()
                 return self._signed_lead(f"{best}, the best inside,", f"{end}, the better end,", size)
@@ -134,12 +134,12 @@ class Words:
         return f"each step up in {self.axis_name} ({listed})"
 
     def _spread(self, less: Mapping[str, str], more: Mapping[str, str], size: str) -> str:
-        return (
-            f"{self._over()} the {self.metric} spreads less in {named(less)} than in {named(more)}, by {size}"
-        )
+        return f"the {self._extent()} is smaller in {named(less)} than in {named(more)}, by {size}"
 
-    def _over(self) -> str:
-        return f"over {self.axis_name} ({', '.join(self.axis)})"
+    def _extent(self) -> str:
+        if len(self.axis) == 2:
+            return f"gap in {self.metric} between {self.axis_name} {self.axis[0]} and {self.axis[1]}"
+        return f"standard deviation of the {self.metric} over {self.axis_name} ({', '.join(self.axis)})"
 
     def _trends(self, size: str) -> str:
         verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]

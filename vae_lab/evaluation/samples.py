@@ -1,8 +1,8 @@
 """The quality of samples: what a classifier says of them, their sharpness, and how near training images lie.
 
-torchmetrics has the Frechet distance and the Inception score, but around uint8 photographs, a network whose
-weights must be fetched, and a random split into parts; it has no precision and recall. Here each is a formula
-on tensors, which also stays on the device.
+torchmetrics has the Frechet distance and the Inception score, as objects that hold a network and are fed
+images; here the features are there already and serve six measures, so each is a formula on tensors. The tests
+hold them against torchmetrics, which has no precision and recall.
 
 Shapes: N samples, M real images, D pixels, F features, C classes.
 """

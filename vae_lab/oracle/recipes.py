@@ -98,55 +98,68 @@ def _outcome(
     metric = str(oracle["metric"])
     others = {key: value for key, value in plan.base.items() if key != SIZE}
     swept = _within(runs, others)
-    sizes, values = _table(plan, swept, metric)
+    sizes, seeds, values = _table(plan, swept, metric)
     if len(sizes) < 2 or not len(values):
         return None
     sign = 1.0 if DIRECTIONS.get(metric, "lower") == "lower" else -1.0
     best = int((sign * values.mean(0)).argmin())
 
-    def scored(recipe: int, label: str, size: int, runs: int, how: str) -> Prediction:
-        size = max(1, size)
-        at = interpolated(sizes, values, size)
-        behind = sign * (at - values[:, best])
+    def scored(recipe: int, label: str, predicted: Mapping[str, int], runs: int, how: str) -> Prediction:
+        """What a recipe predicts for each replicate, each scored on the replicate's own sweep."""
+        chosen = [
+            (max(1, predicted[seed]), row)
+            for seed, row in zip(seeds, values, strict=True)
+            if seed in predicted
+        ]
+        at = np.array([interpolated(sizes, row, size) for size, row in chosen])
+        behind = sign * (at - np.array([row[best] for _, row in chosen]))
         mean, low, high, _ = statistics.paired_interval(behind)
-        outside = not sizes[0] <= size <= sizes[-1]
+        outside = any(not sizes[0] <= size <= sizes[-1] for size, _ in chosen)
+        size = round(float(np.mean([size for size, _ in chosen])))
         return Prediction(recipe, label, size, float(at.mean()), mean, low, high, outside, runs, how)
 
-    found = [scored(SWEEP, "sweep", sizes[best], len(sizes), f"best of {len(sizes)} sizes swept")]
+    def alike(size: int) -> dict[str, int]:
+        return dict.fromkeys(seeds, size)
+
+    found = [scored(SWEEP, "sweep", alike(sizes[best]), len(sizes), f"best of {len(sizes)} sizes swept")]
     found += [
-        scored(SPECTRUM, f"SVD {share:.4g} %", rank, 0, f"holds {share:.4g} % of the variance")
+        scored(SPECTRUM, f"SVD {share:.4g} %", alike(rank), 0, f"holds {share:.4g} % of the variance")
         for share, rank in ((100 * share, rank_at(spectrum, share)) for share in oracle["shares"])
     ]
     noise = spectrum.noise_variance
     above = sum(value > noise for value in spectrum.eigenvalues)
     how = f"eigenvalues above the likelihood's noise variance, {noise:.3g}"
-    found.append(scored(SPECTRUM, "probabilistic PCA", above, 0, how))
+    found.append(scored(SPECTRUM, "probabilistic PCA", alike(above), 0, how))
     named = {str(point): _within(runs, {POINT: str(point)}) for point in oracle["points"]}
     large = {f"Z={sizes[-1]}": _within(swept, {SIZE: str(sizes[-1])})}
     large |= {f"{name}, Z={mine[0].params.get(SIZE)}": mine for name, mine in named.items() if mine}
     for label, mine in large.items():
-        active = [run.metrics[ACTIVE] for run in mine if ACTIVE in run.metrics]
-        if active:
-            how = f"active units: {', '.join(f'{value:.0f}' for value in active)}"
-            found.append(scored(LARGE, label, round(float(np.mean(active))), 1, how))
+        active = {_replicate(plan, run): round(run.metrics[ACTIVE]) for run in mine if ACTIVE in run.metrics}
+        if active.keys() & set(seeds):
+            how = f"active units: {', '.join(str(active[seed]) for seed in seeds if seed in active)}"
+            found.append(scored(LARGE, label, active, 1, how))
     return Outcome(family, metric, sizes, values, found, {name: _kl(mine) for name, mine in large.items()})
 
 
-def _table(plan: Plan, swept: Sequence[Record], metric: str) -> tuple[list[int], Array]:
-    """The swept sizes in order, and the metric (n, sizes) of the replicates that have them all."""
-    replicate = next(iter(plan.replicate), "seed")
+def _replicate(plan: Plan, run: Record) -> str:
+    return run.params.get(next(iter(plan.replicate), "seed"), "")
+
+
+def _table(plan: Plan, swept: Sequence[Record], metric: str) -> tuple[list[int], list[str], Array]:
+    """The swept sizes in order, the n replicates that have them all, and their metric (n, sizes)."""
     rows: dict[str, dict[int, float]] = {}
     for run in swept:
         if is_number(run.metrics.get(metric, math.nan)):
-            rows.setdefault(run.params.get(replicate, ""), {})[int(run.params[SIZE])] = run.metrics[metric]
+            rows.setdefault(_replicate(plan, run), {})[int(run.params[SIZE])] = run.metrics[metric]
     sizes = sorted({size for row in rows.values() for size in row})
-    whole = [[row[size] for size in sizes] for row in rows.values() if len(row) == len(sizes)]
-    return sizes, np.array(whole, dtype=np.float64).reshape(len(whole), len(sizes))
+    whole = {seed: [row[size] for size in sizes] for seed, row in rows.items() if len(row) == len(sizes)}
+    values = np.array(list(whole.values()), dtype=np.float64).reshape(len(whole), len(sizes))
+    return sizes, list(whole), values
 
 
-def interpolated(sizes: Sequence[int], values: Array, size: float) -> Array:
-    """The metric (n,) at a size: linear in log(size) between swept sizes, that of the nearest end outside."""
-    return np.array([np.interp(math.log(size), np.log(sizes), row) for row in values])
+def interpolated(sizes: Sequence[int], row: Array, size: float) -> float:
+    """A sweep's metric at a size: linear in log(size) between swept sizes, beyond them that of the end."""
+    return float(np.interp(math.log(size), np.log(sizes), row))
 
 
 def rank_at(spectrum: Spectrum, share: float) -> int:

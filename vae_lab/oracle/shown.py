@@ -27,7 +27,8 @@ MARKS = {SWEEP: "o", SPECTRUM: "s", LARGE: "D"}
 TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 WIDTH, HEIGHT, LINE = 6.2, 7.4, 10.5  # inches; points between two labels
 NOTE = (
-    "Regret: how much worse the metric is at the predicted size than at the best size of the sweep; between "
+    "Regret: how much worse the metric is at the predicted size than at the best size of the sweep, seed by "
+    "seed; where each predicts a size of its own, their mean is the latent size shown. Between "
     "swept sizes it is linear in log(size). Beyond them (†) it is that of the last one: unknown further out. "
     "The sweep itself is the yardstick: its regret is 0 by construction."
 )

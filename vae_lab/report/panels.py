@@ -108,6 +108,8 @@ def latent_use(found: Sequence[Comparison]) -> list[Panel]:
 def _carried(each: charts.Latent) -> str:
     size = min(map(len, each.kl))
     means = [sum(values) / len(values) for values in zip(*each.kl, strict=False)]
+    if sum(means) < 1e-6:
+        return f"none of {size} for {each.label}"
     needed = sum(partial < CARRIED * sum(means) for partial in accumulate(means)) + 1
     return f"{min(needed, size)} of {size} for {each.label}"
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
 import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import (
     claims,
-    config,
     devices,
     oracle,
     progress,
@@ -26,70 +23,22 @@ from vae_lab import (
 from vae_lab.comparison import load_study
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluating import add, wants_measures
-from vae_lab.plans import PLAN_FILE, Plan
-from vae_lab.points import REPLICATED, Axes, Point, axes, points
+from vae_lab.points import REPLICATED, axes, points
 from vae_lab.run import dataset, prepare
+from vae_lab.sweeping.planning import (
+    Round,
+    chosen_by_verdicts,
+    command,
+    plan,
+    study_name,
+    study_of,
+    write_plan,
+)
 from vae_lab.tracking import Hold, Record, Recorder, Store
 
 
 class SweepError(LabError):
     """Some runs of a multirun failed; the others are kept."""
-
-
-class Round(NamedTuple):
-    """What a multirun wants to have run: its axes, and its points by their runs' fingerprint and name."""
-
-    axes: Axes
-    points: dict[tuple[str, str], Point]
-
-
-def plan(master: DictConfig, current: Round, name: str, sequential: bool) -> Plan:
-    """What the multirun sets out to do, as its parent run keeps it."""
-    first = next(iter(current.points.values())).settings
-    base, study, varied = config.parameters(first), _study(master), current.axes
-    also = _named_points(current)
-    alone = dict.fromkeys([*varied.one_at_a_time, *(key for each in also.values() for key in each)])
-    return Plan(
-        name=name,
-        question=study["question"],
-        cross=varied.cross,
-        one_at_a_time=varied.one_at_a_time,
-        replicate=varied.replicate or {REPLICATED: [str(first.seed)]},
-        also=also,
-        base={key: base[key] for key in alone if key in base and key not in varied.cross},
-        reference=study["reference"],
-        claims=study["claims"],
-        sequential=sequential,
-        oracle=None if first.study.oracle is None else _plain(first.study.oracle),
-        runs=[list(key) for key in current.points],
-    )
-
-
-def _named_points(current: Round) -> dict[str, dict[str, str]]:
-    """Each point of `sweep.also` with the parameters that it sets, as its runs record them."""
-    found: dict[str, dict[str, str]] = {}
-    for point in current.points.values():
-        params = config.parameters(point.settings)
-        for name in point.names:
-            found.setdefault(name, {key: params[key] for key in current.axes.also[name] if key in params})
-    return {name: found[name] for name in current.axes.also if name in found}
-
-
-def study_name(master: DictConfig, axes: Axes) -> str:
-    """The study's name, else the sweep's file name, else the keys that vary."""
-    chosen = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
-    keys = [*axes.cross, *axes.one_at_a_time, *axes.also, *axes.replicate]
-    varied = " x ".join(key.rpartition(".")[2] for key in keys)
-    return config.quotable(str(master.study.name or chosen or varied)) or "multirun"
-
-
-def command(master: DictConfig, arguments: Sequence[str]) -> str:
-    """The line that starts this multirun again; the store is left out, as its address may hold a password."""
-    sources = OmegaConf.select(master, "hydra.runtime.config_sources") or []
-    own = [source.path for source in sources if source.provider == "command-line"]
-    folders = [part for path in own for part in ("--config-dir", path)]
-    kept = [argument for argument in arguments if not argument.startswith("tracking.")]
-    return shlex.join(["vae-lab", "train", "-m", *folders, *kept])
 
 
 def sweep(
@@ -117,7 +66,7 @@ def sweep(
     sequential = master.seeds == "auto"
     target = _next_round(master, [], 0) if sequential else master.seeds
     overrides = parser.parse_overrides(list(arguments))
-    claims.parse(_study(master)["claims"])
+    claims.parse(study_of(master)["claims"])
 
     def checked(seeds: int | None) -> Round:
         found = axes(master.sweep, overrides, parser, seeds)
@@ -134,9 +83,10 @@ def sweep(
     recorder, hold = _opened(store, first.tracking.experiment, name, tags, anew=master.reuse == "never")
     status, failures, tried = "KILLED", list[str](), set[tuple[str, str]]()
     try:
+        looked = master.reuse != "never" and chosen_by_verdicts(store, name, current)
         _write_spectrum(recorder, first)
         while True:
-            _write_plan(recorder, plan(master, current, name, sequential))
+            write_plan(recorder, plan(master, current, name, sequential or looked))
             failures += _train(store, recorder, current, name, launch, tried, reuse=master.reuse)
             tried |= current.points.keys()
             if not sequential:
@@ -186,27 +136,12 @@ def _opened(
 def _next_round(master: DictConfig, verdicts: list[claims.Verdict], done: int) -> int | None:
     """The number of seeds to have after the next round of `seeds=auto`; None once it is over."""
     if not done:
-        declared = claims.parse(_study(master)["claims"])
+        declared = claims.parse(study_of(master)["claims"])
         if not declared:
             raise UserError("seeds=auto: is for a study that declares claims, such as experiments=reference.")
         claims.check_measured(declared, master.evaluation)
         verdicts = claims.judge(declared, pd.DataFrame(), sequential=True)
     return claims.round_target(verdicts, done, master.max_seeds)
-
-
-def _study(master: DictConfig) -> dict[str, Any]:
-    return _plain(master.study)
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    found = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-def _write_plan(recorder: Recorder, made: Plan) -> None:
-    with recorder.artifacts(sealed=[PLAN_FILE]) as folder:
-        (folder / PLAN_FILE).write_text(made.to_json())
 
 
 def _write_spectrum(recorder: Recorder, settings: DictConfig) -> None:
