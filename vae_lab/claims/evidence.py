@@ -84,7 +84,7 @@ def gather(claim: Claim, frame: pd.DataFrame, layout: Layout, test: Test) -> Evi
     if paired.index.nlevels > 1:  # a replicate counts where it has every combination of what is crossed
         replicates = paired.index.get_level_values(0)
         has = replicates.value_counts()
-        paired = paired[replicates.map(has) == has.max()]
+        paired = paired[has[replicates].to_numpy() == has.max()]
     if paired.empty:
         return Missing(f"No {layout.replicate} has a finished run at every value that is compared.")
     means = paired.groupby(level=0).mean()
