@@ -15,7 +15,7 @@ from vae_lab import checkpoints, config, devices, report
 from vae_lab.comparison import Study, load_study
 from vae_lab.data import only_read
 from vae_lab.errors import LabError, UserError
-from vae_lab.measures import DRAWS, IMPORTANCE, MEASURING, SAMPLES
+from vae_lab.measures import MEASURING, SETTINGS
 from vae_lab.progress import console
 from vae_lab.run import build_objective, dataset, full_measures, measured_at
 from vae_lab.tracking import EVALUATION, RUN, Record, Recorder, Store
@@ -26,12 +26,6 @@ SHOWN = {  # what a line tells of the measures, as far as they were taken
     "eval/recognizable_share": "recognizable {:.0%}",
     "eval/frechet_distance": "Frechet {:.1f}",
     "test/collapsed_units": "collapsed {:.0f}",
-}
-
-SAID = {  # what turns measures on, and the keys of the tag EVALUATION that say how they were taken
-    DRAWS: (DRAWS,),
-    IMPORTANCE: (IMPORTANCE, "importance_images"),
-    SAMPLES: (SAMPLES, "classifier"),
 }
 
 Outcome = Literal["new", "there", "failed"]
@@ -162,7 +156,7 @@ def measure(
         )
     has = _stated(record.tags)
     wants = _stated(measured_at(settings, data))
-    for measures, said in SAID.items():
+    for measures, said in SETTINGS.items():
         if not again and all(has.get(key) == wants.get(key) for key in said):
             settings.evaluation[measures] = 0
     if not wants_measures(settings):

@@ -17,6 +17,11 @@ CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
 # Keys of `evaluation` without which a part of the measures is not taken.
 MEASURING = DRAWS, IMPORTANCE, SAMPLES = ("posterior_draws", "importance_samples", "samples")
+SETTINGS = {  # of each, the keys of a run's tag `vae_lab.evaluation` that say how it was measured
+    DRAWS: (DRAWS,),
+    IMPORTANCE: (IMPORTANCE, "importance_images"),
+    SAMPLES: (SAMPLES, "classifier"),
+}
 
 
 class Measure(NamedTuple):

@@ -17,7 +17,7 @@ from vae_lab.comparison import (
     over_replicates,
     reference_values,
 )
-from vae_lab.measures import BOUNDS, LOWER, NATS, OBJECTIVE, QUALITY, TOPICS, Measure
+from vae_lab.measures import LOWER, NATS, OBJECTIVE, SETTINGS, TOPICS, Measure
 from vae_lab.plans import Plan
 from vae_lab.tables.content import Cell, Column, Table
 from vae_lab.tracking import ERROR, EVALUATION, Record
@@ -51,7 +51,14 @@ def ablation_tables(comparison: Comparison, plan: Plan, measures: Sequence[Measu
 
 
 def _measured(comparison: Comparison, measure: Measure) -> bool:
-    return any(measure.key in run.metrics for group in comparison.groups for run in group.finished)
+    """Whether rows that stand side by side have it; what one of several alone has compares nothing."""
+    families: dict[tuple[str, ...], list[bool]] = {}
+    for group in comparison.groups:
+        shared = tuple(group.keys.get(key, "") for key in comparison.within)
+        has = any(measure.key in run.metrics for run in group.finished)
+        families.setdefault(shared, []).append(has)
+    least = min(2, max(map(len, families.values()), default=1))
+    return any(sum(has) >= least for has in families.values())
 
 
 def _kinds(comparison: Comparison, measures: Iterable[Measure]) -> list[tuple[str, Comparison]]:
@@ -210,20 +217,23 @@ def _note(comparison: Comparison, measures: Sequence[Measure], ranked: Sequence[
     elif groups and ranked:
         said.append("One run a row: no intervals, and no row is marked as best.")
     if most > 1 and ranked:
-        needed = min(statistics.least_replicates(LEVEL, len(rows) - 1) for rows in ranked)
-        if most < needed:
+        least = min(statistics.least_replicates(LEVEL, len(rows) - 1) for rows in ranked)
+        if most < least:
             said.append(
                 f"With {most} {_one_replicate(comparison)}s no row can be shown to be worse than another; it "
-                f"takes {needed}."
+                f"takes {least}."
             )
     pooled = dict.fromkeys(key for group in groups for key in group.pooled)
     if pooled:
         said.append(f"Rows are means over {', '.join(map(key_name, pooled))}.")
-    if any(measure in (*BOUNDS, *QUALITY) for measure in measures):
-        tags = {run.tags.get(EVALUATION, "") for group in groups for run in group.finished} - {""}
-        settings = {frozenset(tag.split()): tag for tag in sorted(tags)}
-        if len(settings) > 1:
-            said.append(f"Not all were measured alike: {'; or '.join(settings.values())}.")
+    tags = dict.fromkeys(run.tags.get(EVALUATION, "") for group in groups for run in group.finished)
+    for needed in dict.fromkeys(measure.needs for measure in measures if measure.needs):
+        kept = (
+            " ".join(part for part in tag.split() if part.partition("=")[0] in SETTINGS[needed])
+            for tag in sorted(tags)
+        )
+        if len(ways := list(dict.fromkeys(filter(None, kept)))) > 1:
+            said.append(f"Not all were measured alike: {'; or '.join(ways)}.")
     said.append(_losses([run for group in groups for run in group.lost]))
     return " ".join(filter(None, said))
 
