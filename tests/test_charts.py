@@ -105,3 +105,13 @@ def test_replicates_share_one_label_and_many_configurations_have_none() -> None:
     assert words(charts.rate_distortion("rd", seeds)).count("L2") == 1
     many = [Point("VAE", f"k{i}", 10.0 + i, 90.0) for i in range(charts.LABELLED + 1)]
     assert not [word for word in words(charts.rate_distortion("rd", many)) if word.startswith("k")]
+
+
+def test_of_many_flat_dimensions_the_first_are_shown() -> None:
+    tail = [0.01] * 94
+    assert "latent dimension, by its KL (the first 20)" in words(
+        charts.latent_use("latent", "size", [Latent("100", [[3.0] * 6 + tail])])
+    )
+    assert "latent dimension, by its KL" in words(
+        charts.latent_use("latent", "size", [Latent("100", [[3.0] * 80 + [0.0] * 20])])
+    )

@@ -27,6 +27,8 @@ _VARIABLES = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 _VARIABLES |= {f"#0000{16 + i:02x}": f"var(--c{i})" for i in range(SERIES)}
 MARKERS = "osD^vP"
 LABELLED = 20  # configurations in the rate-distortion plot beyond which their names would hide them
+TELLING = 0.1  # nats; a dimension below it is as good as flat on the chart
+FEWEST_DIMENSIONS = 20  # that are shown, however few are in use
 LONGEST = 24  # letters of a label; a longer one would leave no room for the curves
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be selected, and takes the page's font
@@ -143,13 +145,17 @@ def latent_use(name: str, heading: str, series: Sequence[Latent]) -> str:
         heading: what the labels are, such as `layers`.
         series: the configurations.
     """
+    most = max(len(kl) for each in series for kl in each.kl)
+    telling = max(sum(value > TELLING for value in kl) for each in series for kl in each.kl)
+    shown = min(most, max(FEWEST_DIMENSIONS, telling + telling // 2))
     with drawing(3.8, 2.9, name) as figure:
         axes = figure.add_subplot()
         for number, each in enumerate(series):
             marker = MARKERS[number // SERIES % len(MARKERS)]  # colours repeat after SERIES
             line = {"marker": marker, "markersize": 3, "linewidth": 1.3, "label": _short(each.label)}
-            _mean_and_band(axes, each.kl, number, **line)
-        dressed(axes, "latent dimension, by its KL", "KL, nats per image")
+            _mean_and_band(axes, [kl[:shown] for kl in each.kl], number, **line)
+        first = f" (the first {shown})" if shown < most else ""
+        dressed(axes, f"latent dimension, by its KL{first}", "KL, nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         figure.legend(title=_short(heading), loc="outside right upper", handlelength=1.4)
