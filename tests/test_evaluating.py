@@ -107,6 +107,17 @@ def test_a_multirun_with_full_evaluation_measures_the_runs_that_it_reuses(lab: L
     assert all("test/collapsed_units" in run.metrics for run in runs())
 
 
+@pytest.mark.parametrize("several", [(), ("-m", "seed=0,1")])
+def test_a_reused_run_that_cannot_be_measured_is_a_failure(lab: Lab, several: tuple[str, ...]) -> None:
+    assert lab(*several, *SMALL, "train.epochs=1")[0] == 0
+    store = Store.open()
+    store.download(runs()[0].run_id, "model/model.pt").write_bytes(b"nothing")
+    full = ("evaluation=full", "evaluation.importance_samples=0", "evaluation.samples=0")
+    code, _, err = lab(*several, *SMALL, "train.epochs=1", *full)
+    assert code == 1
+    assert "could not be measured" in err
+
+
 def test_only_what_is_measured_can_be_overridden() -> None:
     assert evaluating.allowed(["evaluation.samples=500"]) == ["evaluation=full", "evaluation.samples=500"]
     assert evaluating.allowed(["evaluation=quick"]) == ["evaluation=quick"]

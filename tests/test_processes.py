@@ -20,7 +20,8 @@ def running(process: str, *, began: float = 0.0, epoch: int = 0, heard: float = 
     tags = {PROCESS: process}
     if epoch:
         tags[HEARTBEAT] = json.dumps({"epoch": epoch, "at": int((now - heard) * 1000)})
-    return Record("run", "1", "run", "RUNNING", {}, {}, tags, int((now - began) * 1000))
+    params = {"train.epochs": "1000"}
+    return Record("run", "1", "run", "RUNNING", params, {}, tags, int((now - began) * 1000))
 
 
 def changed(**keys: object) -> str:
@@ -60,8 +61,8 @@ def test_a_restart_of_the_machine_ends_every_process() -> None:
 @pytest.mark.parametrize("key", ["host", "space"])
 def test_a_process_elsewhere_is_given_up_after_a_long_silence_only(key: str) -> None:
     process = changed(**{key: "another"})
-    assert not gone(running(process, began=LEAST_SILENCE - 60))
-    assert "silent for 20 minutes" in gone(running(process, began=1200))
+    assert not gone(running(process, began=LEAST_SILENCE, epoch=1, heard=LEAST_SILENCE - 60))
+    assert "silent for 20 minutes" in gone(running(process, began=1260, epoch=1, heard=1200))
     # Its epochs take an hour: two hours without one are not long.
     assert not gone(running(process, began=5 * 3600, epoch=3, heard=2 * 3600))
     assert gone(running(process, began=3600, epoch=100, heard=1200))
@@ -87,6 +88,23 @@ def test_a_run_that_ended_or_that_names_no_process_is_left_alone() -> None:
 def test_a_damaged_note_of_the_process_says_nothing_of_this_machine() -> None:
     assert not gone(running("{"))
     assert gone(running("[]", began=1e6))
+    pids: tuple[object, ...] = ("x", None, [], -1)
+    for pid in pids:
+        assert gone(running(changed(pid=pid)))
+    beaten = running(changed(host="another"), began=1e6)
+    assert gone(Record(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}}))
+
+
+def test_another_machine_of_the_same_name_is_another() -> None:
+    assert not gone(running(changed(machine="another", boot="another")))
+
+
+def test_what_takes_long_before_the_first_epoch_and_after_the_last_is_waited_for() -> None:
+    elsewhere = changed(host="another")
+    assert not gone(running(elsewhere, began=3600))
+    measuring = running(elsewhere, began=7200, epoch=10, heard=3600)
+    assert not gone(Record(**{**vars(measuring), "params": {"train.epochs": "10"}}))
+    assert gone(Record(**{**vars(measuring), "params": {"train.epochs": "11"}}))
 
 
 def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:

@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 
 import vae_lab
 from tests.conftest import SMALL
-from vae_lab import evaluation, tracking
+from vae_lab import config, evaluation, tracking
 from vae_lab.data import binarized, digits
 from vae_lab.objectives import Objective, likelihood
-from vae_lab.run import again
+from vae_lab.run import again, parts, prepare
 from vae_lab.tracking import Record, Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -208,7 +208,28 @@ def test_a_users_own_model_is_trained_like_the_labs(
     )
     assert code == 2
     assert "model.options.scal=0.5: " in err
+    assert "did you mean scale?" in err
     assert "unexpected keyword argument 'scal'" in err
+
+
+def test_the_code_of_ones_own_classes_belongs_to_the_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, composed: Callable[..., DictConfig]
+) -> None:
+    (folder / "own_base.py").write_text("from torch.optim import SGD\nclass Base(SGD):\n    scale = 1\n")
+    (folder / "own_steps.py").write_text("from own_base import Base\nclass Steps(Base):\n    pass\n")
+    monkeypatch.syspath_prepend(str(folder))
+    settings = config.checked(composed(*SMALL, "optimizer=sgd", "optimizer._target_=own_steps.Steps"))
+
+    def now() -> str:
+        parts._code_of_training.cache_clear()
+        return prepare(settings).fingerprint
+
+    first = now()
+    text = (folder / "own_base.py").read_text()
+    (folder / "own_base.py").write_text(text + "# a comment\n")
+    assert now() == first
+    (folder / "own_base.py").write_text(text.replace("scale = 1", "scale = 2"))
+    assert now() != first
 
 
 @pytest.mark.parametrize(

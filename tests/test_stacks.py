@@ -188,6 +188,7 @@ def test_models_of_linear_layers_alone_can_be_stacked() -> None:
     assert stackable(VAE(9, latent_size=2, hidden_size=4))
     assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
     assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.PReLU()))
+    assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))), "its draws would be others"
     assert not stackable(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
 
 

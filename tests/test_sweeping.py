@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from tests.conftest import SMALL
 from vae_lab import config, tracking
+from vae_lab.comparison import load_study
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -181,6 +182,15 @@ def test_seeds_are_added_in_rounds_until_the_claims_are_settled(lab: Lab, folder
     assert 5 < len(seeds) < 12
     assert parent.tags["vae_lab.verdict.W1"] == "supported"
     assert "Verdicts on the study's claims" in out
+
+    # Its seeds were chosen by their verdicts: a study that takes them over is not judged as if they were not.
+    code, out, err = lab(
+        *("--config-dir", "own", "data=digits", "train.epochs=1", "experiments=width"),
+        *(f"seeds={len(seeds)}", "evaluation.pictures=false"),
+    )
+    assert code == 0, err
+    assert "seeds=auto chose runs of it" in out + err
+    assert load_study(Store.open(), "width").plan.sequential
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from vae_lab import devices, seeding, training
 from vae_lab.data import Batches, Dataset
-from vae_lab.models import VAE
+from vae_lab.models import VAE, draws
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.training import DivergedError, Epoch, chosen_precision, train
 
@@ -55,6 +56,55 @@ def test_the_global_generator_plays_no_part(rows: Dataset) -> None:
     torch.manual_seed(2)
     _, second = trained(rows)
     assert [epoch.loss for epoch in first] == [epoch.loss for epoch in second]
+
+
+class Noisy(VAE):
+    """A VAE that drops a half of what it hands to the decoder."""
+
+    def __init__(self, data_size: int) -> None:
+        super().__init__(data_size, latent_size=4, layers=1, hidden_size=16)
+        self.drop = nn.Dropout(0.5)
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        return super().logits(self.drop(z), c)
+
+
+class Drawing(VAE):
+    """A VAE that says that it draws."""
+
+    draws = True
+
+
+def noisy(data: Dataset) -> tuple[Noisy, torch.optim.Optimizer, Batches]:
+    with seeding.global_generator(0, "weights"):
+        model = Noisy(data.size)
+    model.to(data.train.pixels.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    return model, optimizer, Batches(data.train, batch_size=36, C=0, seed=0)
+
+
+def test_a_model_that_draws_is_the_same_again_and_after_going_on(rows: Dataset) -> None:
+    whole: list[torch.Tensor] = []
+    for number, parts in enumerate([(3,), (3,), (1, 3)]):
+        torch.manual_seed(number)
+        model, optimizer, batches = noisy(rows)
+        done = 0
+        for epochs in parts:  # a process that goes on starts with another state of the global generator
+            torch.rand(number + 1)
+            loss = Objective(likelihood("bernoulli"))
+            for _ in train(model, loss, optimizer, batches, epochs=epochs, seed=0, done=done):
+                pass
+            done = epochs
+        whole.append(torch.cat([each.detach().flatten() for each in model.parameters()]))
+    assert torch.equal(whole[0], whole[1])
+    assert torch.equal(whole[0], whole[2])
+
+
+def test_a_model_that_draws_says_so_or_is_seen_to(rows: Dataset) -> None:
+    model, *_ = noisy(rows)
+    assert draws(model)
+    assert not draws(VAE(4))
+    assert draws(Drawing(4))
 
 
 def test_another_seed_gives_another_curve(rows: Dataset) -> None:

@@ -226,6 +226,9 @@ DAMAGED_PLANS = st.one_of(
 @example('{"name": "mine", "reference": {"values": [{"epochs": 1}]}}')
 @example('{"name": "mine", "oracle": {}}')
 @example('{"name": "mine", "claims": [3]}')
+@example('{"name": "mine", "runs": 3}')
+@example('{"name": "mine", "runs": [[1]]}')
+@example('{"name": "mine", "runs": [["a", "b", "c"]]}')
 def test_a_damaged_plan_is_one_message(kept: Kept, replaced: Any, command: Lab, text: str) -> None:
     replaced(kept.parent / PLAN_FILE, text.encode(errors="surrogatepass"))
     code, _, err = command("compare", "mine", "--uri", kept.uri)
