@@ -25,6 +25,10 @@ NOTE = (
     "p: sign-flip test, adjusted over all claims (Holm)."
 )
 BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict --format markdown."
+ADDING = (
+    " Seeds that are added after a look at the verdicts make the test wrong too often: start a study of its own "
+    "with all of them, or let seeds=auto add them, whose test allows for looking."
+)
 LONGEST_WORD = len("reconstruction")
 STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
 
@@ -70,7 +74,7 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
         ]
         for each in verdicts
     ]
-    return Table(TITLE, columns, rows, BRIEF_NOTE)
+    return Table(TITLE, columns, rows, BRIEF_NOTE + _adding(verdicts))
 
 
 def record(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
@@ -129,9 +133,15 @@ def finite(value: float | None) -> float | None:
 
 def _note(verdicts: Sequence[Verdict]) -> str:
     levels = {each.claim.level for each in verdicts}
-    return (
+    note = (
         NOTE if levels <= {0.05} else NOTE.replace("its 95 % interval", "its interval at the claim's level")
     )
+    return note + _adding(verdicts)
+
+
+def _adding(verdicts: Sequence[Verdict]) -> str:
+    """What to know before more seeds are trained, where some would settle a claim."""
+    return ADDING * any(not each.settled and finite(each.needed) is not None and each.n for each in verdicts)
 
 
 def _effect(verdict: Verdict) -> tuple[str, str]:

@@ -189,10 +189,7 @@ def _outlook(needed: float, n: int, level: float, contrasts: int, replicate: str
         )
     if needed > MOST_REPLICATES:
         return f"an effect of this size would need more than {MOST_REPLICATES:,} {replicate}s"
-    return (
-        f"about {needed:.0f} {replicate}s would settle an effect of this size: those of a new study, or by "
-        f"{replicate}s=auto, which may look at its verdicts"
-    )
+    return f"about {needed:.0f} {replicate}s would settle an effect of this size"
 
 
 def _count(n: int, replicate: str) -> str:
