@@ -212,7 +212,7 @@ def test_verdict_prints_what_the_runs_say_and_keeps_it_on_the_parent_run(planted
         "terminal": "supported", "markdown": "| C1", "csv": "C1,supported,test/loss,10.3",
         "latex": r"\begin{tabular}", "html": "<table",
     }  # fmt: skip
-    sentence = "Each added layer (2, 3) raises the held-out loss by 10.30 nats/image"
+    sentence = "From layers 2 to 3 the held-out loss rises by 10.30 nats/image"
     for form, part in expected.items():
         result = CliRunner().invoke(commands, ["verdict", "depth", "--format", form])
         assert result.exit_code == 0, result.output

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vae_lab.claims import Verdict, decimals, explanations, metric_name, surviving
+from vae_lab.statistics import least_replicates
 from vae_lab.tables import FORMATS, SUFFIXES, Cell, Column, Table
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
@@ -26,8 +27,8 @@ NOTE = (
 )
 BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict --format markdown."
 ADDING = (
-    " Seeds that are added after a look at the verdicts make the test wrong too often: start a study of its own "
-    "with all of them, or let seeds=auto add them, whose test allows for looking."
+    " Seeds that are added after a look at the verdicts make the test wrong too often: start a study of its "
+    "own with all of them, or let seeds=auto add them, whose test allows for looking."
 )
 LONGEST_WORD = len("reconstruction")
 STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
@@ -133,15 +134,16 @@ def finite(value: float | None) -> float | None:
 
 def _note(verdicts: Sequence[Verdict]) -> str:
     levels = {each.claim.level for each in verdicts}
-    note = (
-        NOTE if levels <= {0.05} else NOTE.replace("its 95 % interval", "its interval at the claim's level")
-    )
+    exact = levels <= {0.05}
+    note = NOTE if exact else NOTE.replace("its 95 % interval", "its interval at the claim's level")
     return note + _adding(verdicts)
 
 
 def _adding(verdicts: Sequence[Verdict]) -> str:
-    """What to know before more seeds are trained, where some would settle a claim."""
-    return ADDING * any(not each.settled and finite(each.needed) is not None and each.n for each in verdicts)
+    """What to know before more seeds are trained, where a claim could have been settled and was not."""
+    open_ = [each for each in verdicts if not each.settled]
+    could = any(each.n >= least_replicates(each.claim.level, len(verdicts)) for each in open_)
+    return ADDING * could
 
 
 def _effect(verdict: Verdict) -> tuple[str, str]:

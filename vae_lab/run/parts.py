@@ -242,14 +242,14 @@ def _instantiated(
     """An object of one of PyTorch's kinds, as a group of the config describes it."""
     node = settings[group]
     target = build_class(node._target_, kind, f"{group}._target_")
-    hydras = [key for key in node if key.startswith("_")]
+    given: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
 
     def make(keys: Collection[str]) -> T:
-        made = instantiate(OmegaConf.masked_copy(node, [*hydras, *keys]), of)
+        made = instantiate({key: given[key] for key in given if key in keys or key.startswith("_")}, of)
         if not isinstance(made, kind):  # _partial_
             raise TypeError(f"gives a {type(made).__name__}, which is no {kind.__name__}")
         if tried is not None:
             tried(made)
         return made
 
-    return used(group, dict(node), target, make, fixed=["params", "optimizer"])
+    return used(group, given, target, make, fixed=["params", "optimizer"])
