@@ -137,6 +137,10 @@ def test_a_complete_page_is_whole_on_every_window(
     assert ("Verdicts" in headings) == (Path(complete).stem in CLAIMED)
     if "Verdicts" in headings:
         assert page.locator("#verdicts tbody tr").count() >= 2
+        ends = page.evaluate(
+            "[...document.querySelectorAll('#verdicts td')].map(e => e.getBoundingClientRect().right)"
+        )
+        assert max(ends) <= width, "a verdict's sentence is read without scrolling sideways"
     assert page.locator("#latent svg").count() >= 1
     unlabelled = page.evaluate(
         "[...document.querySelectorAll('.chart')].filter(e => (e.ariaLabel || '').length < 20).length"
