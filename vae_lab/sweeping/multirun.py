@@ -83,7 +83,8 @@ def sweep(
     recorder, hold = _opened(store, first.tracking.experiment, name, tags, anew=master.reuse == "never")
     status, failures, tried = "KILLED", list[str](), set[tuple[str, str]]()
     try:
-        looked = master.reuse != "never" and chosen_by_verdicts(store, name, current)
+        # A round of seeds=auto is sequential anyway, and has no need to be told so.
+        looked = not sequential and master.reuse != "never" and chosen_by_verdicts(store, name, current)
         _write_spectrum(recorder, first)
         while True:
             write_plan(recorder, plan(master, current, name, sequential or looked))
