@@ -18,8 +18,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from benchmarks.processes import FailedError, vae_lab
-from vae_lab.plans import PLAN_FILE
-from vae_lab.sealed import checksum
+from vae_lab.files import checksum
+from vae_lab.studies.plan import PLAN_FILE
 from vae_lab.tracking.records import checksum_tag
 
 STUDY = "many"

@@ -94,8 +94,8 @@ def main(overrides: list[str]) -> None:
 
     from vae_lab import config, training
     from vae_lab.data import Batches
-    from vae_lab.folders import CONF
-    from vae_lab.run.recorded import Run
+    from vae_lab.files import CONF
+    from vae_lab.runs.run import Run
 
     class Marked(Batches):
         """The run's batches, each made within a range that the profiler shows."""

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from vae_lab.data import Dataset, Images
-from vae_lab.folders import CONF
+from vae_lab.files import CONF
 
 SMALL = ("data=digits", "model.hidden_size=16", "train.epochs=2", "train.device=cpu")
 
@@ -65,11 +65,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def lab(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """`vae-lab train ...` in this process: gives exit code, standard output and standard error."""
-    from vae_lab.cli import training
+    from vae_lab.cli import train as command
 
     def train(*arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()
-        code = training.train(list(arguments))
+        code = command.train(list(arguments))
         out, err = capfd.readouterr()
         return code, out, err
 
@@ -106,11 +106,11 @@ def rows(device: torch.device) -> Dataset:
 @pytest.fixture(scope="session")
 def ablations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `sweeps=ablations` has run on the 8 x 8 digits with narrow layers."""
-    from vae_lab.cli import training
+    from vae_lab.cli import train
 
     folder = tmp_path_factory.mktemp("ablations")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert training.train(["sweeps=ablations", *SMALL]) == 0
+        assert train.train(["sweeps=ablations", *SMALL]) == 0
     return folder

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import SMALL
-from vae_lab.cli import commands, training_help
+from vae_lab.cli import commands, train_help
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.cli.training import train
+from vae_lab.cli.train import train
 from vae_lab.errors import UserError
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -55,13 +55,13 @@ def test_train_help_shows_every_group_and_every_key_with_its_meaning(
         "stacked",
     ):
         assert word in out
-    undocumented = [key for key, _, meaning in training_help.documented_keys() if not meaning]
+    undocumented = [key for key, _, meaning in train_help.documented_keys() if not meaning]
     assert undocumented == []
 
 
 def test_help_composed_config_and_mistakes_import_neither_torch_nor_mlflow() -> None:
     program = (
-        "import sys; from vae_lab.cli.training import train; train(['--cfg', 'job']); train(['--help']); "
+        "import sys; from vae_lab.cli.train import train; train(['--cfg', 'job']); train(['--help']); "
         "train(['model=vea']); train(['model.layers=0']); train(['-m', 'model.layers=0,1']); "
         "print('imported:', *({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
@@ -180,7 +180,7 @@ def test_compare_prints_a_study_in_every_format(ablations: Path, monkeypatch: py
 def planted(folder: Path) -> str:
     """A store whose study `depth` was never trained: ten seeds of losses that rise with depth."""
     from vae_lab import tracking
-    from vae_lab.plans import PLAN_FILE, Plan
+    from vae_lab.studies.plan import PLAN_FILE, Plan
 
     claim = {"id": "C1", "text": "Depth raises the loss.", "metric": "test/loss", "expect": "increasing"}
     plan = Plan(

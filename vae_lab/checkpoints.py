@@ -13,10 +13,10 @@ import torch
 from hydra.utils import get_class
 from torch import Tensor, nn
 
-from vae_lab import sealed
+from vae_lab import files
+from vae_lab.config.trust import check_trusted
 from vae_lab.errors import LabError
 from vae_lab.models import VAE
-from vae_lab.trust import check_trusted
 
 FORMAT = 1
 
@@ -47,7 +47,7 @@ class Checkpoint(NamedTuple):
         content = io.BytesIO()
         kept = self._replace(model=_own(self.model))
         torch.save({"format": FORMAT, **kept._asdict()}, content)
-        sealed.write(path, content.getvalue())
+        files.write_sealed(path, content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -57,15 +57,15 @@ class Checkpoint(NamedTuple):
             FileNotFoundError: there is none.
             DamagedError: it is damaged, or another version of the lab wrote it.
         """
-        raw = sealed.read(path)
+        raw = files.read_sealed(path)
         try:
             stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
             found_format = stored.pop("format")
             if found_format != FORMAT:
-                raise sealed.DamagedError(f"{path}: has format {found_format}; this version reads {FORMAT}.")
+                raise files.DamagedError(f"{path}: has format {found_format}; this version reads {FORMAT}.")
             return cls(**stored)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-            raise sealed.DamagedError(f"{path}: is no checkpoint that can be read: {error}") from error
+            raise files.DamagedError(f"{path}: is no checkpoint that can be read: {error}") from error
 
 
 def save_model(model: nn.Module, path: Path, *, target: str, arguments: dict[str, Any]) -> None:

@@ -56,8 +56,8 @@ class WorkersLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides."""
-        from vae_lab.run import Job
-        from vae_lab.sweeping import run_jobs
+        from vae_lab.runs.jobs import Job
+        from vae_lab.runs.workers import run_jobs
 
         assert self.hydra_context is not None
         assert self.config is not None

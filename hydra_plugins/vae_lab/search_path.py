@@ -7,7 +7,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from vae_lab.folders import CONF, CONFIG_ROOT
+from vae_lab.files import CONF, CONFIG_ROOT
 
 GROUPS = ("sweeps", "experiments")
 

@@ -1,4 +1,4 @@
-"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.sweeping`."""
+"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.runs`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.config import checked_plan
-        from vae_lab.points import axes, points
+        from vae_lab.runs.grid import axes, points
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -59,10 +59,10 @@ class AblationSweeper(Sweeper):
         planned = checked_plan(DictConfig({key: master._get_node(key) for key in master if key != "hydra"}))
         seeds = 1 if planned.seeds == "auto" else planned.seeds
         points(axes(planned.sweep, parser.parse_overrides(arguments), parser, seeds), compose)
-        from vae_lab.progress import busy
+        from vae_lab.runs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
-            from vae_lab.sweeping import sweep
+            from vae_lab.runs.multirun import sweep
 
         def launch(overrides: list[list[str]]) -> Sequence[JobReturn]:
             assert self.launcher is not None

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_lab import folders
-from vae_lab.claims import judge_study
-from vae_lab.comparison import load_study
-from vae_lab.report import gather, write
+from vae_lab import files
+from vae_lab.report.page.contents import gather
+from vae_lab.report.page.rendering import write
+from vae_lab.studies.claims import judge_study
+from vae_lab.studies.comparison import load_study
 from vae_lab.tracking import Store
 
 playwright: Any = pytest.importorskip("playwright.sync_api")
@@ -40,13 +41,13 @@ evaluation: {posterior_draws: 1}
 hydra: {mode: MULTIRUN}
 """  # noqa: E501  one line a claim, as in experiments/
 CLAIMED = {"judged", "reference", "recommended", "latent_oracle", "why_depth"}
-PUBLISHED = sorted((Path(folders.CONFIG_ROOT) / "docs" / "published").glob("*.html"))
+PUBLISHED = sorted((Path(files.CONFIG_ROOT) / "docs" / "published").glob("*.html"))
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the page of a study lies whose claims have verdicts, and whose runs were measured further."""
-    from vae_lab.cli import training
+    from vae_lab.cli import train
 
     folder = tmp_path_factory.mktemp("judged")
     (folder / "own" / "experiments").mkdir(parents=True)
@@ -55,7 +56,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         small = ["data=digits", "train.epochs=3", "train.device=cpu"]
-        assert training.train(["--config-dir", "own", "experiments=judged", *small]) == 0
+        assert train.train(["--config-dir", "own", "experiments=judged", *small]) == 0
         store = Store.open()
         study = load_study(store, "judged")
         found = judge_study(study)

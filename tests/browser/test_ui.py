@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vae_lab import views
-from vae_lab.cli import serving
-from vae_lab.comparison import load_study
+from vae_lab.cli import ui
+from vae_lab.report import views
+from vae_lab.studies.comparison import load_study
 from vae_lab.tracking import Store
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def link(ablations: Path) -> Iterator[str]:
     assert process.wait(timeout=30) == 0
     process.stdout.close()
     for _ in range(50):
-        if not serving._answers(port):
+        if not ui._answers(port):
             break
         time.sleep(0.1)
-    assert not serving._answers(port), "the server must end with the command"
+    assert not ui._answers(port), "the server must end with the command"
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vae_lab import folders
+from vae_lab import files
 from vae_lab.data import Dataset, digits, mnist
 from vae_lab.errors import LabError
 from vae_lab.evaluation import classifier, network
@@ -11,7 +11,7 @@ from vae_lab.evaluation import classifier, network
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(folders, "cache", lambda name: tmp_path / name)
+    monkeypatch.setattr(files, "cache_folder", lambda name: tmp_path / name)
     return tmp_path / "classifiers"
 
 

@@ -57,8 +57,8 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
         Window("mlflow.MlflowClient.log_inputs", AFTER),
     ),
     "among the final artifacts": (
-        Window("vae_lab.run.recorded.write_results", BEFORE),
-        Window("vae_lab.run.recorded.write_results", AFTER),
+        Window("vae_lab.runs.run.write_results", BEFORE),
+        Window("vae_lab.runs.run.write_results", AFTER),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "model.pt"),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "figures"),
         Window("mlflow.MlflowClient.log_artifact", AFTER, "figures"),
@@ -68,10 +68,10 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
 }
 PARENTS: dict[str, tuple[Window, ...]] = {
     "at the parent's tables": (
-        Window("vae_lab.report.conclude", BEFORE),
-        Window("vae_lab.views.write_views", BEFORE),
-        Window("vae_lab.views.write_views", AFTER),
-        Window("vae_lab.report.page.write", AFTER),
+        Window("vae_lab.runs.multirun.conclude", BEFORE),
+        Window("vae_lab.report.views.write_views", BEFORE),
+        Window("vae_lab.report.views.write_views", AFTER),
+        Window("vae_lab.report.page.rendering.write", AFTER),
         Window("mlflow.MlflowClient.set_terminated", BEFORE, last=True),
         Window("mlflow.MlflowClient.set_terminated", AFTER, last=True),
     ),

@@ -26,9 +26,9 @@ MODULES = (
     *("sklearn.datasets", "pandas", "scipy.stats", "statsmodels.api", "statsmodels.formula.api"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("PIL.PngImagePlugin", "PIL.WebPImagePlugin", "hydra", "hydra._internal.hydra", "rich.progress"),
-    *("vae_lab.cli.training", "vae_lab.cli.comparing", "vae_lab.cli.evaluating", "vae_lab.cli.syncing"),
-    *("vae_lab.run", "vae_lab.sweeping", "vae_lab.report", "vae_lab.tracking.store", "vae_lab.evaluating"),
-    *("vae_lab.tracking.backlog", "vae_lab.evaluation.classifier", "vae_lab.progress"),
+    *("vae_lab.cli.train", "vae_lab.cli.compare", "vae_lab.cli.evaluate", "vae_lab.cli.sync"),
+    *("vae_lab.runs.single", "vae_lab.runs.multirun", "vae_lab.runs.workers", "vae_lab.tracking.store"),
+    *("vae_lab.tracking.backlog", "vae_lab.evaluation.classifier"),
 )
 
 

@@ -43,14 +43,11 @@ def answer(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
 
     Composing, checking and preparing are the lab's own; only the training itself is left out.
     """
-    import vae_lab.run
-    import vae_lab.sweeping
     from vae_lab import config
+    from vae_lab.runs import multirun, parts, single
 
-    monkeypatch.setattr(
-        vae_lab.sweeping, "run_once", lambda found, _: str(vae_lab.run.prepare(config.checked(found)))
-    )
-    monkeypatch.setattr(vae_lab.sweeping, "sweep", lambda *_: None)
+    monkeypatch.setattr(single, "run_once", lambda found, _: str(parts.prepare(config.checked(found))))
+    monkeypatch.setattr(multirun, "sweep", lambda *_: None)
     before = left_behind(folder)
 
     def ask(*arguments: str) -> str:

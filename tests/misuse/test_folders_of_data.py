@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.misuse.conftest import PROFILE, TINY, Answer, Lab
-from vae_lab import memory
+from vae_lab import machine
 from vae_lab.data import cache, idx
 from vae_lab.data.idx import write
 from vae_lab.data.sources import FILES, LARGEST, unpacked
@@ -159,7 +159,7 @@ def test_a_header_may_not_promise_more_than_memory_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path)
-    monkeypatch.setattr(memory, "free", lambda _: 200)
+    monkeypatch.setattr(machine, "free_memory", lambda _: 200)
     with pytest.raises(UserError, match="96 bytes; 200 bytes of memory are free"):
         idx(str(tmp_path))
 

@@ -15,13 +15,14 @@ from mlflow import MlflowClient
 
 import vae_lab
 from tests.misuse.conftest import PROFILE, TINY, Lab
-from vae_lab import figures, sealed, tracking
-from vae_lab.cli import serving
-from vae_lab.cli.training import train
+from vae_lab import files, tracking
+from vae_lab.cli import ui
+from vae_lab.cli.train import train
 from vae_lab.errors import LabError
-from vae_lab.folders import PACKAGE
-from vae_lab.oracle import Spectrum
-from vae_lab.plans import PLAN_FILE, Plan
+from vae_lab.files import PACKAGE
+from vae_lab.report import pictures
+from vae_lab.studies.latent_size import Spectrum
+from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import Store
 from vae_lab.tracking.records import checksum_tag
 
@@ -66,7 +67,7 @@ def replaced(kept: Kept) -> Iterator[Any]:
         for place, run_id in ((kept.run, kept.run_id), (kept.parent, kept.parent_id)):
             if path.is_relative_to(place):
                 tag = checksum_tag(path.relative_to(place).as_posix())
-                client.set_tag(run_id, tag, sealed.checksum(path))
+                client.set_tag(run_id, tag, files.checksum(path))
 
     yield put
     for path, content in before.items():
@@ -268,7 +269,7 @@ def test_a_picture_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> Non
 
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     with pytest.raises(LabError, match="is no picture that can be read"):
-        figures.load_picture(tmp_path / "bomb.png")
+        pictures.load_picture(tmp_path / "bomb.png")
 
 
 @settings(PROFILE, max_examples=60)
@@ -298,7 +299,7 @@ def test_the_lab_never_unpickles_and_never_runs_text() -> None:
 def test_the_server_that_the_lab_starts_listens_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: asked.append(command))
-    serving.start("sqlite:///x.db", 5000)
+    ui.start("sqlite:///x.db", 5000)
     (line,) = asked
     assert line[line.index("--host") + 1] == "127.0.0.1"
     for flag in ("--allowed-hosts", "--cors-allowed-origins"):

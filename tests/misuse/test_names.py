@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from tests.misuse.conftest import PROFILE, TINY, Answer, Lab, left_behind
 from vae_lab import config, tracking
 from vae_lab.errors import UserError
-from vae_lab.plans import PLAN_FILE, Plan
-from vae_lab.points import axes, points
-from vae_lab.report import page
+from vae_lab.report.page import rendering
+from vae_lab.runs.grid import axes, points
+from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import Store
 
 NAMES = {
@@ -79,7 +79,7 @@ def test_a_name_on_the_line_is_refused_in_one_message(answer: Answer, kind: str)
 @example(name="../..")
 @example(name="\u00e9" * 300)
 def test_a_studys_page_stays_in_its_folder(name: str) -> None:
-    file = page.file_name(name)
+    file = rendering.file_name(name)
     assert Path(file).name == file
     assert file not in (".", "..")
     assert not file.startswith((".", "-"))

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import SMALL
 from tests.server.conftest import Server
 from vae_lab import tracking
-from vae_lab.cli.syncing import sync
+from vae_lab.cli.sync import sync
 from vae_lab.tracking import Record, Recorder, Store
 from vae_lab.tracking.journal import waiting
 

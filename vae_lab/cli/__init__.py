@@ -38,19 +38,20 @@ def commands() -> None:
 
 
 @commands.command(
+    "train",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True},
     short_help="Train one run, a sweep or a study (--help lists every key).",
 )
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_overrides)
-def train(overrides: tuple[str, ...]) -> None:
+def _train(overrides: tuple[str, ...]) -> None:
     """Train; everything after `train` is Hydra's."""
-    from vae_lab.cli import training
+    from vae_lab.cli import train
 
-    sys.exit(training.train(list(overrides)))
+    sys.exit(train.train(list(overrides)))
 
 
-@commands.command()
+@commands.command("compare")
 @click.argument("study", required=False)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option("--metric", "metrics", multiple=True, help="Show this metric instead; can be given again.")
@@ -64,7 +65,7 @@ def train(overrides: tuple[str, ...]) -> None:
 )
 @click.option("--importance", is_flag=True, help="How much of the variance each key explains, instead.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def compare(
+def _compare(
     study: str | None,
     form: str,
     metrics: tuple[str, ...],
@@ -87,16 +88,16 @@ def compare(
       vae-lab compare depth --contrast model.layers=2,3 --contrast model.layers=3,4
       vae-lab compare ablations --importance --metric test/loss
     """
-    from vae_lab.cli import comparing
+    from vae_lab.cli import compare
 
-    comparing.compare(study, form, metrics, by, contrasts, importance, uri)
+    compare.compare(study, form, metrics, by, contrasts, importance, uri)
 
 
-@commands.command()
+@commands.command("status")
 @click.argument("study", required=False)
 @click.option("--all", "every", is_flag=True, help="Finished runs too.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def status(study: str | None, every: bool, uri: str | None) -> None:
+def _status(study: str | None, every: bool, uri: str | None) -> None:
     """Say which runs of STUDY are finished, running, interrupted, failed or missing.
 
     STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it, all
@@ -108,17 +109,17 @@ def status(study: str | None, every: bool, uri: str | None) -> None:
       vae-lab status
       vae-lab status reference --all
     """
-    from vae_lab.cli import standing
+    from vae_lab.cli import status
 
-    standing.status(study, every, uri)
+    status.status(study, every, uri)
 
 
-@commands.command()
+@commands.command("verdict")
 @click.argument("study")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True)
 @click.option("--sequential", is_flag=True, help="Seeds were added until the verdicts were clear.")
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
+def _verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
     """Judge the claims of STUDY: supported, refuted or undecided, with effect and interval.
 
     Runs that differ only by seed are paired. The verdicts are also kept on the study's parent run.
@@ -129,12 +130,12 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
       vae-lab verdict reference
       vae-lab verdict reference --format markdown > verdicts.md
     """
-    from vae_lab.cli import judging
+    from vae_lab.cli import verdict
 
-    judging.verdict(study, form, sequential, uri)
+    verdict.verdict(study, form, sequential, uri)
 
 
-@commands.command()
+@commands.command("evaluate")
 @click.argument("name", metavar="RUN_OR_STUDY")
 @click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
@@ -146,7 +147,7 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
     help="A model class or data function of your own that may be imported; can be given again.",
 )
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def evaluate(
+def _evaluate(
     name: str, overrides: tuple[str, ...], again: bool, trusted: tuple[str, ...], uri: str | None
 ) -> None:
     """Add measures to finished runs without training them again.
@@ -165,12 +166,12 @@ def evaluate(
       vae-lab evaluate 8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c evaluation.samples=10000
       vae-lab evaluate tempered --trust my_models.Tempered
     """
-    from vae_lab.cli import evaluating
+    from vae_lab.cli import evaluate
 
-    sys.exit(evaluating.evaluate(name, overrides, trusted, uri, again))
+    sys.exit(evaluate.evaluate(name, overrides, trusted, uri, again))
 
 
-@commands.command()
+@commands.command("report")
 @click.argument("study")
 @click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
 @click.option(
@@ -179,7 +180,7 @@ def evaluate(
     help="Whether it links to the runs in your MLflow.",
 )
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
-def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
+def _report(study: str, output: str | None, links: bool, uri: str | None) -> None:
     """Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
 
     The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
@@ -190,15 +191,15 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
       vae-lab report reference
       vae-lab report reference --no-links --output docs/reference.html     a page to be published
     """
-    from vae_lab.cli import reporting
+    from vae_lab.cli import report
 
-    reporting.report(study, output, links, uri)
+    report.report(study, output, links, uri)
 
 
-@commands.command()
+@commands.command("sync")
 @click.option("--uri", help="Only the records for this store; by default those for every store.")
 @click.option("--to", help="With --uri: deliver them here, as the store has another address now.")
-def sync(uri: str | None, to: str | None) -> None:
+def _sync(uri: str | None, to: str | None) -> None:
     """Deliver records that wait because their store was away.
 
     While a tracking server does not answer or a database cannot be written, runs go on and their records
@@ -210,25 +211,25 @@ def sync(uri: str | None, to: str | None) -> None:
       vae-lab sync
       vae-lab sync --uri http://127.0.0.1:5000 --to http://127.0.0.1:5001
     """
-    from vae_lab.cli import syncing
+    from vae_lab.cli import sync
 
-    sys.exit(syncing.sync(uri, to))
+    sys.exit(sync.sync(uri, to))
 
 
-@commands.command()
+@commands.command("ui")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 @click.option("--uri", help="Tracking store; by default the one of `vae-lab train` in this folder.")
 @click.option(
     "--open/--no-open", "browser", default=False, help="Open the page in the browser.", show_default=True
 )
-def ui(port: int, uri: str | None, browser: bool) -> None:
+def _ui(port: int, uri: str | None, browser: bool) -> None:
     """Serve the MLflow UI on 127.0.0.1 and print the link that shows the runs."""
-    from vae_lab.cli import serving
+    from vae_lab.cli import ui
 
-    serving.serve(port, uri, browser)
+    ui.serve(port, uri, browser)
 
 
-@commands.command()
+@commands.command("data")
 @click.argument("name", required=False)
 @click.option("--root", help="Folder of the files, as data.root.")
 @click.option("--svd", is_flag=True, help="Show the singular values of the training images, too.")
@@ -242,7 +243,7 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
     help="With --svd: a latent size to compare; can be given again.",
 )
 @click.option("--figure", type=click.Path(dir_okay=False), help="With --svd: draw the spectrum to this file.")
-def data(
+def _data(
     name: str | None, root: str | None, svd: bool, latent_sizes: tuple[int, ...], figure: str | None
 ) -> None:
     """Fetch and check a data set, and say what is in it; without NAME, list the data sets.
@@ -253,20 +254,20 @@ def data(
       vae-lab data idx --root ~/my-images
       vae-lab data mnist --svd --figure spectrum.png
     """
-    from vae_lab.cli import datasets
+    from vae_lab.cli import data
 
     if figure and not svd:
         raise UserError(f"--figure {figure}: there is nothing to draw without --svd.")
-    found = datasets.describe(name, root)
+    found = data.describe(name, root)
     if svd:
         if found is None:
             raise UserError("--svd: needs the name of a data set, as in: vae-lab data mnist --svd")
-        datasets.spectrum(found, latent_sizes, figure)
+        data.spectrum(found, latent_sizes, figure)
 
 
-@commands.command()
+@commands.command("completion")
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+def _completion(shell: str) -> None:
     """Print the completion script of SHELL, which completes groups and keys after `train` too.
 
     \b

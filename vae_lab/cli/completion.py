@@ -49,7 +49,7 @@ def _query(words: list[str], word: str) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from vae_lab.folders import CONF
+    from vae_lab.files import CONF
 
     path = create_automatic_config_search_path(None, None, str(CONF))
     assert isinstance(path, ConfigSearchPathImpl)

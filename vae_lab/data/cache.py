@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from vae_lab.data.sources import LARGEST, Source
 from vae_lab.errors import LabError
-from vae_lab.sealed import replace
+from vae_lab.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _fill(
             for name, raw in source.fetch(list(missing)):
                 if hashlib.md5(raw).hexdigest() != md5[name]:
                     raise OSError(f"{name} does not have the MD5 {md5[name]}")
-                replace(folder / name, raw)
+                replace_file(folder / name, raw)
                 del missing[name]
             return
         except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:

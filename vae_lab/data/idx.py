@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vae_lab import memory
+from vae_lab import machine
 from vae_lab.errors import UserError
 
 UNSIGNED_BYTE = 0x08
@@ -56,7 +56,7 @@ def _parse(file: IO[bytes], path: Path, most: int) -> NDArray[np.uint8]:
         raise UserError(
             f"{path}: its header says {shape}, {size} bytes, which a file of its size cannot hold."
         )
-    if COPIES * size > (free := memory.free(torch.device("cpu"))):
+    if COPIES * size > (free := machine.free_memory(torch.device("cpu"))):
         raise UserError(f"{path}: its header says {shape}, {size} bytes; {free} bytes of memory are free.")
     body = file.read(size + 1)  # one more than promised: longer files are damage too
     if len(body) != size:

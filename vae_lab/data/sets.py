@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vae_lab import folders
+from vae_lab import files
 from vae_lab.data import cache
 from vae_lab.data import idx as idx_files
 from vae_lab.data.batches import Images
@@ -124,7 +124,7 @@ def only_read(target: str, root: str) -> bool:
 
 
 def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
-    folder = _folder(root) if root else folders.cache(f"data/{name}")
+    folder = _folder(root) if root else files.cache_folder(f"data/{name}")
     return _read(name, cache.verified(name, folder, md5, sources))
 
 

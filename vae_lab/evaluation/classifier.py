@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from filelock import FileLock
 
-from vae_lab import code_version, folders, sealed, seeding
+from vae_lab import files, seeding
+from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches
 from vae_lab.errors import LabError
 from vae_lab.evaluation import network
@@ -42,7 +43,7 @@ def trained(data: Dataset) -> Trained:
     Raises:
         LabError: the cache cannot be written.
     """
-    folder = folders.cache("classifiers")
+    folder = files.cache_folder("classifiers")
     path = folder / f"{data.name}-{key(data.checksum)}.pt"
     found = _load(path, data)
     if found is None:
@@ -83,16 +84,16 @@ def _save(path: Path, trained: Trained) -> None:
     weights = {name: value.cpu() for name, value in trained.model.state_dict().items()}
     content = io.BytesIO()
     torch.save({"weights": weights, "accuracy": trained.accuracy}, content)
-    sealed.write(path, content.getvalue())
+    files.write_sealed(path, content.getvalue())
 
 
 def _load(path: Path, data: Dataset) -> Trained | None:
     """The classifier in a file of `_save`; None if it is not there or not as it was written."""
     try:
-        raw = sealed.read(path)
+        raw = files.read_sealed(path)
     except FileNotFoundError:
         return None
-    except sealed.DamagedError as error:
+    except files.DamagedError as error:
         log.warning("%s The classifier is trained again.", error)
         return None
     stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)

@@ -18,7 +18,7 @@ from vae_lab.evaluation.classifier import trained
 from vae_lab.evaluation.decoded import decode
 from vae_lab.evaluation.elbo import held_out
 from vae_lab.evaluation.latent import collapsed_units, kl_dimensions, posteriors
-from vae_lab.measures import KL_DIMENSION
+from vae_lab.metrics import KL_DIMENSION
 from vae_lab.models import VAE
 from vae_lab.objectives import Bernoulli, Likelihood, Objective
 

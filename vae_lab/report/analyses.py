@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from vae_lab import oracle
-from vae_lab.comparison import Study
 from vae_lab.errors import LabError
+from vae_lab.report import latent_size as latent_size_report
 from vae_lab.report.published import published_tables
-from vae_lab.tables import Table
+from vae_lab.report.tables import Table
+from vae_lab.studies import latent_size
+from vae_lab.studies.comparison import Study
 from vae_lab.tracking import Reader
 
 
@@ -40,32 +41,37 @@ def _oracle(store: Reader, study: Study, svg: bool, pictures: bool) -> Analysis 
     if study.plan.oracle is None:
         return None
     try:
-        text = store.download(study.parent.run_id, oracle.FILE).read_text()
+        text = store.download(study.parent.run_id, latent_size.FILE).read_text()
     except LabError:
         return None
     try:
-        spectrum = oracle.Spectrum.from_json(text)
+        spectrum = latent_size.Spectrum.from_json(text)
     except ValueError as error:
-        raise LabError(f"{study.parent.run_id}: its {oracle.FILE} cannot be read: {error}") from error
-    found = oracle.outcomes(study, spectrum)
+        raise LabError(f"{study.parent.run_id}: its {latent_size.FILE} cannot be read: {error}") from error
+    found = latent_size.outcomes(study, spectrum)
     if not found:
         return None
     charts, figures = [], {}
     for each in found:
         family = " ".join(each.family.values())
         if svg:
-            charts.append((oracle.svg(each, spectrum, f"oracle {family}"), oracle.sentence(each)))
+            charts.append(
+                (
+                    latent_size_report.svg(each, spectrum, f"oracle {family}"),
+                    latent_size_report.sentence(each),
+                )
+            )
         if pictures:
             name = "_".join(["latent_oracle", *each.family.values()])
             title = " ".join(filter(None, [f"{study.plan.name}: three recipes for the latent size", family]))
-            figures[name] = oracle.figure(each, spectrum, title)
+            figures[name] = latent_size_report.figure(each, spectrum, title)
     words = [
         "One axis of dimensions for three recipes: a sweep of latent sizes; the spectrum of the training "
         "images, which takes no training; and what stays active in a latent space that is too large. Every "
         "prediction stands where it would be on the sweep's curve, hollow beyond its last size."
     ]
     title = "Three recipes for the latent size"
-    return Analysis("latent_oracle", title, words, [oracle.table(found)], charts, figures)
+    return Analysis("latent_oracle", title, words, [latent_size_report.table(found)], charts, figures)
 
 
 def _published(store: Reader, study: Study) -> Analysis | None:

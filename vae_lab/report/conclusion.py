@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
-from vae_lab import figures, tables, verdict_tables, views
-from vae_lab.claims import Verdict, explanations, judge_study, surviving
-from vae_lab.comparison import Study, comparisons, load_study
-from vae_lab.report import page
+from vae_lab.report import pictures, tables, views
 from vae_lab.report.analyses import analyses
-from vae_lab.report.contents import gather, picture
-from vae_lab.report.panels import configuration
-from vae_lab.tables import Table
+from vae_lab.report.page import rendering
+from vae_lab.report.page.contents import gather, picture
+from vae_lab.report.page.panels import configuration
+from vae_lab.report.tables import Table
+from vae_lab.report.verdicts import record_verdicts
+from vae_lab.studies.claims import Verdict, explanations, judge_study, surviving
+from vae_lab.studies.comparison import Study, comparisons, load_study
 from vae_lab.tracking import NOTE, STRIP_FILE, Record
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
@@ -45,14 +46,14 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
                 texts = [tables.FORMATS[name](table) for table in each.tables]
                 (folder / "tables" / f"{each.key}.{suffix}").write_text("\n".join(texts))
         drawn = {name: figure for each in asked for name, figure in each.figures.items()}
-        figures.save_figures(folder, _figures(store, study) | drawn)
+        pictures.save_figures(folder, _figures(store, study) | drawn)
     if verdicts:
-        verdict_tables.record(recorder, verdicts)
+        record_verdicts(recorder, verdicts)
     made += [table for each in asked for table in each.tables]
     recorder.tag({NOTE: description(study, made, verdicts)})
     views.write_views(store, recorder, study)
     with recorder.artifacts() as folder:
-        page.write(gather(store, study, verdicts), folder / page.ARTIFACT)
+        rendering.write(gather(store, study, verdicts), folder / rendering.ARTIFACT)
     return Conclusion(made, verdicts)
 
 
@@ -63,7 +64,7 @@ def _figures(store: Store, study: Study) -> dict[str, Figure]:
     chosen = [next((run for run in runs if run.status == "FINISHED"), runs[0]) for runs in found.values()]
     rows = [(run.name, picture(store, run, STRIP_FILE)) for run in chosen]
     repeated = ", the first run of each configuration" if len(rows) < len(study.runs) else ""
-    drawn = {"contact_sheet": figures.contact_sheet(rows, f"{study.plan.name}: prior samples{repeated}")}
+    drawn = {"contact_sheet": pictures.contact_sheet(rows, f"{study.plan.name}: prior samples{repeated}")}
     curves = {
         name: histories
         for name, runs in found.items()
@@ -72,7 +73,7 @@ def _figures(store: Store, study: Study) -> dict[str, Figure]:
     if curves:
         by_id = views.colours(comparisons(study))
         shades = {name: by_id[runs[0].run_id] for name, runs in found.items() if runs[0].run_id in by_id}
-        drawn["held_out_loss"] = figures.sweep_curves(curves, shades, f"{study.plan.name}: held-out loss")
+        drawn["held_out_loss"] = pictures.sweep_curves(curves, shades, f"{study.plan.name}: held-out loss")
     return drawn
 
 

@@ -12,10 +12,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from vae_lab.claims import metric_name
-from vae_lab.comparison import Group, Study, comparisons, key_name, reference_values
-from vae_lab.measures import NATS
-from vae_lab.tables import Cell, Column, Table, mean_cell
+from vae_lab.metrics import NATS
+from vae_lab.report.tables import Cell, Column, Table, mean_cell
+from vae_lab.studies.claims import metric_name
+from vae_lab.studies.comparison import Group, Study, comparisons, key_name, reference_values
 from vae_lab.tracking import Reader
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from vae_lab import folders, interruption
+from vae_lab import files, interruption
 from vae_lab.errors import LabError, UserError, shown
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 def lock_file(file: Path) -> Path:
     """The lock of an SQLite store, kept in the cache so that it does not lie beside the user's files."""
-    locks = folders.cache("locks")
+    locks = files.cache_folder("locks")
     locks.mkdir(parents=True, exist_ok=True)
     return locks / f"{hashlib.sha256(str(file).encode()).hexdigest()[:16]}.lock"
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 
-from vae_lab import __version__, folders
+from vae_lab import __version__, files
 
 
 def code_tags() -> dict[str, str]:
     """The lab's version and, where it runs from its repository, the commit."""
     tags = {"vae_lab.version": __version__}
-    if not (folders.CONFIG_ROOT / ".git").exists():
+    if not (files.CONFIG_ROOT / ".git").exists():
         return tags
-    git = ["git", "-C", str(folders.CONFIG_ROOT)]
+    git = ["git", "-C", str(files.CONFIG_ROOT)]
     try:
         commit = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10

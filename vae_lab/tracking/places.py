@@ -7,19 +7,19 @@ import os
 import tempfile
 from pathlib import Path
 
-from vae_lab import folders
+from vae_lab import files
 
 PROBE_BYTES = 1 << 16  # must be free before a run starts
 
 
 def place_of(uri: str) -> Path:
     """The folder of a store's journals."""
-    return folders.state("journal") / _key(uri)
+    return files.state_folder("journal") / _key(uri)
 
 
 def run_folder(uri: str, run_id: str) -> Path:
     """The folder of what a run needs to go on; it need not exist."""
-    return folders.state("runs") / _key(uri) / run_id
+    return files.state_folder("runs") / _key(uri) / run_id
 
 
 def _key(uri: str) -> str:
@@ -58,5 +58,5 @@ def address_of(place: Path) -> str | None:
 
 def all_places() -> list[Path]:
     """The folders of all stores that have journals."""
-    root = folders.state("journal")
+    root = files.state_folder("journal")
     return sorted(each for each in root.iterdir() if each.is_dir()) if root.is_dir() else []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from vae_lab.errors import LabError, UserError
-from vae_lab.sealed import checksum
+from vae_lab.files import checksum
 from vae_lab.tracking.address import resolved, sqlite_file
 from vae_lab.tracking.processes import gone
 from vae_lab.tracking.records import Record, checksum_tag, member_tag

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 
 from vae_lab.errors import LabError
-from vae_lab.sealed import checksum as file_checksum
+from vae_lab.files import checksum as file_checksum
 from vae_lab.tracking.courier import Courier, unwritable
 from vae_lab.tracking.journal import checksum, sync_files
 from vae_lab.tracking.processes import this_process

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+
+from vae_lab import tracking
+from vae_lab.report import conclusion, tables
+from vae_lab.report.conclusion import description
+from vae_lab.report.pictures import load_picture
+from vae_lab.studies.comparison import load_study
+from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.tracking import Store
+
+
+def open_store(folder: Path) -> Store:
+    return Store.open(f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def test_the_tables_of_a_study_hold_the_runs_own_numbers(ablations: Path) -> None:
+    store = open_store(ablations)
+    study = load_study(store, "ablations")
+    depth, latent = tables.study_tables(study)
+    assert (depth.title, latent.title) == ("Depth (model.layers)", "Latent size (model.latent_size)")
+    headings = [column.heading for column in depth.columns]
+    by_row = {(row[0].value, row[1].value): row for row in depth.rows}
+    for run in study.runs:
+        if run.params["model.latent_size"] == "15":
+            row = by_row[run.params["model"], run.params["model.layers"]]
+            assert row[headings.index("held-out loss")].value == run.metrics["test/loss"]
+            assert row[headings.index("parameters")].value == float(run.params["model.parameters"])
+
+
+def test_the_stored_tables_are_those_that_compare_prints(ablations: Path) -> None:
+    store = open_store(ablations)
+    study = load_study(store, "ablations")
+    stored = store.download(study.parent.run_id, "tables/ablations.md").read_text()
+    assert all(tables.markdown(table) in stored for table in tables.study_tables(study))
+
+
+def test_the_contact_sheet_is_a_picture_with_a_row_a_configuration(ablations: Path) -> None:
+    store = open_store(ablations)
+    study = load_study(store, "ablations")
+    sheet = load_picture(store.download(study.parent.run_id, "figures/contact_sheet.png"))
+    assert sheet.shape[0] > 10 * 40
+    found = conclusion._configurations(study)
+    assert list(found) == [
+        f"{model} {rest}"
+        for model in ("vae", "cvae")
+        for rest in ("L2 Z15", "L3 Z15", "L4 Z15", "L3 Z10", "L3 Z30")
+    ]
+    assert [[run.name for run in runs] for runs in found.values()] == [[f"{name} s0"] for name in found]
+
+
+def test_runs_that_differ_by_seed_share_a_row_and_a_curve(folder: Path) -> None:
+    store = Store.open(f"sqlite:///{folder / 'mlflow.db'}", create=True)
+    parent = store.start("lab", "seeds", kind=tracking.SWEEP, tags={tracking.STUDY: "seeds"})
+    with parent.artifacts() as scratch:
+        plan = Plan("seeds", cross={"model": ["vae"]}, replicate={"seed": ["0", "1", "2"]})
+        (scratch / PLAN_FILE).write_text(plan.to_json())
+    member = {tracking.member_tag(parent.run_id): "1"}
+    for seed, losses in enumerate(([], [20.0, 4.0], [10.0, 6.0])):
+        params = {"model": "vae", "seed": str(seed)}
+        run = store.start("lab", f"vae L2 Z2 s{seed}", kind="run", params=params, tags=member)
+        for epoch, loss in enumerate(losses, start=1):
+            run.log({"test/loss": loss}, step=epoch)
+        run.finish("FINISHED" if losses else "FAILED")
+    drawn = conclusion._figures(store, load_study(store, "seeds"))
+    labels = [text.get_text() for axes in drawn["contact_sheet"].axes for text in axes.texts]
+    assert labels[-1] == "vae L2 Z2 s1", "the first that finished"
+    (axes,) = drawn["held_out_loss"].axes
+    (curve,) = axes.lines
+    assert curve.get_label() == "vae L2 Z2"
+    assert np.allclose(curve.get_ydata(), [15.0, 5.0]), "the mean of the two that finished"
+    assert axes.get_title().endswith("means and ranges")
+
+
+def test_the_description_begins_with_the_answer(ablations: Path) -> None:
+    study = load_study(open_store(ablations), "ablations")
+    lines = description(study, tables.study_tables(study)).splitlines()
+    assert lines[0] == "ablations: 10 of 10 runs finished."
+    assert lines[2].startswith("- vae: held-out loss ")
+    assert lines[2].endswith("for layers 2, 3, 4")

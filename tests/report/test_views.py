@@ -1,0 +1,70 @@
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+from tests.studies.test_comparison import ONE_AT_A_TIME, record, run, study
+from vae_lab.report import views
+from vae_lab.studies.comparison import comparisons, load_study
+from vae_lab.studies.plan import Plan
+from vae_lab.tracking import Store
+
+
+def stored_views(store: Store, experiment_id: str) -> dict[str, dict[str, Any]]:
+    """The saved views of an experiment: key to title and state."""
+    found = {}
+    for key, value in store.client.get_experiment(experiment_id).tags.items():
+        if key.startswith(views.VIEW_TAG):
+            envelope = json.loads(value)
+            packed = envelope["state"].removeprefix("deflate;")
+            state = json.loads(zlib.decompress(base64.b64decode(packed)))
+            found[key.removeprefix(views.VIEW_TAG)] = {"title": envelope["name"], "state": state}
+    return found
+
+
+def test_every_question_of_a_study_has_a_view_that_finds_its_runs(ablations: Path) -> None:
+    store = Store.open(f"sqlite:///{ablations / 'mlflow.db'}")
+    found = load_study(store, "ablations")
+    kept = stored_views(store, found.parent.experiment_id)
+    assert {key: view["title"] for key, view in kept.items()} == {
+        "ablations-model-layers": "1 What depth does",
+        "ablations-model-latent-size": "2 What latent size does",
+        "ablations-all": "3 All runs, best first",
+    }
+    counts = {key: len(store.records(view["state"]["searchFilter"])) for key, view in kept.items()}
+    assert counts == {"ablations-model-layers": 6, "ablations-model-latent-size": 6, "ablations-all": 10}
+
+
+def test_every_logged_metric_and_picture_has_a_card(ablations: Path) -> None:
+    store = Store.open(f"sqlite:///{ablations / 'mlflow.db'}")
+    found = load_study(store, "ablations")
+    state = stored_views(store, found.parent.experiment_id)["ablations-all"]["state"]
+    carded = {card.get("metricKey") for card in state["compareRunCharts"]}
+    logged = {metric for each in found.runs for metric in each.metrics}
+    assert logged <= carded
+
+
+def test_colours_tell_families_apart_and_every_run_of_a_family() -> None:
+    runs = [run(model, layers, 15) for model in ("vae", "cvae") for layers in (2, 3, 4)]
+    named = [each.__class__(**{**each.__dict__, "run_id": str(i)}) for i, each in enumerate(runs)]
+    shades = views.colours(comparisons(study(ONE_AT_A_TIME, *named)))
+    assert len(set(shades.values())) == 6
+    assert all(len(shade) == 7 and shade.startswith("#") for shade in shades.values())
+
+
+def test_the_answer_is_one_line_with_the_losses_in_order() -> None:
+    plan = Plan(name="x", cross={"model": ["vae"], "model.layers": ["2", "3"]})
+    runs = [
+        record("FINISHED", loss, model="vae", model__layers=layers)
+        for loss, layers in ((110.0, "3"), (104.5, "2"))
+    ]
+    (comparison,) = comparisons(study(plan, *runs))
+    assert views.answer(comparison) == "vae: held-out loss 104.50, 110.00 for layers 2, 3"
+
+
+def test_a_link_carries_the_view_and_the_machine_learning_page() -> None:
+    view = views.View("depth", "1 What depth does", "model.layers", "")
+    assert views.page("7", view) == (
+        "#/experiments/7/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=depth"
+    )

@@ -1,0 +1,150 @@
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.conftest import SMALL
+from vae_lab import load, tracking
+from vae_lab.errors import UserError
+from vae_lab.runs.jobs import Job, Outline, outline, run
+from vae_lab.runs.workers import Crew, crew, packed, run_jobs
+from vae_lab.tracking import Store
+
+Lab = Callable[..., tuple[int, str, str]]
+Compose = Callable[..., DictConfig]
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CURVES = ("train/step_loss", "train/loss", "train/kl", "test/loss", "test/active_units")
+
+
+@pytest.mark.parametrize(
+    ("cores", "packs", "device", "workers", "threads", "known"),
+    [
+        (2, 10, CPU, None, None, Crew(2, 1)),
+        (2, 1, CPU, None, None, Crew(1, 2)),  # one run has the machine for itself
+        (64, 10, CPU, None, None, Crew(10, 6)),
+        (8, 10, CPU, None, 4, Crew(2, 4)),
+        (8, 10, CPU, 3, None, Crew(3, 2)),
+        (8, 10, CPU, 3, 4, Crew(3, 4)),
+        (1, 10, CPU, None, 2, Crew(1, 2)),
+        (16, 10, GPU, None, None, Crew(1, 16)),
+        (16, 10, GPU, 2, None, Crew(2, 8)),
+    ],
+)
+def test_the_cores_are_shared_out_once(
+    cores: int,
+    packs: int,
+    device: torch.device,
+    workers: int | None,
+    threads: int | None,
+    known: Crew,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    assert crew(packs, device, workers, threads) == known
+
+
+def test_the_longest_work_comes_first() -> None:
+    outlines = [Outline(10, 5, "a"), Outline(10, 7, "b"), Outline(20, 5, "a"), Outline(1, 1, None)]
+    assert packed(outlines, stack=1, workers=2) == [[2], [1], [0], [3]]
+
+
+def test_runs_of_one_kind_are_stacked_and_every_worker_gets_a_stack() -> None:
+    many = [Outline(1, 1, "a")] * 10
+    assert packed(many, stack=16, workers=2) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert packed(many, stack=4, workers=2) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    mixed = [Outline(1, 1, "a"), Outline(1, 1, None), Outline(1, 1, "a"), Outline(5, 1, None)]
+    assert packed(mixed, stack=16, workers=1) == [[3], [0, 2], [1]]
+
+
+def test_runs_that_differ_in_seed_optimizer_schedule_and_weights_of_the_loss_can_be_stacked(
+    composed: Compose,
+) -> None:
+    def key(*overrides: str) -> str | None:
+        return outline(composed(*SMALL, *overrides)).stack_key
+
+    base = key()
+    assert base is not None
+    same = ("seed=3", "optimizer.lr=1e-4", "optimizer=sgd", "scheduler=cosine", "objective.beta=4")
+    assert {key(each) for each in same} == {base}
+    for other in (
+        "model.latent_size=3",
+        "model=cvae",
+        "model.init=xavier",
+        "train.batch_size=64",
+        "train.epochs=3",
+        "data.binarize=fixed",
+        "objective=gaussian",
+        "objective.penalty=ard",
+    ):
+        assert key(other) != base
+
+
+def curves(run_id: str) -> Mapping[str, list[float]]:
+    store = Store.open()
+    return {name: store.history(run_id, name) for name in CURVES}
+
+
+def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, composed: Compose) -> None:
+    settings = [composed(*SMALL, "train.threads=1", f"seed={seed}", "model=cvae") for seed in range(4)]
+    together = run_jobs([Job(each) for each in settings], workers=3)
+    backwards = run_jobs([Job(each) for each in settings[::-1]], workers=2)[::-1]
+    alone = [run(each) for each in settings]
+    for several, others, one in zip(together, backwards, alone, strict=True):
+        assert isinstance(several, str)
+        assert isinstance(others, str)
+        assert curves(several) == curves(one) == curves(others)
+        weights, known = (load(each).state_dict() for each in (several, one))
+        assert all(torch.equal(weights[name], known[name]) for name in known)
+
+
+def test_stacked_runs_each_leave_the_record_of_a_run_alone(lab: Lab) -> None:
+    sweep = (*SMALL, "-m", "seed=0,1,2", "optimizer.lr=1e-3,1e-2")
+    assert lab(*sweep, "hydra/launcher=stacked", "hydra.launcher.workers=1")[0] == 0
+    assert lab(*sweep, "reuse=never", "hydra/launcher=basic")[0] == 0
+    store = Store.open()
+    runs = [each for each in store.records() if each.kind == tracking.RUN]
+    stacked = {each.name: each for each in runs if each.tags.get("vae_lab.stack") == "6"}
+    alone = {each.name: each for each in runs if "vae_lab.stack" not in each.tags}
+    assert len(stacked) == 6
+    assert stacked.keys() == alone.keys()
+    for name, record in stacked.items():
+        assert record.status == "FINISHED"
+        assert record.params == alone[name].params
+        assert record.metrics.keys() == alone[name].metrics.keys()
+        found, known = curves(record.run_id), curves(alone[name].run_id)
+        for metric in CURVES:
+            assert found[metric] == pytest.approx(known[metric], rel=1e-3)
+        listed = [
+            {file.path for file in store.client.list_artifacts(each.run_id, "figures")}
+            for each in (record, alone[name])
+        ]
+        assert listed[0] == listed[1]
+        x = torch.rand(2, 64)
+        outputs = [
+            load(each.run_id)(x, torch.empty(2, 0), torch.zeros(2, 15))[0] for each in (record, alone[name])
+        ]
+        torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-2, atol=1e-2)
+
+
+def test_a_diverging_run_of_a_stack_fails_alone(lab: Lab) -> None:
+    code, _, err = lab(*SMALL, "-m", "optimizer=sgd", "optimizer.lr=1e-5,1e20,1e-4", "hydra/launcher=stacked")
+    assert code == 1
+    assert "1 of 3 runs failed" in err
+    assert "lr=1e+20 vae L3 Z15 s0: training diverged" in err
+    found = {each.name: each for each in Store.open().records()}
+    assert {name: each.status for name, each in found.items()} == {
+        "lr=1e-05 vae L3 Z15 s0": "FINISHED",
+        "lr=1e+20 vae L3 Z15 s0": "FAILED",
+        "lr=0.0001 vae L3 Z15 s0": "FINISHED",
+        "lr": "FAILED",
+    }
+    assert "training diverged" in found["lr=1e+20 vae L3 Z15 s0"].tags["vae_lab.error"]
+
+
+def test_a_config_that_is_not_valid_stops_all_before_the_first(folder: object, composed: Compose) -> None:
+    jobs = [Job(composed(*SMALL)), Job(composed(*SMALL, "model.activation=nothing"))]
+    with pytest.raises(UserError, match=r"model.activation=nothing"):
+        run_jobs(jobs)
+    with pytest.raises(UserError, match="no runs are kept here yet"):
+        Store.open()

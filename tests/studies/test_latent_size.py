@@ -1,0 +1,204 @@
+import csv
+import io
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.text import Text
+from torch import Tensor
+
+from vae_lab.data import Dataset, Images
+from vae_lab.evaluation import spectrum as pca
+from vae_lab.report import latent_size as latent_size_report
+from vae_lab.report import tables
+from vae_lab.report.pictures import load_picture
+from vae_lab.studies import latent_size
+from vae_lab.studies.comparison import POINT, Study
+from vae_lab.studies.latent_size import Spectrum, recipes
+from vae_lab.studies.plan import Plan
+from vae_lab.tracking import SWEEP, Record, Store
+
+Lab = Callable[..., tuple[int, str, str]]
+RANK, SIDE = 6, 8
+
+
+def planted(std: float = 0.04) -> Dataset:
+    """Gaussian images of D = 64 pixels that vary in 6 directions, far above the rounding to bytes."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(SIDE * SIDE, RANK, generator=generator)).Q
+    scores = torch.randn(3000, RANK, generator=generator) * std * SIDE
+    pixels = ((scores @ directions.T + 0.5) * 255).clamp(0, 255).round().to(torch.uint8)
+    images = Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), 255)
+    return Dataset("planted", images, images, (1, SIDE, SIDE), 1, "0" * 12, "nowhere")
+
+
+def run(number: int, size: int, seed: int, loss: float, active: float = 1, **params: str) -> Record:
+    own = {"model.latent_size": str(size), "seed": str(seed), "objective.penalty": "none"} | params
+    metrics = {"test/negative_elbo": loss, "test/active_units": active}
+    return Record(str(number), "1", f"run {number}", "FINISHED", own, metrics, {}, number)
+
+
+def study(runs: list[Record], shares: tuple[float, ...] = (0.9, 0.99)) -> Study:
+    plan = Plan(
+        "planted",
+        one_at_a_time={"model.latent_size": ["2", "4", "8", "16"]},
+        replicate={"seed": ["0", "1"]},
+        also={"ard": {"model.latent_size": "16", "objective.penalty": "ard"}},
+        base={"model.latent_size": "8", "objective.penalty": "none"},
+        oracle={"metric": "test/negative_elbo", "shares": list(shares), "points": ["ard"]},
+    )
+    return Study(runs[0], plan, runs)
+
+
+LOSSES = {2: (20.0, 22.0), 4: (14.0, 15.0), 8: (10.0, 11.0), 16: (12.0, 14.0)}
+
+
+@pytest.fixture
+def swept() -> list[Record]:
+    """Two seeds of four sizes, best at 8, and a large run under a penalty that keeps 6 dimensions."""
+    found = [
+        run(10 * size + seed, size, seed, loss, active=min(size, 7))
+        for size, losses in LOSSES.items()
+        for seed, loss in enumerate(losses)
+    ]
+    penalized = {POINT: "ard", "objective.penalty": "ard"}
+    return [*found, run(900, 16, 0, 30.0, 6, **penalized), run(901, 16, 1, 30.0, 5.4, **penalized)]
+
+
+def test_the_spectrum_finds_the_planted_rank() -> None:
+    found = latent_size.measure(planted(), "gaussian", 0.1)
+    assert recipes.rank_at(found, 0.99) == RANK
+    assert recipes.rank_at(found, 0.5) == RANK // 2
+    above = pca.active_dimensions(torch.tensor(found.eigenvalues), found.noise_variance)
+    assert above == RANK
+    assert (found.data, found.images, len(found.eigenvalues)) == ("planted", 3000, SIDE * SIDE)
+
+
+def test_every_recipe_predicts_the_planted_rank(swept: list[Record]) -> None:
+    (found,) = latent_size.outcomes(study(swept, (0.99,)), latent_size.measure(planted(), "gaussian", 0.1))
+    by_label = {each.label: each.size for each in found.predictions}
+    assert by_label == {"sweep": 8, "SVD 99 %": RANK, "probabilistic PCA": RANK, "Z=16": 7, "ard, Z=16": RANK}
+
+
+def test_a_noise_above_every_eigenvalue_leaves_no_dimension_and_one_is_the_least() -> None:
+    flat = Spectrum("flat", "0", 10, [0.5, 0.25, 0.25], noise_variance=1.0)
+    (found,) = latent_size.outcomes(study([run(i, z, 0, 1.0) for i, z in enumerate((2, 4))]), flat)
+    assert {each.label: each.size for each in found.predictions}["probabilistic PCA"] == 1
+
+
+def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log(swept: list[Record]) -> None:
+    spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
+    (found,) = latent_size.outcomes(study(swept, (0.12, 0.9)), spectrum)
+    at = {each.label: each for each in found.predictions}
+    assert at["sweep"].regret == 0
+    assert at["SVD 12 %"].size == 4
+    assert at["SVD 12 %"].value == pytest.approx(14.5)
+    assert at["SVD 12 %"].regret == pytest.approx(4)  # 14 - 10 and 15 - 11: no spread, though values differ
+    assert (at["SVD 12 %"].low, at["SVD 12 %"].high) == pytest.approx((4, 4))
+    beyond = at["SVD 90 %"]
+    assert (beyond.size, beyond.outside) == (29, True)
+    assert beyond.regret == pytest.approx(2.5)
+    six, five = (np.log(size / 4) / np.log(2) for size in (6, 5))  # each seed at its own prediction
+    assert at["ard, Z=16"].value == pytest.approx((14 - 4 * six + 15 - 4 * five) / 2)
+    assert at["ard, Z=16"].regret == pytest.approx((4 - 4 * six + 4 - 4 * five) / 2)
+    assert at["ard, Z=16"].how == "active units: 6, 5"
+
+
+def test_a_seed_counts_only_where_it_has_every_size(swept: list[Record]) -> None:
+    spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
+    (found,) = latent_size.outcomes(study(swept[1:]), spectrum)  # size 2 of seed 0 is missing
+    assert found.values.tolist() == [[22.0, 15.0, 11.0, 14.0]]
+    assert latent_size.outcomes(study(swept[-2:]), spectrum) == []
+
+
+def test_a_metric_of_which_more_is_better_is_sought_upwards(swept: list[Record]) -> None:
+    asked = study(swept)
+    assert asked.plan.oracle is not None
+    asked.plan.oracle["metric"] = "eval/recognizable_share"
+    shares = [
+        Record(
+            **{
+                **each.__dict__,
+                "metrics": {"eval/recognizable_share": 1 / each.metrics["test/negative_elbo"]},
+            }
+        )
+        for each in swept
+    ]
+    (found,) = latent_size.outcomes(
+        Study(asked.parent, asked.plan, shares), Spectrum("x", "0", 9, [1.0] * 32, 2.0)
+    )
+    assert found.best.size == 8
+    assert min(each.regret for each in found.predictions) == 0
+
+
+def test_the_table_and_the_sentence_say_the_same(swept: list[Record]) -> None:
+    found = latent_size.outcomes(study(swept), latent_size.measure(planted(), "gaussian", 0.1))
+    rows = list(csv.DictReader(io.StringIO(tables.csv(latent_size_report.table(found)))))
+    assert [row["recipe"][0] for row in rows] == ["1", "2", "2", "2", "3", "3"]
+    assert float(rows[0]["latent size"]) == 8
+    said = latent_size_report.sentence(found[0])
+    assert said.startswith("Of the sizes swept, 8 has the best held-out negative ELBO (10.50).")
+    assert "The large latent space comes closest with 7 (Z=16)" in said
+
+
+def test_the_chart_shows_every_prediction_and_labels_do_not_touch(
+    swept: list[Record], tmp_path: Path
+) -> None:
+    spectrum = latent_size.measure(planted(), "gaussian", 0.1)
+    (found,) = latent_size.outcomes(study(swept), spectrum)
+    drawn = latent_size_report.figure(found, spectrum, "planted")
+    drawn.savefig(tmp_path / "oracle.png")
+    assert load_picture(tmp_path / "oracle.png").shape[1] == 930
+    labels = drawn.axes[0].texts
+    assert len(labels) == len(found.predictions)
+    boxes = sorted((Text.get_window_extent(text) for text in labels), key=lambda box: float(box.x0))
+    assert all(left.x1 <= right.x0 + 1 for left, right in itertools.pairwise(boxes))
+    svg = latent_size_report.svg(found, spectrum, "a")
+    assert svg == latent_size_report.svg(found, spectrum, "a")
+    assert "var(--c1)" in svg
+    assert all(f"{each.label}: {each.size}" in svg for each in found.predictions)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "expected"), [("gaussian", 0.04), ("bernoulli", 3 / 16), ("continuous_bernoulli", 3 / 16)]
+)
+def test_the_noise_is_the_one_that_the_likelihood_holds_fixed(likelihood: str, expected: float) -> None:
+    pixels: Tensor = torch.tensor([[0, 255, 0], [255, 255, 0], [0, 255, 255], [0, 255, 0]], dtype=torch.uint8)
+    images = Images(pixels[:, [0, 2]], torch.zeros(4, dtype=torch.int64), 255)  # a quarter of each is white
+    assert pca.assumed_variance(images, likelihood, 0.2, batch_size=3) == pytest.approx(expected)
+
+
+def test_a_study_with_an_oracle_shows_it_on_its_parent_run(lab: Lab, folder: Path) -> None:
+    code, out, err = lab(
+        *("experiments=latent_oracle", "data=digits", "train.epochs=1", "train.device=cpu", "seed=0"),
+        *("model.latent_size=2,20", "model.hidden_size=16", "evaluation.pictures=false"),
+    )
+    assert code == 0, err
+    assert "What each recipe predicts" in out
+    store = Store.open()
+    parent = next(record for record in store.records() if record.kind == SWEEP)
+    spectrum = Spectrum.from_json(store.download(parent.run_id, latent_size.FILE).read_text())
+    rows = list(
+        csv.DictReader(io.StringIO(store.download(parent.run_id, "tables/latent_oracle.csv").read_text()))
+    )
+    assert {
+        row["prediction of"]: int(float(row["latent size"])) for row in rows if row["recipe"][0] == "2"
+    } == {
+        "SVD 90 %": 21,
+        "SVD 95 %": 28,
+        "SVD 99 %": 41,
+        "probabilistic PCA": sum(value > spectrum.noise_variance for value in spectrum.eigenvalues),
+    }
+    assert [row["prediction of"] for row in rows if row["recipe"][0] == "3"] == [
+        *["Z=100", "ard, Z=100", "l1, Z=100", "beta 2, Z=100"]
+    ]
+    assert store.download(parent.run_id, "figures/latent_oracle.png").stat().st_size > 20_000
+    page = store.download(parent.run_id, "report.html").read_text()
+    assert '<section id="latent_oracle">' in page
+    assert "SVD 95 %: 28" in page
+    runs = store.members(parent.run_id)
+    assert len(runs) == 3 + 4  # two sizes and the base, and four named points
+    assert {each.name for each in runs} >= {"ard vae L3 Z100 s0", "beta 2 vae L3 Z100 s0", "vae L3 Z20 s0"}

@@ -1,0 +1,296 @@
+"""The simulations draw thousands of studies at once: tests take leading axes."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from vae_lab.errors import UserError
+from vae_lab.studies import statistics
+
+STUDIES = 4000
+LEVEL = 0.05
+
+
+def draws(*shape: int, kind: str = "normal", seed: int = 0) -> NDArray[np.float64]:
+    """Differences that are symmetric about zero with variance 1 or none at all."""
+    rng = np.random.default_rng(seed)
+    if kind == "cauchy":
+        return rng.standard_cauchy(shape)
+    if kind == "growing":  # each ten times as wide as the one before
+        return rng.normal(size=shape) * 10.0 ** np.arange(shape[-1])
+    return rng.normal(size=shape)
+
+
+def false_share(rejected: NDArray[np.bool_]) -> tuple[float, float]:
+    """Share of rejections, and the most that a true share of LEVEL gives in all but 1 of 1,000 tries."""
+    return float(rejected.mean()), float(stats.binom.ppf(0.999, rejected.size, LEVEL) / rejected.size)
+
+
+def test_the_t_interval_is_scipys() -> None:
+    x = draws(7)
+    expected = stats.ttest_1samp(x, 0).confidence_interval(0.9)
+    found = statistics.mean_interval(x, 0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.estimate == pytest.approx(x.mean())
+    assert found.method == "t"
+
+
+def test_the_sign_flip_test_is_scipys_exact_permutation_test() -> None:
+    for n in (2, 5, 9):
+        x = draws(n, seed=n) + 0.4
+        for alternative, factor, p in (
+            ("two-sided", 1, statistics.two_sided(statistics.sign_flip(x))),
+            ("greater", 2, statistics.sign_flip(x).up),
+            ("less", 2, statistics.sign_flip(x).down),
+        ):
+            expected = stats.permutation_test(
+                (x,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative=alternative
+            )
+            assert float(p) == pytest.approx(min(1.0, factor * expected.pvalue))
+
+
+def test_random_signs_come_close_to_all_signs() -> None:
+    x = draws(16) + 0.3
+    exact = stats.permutation_test((x,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+    assert float(statistics.two_sided(statistics.sign_flip(x))) == pytest.approx(exact, rel=0.1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 6, 13, 14, 30])
+def test_the_sign_flip_p_has_its_floor(n: int) -> None:
+    p = statistics.sign_flip(np.arange(1.0, n + 1))
+    assert float(p.up) >= 2 / 2**n * (1 - 1e-12)
+    assert float(p.up) >= 2 / 10_000
+    assert float(p.up) <= (2 / 2**n if n <= 13 else 6 / 10_000)  # the observed signs may be drawn again
+    assert float(p.down) == 1.0
+
+
+def test_no_difference_is_no_evidence() -> None:
+    for test in (statistics.sign_flip, statistics.anytime_sign_flip):
+        for nothing in (np.zeros(8), np.zeros(0)):
+            assert tuple(map(float, test(nothing))) == (1.0, 1.0)
+
+
+def test_tests_keep_leading_axes() -> None:
+    x = draws(2, 7, 9)
+    for test in (statistics.sign_flip, statistics.anytime_sign_flip):
+        p = test(x)
+        assert p.up.shape == p.down.shape == (2, 7)
+        assert p.up[1, 3] == test(x[1, 3]).up
+
+
+def test_p_does_not_depend_on_the_unit() -> None:
+    x = draws(9)
+    for test in (statistics.sign_flip, statistics.anytime_sign_flip):
+        assert float(test(x * 1e-6).up) == pytest.approx(float(test(x).up))
+        assert float(test(-x).down) == pytest.approx(float(test(x).up))
+
+
+@pytest.mark.parametrize("kind", ["normal", "cauchy", "growing"])
+@pytest.mark.parametrize("n", [6, 10])
+def test_sign_flips_err_at_most_at_their_level(kind: str, n: int) -> None:
+    p = statistics.two_sided(statistics.sign_flip(draws(STUDIES, n, kind=kind)))
+    found, allowed = false_share(p <= LEVEL)
+    assert found <= allowed
+
+
+@pytest.mark.parametrize("kind", ["normal", "cauchy", "growing"])
+def test_the_anytime_test_errs_at_most_at_its_level_however_often_one_looks(kind: str) -> None:
+    x = draws(STUDIES, 60, kind=kind)
+    ever = statistics.two_sided(statistics.anytime_sign_flip(x)) <= LEVEL  # p keeps the smallest so far
+    found, allowed = false_share(ever)
+    assert found <= allowed
+
+
+def test_looking_again_at_a_fixed_test_errs_far_above_its_level() -> None:
+    x = draws(STUDIES, 13)
+    looks = [statistics.two_sided(statistics.sign_flip(x[:, :n])) <= LEVEL for n in range(6, 14)]
+    found, allowed = false_share(np.logical_or.reduce(looks))
+    assert found > 1.5 * allowed
+
+
+def test_the_anytime_p_never_rises_with_more_replicates() -> None:
+    x = draws(50, 20) + 0.5
+    p = np.stack([statistics.anytime_sign_flip(x[:, :n]).up for n in range(1, 21)])
+    assert (np.diff(p, axis=0) <= 0).all()
+
+
+def test_a_planted_effect_is_found() -> None:
+    x = draws(STUDIES, 10) + 1.5  # in standard deviations of a difference
+    assert (statistics.sign_flip(x).up <= LEVEL).mean() > 0.95
+    assert (statistics.sign_flip(x).down <= LEVEL).mean() == 0
+    x = draws(STUDIES, 20) + 1.5
+    assert (statistics.anytime_sign_flip(x).up <= LEVEL).mean() > 0.95
+
+
+def test_an_effect_without_noise_costs_the_anytime_test_few_replicates_more() -> None:
+    for contrasts in (1, 10):
+        needed = statistics.least_replicates(LEVEL, contrasts)
+        first = next(
+            n for n in range(1, 30) if statistics.anytime_sign_flip(np.ones(n)).up <= LEVEL / contrasts
+        )
+        assert needed <= first <= needed + 2
+        assert statistics.next_round(0, 30, LEVEL, contrasts) == first
+
+
+def test_rounds_grow_and_end() -> None:
+    done = [0]
+    while done[-1] < 40:
+        done.append(statistics.next_round(done[-1], 40, LEVEL))
+    assert done == [0, 6, 8, 10, 13, 17, 22, 28, 35, 40]
+
+
+@pytest.mark.parametrize(("n", "kind"), [(3, "normal"), (6, "normal"), (10, "normal"), (20, "exponential")])
+def test_the_paired_interval_covers_the_mean(n: int, kind: str) -> None:
+    rng = np.random.default_rng(n)
+    truth = 1.0
+    tries = 250
+    hits = 0
+    for _ in range(tries):
+        x = rng.normal(truth, 2.0, n) if kind == "normal" else rng.exponential(truth, n)
+        found = statistics.paired_interval(x)
+        hits += found.low <= truth <= found.high
+    lowest = 0.95 if kind == "normal" else 0.92  # skewed data are covered a little less
+    assert hits >= stats.binom.ppf(0.001, tries, lowest)
+    assert hits <= stats.binom.ppf(0.9999, tries, 0.97)
+
+
+def test_the_paired_interval_is_a_bca_bootstrap_from_where_one_can_hold_its_level() -> None:
+    assert [statistics.paired_interval(draws(n)).method for n in (1, 2, 5, 6)] == ["none", "t", "t", "BCa"]
+    x = draws(200)
+    expected = stats.bootstrap((x,), np.mean, method="BCa", rng=1).confidence_interval
+    found = statistics.paired_interval(x)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+    assert found == statistics.paired_interval(x)
+
+
+def test_few_or_equal_differences_have_an_interval_too() -> None:
+    assert math.isnan(statistics.paired_interval([]).estimate)
+    assert statistics.paired_interval([2.0])[:3] == (2.0, -math.inf, math.inf)
+    assert statistics.paired_interval([2.0] * 10)[:3] == (2.0, 2.0, 2.0)
+    assert statistics.paired_interval([0.0] * 10)[:3] == (0.0, 0.0, 0.0)
+
+
+def test_a_confidence_sequence_covers_at_every_look() -> None:
+    x = draws(120, 24)
+    missed = [
+        any(not found.low <= 0 <= found.high for found in map(statistics.confidence_sequence, looks))
+        for looks in ([row[:n] for n in (7, 12, 24)] for row in x)
+    ]
+    assert np.sum(missed) <= stats.binom.ppf(0.999, len(x), LEVEL)
+    assert statistics.confidence_sequence(x[0, :4])[1:3] == (-math.inf, math.inf)
+    assert statistics.confidence_sequence(x[0] + 3).method == "anytime"
+    assert statistics.confidence_sequence(x[0] + 3).low > 1.5
+
+
+def test_the_probability_of_better_counts_ties_half() -> None:
+    assert statistics.probability_of_better([1.0, 2.0, 0.0, -1.0]) == 0.625
+    assert math.isnan(statistics.probability_of_better([]))
+
+
+def test_holm_is_statsmodels() -> None:
+    for p in ([0.01, 0.04, 0.03, 0.5], [0.02], [0.2, 0.2, 0.9, 1.0, 0.01]):
+        assert statistics.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+    assert statistics.holm([]) == []
+
+
+def test_holm_keeps_the_level_over_a_study_of_ten_contrasts() -> None:
+    p = statistics.two_sided(statistics.sign_flip(draws(1000, 10, 10)))
+    any_false = np.array([min(statistics.holm(list(row))) <= LEVEL for row in p])
+    found, allowed = false_share(any_false)
+    assert found <= allowed
+    assert (p.min(-1) <= LEVEL).mean() > 4 * LEVEL  # without Holm
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "level", "n"), [(1, 0.05, 6), (10, 0.05, 9), (1, 1 / 16, 5), (8, 0.01, 11)]
+)
+def test_the_least_replicates_are_those_whose_floor_reaches_the_level(
+    contrasts: int, level: float, n: int
+) -> None:
+    assert statistics.least_replicates(level, contrasts) == n
+    assert 2 / 2**n <= level / contrasts < 2 / 2 ** (n - 1)
+
+
+def test_replicates_for_power_grow_with_noise_and_never_end_without_an_effect() -> None:
+    x = stats.norm.ppf((np.arange(40) + 0.5) / 40)  # mean 0, standard deviation about 1
+    few, many = (statistics.replicates_for_power(x + shift, LEVEL) for shift in (1.0, 0.25))
+    assert few == pytest.approx(8, abs=1)
+    assert many == pytest.approx(16 * 7.85, rel=0.1)
+    assert statistics.replicates_for_power([1.0, -1.0], LEVEL) == math.inf
+    assert statistics.replicates_for_power([1.0, 1.0], LEVEL) == 6
+
+
+def grid(seeds: int = 3, **effects: float) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "depth.of.it": depth,
+            "width": width,
+            "loss": effects.get("depth", 0) * depth
+            + effects.get("width", 0) * width
+            + effects.get("both", 0) * depth * width
+            + effects.get("noise", 0.0) * rng.normal(),
+        }
+        for depth in (-1, 1)
+        for width in (-1, 1)
+        for _ in range(seeds)
+    )
+
+
+def test_importance_is_the_share_of_variance_of_each_factor_and_interaction() -> None:
+    shares = statistics.importance(grid(depth=3, width=1, both=2), "loss", ["depth.of.it", "width"])
+    assert dict(shares) == pytest.approx(
+        {"depth.of.it": 9 / 14, "width": 1 / 14, "depth.of.it x width": 4 / 14, "residual": 0}, abs=1e-9
+    )
+    noisy = statistics.importance(grid(seeds=400, depth=1, noise=1), "loss", ["depth.of.it", "width"])
+    assert noisy["depth.of.it"] == pytest.approx(0.5, abs=0.05)
+    assert noisy["residual"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_with_one_run_a_combination_the_interaction_is_the_residual() -> None:
+    shares = statistics.importance(grid(1, depth=3, both=1), "loss", ["depth.of.it", "width"])
+    assert dict(shares) == pytest.approx({"depth.of.it": 0.9, "width": 0, "residual": 0.1}, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "factors", "message"),
+    [
+        (lambda frame: frame[3:], ["depth.of.it", "width"], r"1 of 4 .* such as depth\.of\.it=-1, width=-1"),
+        (lambda frame: frame, ["depth.of.it", "widht"], r"widht: .* did you mean width\?"),
+        (lambda frame: frame[frame.width == 1], ["width"], r"width: has 1 value"),
+        (lambda frame: frame.assign(loss=1.0), ["width"], "no variance"),
+        (lambda frame: frame.assign(loss=math.nan), ["width"], "width: has 0 value"),
+    ],
+)
+def test_importance_needs_a_full_grid(change: Any, factors: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        statistics.importance(change(grid(depth=1)), "loss", factors)
+
+
+def test_configurations_that_no_other_beats_are_best_together() -> None:
+    rng = np.random.default_rng(1)
+    seeds = rng.normal(0, 5, 12)  # what runs of one seed share does not blur the comparison
+    means = {"a": 100.0, "b": 100.05, "c": 103.0}
+    values = {
+        name: {s: mean + seeds[s] + rng.normal(0, 0.3) for s in range(12)} for name, mean in means.items()
+    }
+    assert statistics.tied_with_best(values, lower_is_better=True) == {"a", "b"}
+    assert statistics.tied_with_best(values, lower_is_better=False) == {"c"}
+    few = {name: {s: runs[s] for s in range(4)} for name, runs in values.items()}
+    assert statistics.tied_with_best(few, lower_is_better=True) == {"a", "b", "c"}
+    assert statistics.tied_with_best({"a": {0: 1.0}, "b": {0: math.nan}}, lower_is_better=True) == {"a"}
+
+
+def test_the_best_is_among_the_tied_with_its_probability() -> None:
+    rng = np.random.default_rng(2)
+    lost = 0
+    for _ in range(300):
+        values = {i: dict(enumerate(rng.normal(0, 1, 8))) for i in range(4)}
+        lost += 0 not in statistics.tied_with_best(values, lower_is_better=True)
+    assert lost <= stats.binom.ppf(0.999, 300, LEVEL)

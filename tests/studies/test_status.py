@@ -1,0 +1,44 @@
+from vae_lab.studies.comparison import Study
+from vae_lab.studies.plan import Plan
+from vae_lab.studies.status import RunState, counted, states
+from vae_lab.tracking import ERROR, FINGERPRINT, HEARTBEAT, Record
+
+
+def run(key: str, status: str, *, epoch: int = 0, error: str = "") -> Record:
+    tags = {FINGERPRINT: key, HEARTBEAT: f'{{"epoch": {epoch}, "at": 5000}}'}
+    return Record(
+        f"id {key} {status}", "1", f"run {key}", status, {"train.epochs": "10"}, {}, tags | {ERROR: error}, 1
+    )
+
+
+def test_each_planned_run_is_in_one_state_and_the_furthest_counts() -> None:
+    plan = Plan(
+        "study", runs=[["a", "run a"], ["b", "run b"], ["c", "run c"], ["d", "run d"], ["e", "run e"]]
+    )
+    runs = [
+        run("a", "KILLED"),
+        run("a", "FINISHED"),
+        run("b", "RUNNING", epoch=3),
+        run("c", "KILLED", epoch=4, error="interrupted"),
+        run("d", "FAILED", error="diverged"),
+        run("x", "FINISHED"),
+    ]
+    parent = Record("parent", "1", "study", "RUNNING", {}, {}, {}, 1)
+    found = states(Study(parent, plan, runs))
+    assert [(each.name, each.state, each.done) for each in found] == [
+        ("run a", "finished", 10),
+        ("run b", "running", 3),
+        ("run c", "interrupted", 4),
+        ("run d", "failed", 0),
+        ("run e", "missing", 0),
+        ("run x", "finished", 10),
+    ]
+    assert found[2].note == "interrupted"
+    assert found[1].heard == 5000
+    assert counted(found) == {"finished": 2, "running": 1, "interrupted": 1, "failed": 1, "missing": 1}
+
+
+def test_a_plan_of_an_older_version_names_no_runs_and_none_is_missing() -> None:
+    parent = Record("parent", "1", "study", "FINISHED", {}, {}, {}, 1)
+    found = states(Study(parent, Plan("study"), [run("a", "FINISHED")]))
+    assert found == [RunState("run a", "finished", 10, 10, 5000, "")]

@@ -1,0 +1,49 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from vae_lab import files
+from vae_lab.metrics import CATALOGUE, SERIES, TOPICS, measure
+from vae_lab.studies.claims import DIRECTIONS
+from vae_lab.tracking import KIND, RUN, reader
+
+DOCS = Path(files.CONFIG_ROOT) / "docs" / "metrics.md"
+ROW = re.compile(r"^\| (`[^|]+) \|.*\| (lower|higher|) ?\|$", re.MULTILINE)
+CHEAP = ("evaluation=full", "evaluation.importance_samples=2", "evaluation.importance_images=20")
+
+
+def documented() -> dict[str, str]:
+    """Metric to direction, from the tables of docs/metrics.md; `...` stands for the rest of a series."""
+    found = {}
+    for names, better in ROW.findall(DOCS.read_text()):
+        for name in re.findall(r"`([\w/.]+)`", names):
+            if not name.startswith("..."):
+                found[re.sub(r"/\d+$", "", name)] = better
+    return found
+
+
+def test_every_measure_is_explained_with_the_direction_that_the_tables_use() -> None:
+    known = {**CATALOGUE, **{key: each for key, each in SERIES.items() if key not in CATALOGUE}}
+    del known["model.parameters"]  # a parameter
+    assert {key: each.better for key, each in known.items()} == documented()
+
+
+def test_every_number_that_a_run_with_full_evaluation_logs_is_in_the_catalogue(
+    folder: Path, lab: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, err = lab("data=digits", "train.epochs=1", "model.hidden_size=16", *CHEAP, "model=cvae")
+    assert code == 0, err
+    (run,) = reader().tagged(KIND, RUN)
+    assert [key for key in run.metrics if key not in CATALOGUE and measure(key).heading == key] == []
+    shown = {each.key for topic in TOPICS.values() for each in topic} - {"model.parameters"}
+    assert shown <= run.metrics.keys()
+
+
+def test_a_series_is_headed_by_its_number_and_a_strangers_metric_by_itself() -> None:
+    assert measure("test/kl_dimension/03").heading == "KL of dimension 3"
+    assert measure("eval/conditional_accuracy/7").better == "higher"
+    assert measure("mine/own").heading == "mine/own"
+
+
+def test_claims_know_every_direction() -> None:
+    assert {key: each.better for key, each in CATALOGUE.items() if each.better}.items() <= DIRECTIONS.items()

@@ -1,0 +1,95 @@
+"""How a study was made: what its runs share, what varied, what they ran on, and the commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vae_lab.report import tables
+from vae_lab.report.tables import Column, Table
+from vae_lab.studies.comparison import POINT, Study
+from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, Record
+
+COMMIT, CHANGES = "mlflow.source.git.commit", "vae_lab.uncommitted_changes"
+# Not what a study is about: where things lie, how much is drawn.
+MACHINERY = re.compile(r"data\.root$|evaluation\.(pictures|columns|batch_size)$|.*fused$")
+
+
+def shared(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The parameters in which all runs agree, by group of the config."""
+    if not study.runs:
+        return []
+    plan = study.plan
+    first, *others = (run.params for run in study.runs)
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for key, value in sorted(first.items()):
+        group, _, name = key.partition(".")
+        axis = key in (*plan.cross, *plan.one_at_a_time, *plan.replicate, POINT)
+        # `data` and `objective` say by name what these keys say again.
+        said = name in ("name", "likelihood") and value == first.get(group)
+        own = name == "_target_" and value.startswith("vae_lab.")
+        if axis or said or own or value == "null" or MACHINERY.match(key):
+            continue
+        if all(other.get(key) == value for other in others):
+            shown = ("", value.rpartition(".")[2]) if name == "_target_" else (name, value)
+            groups.setdefault(group, []).append(shown)
+    return list(groups.items())
+
+
+def varied(study: Study) -> Table:
+    """What tells the runs apart: each key, its values, and how they were combined."""
+    ways: tuple[tuple[str, Mapping[str, Sequence[str]]], ...] = (
+        ("every combination", study.plan.cross),
+        ("one at a time", study.plan.one_at_a_time),
+        ("replicates", study.plan.replicate),
+    )
+    rows = []
+    for way, axis in ways:
+        for key, values in axis.items():
+            base = study.plan.base.get(key)
+            rows.append(
+                [tables.Cell(key), tables.Cell(", ".join(values)), tables.Cell(way), tables.Cell(base)]
+            )
+    for name, settings in study.plan.also.items():
+        sets = ", ".join(f"{key} {value}" for key, value in settings.items())
+        rows.append([tables.Cell(name), tables.Cell(sets), tables.Cell("a named point"), tables.Cell(None)])
+    columns = [Column(name, numeric=False) for name in ("key", "values", "how", "base")]
+    if not study.plan.base:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table("What varies", columns, rows)
+
+
+def environment(study: Study) -> list[tuple[str, list[str]]]:
+    """Every fact with all the values that the runs have of it."""
+    facts: dict[str, dict[str, None]] = {}
+
+    def add(fact: str, value: str | None) -> None:
+        if value:
+            facts.setdefault(fact, {})[value] = None
+
+    for run in study.runs or [study.parent]:
+        add("data and checksum", run.tags.get("vae_lab.data"))
+        add("device", run.tags.get("vae_lab.device"))
+        add("vae_lab", run.tags.get("vae_lab.version"))
+        changed = " with uncommitted changes" * (run.tags.get(CHANGES) == "true")
+        add("git commit", run.tags[COMMIT] + changed if COMMIT in run.tags else None)
+        for fact, value in _facts(run.tags.get(ENVIRONMENT, "{}")).items():
+            add(str(fact), str(value))
+    return [(fact, list(values)) for fact, values in facts.items()]
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """What a run's tag says; nothing if it was cut or written by others."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def command(run: Record) -> str:
+    """The command that a run recorded: as its tag, or in the note of an older lab."""
+    noted = re.search(r"Again: `(.*)`", run.tags.get(NOTE, ""))
+    return run.tags.get(COMMAND) or (noted[1] if noted else "")

@@ -1,0 +1,47 @@
+"""Tables of a study, and how they look in the terminal, Markdown, CSV, LaTeX and HTML.
+
+- `content`: cells, columns and tables, before anything is written.
+- `ablations`: one row a configuration, with intervals over its replicates and the best marked.
+- `contrasts`: paired differences with their intervals and tests.
+- `importance`: which hyperparameter explains how much.
+- `formats`, `terminal`: how tables are written.
+"""
+
+from vae_lab.report.tables.ablations import ablation_tables, mean_cell, study_tables
+from vae_lab.report.tables.content import Cell, Column, Table
+from vae_lab.report.tables.contrasts import Contrast, contrast_tables, parse_contrast
+from vae_lab.report.tables.formats import (
+    FORMATS,
+    SUFFIXES,
+    csv,
+    fragment,
+    html,
+    latex,
+    markdown,
+    markdown_text,
+)
+from vae_lab.report.tables.importance import importance_tables
+from vae_lab.report.tables.terminal import console, show
+
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Cell",
+    "Column",
+    "Contrast",
+    "Table",
+    "ablation_tables",
+    "console",
+    "contrast_tables",
+    "csv",
+    "fragment",
+    "html",
+    "importance_tables",
+    "latex",
+    "markdown",
+    "markdown_text",
+    "mean_cell",
+    "parse_contrast",
+    "show",
+    "study_tables",
+]

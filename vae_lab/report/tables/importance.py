@@ -1,0 +1,121 @@
+"""Which hyperparameter explains how much of a measure's variance, alone and together with others."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from vae_lab.errors import UserError
+from vae_lab.metrics import CATALOGUE, Measure
+from vae_lab.report.tables.content import Cell, Column, Table
+from vae_lab.studies import statistics
+from vae_lab.studies.comparison import Study, key_name, varied_keys
+from vae_lab.tracking import Record
+
+SHOWN = ("test/loss", "test/negative_log_marginal", "eval/recognizable_share", "eval/frechet_distance")
+MOST = 15  # terms a table names; the others stand together
+RESIDUAL = "residual"  # as `statistics.importance` names it
+NOTE = (
+    "η²: the share of the variance over all runs that a key explains, or that keys explain only together "
+    "(×). ANOVA, sums of squares of type II. The shares are of the values tried, and grow with their range."
+)
+
+
+def importance_tables(study: Study, measures: Sequence[Measure] = (), *, needed: bool = False) -> list[Table]:
+    """Shares of variance of the `measures`, else of those of `SHOWN` that were measured; one table or none.
+
+    Unless it is `needed`, none is made where fewer than two keys vary among runs whose numbers may be
+    compared, or the grid of their values is not full.
+
+    Raises:
+        UserError: a table is `needed` and there is none to make.
+    """
+    columns: list[tuple[Column, dict[str, float]]] = []
+    for measure in measures or [CATALOGUE[key] for key in SHOWN]:
+        runs = [run for run in study.runs if run.status == "FINISHED" and measure.key in run.metrics]
+        for kind, part in _kinds(study, runs, measure):
+            try:
+                shares = _shares(study, part, measure, fewest=1 if needed else 2)
+            except UserError:
+                if needed:
+                    raise
+                continue
+            if shares:
+                columns.append((Column(", ".join(filter(None, [measure.heading, kind])), "%", 1), shares))
+    if needed and not columns:
+        raise UserError(
+            f"--importance: nothing varies among the finished runs of {study.plan.name} whose numbers can be "
+            "compared."
+        )
+    return [_table(columns, saturated=_saturated(study))] if columns else []
+
+
+def _varied(study: Study, runs: Sequence[Record]) -> list[str]:
+    return [key for key in varied_keys(study.plan) if len({run.params.get(key, "") for run in runs}) > 1]
+
+
+def _kinds(study: Study, runs: Sequence[Record], measure: Measure) -> list[tuple[str, list[Record]]]:
+    """Runs whose values of a measure may be compared, under what tells them from the others."""
+    kinds: dict[tuple[str, ...], list[Record]] = {}
+    for run in runs:
+        kind = tuple(run.params.get(key, "") for key in (*measure.column, *measure.apart))
+        kinds.setdefault(kind, []).append(run)
+    varied = _varied(study, runs)
+    parts = []
+    for part in kinds.values():
+        fixed = [key for key in varied if len({run.params.get(key, "") for run in part}) == 1]
+        parts.append((", ".join(_value(key, part[0].params.get(key, "")) for key in fixed), part))
+    return parts
+
+
+def _value(key: str, value: str) -> str:
+    return value.upper() if key == "model" else f"{key_name(key)} {value}"
+
+
+def _shares(study: Study, runs: Sequence[Record], measure: Measure, fewest: int) -> dict[str, float]:
+    """Shares of variance by term; nothing where fewer than `fewest` keys vary."""
+    factors = _varied(study, runs)
+    if len(factors) < fewest:
+        return {}
+    import pandas as pd
+
+    frame = pd.DataFrame([{**run.params, measure.key: run.metrics[measure.key]} for run in runs])
+    found = statistics.importance(frame, measure.key, factors)
+    return {str(term): float(share) for term, share in found.items()}
+
+
+def _saturated(study: Study) -> bool:
+    """Whether every configuration ran once, so that noise and the largest interaction are one."""
+    keys = _varied(study, study.runs)
+    places = [
+        tuple(run.params.get(key, "") for key in keys) for run in study.runs if run.status == "FINISHED"
+    ]
+    return len(places) == len({*places})
+
+
+def _table(columns: Sequence[tuple[Column, dict[str, float]]], *, saturated: bool) -> Table:
+    terms = dict.fromkeys(itertools.chain.from_iterable(shares for _, shares in columns))
+    ordered = sorted(
+        (term for term in terms if term != RESIDUAL),
+        key=lambda term: -max(shares.get(term, 0.0) for _, shares in columns),
+    )
+    named, others = ordered[:MOST], ordered[MOST:]
+    rows = [[Cell(_term(term)), *(_cell(shares.get(term)) for _, shares in columns)] for term in named]
+    if others:
+        sums = [sum(shares.get(term, 0.0) for term in others) for _, shares in columns]
+        rows.append([Cell(f"{len(others)} other terms"), *map(_cell, sums)])
+    rest = "the rest and the interaction of all keys" if saturated else "the rest: seeds"
+    rows.append([Cell(rest), *(_cell(shares[RESIDUAL]) for _, shares in columns)])
+    breaks = frozenset({len(rows) - 2})
+    head = Column("key", numeric=False)
+    return Table(
+        "Importance of hyperparameters", [head, *(column for column, _ in columns)], rows, NOTE, breaks
+    )
+
+
+def _term(term: str) -> str:
+    return " × ".join(map(key_name, term.split(" x ")))
+
+
+def _cell(share: float | None) -> Cell:
+    return Cell(None if share is None else 100 * share)

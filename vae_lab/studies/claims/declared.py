@@ -1,0 +1,152 @@
+"""A claim as a study's YAML declares it, and the checks of that declaration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vae_lab.errors import UserError, choices
+from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, measure
+
+COMMON = ("id", "text", "metric", "expect", "within", "level", "better", "explanation")
+EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
+    "increasing": ("along",),
+    "decreasing": ("along",),
+    "better": ("of", "than"),
+    "smaller_spread": ("along", "of", "than"),
+    "best_inside": ("along",),
+    "same_trend": ("along", "of", "as"),
+}
+DIRECTIONS: dict[str, str] = {  # which way is better; metrics that are not here have no better way
+    **{key: each.better for key, each in CATALOGUE.items() if each.better},
+    "eval/sharpness": HIGHER,  # towards 1, that of real images, which samples of a VAE stay below
+}
+NEED_DIRECTION = ("better", "best_inside")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a metric that runs can support or refute.
+
+    Groups map parameter keys to the one value that a run must have, as text.
+    """
+
+    id: str
+    text: str
+    metric: str
+    expect: str  # one of EXPECTATIONS
+    along: str = ""  # the axis, a parameter key
+    of: Mapping[str, str] = field(default_factory=dict)  # the group that the claim is about
+    than: Mapping[str, str] = field(default_factory=dict)  # the group beside it: `than` or `as` in the YAML
+    within: Mapping[str, str] = field(default_factory=dict)
+    level: float = 0.05  # of a wrong verdict on any claim of the study
+    lower_is_better: bool = True
+    explanation: str = ""  # what would explain an effect, if the claim is true; several claims can share one
+
+
+def parse(declared: Sequence[Any]) -> list[Claim]:
+    """The claims of a study's YAML.
+
+    Raises:
+        UserError: a claim lacks a key, has one too many, or a value that is not valid.
+    """
+    claims: list[Claim] = []
+    for number, entry in enumerate(declared, start=1):
+        if not isinstance(entry, Mapping):
+            raise UserError(
+                f"claim {number}: {entry!r} is no mapping; write {{id: C{number}, text: ..., ...}}."
+            )
+        claim = _parse(entry, str(entry.get("id", f"number {number}")))
+        if any(each.id == claim.id for each in claims):
+            raise UserError(f"claim {claim.id}: id={claim.id} is taken by another claim of the study.")
+        claims.append(claim)
+    return claims
+
+
+def check_measured(claims: Sequence[Claim], evaluation: Mapping[Any, Any]) -> None:
+    """Raises a UserError for the first claim that no number of seeds can settle: no run has its metric.
+
+    Args:
+        claims: of a study that adds seeds until they are settled.
+        evaluation: the group `evaluation` of its runs.
+    """
+    for each in claims:
+        needs = measure(each.metric).needs
+        if needs and not evaluation[needs]:
+            raise UserError(
+                f"seeds=auto: claim {each.id} is about {each.metric}, which is not measured with "
+                f"evaluation.{needs}=0: no number of seeds would settle it. Add evaluation=full."
+            )
+
+
+def _parse(entry: Mapping[str, Any], name: str) -> Claim:
+    expect = str(_needed(entry, "expect", name, EXPECTATIONS))
+    if expect not in EXPECTATIONS:
+        raise UserError(f"claim {name}: expect={expect}: no such expectation{choices(expect, EXPECTATIONS)}")
+    own = EXPECTATIONS[expect]
+    for key in entry:
+        if key not in (*COMMON, *own):
+            raise UserError(
+                f"claim {name}: {key}: not a key of expect={expect}{choices(key, (*COMMON, *own))}"
+            )
+    for key in ("id", "text", "metric", *own):
+        _needed(entry, key, name, (*COMMON, *own))
+    metric = str(entry["metric"])
+    better = entry.get("better", DIRECTIONS.get(metric))
+    if "better" in entry and better not in (LOWER, HIGHER):
+        raise UserError(f"claim {name}: better={better}: must be {LOWER} or {HIGHER}.")
+    if better is None and expect in NEED_DIRECTION:
+        raise UserError(
+            f"claim {name}: metric={metric}: whether less or more of it is better is not known; "
+            f"add better: {LOWER} or better: {HIGHER}{choices(metric, DIRECTIONS)}"
+        )
+    if not re.fullmatch(r"[\w .:/-]{1,100}", str(entry["id"])):  # it becomes part of a tag's name
+        raise UserError(f"claim {name}: id: must be letters, digits, spaces and . : / - only, 100 at most.")
+    level = entry.get("level", Claim.level)
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
+        raise UserError(f"claim {name}: level={level}: must be a number between 0 and 1, such as 0.05.")
+    claim = Claim(
+        id=str(entry["id"]),
+        text=str(entry["text"]),
+        metric=metric,
+        expect=expect,
+        along=str(entry.get("along", "")),
+        of=_group(entry, "of", name),
+        than=_group(entry, "as" if "as" in own else "than", name),
+        within=_group(entry, "within", name),
+        level=float(level),
+        lower_is_better=better != HIGHER,
+        explanation=str(entry.get("explanation") or ""),
+    )
+    _check_groups(claim, name)
+    return claim
+
+
+def _needed(entry: Mapping[str, Any], key: str, name: str, valid: Sequence[str] | Mapping[str, Any]) -> Any:
+    if entry.get(key) in (None, "", {}):
+        what = "values" if key == "expect" else "keys"
+        raise UserError(f"claim {name}: {key} is missing. Valid {what}: {', '.join(valid)}.")
+    return entry[key]
+
+
+def _group(entry: Mapping[str, Any], key: str, name: str) -> dict[str, str]:
+    group = entry.get(key, {})
+    if not isinstance(group, Mapping) or any(isinstance(each, list | Mapping) for each in group.values()):
+        raise UserError(
+            f"claim {name}: {key}={group}: must map parameters to one value each, as in {{model: vae}}."
+        )
+    return {str(each): str(value) for each, value in group.items()}
+
+
+def _check_groups(claim: Claim, name: str) -> None:
+    if claim.of and claim.of == claim.than:
+        raise UserError(f"claim {name}: of={dict(claim.of)}: both groups are the same.")
+    for key in (*claim.of, *claim.than, *claim.within):
+        if key == claim.along:
+            raise UserError(
+                f"claim {name}: {key}: is the axis of the claim and cannot be fixed to one value too."
+            )
+        if key in claim.within and key in {**claim.of, **claim.than}:
+            raise UserError(f"claim {name}: {key}: stands in within and in a group; say it once.")

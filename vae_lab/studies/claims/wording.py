@@ -1,0 +1,178 @@
+"""The sentences of verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vae_lab.metrics import CATALOGUE
+from vae_lab.studies.claims.declared import Claim
+from vae_lab.studies.comparison import POINT, key_name
+
+METRIC_NAMES = {
+    "test/negative_elbo": "held-out negative ELBO",
+    "test/iwae_bound": "importance-weighted bound",
+    "test/active_units": "number of active units",
+    "test/collapsed_units": "number of collapsed units",
+}
+STEPS = {"model.layers": "each added layer"}  # said of whole numbers without gaps
+
+
+@dataclass(frozen=True)
+class Words:
+    """The names in a claim's sentence, and which values stood out."""
+
+    claim: Claim
+    axis: Sequence[str]
+    step: int = 0  # index of the step or the inner value that the sentence is about
+    end: int = 0  # 0 for the first value of the axis, 1 for the last
+    weakest: int = 0  # index of the step that support waits for
+    signs: tuple[float, float] = (0.0, 0.0)  # of both groups' trends
+
+    def at(
+        self, step: int = 0, end: int = 0, weakest: int = 0, signs: tuple[float, float] = (0.0, 0.0)
+    ) -> Words:
+        """The same names, about these values."""
+        return replace(self, step=step, end=end, weakest=weakest, signs=signs)
+
+    @property
+    def metric(self) -> str:
+        """The metric as a reader calls it."""
+        return metric_name(self.claim.metric)
+
+    @property
+    def unit(self) -> str:
+        """The metric's unit with a space before it, if it is known and more than `of Z`."""
+        known = CATALOGUE.get(self.claim.metric)
+        return f" {known.unit}" if known and known.unit and not known.unit.startswith("of ") else ""
+
+    @property
+    def axis_name(self) -> str:
+        """The axis as a reader calls it."""
+        return key_name(self.claim.along)
+
+    def place(self, group: Mapping[str, str], value: str = "") -> str:
+        """A group, and a value of the axis in it: `CVAE, latent size 15`."""
+        return named({**self.claim.within, **group, **({self.claim.along: value} if value else {})})
+
+    def supported(self, size: str) -> str:
+        """The claim, found true; `size` is its effect with interval."""
+        match self.claim.expect:
+            case "increasing" | "decreasing" if len(self.axis) == 2:
+                verb = "rises" if self.claim.expect == "increasing" else "falls"
+                return f"{self._step(0)} the {self.metric} {verb} by {size}"
+            case "increasing" | "decreasing":
+                verb = "raises" if self.claim.expect == "increasing" else "lowers"
+                return f"{self._each_step()} {verb} the {self.metric} by {size}"
+            case "better":
+                return self._lead(self.claim.of, self.claim.than, size)
+            case "smaller_spread":
+                return self._spread(self.claim.of, self.claim.than, size)
+            case "best_inside":
+                best = named({self.claim.along: self.axis[self.step]})
+                ends = f"{self.axis[0]} and {self.axis[-1]}"
+                return f"the {self.metric} is best at {best}, ahead of the ends ({ends}) by at least {size}"
+        return self._trends(size)
+
+    def refuted(self, size: str) -> str:
+        """What was found instead; `size` is the effect against the claim."""
+        match self.claim.expect:
+            case "increasing" | "decreasing":
+                verb = "falls" if self.claim.expect == "increasing" else "rises"
+                return f"{self._step(self.step)} the {self.metric} {verb} by {size}"
+            case "better":
+                return self._lead(self.claim.than, self.claim.of, size)
+            case "smaller_spread":
+                return self._spread(self.claim.than, self.claim.of, size)
+            case "best_inside":
+                inner, end = self._inner_and_end()
+                lead = f"{end} has a better {self.metric} than {inner} by {size}"
+                return f"no inner {self.axis_name} is best: {lead}"
+        return self._trends(size)
+
+    def undecided(self, size: str, weakest: str) -> str:
+        """What is compared and what was seen; sizes are signed, positive if they are as claimed.
+
+        Args:
+            size: the effect; for `decreasing` it is the metric's own change.
+            weakest: the same of the contrast that support waits for.
+        """
+        match self.claim.expect:
+            case "increasing" | "decreasing":
+                seen = f"{self._each_step()} changes the {self.metric} by {size}"
+                few = len(self.axis) == 2  # one step, which is its own weakest
+                return seen if few else f"{seen}, the weakest step, {self._step(self.weakest)}, by {weakest}"
+            case "better":
+                return self._signed_lead(named(self.claim.of), named(self.claim.than), size)
+            case "smaller_spread":
+                groups = f"{named(self.claim.of)} is smaller than in {named(self.claim.than)}"
+                return f"the amount by which the {self._extent()} in {groups} is {size}"
+            case "best_inside":
+                best, end = self._inner_and_end()
+                return self._signed_lead(f"{best}, the best inside,", f"{end}, the better end,", size)
+        return self._trends(size)
+
+    def _signed_lead(self, first: str, second: str, size: str) -> str:
+        return f"the lead of {first} over {second} in {self.metric} is {size}"
+
+    def _step(self, index: int) -> str:
+        return f"from {self.axis_name} {self.axis[index]} to {self.axis[index + 1]}"
+
+    def _inner_and_end(self) -> tuple[str, str]:
+        inner, end = self.axis[self.step], self.axis[-self.end]
+        return named({self.claim.along: inner}), named({self.claim.along: end})
+
+    def _lead(self, better: Mapping[str, str], worse: Mapping[str, str], size: str) -> str:
+        return f"{named(better)} has a better {self.metric} than {named(worse)} by {size}"
+
+    def _each_step(self) -> str:
+        listed = ", ".join(self.axis)
+        gaps = {float(b) - float(a) for a, b in zip(self.axis, self.axis[1:], strict=False)}
+        if gaps == {1.0} and self.claim.along in STEPS:
+            return f"{STEPS[self.claim.along]} ({listed})"
+        return f"each step up in {self.axis_name} ({listed})"
+
+    def _spread(self, less: Mapping[str, str], more: Mapping[str, str], size: str) -> str:
+        return f"the {self._extent()} is smaller in {named(less)} than in {named(more)}, by {size}"
+
+    def _extent(self) -> str:
+        if len(self.axis) == 2:
+            return f"gap in {self.metric} between {self.axis_name} {self.axis[0]} and {self.axis[1]}"
+        return f"standard deviation of the {self.metric} over {self.axis_name} ({', '.join(self.axis)})"
+
+    def _trends(self, size: str) -> str:
+        verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]
+        along = f"along {self.axis_name} ({', '.join(self.axis)}) the {self.metric}"
+        weaker = f"the weaker trend a step by {size}"
+        mine, other = named(self.claim.of), named(self.claim.than)
+        if verbs[0] == verbs[1]:
+            return f"{along} {verbs[0]} in both {mine} and {other}, {weaker}"
+        return f"{along} {verbs[0]} in {mine} and {verbs[1]} in {other}, {weaker}"
+
+
+def named(group: Mapping[str, str]) -> str:
+    """A group as a reader calls it: `CVAE`, `latent size 15`."""
+    return ", ".join(
+        value.upper() if key == "model" else value if key == POINT else f"{key_name(key)} {value}"
+        for key, value in group.items()
+    )
+
+
+def sentence(words: Words, clause: str) -> str:
+    """A clause as a sentence that begins with the claim's scope."""
+    scope = named(words.claim.within)
+    start = f"{scope}: {clause}" if scope else clause
+    return f"{start[0].upper()}{start[1:]}."
+
+
+def metric_name(key: str) -> str:
+    """A metric as a reader calls it: `held-out loss`, `recognizable share`."""
+    known = CATALOGUE[key].heading if key in CATALOGUE else key.rpartition("/")[2].replace("_", " ")
+    return METRIC_NAMES.get(key, known)
+
+
+def decimals(estimate: float, low: float, high: float) -> int:
+    """Digits after the point that show an interval's half width, or else an estimate, to two figures."""
+    scale = (high - low) / 2 if math.isfinite(high - low) and high > low else abs(estimate)
+    return max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 2

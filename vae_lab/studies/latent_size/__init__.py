@@ -1,0 +1,10 @@
+"""Three recipes for the latent size, held against a sweep of it.
+
+- `spectrum`: the spectrum of a study's training data, kept on its parent run.
+- `recipes`: what each recipe predicts, and what its prediction costs in nats.
+"""
+
+from vae_lab.studies.latent_size.recipes import Outcome, Prediction, outcomes
+from vae_lab.studies.latent_size.spectrum import FILE, Spectrum, measure
+
+__all__ = ["FILE", "Outcome", "Prediction", "Spectrum", "measure", "outcomes"]
