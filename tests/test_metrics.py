@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vae_lab import files
-from vae_lab.metrics import CATALOGUE, SERIES, TOPICS, measure
+from vae_lab.metrics import CATALOGUE, SERIES, TOPICS, metric_named
 from vae_lab.studies.claims import DIRECTIONS
 from vae_lab.tracking import KIND, RUN, reader
 
@@ -34,15 +34,15 @@ def test_every_number_that_a_run_with_full_evaluation_logs_is_in_the_catalogue(
     code, _, err = lab("data=digits", "train.epochs=1", "model.hidden_size=16", *CHEAP, "model=cvae")
     assert code == 0, err
     (run,) = reader().tagged(KIND, RUN)
-    assert [key for key in run.metrics if key not in CATALOGUE and measure(key).heading == key] == []
+    assert [key for key in run.metrics if key not in CATALOGUE and metric_named(key).heading == key] == []
     shown = {each.key for topic in TOPICS.values() for each in topic} - {"model.parameters"}
     assert shown <= run.metrics.keys()
 
 
 def test_a_series_is_headed_by_its_number_and_a_strangers_metric_by_itself() -> None:
-    assert measure("test/kl_dimension/03").heading == "KL of dimension 3"
-    assert measure("eval/conditional_accuracy/7").better == "higher"
-    assert measure("mine/own").heading == "mine/own"
+    assert metric_named("test/kl_dimension/03").heading == "KL of dimension 3"
+    assert metric_named("eval/conditional_accuracy/7").better == "higher"
+    assert metric_named("mine/own").heading == "mine/own"
 
 
 def test_claims_know_every_direction() -> None:

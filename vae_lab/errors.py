@@ -20,13 +20,13 @@ class UserError(LabError):
     exit_code = 2
 
 
-def in_words(error: OSError) -> str:
+def os_error_message(error: OSError) -> str:
     """What the system refused, and of which file."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}."
 
 
-def shown(value: object, longest: int = 100) -> str:
+def quoted(value: object, longest: int = 100) -> str:
     """A value as a message quotes it: on one line, without control characters, and cut where it is long."""
     text = value if isinstance(value, str) else str(value)
     text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: longest + 1])

@@ -16,7 +16,7 @@ PIXELS = (*DATA, "data.binarize", "objective")  # densities and cross entropies 
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
 # Keys of `evaluation` without which a part of the measures is not taken.
-MEASURING = DRAWS, IMPORTANCE, SAMPLES = ("posterior_draws", "importance_samples", "samples")
+EVALUATION_KEYS = DRAWS, IMPORTANCE, SAMPLES = ("posterior_draws", "importance_samples", "samples")
 SETTINGS = {  # of each, the keys of a run's tag `vae_lab.evaluation` that say how it was measured
     DRAWS: (DRAWS,),
     IMPORTANCE: (IMPORTANCE, "importance_images"),
@@ -24,7 +24,7 @@ SETTINGS = {  # of each, the keys of a run's tag `vae_lab.evaluation` that say h
 }
 
 
-class Measure(NamedTuple):
+class Metric(NamedTuple):
     """A metric, or a parameter that is a number.
 
     Runs that differ in a parameter of `column` never share a column; of those that share one, runs that
@@ -42,16 +42,16 @@ class Measure(NamedTuple):
     needs: str = ""  # the key of `evaluation` that has it measured, if not every run has it
 
 
-def _loss(key: str, heading: str, *apart: str, better: str = LOWER) -> Measure:
-    return Measure(key, heading, NATS, 2, better, PIXELS, apart)
+def _loss(key: str, heading: str, *apart: str, better: str = LOWER) -> Metric:
+    return Metric(key, heading, NATS, 2, better, PIXELS, apart)
 
 
-def _share(key: str, heading: str, better: str = HIGHER) -> Measure:
-    return Measure(key, heading, "", 3, better, DATA)
+def _share(key: str, heading: str, better: str = HIGHER) -> Metric:
+    return Metric(key, heading, "", 3, better, DATA)
 
 
-def _count(key: str, heading: str, unit: str, better: str = "") -> Measure:
-    return Measure(key, heading, unit, 0, better)
+def _count(key: str, heading: str, unit: str, better: str = "") -> Metric:
+    return Metric(key, heading, unit, 0, better)
 
 
 LOSSES = (
@@ -60,10 +60,10 @@ LOSSES = (
     _loss("test/loss", "held-out loss", *CONDITION, *OBJECTIVE),
     _loss("test/negative_elbo", "negative ELBO", *CONDITION),
     _loss("test/reconstruction", "reconstruction", better=""),
-    Measure("test/kl", "KL", NATS, 2, column=DATA),
+    Metric("test/kl", "KL", NATS, 2, column=DATA),
     _count("test/active_units", "active units", "of Z"),
     _count("model.parameters", "parameters", ""),
-    Measure("train/total_seconds", "training", "seconds", 1, LOWER, ranked=False),
+    Metric("train/total_seconds", "training", "seconds", 1, LOWER, ranked=False),
 )
 BOUNDS = (
     _loss("test/negative_log_marginal", "−log p(x) bound")._replace(needs=IMPORTANCE),
@@ -79,8 +79,8 @@ QUALITY = tuple(
     for each in (
         _share("eval/recognizable_share", "recognizable share"),
         _share("eval/conditional_accuracy", "conditional accuracy"),
-        Measure("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA),
-        Measure("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA),
+        Metric("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA),
+        Metric("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA),
         _share("eval/precision", "precision"),
         _share("eval/recall", "recall"),
         _share("eval/class_balance", "class balance"),
@@ -92,10 +92,10 @@ TOPICS = {"": LOSSES, "bounds and latent use": BOUNDS, "quality of samples": QUA
 OTHERS = (  # shown when asked for by name
     _loss("train/step_loss", "step loss", *CONDITION, *OBJECTIVE),
     _loss("train/reconstruction", "train reconstruction", better=""),
-    Measure("train/kl", "train KL", NATS, 2, column=DATA),
-    Measure("train/seconds", "last epoch", "seconds", 2, LOWER, ranked=False),
-    Measure("train/images_per_second", "speed", "images/second", 0, HIGHER, ranked=False),
-    Measure("train/learning_rate", "learning rate", "", 6),
+    Metric("train/kl", "train KL", NATS, 2, column=DATA),
+    Metric("train/seconds", "last epoch", "seconds", 2, LOWER, ranked=False),
+    Metric("train/images_per_second", "speed", "images/second", 0, HIGHER, ranked=False),
+    Metric("train/learning_rate", "learning rate", "", 6),
     _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE)._replace(needs=DRAWS),
     _loss("test/averaged_reconstruction", "reconstruction, averaged", better="")._replace(needs=DRAWS),
     _share("eval/classifier_accuracy", "classifier accuracy")._replace(needs=SAMPLES),
@@ -103,7 +103,7 @@ OTHERS = (  # shown when asked for by name
 CATALOGUE = {each.key: each for each in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
 KL_DIMENSION = "test/kl_dimension"
 SERIES = {  # one metric for each dimension or class, by the name before the number
-    KL_DIMENSION: Measure("", "KL of dimension", NATS, 2, column=DATA, needs=DRAWS),
+    KL_DIMENSION: Metric("", "KL of dimension", NATS, 2, column=DATA, needs=DRAWS),
     "eval/conditional_accuracy": _share("", "accuracy of class")._replace(needs=SAMPLES),
 }
 
@@ -115,10 +115,10 @@ def series(metrics: Mapping[str, float], name: str) -> list[float]:
     return [found[number] for number in sorted(found)]
 
 
-def measure(key: str) -> Measure:
+def metric_named(key: str) -> Metric:
     """The measure of a metric's name; one that the catalogue lacks is headed by itself."""
     name, _, number = key.rpartition("/")
     if key not in CATALOGUE and name in SERIES and number.isdigit():
         found = SERIES[name]
         return found._replace(key=key, heading=f"{found.heading} {int(number)}")
-    return CATALOGUE.get(key, Measure(key, key, "", 4))
+    return CATALOGUE.get(key, Metric(key, key, "", 4))

@@ -11,7 +11,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from vae_lab.errors import UserError, shown
+from vae_lab.errors import UserError, quoted
 
 COUNT = "a whole number of at least 1"
 STACK = 16  # runs; a CPU gains little beyond 4, and a GPU's launches are by then a small part of a step
@@ -50,9 +50,9 @@ class WorkersLauncher(Launcher):
         """Called by Hydra. The task is the lab's own: Hydra's way to run one is not safe in threads."""
         self.hydra_context, self.config = hydra_context, config
         if self.workers is not None and not _is_count(self.workers):
-            raise UserError(f"hydra.launcher.workers={shown(self.workers)}: must be null or {COUNT}.")
+            raise UserError(f"hydra.launcher.workers={quoted(self.workers)}: must be null or {COUNT}.")
         if not _is_count(self.stack):
-            raise UserError(f"hydra.launcher.stack={shown(self.stack)}: must be {COUNT}.")
+            raise UserError(f"hydra.launcher.stack={quoted(self.stack)}: must be {COUNT}.")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides."""

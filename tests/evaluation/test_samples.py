@@ -9,7 +9,7 @@ from torchmetrics.image.inception import InceptionScore
 
 from vae_lab.data import Dataset
 from vae_lab.evaluation import samples
-from vae_lab.evaluation.measures import nearest_training_distance
+from vae_lab.evaluation.full import nearest_training_distance
 
 SURE = one_hot(torch.arange(10), 10).double()  # every class once, without doubt
 UNSURE = torch.full((10, 10), 0.1)

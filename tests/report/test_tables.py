@@ -9,13 +9,13 @@ from rich.console import Console
 
 from tests.studies.test_comparison import ONE_AT_A_TIME, record, run, study
 from vae_lab.errors import UserError
-from vae_lab.metrics import measure
+from vae_lab.metrics import metric_named
 from vae_lab.report import tables
 from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.statistics import mean_interval, paired_interval
-from vae_lab.tracking import ERROR, EVALUATION, Record
+from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 TABLE = Table(
     "Depth",
@@ -37,10 +37,10 @@ def printed(table: Table, width: int) -> str:
     return text
 
 
-def grid(losses: Mapping[tuple[str, str], Sequence[float]], metric: str = "test/loss") -> list[Record]:
+def grid(losses: Mapping[tuple[str, str], Sequence[float]], metric: str = "test/loss") -> list[StoredRun]:
     """Finished runs, one a seed, of (model, layers)."""
     return [
-        Record(
+        StoredRun(
             f"{model}{layers}{seed}",
             "1",
             f"{model} L{layers} s{seed}",
@@ -249,7 +249,7 @@ def test_the_losses_of_vae_and_cvae_are_never_ranked_but_their_marginals_are() -
     plan = Plan(name="x", cross={"model.layers": ["1"], "model": ["vae", "cvae"]}, replicate=GRID.replicate)
 
     def best(metric: str) -> list[bool]:
-        (table,) = tables.study_tables(study(plan, *grid(values, metric)), ["model"], [measure(metric)])
+        (table,) = tables.study_tables(study(plan, *grid(values, metric)), ["model"], [metric_named(metric)])
         return [row[-1].best for row in table.rows]
 
     assert best("test/loss") == [False, False]
@@ -276,7 +276,7 @@ def test_kinds_of_likelihood_never_share_a_column(key: str, values: tuple[str, .
     assert len(quality.rows) == len(values)
     with pytest.raises(UserError, match=rf"{key} cannot be subtracted.*Valid: eval/precision"):
         tables.contrast_tables(
-            study(plan, *runs), [tables.Contrast(key, *values[:2])], [measure("test/loss")]
+            study(plan, *runs), [tables.Contrast(key, *values[:2])], [metric_named("test/loss")]
         )
 
 
@@ -296,7 +296,7 @@ def test_losses_under_different_weights_of_the_kl_are_not_ranked_but_their_elbos
 
 def test_failures_are_counted_and_named_with_their_reason() -> None:
     runs = grid({("vae", "1"): near(100.0)})
-    lost = Record(
+    lost = StoredRun(
         "x", "1", "vae L1 s9", "FAILED", {**runs[0].params, "seed": "9"}, {}, {ERROR: "loss is nan"}, 0
     )
     (table,) = tables.study_tables(study(GRID, *runs, lost))
@@ -316,7 +316,7 @@ def test_a_value_of_fewer_seeds_than_the_row_says_so() -> None:
 
 def test_rows_that_pool_configurations_average_within_each_seed() -> None:
     runs = grid({("vae", "1"): [1.0, 2.0], ("vae", "2"): [11.0, 12.0], ("vae", "3"): [21.0]})
-    (table,) = tables.study_tables(study(GRID, *runs), ["model"], [measure("test/loss")])
+    (table,) = tables.study_tables(study(GRID, *runs), ["model"], [metric_named("test/loss")])
     (cell,) = column(table, "held-out loss")
     assert (cell.value, cell.count) == (11.0, 1)  # seed 1 lacks one of the three
     assert "Rows are means over layers." in table.note
@@ -358,7 +358,9 @@ def test_holms_adjustment_is_over_all_contrasts_and_measures_asked_for() -> None
     for each in runs:
         each.metrics["train/loss"] = each.metrics["test/loss"]  # type: ignore[index]
     asked = [tables.parse_contrast(f"model.layers={pair}") for pair in ("1,2", "2,3")]
-    made = tables.contrast_tables(study(GRID, *runs), asked, [measure("test/loss"), measure("train/loss")])
+    made = tables.contrast_tables(
+        study(GRID, *runs), asked, [metric_named("test/loss"), metric_named("train/loss")]
+    )
     assert [cell.value for table in made for cell in column(table, "Holm p")] == [4 * 2 / 2**8] * 4
 
 

@@ -7,9 +7,9 @@ from click.testing import CliRunner, Result
 from tests.conftest import SMALL
 from vae_lab.cli import commands
 from vae_lab.errors import UserError
-from vae_lab.metrics import measure
+from vae_lab.metrics import metric_named
 from vae_lab.runs import measuring
-from vae_lab.tracking import EVALUATION, RUN, Record, Store
+from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
 CHEAP = ("evaluation.importance_samples=2", "evaluation.importance_images=20", "evaluation.samples=200")
@@ -19,7 +19,7 @@ def evaluate(*arguments: str) -> Result:
     return CliRunner().invoke(commands, ["evaluate", *arguments])
 
 
-def runs() -> list[Record]:
+def runs() -> list[StoredRun]:
     return Store.open().records(f"tags.`vae_lab.kind` = '{RUN}'")
 
 
@@ -30,7 +30,7 @@ def test_a_run_with_full_evaluation_has_what_evaluate_adds_to_a_quick_one(lab: L
     quick = next(run for run in runs() if run.run_id != with_full.run_id)
     assert not {key for key in quick.metrics if key.startswith("eval/")}
     assert EVALUATION not in quick.tags
-    assert quick.metrics.keys() == {key for key in with_full.metrics if not measure(key).needs}
+    assert quick.metrics.keys() == {key for key in with_full.metrics if not metric_named(key).needs}
 
     result = evaluate(quick.run_id, *CHEAP)
     assert result.exit_code == 0, result.output

@@ -20,7 +20,7 @@ from vae_lab import evaluation, interruption, load, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError
 from vae_lab.runs.run import Run
-from vae_lab.tracking import Record, Store
+from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.places import run_folder
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -29,7 +29,7 @@ CLOCKS = ("train/seconds", "train/total_seconds", "train/images_per_second")
 FOUR = (*SMALL, "train.epochs=4", "evaluation.columns=4")
 
 
-def runs(store: Store, kind: str = tracking.RUN) -> dict[str, Record]:
+def runs(store: Store, kind: str = tracking.RUN) -> dict[str, StoredRun]:
     """The runs of a store by their names, each of which comes once."""
     found = [record for record in store.records() if record.kind == kind]
     named = {record.name: record for record in found}
@@ -37,7 +37,7 @@ def runs(store: Store, kind: str = tracking.RUN) -> dict[str, Record]:
     return named
 
 
-def curves(store: Store, record: Record) -> dict[str, list[tuple[int, float]]]:
+def curves(store: Store, record: StoredRun) -> dict[str, list[tuple[int, float]]]:
     """Every metric's points in their order; of the clock's only the steps."""
     return {
         key: [
@@ -50,7 +50,7 @@ def curves(store: Store, record: Record) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def pictures(store: Store, record: Record) -> dict[str, np.ndarray[Any, Any]]:
+def pictures(store: Store, record: StoredRun) -> dict[str, np.ndarray[Any, Any]]:
     """The pixels of every picture by its name, less the time in it; each name comes once."""
     found: dict[str, np.ndarray[Any, Any]] = {}
     root = Path(store.place(record.run_id, ""))
@@ -284,7 +284,7 @@ def test_a_killed_run_is_marked_as_interrupted_by_the_next_command_and_then_goes
 def test_a_stop_that_is_asked_for_twice_ends_the_final_measures_and_these_are_taken_later(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = evaluation.full
+    real = evaluation.full_evaluation
 
     def stopped(*arguments: Any, **named: Any) -> dict[str, float]:
         interruption.request()
@@ -292,7 +292,7 @@ def test_a_stop_that_is_asked_for_twice_ends_the_final_measures_and_these_are_ta
         return real(*arguments, **named)
 
     measured = [*SMALL, "evaluation.importance_samples=3", "evaluation.posterior_draws=2"]
-    monkeypatch.setattr(evaluation, "full", stopped)
+    monkeypatch.setattr(evaluation, "full_evaluation", stopped)
     assert lab(*measured)[0] == 130
     (before,) = runs(Store.open()).values()
     assert before.status == "KILLED"

@@ -16,12 +16,12 @@ from vae_lab.objectives import Objective, likelihood
 from vae_lab.runs import parts
 from vae_lab.runs.artifacts import again
 from vae_lab.runs.parts import prepare
-from vae_lab.tracking import Record, Store
+from vae_lab.tracking import Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
 
 
-def only_run() -> Record:
+def only_run() -> StoredRun:
     (record,) = Store.open().records()
     return record
 

@@ -19,7 +19,7 @@ from vae_lab.runs.planning import Round
 from vae_lab.studies import claims
 from vae_lab.studies.comparison import POINT, Study, comparisons, load_study, placed
 from vae_lab.studies.plan import Plan
-from vae_lab.tracking import Record, Store
+from vae_lab.tracking import Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
 Compose = Callable[..., DictConfig]
@@ -49,7 +49,7 @@ def test_every_claim_of_every_study_finds_its_runs_among_those_planned(study: st
     plan = planning.plan(master, Round(axes, {(point.name, ""): point for point in found}), study, False)
     metrics = [each.metric for each in claims.parse(plan.claims)]
     runs = [
-        Record(
+        StoredRun(
             str(i), "1", point.name, "FINISHED", config.parameters(point.settings), made_up(i, metrics), {}, i
         )
         for i, point in enumerate(found)
@@ -193,7 +193,7 @@ def test_named_points_leave_the_tables_of_the_axes_alone() -> None:
     )
     settings = [("15", "16"), ("4", "16"), ("4", "64")]
     runs = [
-        Record(str(i), "1", "r", "FINISHED", {"model.latent_size": z, "model.hidden_size": h}, {}, {}, i)
+        StoredRun(str(i), "1", "r", "FINISHED", {"model.latent_size": z, "model.hidden_size": h}, {}, {}, i)
         for i, (z, h) in enumerate(settings)
     ]
     study = Study(runs[0], plan, [placed(run, plan) for run in runs])

@@ -19,7 +19,7 @@ from tests.conftest import SMALL
 from tests.server.conftest import Server
 from vae_lab import tracking
 from vae_lab.cli.sync import sync
-from vae_lab.tracking import Record, Recorder, Store
+from vae_lab.tracking import Recorder, Store, StoredRun
 from vae_lab.tracking.journal import waiting
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -148,7 +148,7 @@ def test_a_run_whose_server_vanished_ends_and_sync_delivers_what_an_untroubled_r
     assert listing(kept, there.run_id) == listing(own, here.run_id)
 
 
-def in_experiment(store: Store, name: str) -> Record:
+def in_experiment(store: Store, name: str) -> StoredRun:
     """The only run of an experiment."""
     experiment_id = store.experiment(name).experiment_id
     [run] = [run for run in store.records() if run.experiment_id == experiment_id]

@@ -1,18 +1,25 @@
 import pytest
 
 from vae_lab.errors import UserError
-from vae_lab.studies.comparison import Group, Study, comparisons, key_name, measures, reference_values
+from vae_lab.studies.comparison import (
+    Group,
+    Study,
+    comparisons,
+    key_name,
+    reference_values,
+    requested_metrics,
+)
 from vae_lab.studies.plan import Plan
-from vae_lab.tracking import Record
+from vae_lab.tracking import StoredRun
 
 
-def record(status: str = "FINISHED", loss: float = 100.0, **params: str) -> Record:
+def record(status: str = "FINISHED", loss: float = 100.0, **params: str) -> StoredRun:
     named = {key.replace("__", "."): value for key, value in params.items()}
     metrics = {"test/loss": loss} if status == "FINISHED" else {}
-    return Record("id", "1", "name", status, named, metrics, {}, 0)
+    return StoredRun("id", "1", "name", status, named, metrics, {}, 0)
 
 
-def study(plan: Plan, *runs: Record) -> Study:
+def study(plan: Plan, *runs: StoredRun) -> Study:
     return Study(record(), plan, list(runs))
 
 
@@ -25,7 +32,7 @@ ONE_AT_A_TIME = Plan(
 )
 
 
-def run(model: str, layers: int, latent: int, seed: int = 0, status: str = "FINISHED") -> Record:
+def run(model: str, layers: int, latent: int, seed: int = 0, status: str = "FINISHED") -> StoredRun:
     return record(
         status, model=model, model__layers=str(layers), model__latent_size=str(latent), seed=str(seed)
     )
@@ -98,10 +105,10 @@ def test_a_published_value_needs_the_same_configuration_and_conditions() -> None
 
 
 def test_any_logged_metric_can_be_shown_and_others_are_named() -> None:
-    (measure,) = measures(["test/loss"], [record()])
+    (measure,) = requested_metrics(["test/loss"], [record()])
     assert measure.heading == "held-out loss"
     with pytest.raises(UserError, match=r"--metric test/los: no run has it; did you mean test/loss\?"):
-        measures(["test/los"], [record()])
+        requested_metrics(["test/los"], [record()])
 
 
 def test_a_plan_survives_its_text() -> None:

@@ -19,7 +19,7 @@ from vae_lab.studies import latent_size
 from vae_lab.studies.comparison import POINT, Study
 from vae_lab.studies.latent_size import Spectrum, recipes
 from vae_lab.studies.plan import Plan
-from vae_lab.tracking import SWEEP, Record, Store
+from vae_lab.tracking import SWEEP, Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
 RANK, SIDE = 6, 8
@@ -35,13 +35,13 @@ def planted(std: float = 0.04) -> Dataset:
     return Dataset("planted", images, images, (1, SIDE, SIDE), 1, "0" * 12, "nowhere")
 
 
-def run(number: int, size: int, seed: int, loss: float, active: float = 1, **params: str) -> Record:
+def run(number: int, size: int, seed: int, loss: float, active: float = 1, **params: str) -> StoredRun:
     own = {"model.latent_size": str(size), "seed": str(seed), "objective.penalty": "none"} | params
     metrics = {"test/negative_elbo": loss, "test/active_units": active}
-    return Record(str(number), "1", f"run {number}", "FINISHED", own, metrics, {}, number)
+    return StoredRun(str(number), "1", f"run {number}", "FINISHED", own, metrics, {}, number)
 
 
-def study(runs: list[Record], shares: tuple[float, ...] = (0.9, 0.99)) -> Study:
+def study(runs: list[StoredRun], shares: tuple[float, ...] = (0.9, 0.99)) -> Study:
     plan = Plan(
         "planted",
         one_at_a_time={"model.latent_size": ["2", "4", "8", "16"]},
@@ -57,7 +57,7 @@ LOSSES = {2: (20.0, 22.0), 4: (14.0, 15.0), 8: (10.0, 11.0), 16: (12.0, 14.0)}
 
 
 @pytest.fixture
-def swept() -> list[Record]:
+def swept() -> list[StoredRun]:
     """Two seeds of four sizes, best at 8, and a large run under a penalty that keeps 6 dimensions."""
     found = [
         run(10 * size + seed, size, seed, loss, active=min(size, 7))
@@ -69,7 +69,7 @@ def swept() -> list[Record]:
 
 
 def test_the_spectrum_finds_the_planted_rank() -> None:
-    found = latent_size.measure(planted(), "gaussian", 0.1)
+    found = latent_size.measure_spectrum(planted(), "gaussian", 0.1)
     assert recipes.rank_at(found, 0.99) == RANK
     assert recipes.rank_at(found, 0.5) == RANK // 2
     above = pca.active_dimensions(torch.tensor(found.eigenvalues), found.noise_variance)
@@ -77,8 +77,10 @@ def test_the_spectrum_finds_the_planted_rank() -> None:
     assert (found.data, found.images, len(found.eigenvalues)) == ("planted", 3000, SIDE * SIDE)
 
 
-def test_every_recipe_predicts_the_planted_rank(swept: list[Record]) -> None:
-    (found,) = latent_size.outcomes(study(swept, (0.99,)), latent_size.measure(planted(), "gaussian", 0.1))
+def test_every_recipe_predicts_the_planted_rank(swept: list[StoredRun]) -> None:
+    (found,) = latent_size.outcomes(
+        study(swept, (0.99,)), latent_size.measure_spectrum(planted(), "gaussian", 0.1)
+    )
     by_label = {each.label: each.size for each in found.predictions}
     assert by_label == {"sweep": 8, "SVD 99 %": RANK, "probabilistic PCA": RANK, "Z=16": 7, "ard, Z=16": RANK}
 
@@ -89,7 +91,9 @@ def test_a_noise_above_every_eigenvalue_leaves_no_dimension_and_one_is_the_least
     assert {each.label: each.size for each in found.predictions}["probabilistic PCA"] == 1
 
 
-def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log(swept: list[Record]) -> None:
+def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log(
+    swept: list[StoredRun],
+) -> None:
     spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
     (found,) = latent_size.outcomes(study(swept, (0.12, 0.9)), spectrum)
     at = {each.label: each for each in found.predictions}
@@ -107,19 +111,19 @@ def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log
     assert at["ard, Z=16"].how == "active units: 6, 5"
 
 
-def test_a_seed_counts_only_where_it_has_every_size(swept: list[Record]) -> None:
+def test_a_seed_counts_only_where_it_has_every_size(swept: list[StoredRun]) -> None:
     spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
     (found,) = latent_size.outcomes(study(swept[1:]), spectrum)  # size 2 of seed 0 is missing
     assert found.values.tolist() == [[22.0, 15.0, 11.0, 14.0]]
     assert latent_size.outcomes(study(swept[-2:]), spectrum) == []
 
 
-def test_a_metric_of_which_more_is_better_is_sought_upwards(swept: list[Record]) -> None:
+def test_a_metric_of_which_more_is_better_is_sought_upwards(swept: list[StoredRun]) -> None:
     asked = study(swept)
     assert asked.plan.oracle is not None
     asked.plan.oracle["metric"] = "eval/recognizable_share"
     shares = [
-        Record(
+        StoredRun(
             **{
                 **each.__dict__,
                 "metrics": {"eval/recognizable_share": 1 / each.metrics["test/negative_elbo"]},
@@ -134,8 +138,8 @@ def test_a_metric_of_which_more_is_better_is_sought_upwards(swept: list[Record])
     assert min(each.regret for each in found.predictions) == 0
 
 
-def test_the_table_and_the_sentence_say_the_same(swept: list[Record]) -> None:
-    found = latent_size.outcomes(study(swept), latent_size.measure(planted(), "gaussian", 0.1))
+def test_the_table_and_the_sentence_say_the_same(swept: list[StoredRun]) -> None:
+    found = latent_size.outcomes(study(swept), latent_size.measure_spectrum(planted(), "gaussian", 0.1))
     rows = list(csv.DictReader(io.StringIO(tables.csv(latent_size_report.table(found)))))
     assert [row["recipe"][0] for row in rows] == ["1", "2", "2", "2", "3", "3"]
     assert float(rows[0]["latent size"]) == 8
@@ -145,9 +149,9 @@ def test_the_table_and_the_sentence_say_the_same(swept: list[Record]) -> None:
 
 
 def test_the_chart_shows_every_prediction_and_labels_do_not_touch(
-    swept: list[Record], tmp_path: Path
+    swept: list[StoredRun], tmp_path: Path
 ) -> None:
-    spectrum = latent_size.measure(planted(), "gaussian", 0.1)
+    spectrum = latent_size.measure_spectrum(planted(), "gaussian", 0.1)
     (found,) = latent_size.outcomes(study(swept), spectrum)
     drawn = latent_size_report.figure(found, spectrum, "planted")
     drawn.savefig(tmp_path / "oracle.png")

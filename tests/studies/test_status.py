@@ -1,12 +1,12 @@
 from vae_lab.studies.comparison import Study
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.status import RunState, counted, states
-from vae_lab.tracking import ERROR, FINGERPRINT, HEARTBEAT, Record
+from vae_lab.tracking import ERROR, FINGERPRINT, HEARTBEAT, StoredRun
 
 
-def run(key: str, status: str, *, epoch: int = 0, error: str = "") -> Record:
+def run(key: str, status: str, *, epoch: int = 0, error: str = "") -> StoredRun:
     tags = {FINGERPRINT: key, HEARTBEAT: f'{{"epoch": {epoch}, "at": 5000}}'}
-    return Record(
+    return StoredRun(
         f"id {key} {status}", "1", f"run {key}", status, {"train.epochs": "10"}, {}, tags | {ERROR: error}, 1
     )
 
@@ -23,7 +23,7 @@ def test_each_planned_run_is_in_one_state_and_the_furthest_counts() -> None:
         run("d", "FAILED", error="diverged"),
         run("x", "FINISHED"),
     ]
-    parent = Record("parent", "1", "study", "RUNNING", {}, {}, {}, 1)
+    parent = StoredRun("parent", "1", "study", "RUNNING", {}, {}, {}, 1)
     found = states(Study(parent, plan, runs))
     assert [(each.name, each.state, each.done) for each in found] == [
         ("run a", "finished", 10),
@@ -39,6 +39,6 @@ def test_each_planned_run_is_in_one_state_and_the_furthest_counts() -> None:
 
 
 def test_a_plan_of_an_older_version_names_no_runs_and_none_is_missing() -> None:
-    parent = Record("parent", "1", "study", "FINISHED", {}, {}, {}, 1)
+    parent = StoredRun("parent", "1", "study", "FINISHED", {}, {}, {}, 1)
     found = states(Study(parent, Plan("study"), [run("a", "FINISHED")]))
     assert found == [RunState("run a", "finished", 10, 10, 5000, "")]

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from vae_lab.tracking import HEARTBEAT, PROCESS, Hold, Record, gone
+from vae_lab.tracking import HEARTBEAT, PROCESS, RunFolder, StoredRun, gone
 from vae_lab.tracking.processes import LEAST_SILENCE, this_process
 
 
-def running(process: str, *, began: float = 0.0, epoch: int = 0, heard: float = 0.0) -> Record:
+def running(process: str, *, began: float = 0.0, epoch: int = 0, heard: float = 0.0) -> StoredRun:
     """A RUNNING run that began, and was heard of, so many seconds ago."""
     now = time.time()
     tags = {PROCESS: process}
     if epoch:
         tags[HEARTBEAT] = json.dumps({"epoch": epoch, "at": int((now - heard) * 1000)})
     params = {"train.epochs": "1000"}
-    return Record("run", "1", "run", "RUNNING", params, {}, tags, int((now - began) * 1000))
+    return StoredRun("run", "1", "run", "RUNNING", params, {}, tags, int((now - began) * 1000))
 
 
 def changed(**keys: object) -> str:
@@ -80,9 +80,9 @@ def test_a_requeued_job_takes_over_from_itself_at_once(monkeypatch: pytest.Monke
 
 
 def test_a_run_that_ended_or_that_names_no_process_is_left_alone() -> None:
-    assert not gone(Record("run", "1", "run", "RUNNING", {}, {}, {}, 0))
+    assert not gone(StoredRun("run", "1", "run", "RUNNING", {}, {}, {}, 0))
     ended = running(changed(born="1"))
-    assert not gone(Record(**{**vars(ended), "status": "FINISHED"}))
+    assert not gone(StoredRun(**{**vars(ended), "status": "FINISHED"}))
 
 
 def test_a_damaged_note_of_the_process_says_nothing_of_this_machine() -> None:
@@ -92,7 +92,7 @@ def test_a_damaged_note_of_the_process_says_nothing_of_this_machine() -> None:
     for pid in pids:
         assert gone(running(changed(pid=pid)))
     beaten = running(changed(host="another"), began=1e6)
-    assert gone(Record(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}}))
+    assert gone(StoredRun(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}}))
 
 
 def test_another_machine_of_the_same_name_is_another() -> None:
@@ -103,17 +103,17 @@ def test_what_takes_long_before_the_first_epoch_and_after_the_last_is_waited_for
     elsewhere = changed(host="another")
     assert not gone(running(elsewhere, began=3600))
     measuring = running(elsewhere, began=7200, epoch=10, heard=3600)
-    assert not gone(Record(**{**vars(measuring), "params": {"train.epochs": "10"}}))
-    assert gone(Record(**{**vars(measuring), "params": {"train.epochs": "11"}}))
+    assert not gone(StoredRun(**{**vars(measuring), "params": {"train.epochs": "10"}}))
+    assert gone(StoredRun(**{**vars(measuring), "params": {"train.epochs": "11"}}))
 
 
 def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:
-    hold = Hold.take("sqlite:///x", "run")
+    hold = RunFolder.lock("sqlite:///x", "run")
     assert hold is not None
-    assert Hold.take("sqlite:///x", "run") is None
+    assert RunFolder.lock("sqlite:///x", "run") is None
     hold.checkpoint.write_text("kept")
     hold.release()
-    again = Hold.take("sqlite:///x", "run")
+    again = RunFolder.lock("sqlite:///x", "run")
     assert again is not None
     assert again.checkpoint.read_text() == "kept"
     again.release(forget=True)
@@ -121,12 +121,12 @@ def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_cleared_away(folder: Path) -> None:
-    hold = Hold.take("sqlite:///x", "run")
+    hold = RunFolder.lock("sqlite:///x", "run")
     assert hold is not None
     (hold.folder / ".epoch.pt.123").write_text("half")
     hold.checkpoint.write_text("kept")
     hold.release()
-    again = Hold.take("sqlite:///x", "run")
+    again = RunFolder.lock("sqlite:///x", "run")
     assert again is not None
     assert sorted(each.name for each in again.folder.iterdir()) == ["epoch.pt", "lock"]
     again.release()

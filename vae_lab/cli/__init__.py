@@ -8,7 +8,7 @@ import click
 
 from vae_lab import __version__
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.errors import LabError, UserError, in_words
+from vae_lab.errors import LabError, UserError, os_error_message
 
 FORMATS = ("terminal", "markdown", "csv", "latex", "html")
 SHELLS = ("bash", "zsh", "fish")
@@ -138,7 +138,7 @@ def _verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
 @commands.command("evaluate")
 @click.argument("name", metavar="RUN_OR_STUDY")
 @click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
-@click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
+@click.option("--again", is_flag=True, help="Metric runs too that have these measures.")
 @click.option(
     "--trust",
     "trusted",
@@ -290,7 +290,7 @@ def main() -> None:
         click.echo(f"vae-lab: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        click.echo(f"vae-lab: {in_words(error)}", err=True)
+        click.echo(f"vae-lab: {os_error_message(error)}", err=True)
         sys.exit(LabError.exit_code)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from vae_lab.errors import UserError
 from vae_lab.report import tables
 from vae_lab.report.tables import Table
-from vae_lab.studies.comparison import Study, load_study, measures
+from vae_lab.studies.comparison import Study, load_study, requested_metrics
 from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, reader
 
 
@@ -37,7 +37,7 @@ def compare(
         _list(store)
         return
     found = load_study(store, study)
-    chosen = measures(metrics, found.runs)
+    chosen = requested_metrics(metrics, found.runs)
     made = tables.contrast_tables(found, asked, chosen) if asked else []
     if importance:
         made += tables.importance_tables(found, chosen, needed=True)

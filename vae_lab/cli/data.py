@@ -15,7 +15,7 @@ from rich.table import Table
 
 from vae_lab.cli.train_help import first_comment
 from vae_lab.data import Dataset
-from vae_lab.errors import UserError, choices, shown
+from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -35,7 +35,7 @@ def describe(name: str | None, root: str | None) -> Dataset | None:
             click.echo(f"{each:15} {first_comment(file)}")
         return None
     if name not in files:
-        raise UserError(f"{shown(name)}: no such data set{choices(name, files)}")
+        raise UserError(f"{quoted(name)}: no such data set{choices(name, files)}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vae_lab").setLevel(logging.INFO)
     settings = yaml.safe_load(files[name].read_text())
@@ -60,7 +60,7 @@ def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> 
     from vae_lab.report import pictures
 
     if figure and Path(figure).suffix.lower() not in FIGURES:
-        raise UserError(f"--figure {shown(figure)}: must end in one of {', '.join(FIGURES)}.")
+        raise UserError(f"--figure {quoted(figure)}: must end in one of {', '.join(FIGURES)}.")
     for size in latent_sizes:
         if size >= data.size:
             raise UserError(f"--latent-size {size}: must be below the {data.size} pixels of an image.")

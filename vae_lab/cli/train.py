@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_lab.config import check_size, checked, unknown_key, valid_keys
-from vae_lab.errors import LabError, UserError, choices, in_words, shown
+from vae_lab.errors import LabError, UserError, choices, os_error_message, quoted
 from vae_lab.files import CONF
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -120,7 +120,7 @@ def _check_flags(arguments: list[str]) -> None:
     """
 
     def refuse(message: str) -> NoReturn:
-        raise UserError(f"{shown(message, 300)}. All flags: vae-lab train --hydra-help")
+        raise UserError(f"{quoted(message, 300)}. All flags: vae-lab train --hydra-help")
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
@@ -148,7 +148,7 @@ def _report(error: Exception) -> int:
     elif isinstance(error, HydraException | OmegaConfBaseException) or _while_composing(error):
         message, code = explained(error), USER_MISTAKE
     elif isinstance(error, OSError):
-        message, code = in_words(error), FAILED
+        message, code = os_error_message(error), FAILED
     else:
         traceback.print_exception(error)
         message, code = (
@@ -170,7 +170,7 @@ def _while_composing(error: Exception) -> bool:
 
 def explained(error: Exception) -> str:
     """What was raised while Hydra composed a config, in one line: value, rule and valid choices."""
-    return shown(_explained(error), LONGEST)
+    return quoted(_explained(error), LONGEST)
 
 
 def _explained(error: Exception) -> str:
@@ -198,7 +198,7 @@ def _explained(error: Exception) -> str:
         key, _, values = found[1].partition("=")
         return f"{found[1]}: to train each of these add -m; for one list write {key}=[{values}]."
     if isinstance(error, OverrideParseException):
-        return f"{shown(error.override)}: not of the form KEY=VALUE: {error.message.splitlines()[0]}"
+        return f"{quoted(error.override)}: not of the form KEY=VALUE: {error.message.splitlines()[0]}"
     cause_text = str(error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else ""
     lines = [line.strip() for line in f"{text}\n{cause_text}".splitlines() if line.strip()]
     kept = [

@@ -10,7 +10,7 @@ from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, Omega
 from vae_lab.config.identity import flatten, layers
 from vae_lab.config.references import check_reference
 from vae_lab.config.schema import BUILT_IN_MODEL, GROUPS, Config, ruled_keys, valid_keys
-from vae_lab.errors import UserError, choices, shown
+from vae_lab.errors import UserError, choices, quoted
 
 PLANNED = ("seeds", "max_seeds", "reuse", "sweep", "study")  # what a multirun is made of, beside its points
 
@@ -20,7 +20,7 @@ def unknown_key(key: str) -> UserError:
     group = key.partition(".")[0]
     tops = {each.partition(".")[0] for each in valid_keys()} | {"sweeps", "experiments"}
     valid = valid_keys(f"{group}.") if "." in key and group in tops else tops
-    return UserError(f"{shown(key)}: unknown key{choices(key, valid)}")
+    return UserError(f"{quoted(key)}: unknown key{choices(key, valid)}")
 
 
 def checked(config: DictConfig) -> DictConfig:
@@ -67,7 +67,7 @@ def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
                 raise UserError(f"{absent}: must be given, as in {absent}=VALUE.")
         rule = rules[key]
         if rule is not None and not rule.holds(value):
-            raise UserError(f"{key}={shown(value)}: must be {rule.text}.")
+            raise UserError(f"{key}={quoted(value)}: must be {rule.text}.")
     return typed
 
 
@@ -80,7 +80,7 @@ def _unfit(config: DictConfig, error: OmegaConfBaseException) -> UserError:
         suspects = [key for key, text in plain if "${" in text]
     flat = [key for key in GROUPS if key in config and not OmegaConf.is_dict(config._get_node(key))]
     key = error.full_key or ", ".join(suspects or flat) or "config"
-    return UserError(f"{shown(key)}: {shown(reason, 300)}.")
+    return UserError(f"{quoted(key)}: {quoted(reason, 300)}.")
 
 
 def _check_together(config: DictConfig) -> None:
@@ -88,12 +88,12 @@ def _check_together(config: DictConfig) -> None:
     if OmegaConf.is_list(widths) and {*depths} != {len(widths)}:
         told = depths[0] if depths[0] == depths[1] else f"{depths[0]} and {depths[1]}"
         raise UserError(
-            f"model.hidden_size={shown(list(widths))}: {len(widths)} widths for {told} layers; "
+            f"model.hidden_size={quoted(list(widths))}: {len(widths)} widths for {told} layers; "
             f"give one width a layer, or model.layers={len(widths)}."
         )
     if config.model.options and config.model._target_ == BUILT_IN_MODEL:
         raise UserError(
-            f"model.options={shown(dict(config.model.options))}: {BUILT_IN_MODEL} takes none; they are for "
+            f"model.options={quoted(dict(config.model.options))}: {BUILT_IN_MODEL} takes none; they are for "
             "a model class of your own (model._target_)."
         )
     for group in ("optimizer", "scheduler"):
@@ -102,7 +102,7 @@ def _check_together(config: DictConfig) -> None:
             raise UserError(f"{group}._target_: must name a class, as in {group}._target_=torch.optim.Adam.")
     rate = config.optimizer.get("lr", 1.0)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
-        raise UserError(f"optimizer.lr={shown(rate)}: must be a finite number above 0.")
+        raise UserError(f"optimizer.lr={quoted(rate)}: must be a finite number above 0.")
 
 
 def _check_study(config: DictConfig) -> None:
@@ -119,5 +119,5 @@ def _check_oracle(oracle: DictConfig, also: DictConfig) -> None:
     for point in oracle.points:
         if point not in also:
             raise UserError(
-                f"study.oracle.points={shown(point)}: no such point in sweep.also{choices(point, also)}"
+                f"study.oracle.points={quoted(point)}: no such point in sweep.also{choices(point, also)}"
             )

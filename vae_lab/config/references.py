@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vae_lab.errors import UserError, choices, shown
+from vae_lab.errors import UserError, choices, quoted
 
 KEYS = ("source", "metric", "at", "conditions", "note", "values", "landmarks")
 LANDMARK = ("source", "metric", "value", "epochs")
@@ -22,7 +22,7 @@ def check_reference(reference: Any) -> None:
         raise _wrong("", reference, f"a mapping with {', '.join(KEYS)}")
     for key in reference:
         if key not in KEYS:
-            raise UserError(f"study.reference.{shown(key)}: unknown key{choices(key, KEYS)}")
+            raise UserError(f"study.reference.{quoted(key)}: unknown key{choices(key, KEYS)}")
     for key in ("source", "metric", "note"):
         if not isinstance(reference.get(key, ""), str):
             raise _wrong(key, reference[key], "a text")
@@ -58,4 +58,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _wrong(key: str, value: Any, rule: str) -> UserError:
-    return UserError(f"study.reference{f'.{key}' if key else ''}={shown(value)}: must be {rule}.")
+    return UserError(f"study.reference{f'.{key}' if key else ''}={quoted(value)}: must be {rule}.")

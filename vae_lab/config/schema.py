@@ -100,7 +100,7 @@ def _target() -> Any:
 
 
 @dataclass
-class Data:
+class DataConfig:
     """What is learned; see conf/data."""
 
     _target_: str = _target()
@@ -110,7 +110,7 @@ class Data:
 
 
 @dataclass
-class Model:
+class ModelConfig:
     """The network; see conf/model."""
 
     _target_: str = _target()
@@ -126,7 +126,7 @@ class Model:
 
 
 @dataclass
-class Objective:
+class ObjectiveConfig:
     """The loss; see conf/objective."""
 
     likelihood: str = _one_of(*LIKELIHOODS)
@@ -138,7 +138,7 @@ class Objective:
 
 
 @dataclass
-class Train:
+class TrainConfig:
     """The budget and the machine; see conf/train."""
 
     epochs: int = _whole(1)
@@ -150,7 +150,7 @@ class Train:
 
 
 @dataclass
-class Evaluation:
+class EvaluationConfig:
     """What is measured and drawn after an epoch, and once in the end; see conf/evaluation."""
 
     batch_size: int = _whole(1)
@@ -167,7 +167,7 @@ class Evaluation:
 
 
 @dataclass
-class Tracking:
+class TrackingConfig:
     """Where the record goes; see conf/tracking."""
 
     uri: str | None = _or_null(_ruled(_is_address, "an address such as sqlite:///FILE or http://HOST:PORT"))
@@ -180,7 +180,7 @@ class Tracking:
 
 
 @dataclass
-class Sweep:
+class SweepConfig:
     """The points of a multirun; see sweeps/."""
 
     cross: dict[str, Any] = MISSING
@@ -190,7 +190,7 @@ class Sweep:
 
 
 @dataclass
-class Oracle:
+class OracleConfig:
     """Three recipes for the latent size, held against a sweep of it; see experiments/latent_oracle.yaml."""
 
     metric: str = "test/negative_elbo"
@@ -199,45 +199,45 @@ class Oracle:
 
 
 @dataclass
-class Study:
+class StudyConfig:
     """The question that a multirun answers; see experiments/."""
 
     name: str | None = _or_null(_matching(_NAME, _NAME_TEXT))
     question: str | None = _or_null(_line(1000))
     reference: dict[str, Any] | None = MISSING
     claims: list[Any] = MISSING
-    oracle: Oracle | None = None
+    oracle: OracleConfig | None = None
 
 
 @dataclass
 class Config:
     """One experiment."""
 
-    data: Data = field(default_factory=Data)
-    model: Model = field(default_factory=Model)
-    objective: Objective = field(default_factory=Objective)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: dict[str, Any] = MISSING
     scheduler: dict[str, Any] | None = MISSING
-    train: Train = field(default_factory=Train)
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    tracking: Tracking = field(default_factory=Tracking)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
     seeds: Any = _SEEDS
     max_seeds: int = _whole(1, MOST_SEEDS)
     reuse: str = _one_of("finished", "never")
-    sweep: Sweep = field(default_factory=Sweep)
-    study: Study = field(default_factory=Study)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
 
 
 GROUPS = {
-    "data": Data,
-    "model": Model,
-    "objective": Objective,
-    "train": Train,
-    "evaluation": Evaluation,
-    "tracking": Tracking,
-    "sweep": Sweep,
-    "study": Study,
+    "data": DataConfig,
+    "model": ModelConfig,
+    "objective": ObjectiveConfig,
+    "train": TrainConfig,
+    "evaluation": EvaluationConfig,
+    "tracking": TrackingConfig,
+    "sweep": SweepConfig,
+    "study": StudyConfig,
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vae_lab.errors import UserError, shown
+from vae_lab.errors import UserError, quoted
 
 # Whole names, no prefix: a dotted name can lead through a module to what that imports.
 OWN = frozenset(
@@ -34,10 +34,12 @@ def check_trusted(target: object, trusted: Collection[str], where: str) -> str:
         UserError: it is neither the lab's own nor trusted.
     """
     if isinstance(trusted, str):
-        raise UserError(f"trust={shown(trusted)}: must be a list of names, as in trust=[{shown(trusted)!r}].")
+        raise UserError(
+            f"trust={quoted(trusted)}: must be a list of names, as in trust=[{quoted(trusted)!r}]."
+        )
     if isinstance(target, str) and (target in OWN or target in trusted):
         return target
     raise UserError(
-        f"{where}: names {shown(target)}, which is not the lab's own, and importing it would run it. If you "
-        f"know it to be yours: --trust {shown(target)}, or in Python vae_lab.load(..., trust=[...])."
+        f"{where}: names {quoted(target)}, which is not the lab's own, and importing it would run it. If you "
+        f"know it to be yours: --trust {quoted(target)}, or in Python vae_lab.load(..., trust=[...])."
     )

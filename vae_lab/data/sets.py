@@ -16,7 +16,7 @@ from vae_lab.data import cache
 from vae_lab.data import idx as idx_files
 from vae_lab.data.batches import Images
 from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, find, torchvision_mirrors
-from vae_lab.errors import UserError, shown
+from vae_lab.errors import UserError, quoted
 
 MNIST_MD5 = dict(
     zip(
@@ -111,7 +111,7 @@ def idx(root: str) -> Dataset:
         found = find(folder, name)
         if found is None:
             raise UserError(
-                f"data.root={shown(root)}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}."
+                f"data.root={quoted(root)}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}."
             )
         paths[name] = found
     return _read(folder.name or "idx", paths)
@@ -132,7 +132,7 @@ def _folder(root: str) -> Path:
     try:
         return Path(root).expanduser()
     except RuntimeError as error:  # ~nobody
-        raise UserError(f"data.root={shown(root)}: {error}") from None
+        raise UserError(f"data.root={quoted(root)}: {error}") from None
 
 
 def _read(name: str, paths: dict[str, Path]) -> Dataset:

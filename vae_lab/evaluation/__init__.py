@@ -5,7 +5,7 @@
 - `latent`: the use of each latent dimension.
 - `classifier`: a judge of samples, trained once for each data set.
 - `samples`: what the judge says, sharpness, and distance to the training images.
-- `measures`: all of them for one model, as metrics.
+- `full`: all of them for one model, as metrics.
 - `spectrum`: singular values of the data, and what probabilistic PCA makes of them.
 - `decoded`: samples, reconstructions and interpolations as images.
 """
@@ -20,14 +20,14 @@ from vae_lab.evaluation.decoded import (
     reconstructions,
 )
 from vae_lab.evaluation.elbo import HeldOut, held_out
-from vae_lab.evaluation.measures import full
+from vae_lab.evaluation.full import full_evaluation
 
 __all__ = [
     "HeldOut",
     "class_samples",
     "classifier",
     "decode",
-    "full",
+    "full_evaluation",
     "held_out",
     "interpolation",
     "prior_noise",

@@ -16,7 +16,7 @@ from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import record_verdicts
 from vae_lab.studies.claims import Verdict, explanations, judge_study, surviving
 from vae_lab.studies.comparison import Study, comparisons, load_study
-from vae_lab.tracking import NOTE, STRIP_FILE, Record
+from vae_lab.tracking import NOTE, STRIP_FILE, StoredRun
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Recorder, Store
@@ -77,23 +77,23 @@ def _figures(store: Store, study: Study) -> dict[str, Figure]:
     return drawn
 
 
-def _held_out(store: Store, run: Record) -> list[float]:
+def _held_out(store: Store, run: StoredRun) -> list[float]:
     return store.history(run.run_id, "test/loss") if run.status == "FINISHED" else []
 
 
-def _configurations(study: Study) -> dict[str, list[Record]]:
+def _configurations(study: Study) -> dict[str, list[StoredRun]]:
     """Every run once, under the name of its configuration, which is a run's without its seed.
 
     They stand family by family in the order of the tables, then comes what no table holds.
     """
-    families: dict[tuple[str, ...], dict[str, Record]] = {}
+    families: dict[tuple[str, ...], dict[str, StoredRun]] = {}
     for comparison in comparisons(study):
         for group in comparison.groups:
             family = tuple(group.keys.get(key, "") for key in comparison.within)
             families.setdefault(family, {}).update({run.run_id: run for run in group.finished})
     ordered = {run_id: run for family in families.values() for run_id, run in family.items()}
     ordered |= {run.run_id: run for run in study.runs if run.run_id not in ordered}
-    found: dict[str, list[Record]] = {}
+    found: dict[str, list[StoredRun]] = {}
     for run in ordered.values():
         found.setdefault(configuration(run), []).append(run)
     return found

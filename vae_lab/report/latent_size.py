@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from vae_lab.metrics import NATS, measure
+from vae_lab.metrics import NATS, metric_named
 from vae_lab.report import charts
 from vae_lab.report.pictures import drawable
 from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.claims import decimals, metric_name
 from vae_lab.studies.comparison import key_name
-from vae_lab.studies.latent_size.recipes import LARGE, SPECTRUM, SWEEP, Outcome, Prediction
+from vae_lab.studies.latent_size.recipes import LARGE, SPECTRUM, SWEEP, Prediction, RecipeComparison
 from vae_lab.studies.latent_size.spectrum import Spectrum
 
 RECIPES = {SWEEP: "1 sweep", SPECTRUM: "2 spectrum of the data", LARGE: "3 large latent, active units"}
@@ -40,11 +40,11 @@ PRINTED = {  # the page's light colours, for pictures that stand alone
 Shade = Callable[[str], str]
 
 
-def table(found: Sequence[Outcome]) -> Table:
+def table(found: Sequence[RecipeComparison]) -> Table:
     """One row a prediction: its size, the metric there, and its regret with interval."""
     several = any(len(each.values) > 1 for each in found)
     keys = list(found[0].family) if len(found) > 1 else []
-    unit = measure(found[0].metric).unit or NATS
+    unit = metric_named(found[0].metric).unit or NATS
     columns = [Column(key_name(key), numeric=False) for key in keys]
     columns += [
         Column("recipe", numeric=False),
@@ -75,7 +75,7 @@ def table(found: Sequence[Outcome]) -> Table:
     return Table("What each recipe predicts", columns, rows, NOTE, frozenset(breaks))
 
 
-def sentence(outcome: Outcome) -> str:
+def sentence(outcome: RecipeComparison) -> str:
     """What came of it: the best size swept, and the best of each other recipe."""
     best = outcome.best
     family = " ".join(value.upper() if key == "model" else value for key, value in outcome.family.items())
@@ -106,14 +106,14 @@ def _range(mine: Sequence[Prediction]) -> str:
     return f"its {len(mine)} predictions go from {sizes[0]} to {sizes[-1]}, the worst {_nats(worst)}"
 
 
-def svg(outcome: Outcome, spectrum: Spectrum, name: str) -> str:
+def svg(outcome: RecipeComparison, spectrum: Spectrum, name: str) -> str:
     """The chart for a page, in the page's colours."""
     with charts.drawing(WIDTH, HEIGHT, name) as drawn:
         _draw(drawn, outcome, spectrum, lambda shade: shade)
         return charts.svg(drawn)
 
 
-def figure(outcome: Outcome, spectrum: Spectrum, title: str) -> Figure:
+def figure(outcome: RecipeComparison, spectrum: Spectrum, title: str) -> Figure:
     """The chart as a picture that stands alone."""
 
     def shade(placeholder: str) -> str:
@@ -127,7 +127,7 @@ def figure(outcome: Outcome, spectrum: Spectrum, title: str) -> Figure:
         return drawn
 
 
-def _draw(drawn: Figure, outcome: Outcome, spectrum: Spectrum, shade: Shade) -> None:
+def _draw(drawn: Figure, outcome: RecipeComparison, spectrum: Spectrum, shade: Shade) -> None:
     """Three panels over one axis of dimensions: the sweep, the spectrum, the large latent spaces."""
     measured = [each for each in outcome.large.values() if each]
     panels: Any = drawn.subplots(
@@ -164,7 +164,7 @@ def _colour(one: Prediction) -> str:
     return charts.colour(COLOURS[one.recipe])
 
 
-def _sweep(axes: Axes, outcome: Outcome, shade: Shade) -> None:
+def _sweep(axes: Axes, outcome: RecipeComparison, shade: Shade) -> None:
     """The metric over the sweep, each replicate as a dot, and every prediction where it would stand."""
     for row in outcome.values if len(outcome.values) > 1 else ():
         axes.plot(outcome.sizes, row, ".", color=shade(charts.MUTED), markersize=3, alpha=0.7)
@@ -178,7 +178,7 @@ def _sweep(axes: Axes, outcome: Outcome, shade: Shade) -> None:
     charts.dressed(axes, "", f"{metric_name(outcome.metric)},\nnats per image")
 
 
-def _spectrum(axes: Axes, outcome: Outcome, spectrum: Spectrum, shade: Shade) -> None:
+def _spectrum(axes: Axes, outcome: RecipeComparison, spectrum: Spectrum, shade: Shade) -> None:
     kept = 100 * np.cumsum(spectrum.eigenvalues) / sum(spectrum.eigenvalues)
     axes.plot(np.arange(1, len(kept) + 1), kept, color=shade(charts.INK), linewidth=1.4)
     for each in outcome.predictions:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from vae_lab.studies.comparison import POINT, Comparison, Study, comparisons, key_name, topic
-from vae_lab.tracking import KIND, NOTE, RUN, Record, member_tag
+from vae_lab.tracking import KIND, NOTE, RUN, StoredRun, member_tag
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Recorder, Store
@@ -63,7 +63,7 @@ def page(experiment_id: str, view: View, mode: str = "CHART") -> str:
     return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
-def run_page(record: Record, below: str = "") -> str:
+def run_page(record: StoredRun, below: str = "") -> str:
     """The part of the address behind the server's of a run, or of a page below it."""
     return f"#/experiments/{record.experiment_id}/runs/{record.run_id}{below}?workflowType=machine_learning"
 
@@ -162,7 +162,7 @@ def _column(kind: str, name: str) -> str:
     return f"{kind}.`{name}`"
 
 
-def _state(view: View, study: Study, finished: Sequence[Record]) -> dict[str, Any]:
+def _state(view: View, study: Study, finished: Sequence[StoredRun]) -> dict[str, Any]:
     plan = study.plan
     keys = list(dict.fromkeys(["model", *plan.cross, *plan.one_at_a_time, *plan.base, *plan.replicate]))
     last_epoch = max((int(run.params.get("train.epochs", 1)) for run in finished), default=1)
@@ -208,7 +208,7 @@ def _state(view: View, study: Study, finished: Sequence[Record]) -> dict[str, An
 
 
 def _charts(
-    view: View, keys: Sequence[str], finished: Sequence[Record], last_epoch: int
+    view: View, keys: Sequence[str], finished: Sequence[StoredRun], last_epoch: int
 ) -> list[dict[str, Any]]:
     horizontal, loss = {"key": view.axis, "type": "PARAM"}, {"key": "test/loss", "type": "METRIC"}
     return [
@@ -234,7 +234,7 @@ def _charts(
     ]
 
 
-def _loss_range(finished: Sequence[Record]) -> tuple[float, float] | None:
+def _loss_range(finished: Sequence[StoredRun]) -> tuple[float, float] | None:
     """From below the best final loss to above the worst, so that the first epochs do not flatten the rest."""
     losses = [run.metrics["test/loss"] for run in finished if "test/loss" in run.metrics]
     if not losses:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-from vae_lab.errors import LabError, UserError, choices, shown
+from vae_lab.errors import LabError, UserError, choices, quoted
 
 T = TypeVar("T")
 
@@ -40,12 +40,12 @@ def used(
         raise
     except Exception as error:  # classes of the user's choice raise what they like
         cause = error.__cause__ or error
-        reason = shown(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
+        reason = quoted(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
         names = {key: each for key, each in _arguments(target).items() if key not in fixed}
         _, unexpected, name = reason.rpartition("unexpected keyword argument ")
         blamed = blamed or _called(keys, name.strip("'")) or _blamed(keys, names, make)
         valid = choices(name.strip("'"), names) if unexpected and names else ""
-        value = shown(given[blamed])
+        value = quoted(given[blamed])
         raise UserError(f"{group}.{blamed}={value}: {reason.rstrip('.')}{valid or '.'}") from error
 
 

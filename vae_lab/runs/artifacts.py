@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import checkpoints, evaluation, tracking
 from vae_lab.data import Dataset
-from vae_lab.metrics import MEASURING
+from vae_lab.metrics import EVALUATION_KEYS
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.report import pictures
@@ -36,7 +36,7 @@ def again(settings: DictConfig, overrides: tuple[str, ...]) -> str:
 
 def full_measures(settings: DictConfig, data: Dataset, objective: Objective, model: VAE) -> dict[str, float]:
     """What `evaluation=full` adds to a trained model's metrics; nothing with `evaluation=quick`."""
-    return evaluation.full(
+    return evaluation.full_evaluation(
         model,
         objective,
         data,
@@ -53,7 +53,7 @@ def full_measures(settings: DictConfig, data: Dataset, objective: Objective, mod
 def measured_at(settings: DictConfig, data: Dataset) -> dict[str, str]:
     """The tag that says how `full_measures` measured, and with which classifier; none if it did not."""
     chosen = settings.evaluation
-    kept = {key: chosen[key] for key in MEASURING if chosen[key]}
+    kept = {key: chosen[key] for key in EVALUATION_KEYS if chosen[key]}
     if chosen.importance_samples:
         kept["importance_images"] = chosen.importance_images
     if chosen.samples:

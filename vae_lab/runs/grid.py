@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config
 from vae_lab.config import SHOWN_IN_EVERY_NAME
-from vae_lab.errors import UserError, shown
+from vae_lab.errors import UserError, quoted
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
 MOST_RUNS = 10_000  # of a multirun; composing and checking a point takes milliseconds
@@ -80,7 +80,7 @@ def axes(
 
 def _listed(override: Override) -> list[str]:
     """The values that an override of several stands for."""
-    line = shown(override.input_line)
+    line = quoted(override.input_line)
     if not override.is_discrete_sweep():
         raise UserError(f"{line}: this sweep takes lists, choice(...) and range(...) only.")
     try:
@@ -91,7 +91,7 @@ def _listed(override: Override) -> list[str]:
                 raise UserError(f"{line}: must be at most {MOST_RUNS} values.")
         found = list(override.sweep_string_iterator())
     except (HydraException, ArithmeticError, ValueError, TypeError) as error:
-        raise error if isinstance(error, UserError) else UserError(f"{line}: {shown(error, 300)}") from None
+        raise error if isinstance(error, UserError) else UserError(f"{line}: {quoted(error, 300)}") from None
     if not found:
         raise UserError(f"{line}: must be one value at least.")
     return found
@@ -101,7 +101,7 @@ def _settings(name: str, settings: Any) -> dict[str, str]:
     """What a point of `sweep.also` sets."""
     if not re.fullmatch(config.POINT_NAME, str(name)) or name == config.BASE:
         raise UserError(
-            f"sweep.also: {shown(name)}: a point's name must be letters, digits, spaces and _ + - "
+            f"sweep.also: {quoted(name)}: a point's name must be letters, digits, spaces and _ + - "
             f"(40 at most, not {config.BASE}), since it begins the names of its runs."
         )
     if not OmegaConf.is_dict(settings) or not settings:
@@ -149,7 +149,7 @@ def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
     if (count := math.prod(sizes.values()) * singles) > MOST_RUNS:
         told = ", ".join(f"{key} with {size} values" for key, size in sizes.items() if size > 1)
         raise UserError(
-            f"{shown(told or 'sweep', 300)}: {count} runs; must be at most {MOST_RUNS} in a multirun."
+            f"{quoted(told or 'sweep', 300)}: {count} runs; must be at most {MOST_RUNS} in a multirun."
         )
     alone = [
         ("", {}),

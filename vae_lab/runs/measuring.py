@@ -15,13 +15,13 @@ from vae_lab import checkpoints, config, devices
 from vae_lab.config.trust import check_trusted
 from vae_lab.data import only_read
 from vae_lab.errors import LabError, UserError
-from vae_lab.metrics import MEASURING, SETTINGS
+from vae_lab.metrics import EVALUATION_KEYS, SETTINGS
 from vae_lab.report.conclusion import conclude
 from vae_lab.runs.artifacts import full_measures, measured_at
 from vae_lab.runs.parts import build_objective, dataset
 from vae_lab.runs.progress import console
 from vae_lab.studies.comparison import Study, load_study
-from vae_lab.tracking import EVALUATION, RUN, Record, Recorder, Store
+from vae_lab.tracking import EVALUATION, RUN, Recorder, Store, StoredRun
 
 SHOWN = {  # what a line tells of the measures, as far as they were taken
     "test/negative_log_marginal": "-log p(x) {:.2f}",
@@ -37,7 +37,7 @@ WHERE = ("evaluation", "data.root", "train.device", "train.threads")  # what is 
 class Target(NamedTuple):
     """The runs that a name stands for, and the study that they are, if they are one."""
 
-    runs: list[Record]
+    runs: list[StoredRun]
     study: Study | None
 
 
@@ -95,12 +95,12 @@ def evaluate(
 
 def wants_measures(settings: DictConfig) -> bool:
     """Whether the evaluation asks for more than what every run has."""
-    return any(settings.evaluation[measures] for measures in MEASURING)
+    return any(settings.evaluation[measures] for measures in EVALUATION_KEYS)
 
 
 def add(
     store: Store,
-    record: Record,
+    record: StoredRun,
     label: str,
     settings: DictConfig,
     *,
@@ -129,7 +129,7 @@ def _failed(label: str, error: LabError) -> Outcome:
 
 def measure(
     store: Store,
-    record: Record,
+    record: StoredRun,
     settings: DictConfig,
     *,
     trusted: Collection[str] = (),
@@ -180,7 +180,7 @@ def _stated(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, _, value in parts}
 
 
-def _settings(store: Store, record: Record, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:
+def _settings(store: Store, record: StoredRun, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:
     """`wanted` with the run's own data, objective and seed; what an older run lacks has today's default.
 
     Its config says which function loads the data and from where: only a trusted one is called, and only a
@@ -209,7 +209,7 @@ def _settings(store: Store, record: Record, wanted: DictConfig, trusted: Collect
     return checked
 
 
-def _last_step(store: Store, record: Record) -> int:
+def _last_step(store: Store, record: StoredRun) -> int:
     """The last epoch: where the measures of `evaluation=full` stand in a run that had it from the start."""
     return max(1, len(store.history(record.run_id, "test/loss")))
 

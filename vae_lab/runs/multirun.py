@@ -23,7 +23,7 @@ from vae_lab.runs.parts import dataset, prepare
 from vae_lab.runs.planning import Round, chosen_by_verdicts, command, plan, study_name, study_of, write_plan
 from vae_lab.studies import claims, latent_size
 from vae_lab.studies.comparison import load_study
-from vae_lab.tracking import Hold, Record, Recorder, Store
+from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 
 
 class SweepError(LabError):
@@ -100,7 +100,7 @@ def sweep(
 
 def _opened(
     store: Store, experiment: str, name: str, tags: dict[str, str], *, anew: bool
-) -> tuple[Recorder, Hold]:
+) -> tuple[Recorder, RunFolder]:
     """The multirun's parent run: the one that the same command left unfinished, else a new one."""
     if not anew:
         left = [
@@ -113,12 +113,12 @@ def _opened(
         for record in left:
             if store.record(record.run_id).status == "RUNNING":
                 continue  # its process may be at work
-            hold = Hold.take(store.uri, record.run_id)
+            hold = RunFolder.lock(store.uri, record.run_id)
             if hold is not None:
                 progress.console.print(f"{name}: goes on where it ended before.")
                 return store.reopen(record.run_id), hold
     recorder = store.start(experiment, name, kind=tracking.SWEEP, tags=tags)
-    hold = Hold.take(store.uri, recorder.run_id)
+    hold = RunFolder.lock(store.uri, recorder.run_id)
     assert hold is not None, "a run that was just made has no other process"
     return recorder, hold
 
@@ -143,7 +143,7 @@ def _write_spectrum(recorder: Recorder, settings: DictConfig) -> None:
         progress.busy("Measuring the spectrum of the training data"),
         recorder.artifacts(sealed=[latent_size.FILE]) as folder,
     ):
-        found = latent_size.measure(data, settings.objective.likelihood, settings.objective.std)
+        found = latent_size.measure_spectrum(data, settings.objective.likelihood, settings.objective.std)
         (folder / latent_size.FILE).write_text(found.to_json())
 
 
@@ -188,7 +188,7 @@ def _train(
     ]
 
 
-def _finished(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Record]:
+def _finished(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredRun]:
     found = {key: store.finished(key[0]) for key in wanted}
     return {key: record for key, record in found.items() if record is not None}
 

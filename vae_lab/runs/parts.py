@@ -17,7 +17,7 @@ from torch import nn
 from vae_lab import config, devices, machine, models, objectives, seeding, stacks, training
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
-from vae_lab.errors import UserError, shown
+from vae_lab.errors import UserError, quoted
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.runs.arguments import used
@@ -110,7 +110,7 @@ def _check_memory(
     free = machine.free_memory(device)
     if needed > free:
         sizes = ", ".join(
-            f"{key}={shown(OmegaConf.select(settings, key))}"
+            f"{key}={quoted(OmegaConf.select(settings, key))}"
             for key in ("model.layers", "model.hidden_size", "model.latent_size", "train.batch_size")
         )
         raise UserError(

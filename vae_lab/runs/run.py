@@ -29,7 +29,7 @@ from vae_lab.runs.artifacts import (
 )
 from vae_lab.runs.parts import build_model, build_optimizer, build_schedule, prepare
 from vae_lab.runs.progress import Display
-from vae_lab.tracking import Hold, Record, Recorder, Store
+from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.training import DivergedError, Epoch
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.done = 0  # finished epochs
         self._at = 0  # when the last one was recorded
-        self._hold: Hold | None = None
+        self._hold: RunFolder | None = None
         self._display = ExitStack()
 
     def open(self, store: Store, display: Display, *, together: int = 1) -> None:
@@ -189,12 +189,12 @@ class Run:
 
     def _interrupted(
         self, store: Store, params: dict[str, str]
-    ) -> tuple[Record, Hold, Checkpoint | None] | None:
+    ) -> tuple[StoredRun, RunFolder, Checkpoint | None] | None:
         """A run of the same result to go on with: one that has a checkpoint, or no epoch yet."""
         for record in store.unfinished(tracking.FINGERPRINT, self.parts.fingerprint):
             if any(params.get(key) != value for key, value in record.params.items()):
                 continue
-            hold = Hold.take(store.uri, record.run_id)
+            hold = RunFolder.lock(store.uri, record.run_id)
             if hold is None:  # another process goes on with it
                 continue
             try:
@@ -210,7 +210,7 @@ class Run:
             self._take_place_of(store, record)
         return None
 
-    def _take_place_of(self, store: Store, record: Record) -> None:
+    def _take_place_of(self, store: Store, record: StoredRun) -> None:
         """Takes a run that cannot go on out of the multirun in which this one is trained in its place."""
         parent = self.settings.tracking.parent_run_id
         if parent is not None and (member := tracking.member_tag(parent)) in record.tags:
@@ -264,9 +264,9 @@ def check_alone(settings: DictConfig) -> None:
         )
 
 
-def _held(store: Store, run_id: str) -> Hold:
+def _held(store: Store, run_id: str) -> RunFolder:
     try:
-        hold = Hold.take(store.uri, run_id)
+        hold = RunFolder.lock(store.uri, run_id)
     except OSError as error:
         raise tracking.unwritable(store.uri, error) from error
     assert hold is not None, "a run that was just made has no other process"

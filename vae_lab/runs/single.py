@@ -13,7 +13,7 @@ from vae_lab.runs.jobs import run
 from vae_lab.runs.measuring import add, wants_measures
 from vae_lab.runs.parts import prepare
 from vae_lab.runs.run import check_alone
-from vae_lab.tracking import Record, Store
+from vae_lab.tracking import Store, StoredRun
 
 
 def run_once(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
@@ -40,7 +40,7 @@ def run_once(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
     return there.run_id
 
 
-def _told(record: Record) -> str:
+def _told(record: StoredRun) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started / 1000))
     loss = record.metrics.get("test/loss")
     result = "" if loss is None else f", held-out loss {loss:.2f} nats per image"

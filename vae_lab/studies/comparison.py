@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from vae_lab.config import BASE
-from vae_lab.errors import LabError, UserError, choices, shown
-from vae_lab.metrics import Measure, measure
+from vae_lab.errors import LabError, UserError, choices, quoted
+from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.tracking import FINGERPRINT, KIND, STUDY, SWEEP, Reader, Record
+from vae_lab.tracking import FINGERPRINT, KIND, STUDY, SWEEP, Reader, StoredRun
 
 POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
 
@@ -28,8 +28,8 @@ class Group(NamedTuple):
     """The runs of one row: the replicates of a configuration, or of several that are averaged."""
 
     keys: dict[str, str]  # what tells this row from the others
-    finished: list[Record]
-    lost: list[Record]  # that failed or were killed
+    finished: list[StoredRun]
+    lost: list[StoredRun]  # that failed or were killed
     replicate: tuple[str, ...] = ("seed",)  # parameters that name a replicate
     pooled: tuple[str, ...] = ()  # varied parameters that do not tell rows apart
 
@@ -74,9 +74,9 @@ class Comparison(NamedTuple):
 class Study(NamedTuple):
     """A multirun as it was read back: its parent, its plan and its runs."""
 
-    parent: Record
+    parent: StoredRun
     plan: Plan
-    runs: list[Record]
+    runs: list[StoredRun]
 
 
 def load_study(store: Reader, name: str) -> Study:
@@ -93,7 +93,7 @@ def load_study(store: Reader, name: str) -> Study:
         chosen = next((each for each in parents if each.run_id.startswith(name)), None)
     if chosen is None:
         known = {each.tags.get(STUDY, "") for each in parents}
-        raise UserError(f"{shown(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
+        raise UserError(f"{quoted(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
     try:
         plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
     except (OSError, ValueError) as error:
@@ -107,7 +107,7 @@ def load_study(store: Reader, name: str) -> Study:
     return Study(chosen, plan, [placed(run, plan) for run in runs])
 
 
-def placed(run: Record, plan: Plan) -> Record:
+def placed(run: StoredRun, plan: Plan) -> StoredRun:
     """The run with the parameter POINT, if it is the base or a point of `also` in a study that has such."""
     named: dict[str, dict[str, str]] = {BASE: {}, **plan.also} if plan.also else {}
     for name, settings in named.items():
@@ -163,9 +163,9 @@ def over_replicates(study: Study) -> Comparison | None:
 
 
 def _compare(
-    title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[Record], plan: Plan
+    title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[StoredRun], plan: Plan
 ) -> Comparison:
-    rows: dict[tuple[str, ...], list[Record]] = {}
+    rows: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in runs:
         rows.setdefault(tuple(run.params.get(key, "") for key in by), []).append(run)
     replicate = tuple(key for key in plan.replicate or ("seed",) if key not in by)
@@ -220,7 +220,7 @@ def topic(key: str) -> str:
     return TOPICS.get(key, key_name(key))
 
 
-def measures(keys: Sequence[str], runs: Iterable[Record]) -> list[Measure]:
+def requested_metrics(keys: Sequence[str], runs: Iterable[StoredRun]) -> list[Metric]:
     """The measures of these metric names.
 
     Raises:
@@ -230,7 +230,7 @@ def measures(keys: Sequence[str], runs: Iterable[Record]) -> list[Measure]:
     for key in keys:
         if key not in logged:
             raise UserError(f"--metric {key}: no run has it{choices(key, logged)}")
-    return [measure(key) for key in keys]
+    return [metric_named(key) for key in keys]
 
 
 def reference_values(plan: Plan, group: Group) -> list[float] | None:

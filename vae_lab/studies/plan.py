@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vae_lab.config import check_reference
-from vae_lab.errors import UserError, shown
+from vae_lab.errors import UserError, quoted
 
 PLAN_FILE = "study.json"
 
@@ -49,7 +49,7 @@ class Plan:
             raise ValueError(str(error)) from error
         for key, fits in _FORMS.items():
             if not fits(getattr(plan, key)):
-                raise ValueError(f"{key}={shown(getattr(plan, key))} has another form")
+                raise ValueError(f"{key}={quoted(getattr(plan, key))} has another form")
         return plan
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from vae_lab.studies.comparison import Study
-from vae_lab.tracking import ERROR, FINGERPRINT, Record, heartbeat
+from vae_lab.tracking import ERROR, FINGERPRINT, StoredRun, heartbeat
 
 # Of two runs of one point the one that comes first here counts.
 STATES = ("finished", "running", "interrupted", "failed", "missing")
@@ -42,7 +42,7 @@ def counted(found: list[RunState]) -> dict[str, int]:
     return {state: count[state] for state in STATES if count[state]}
 
 
-def _state(run: Record) -> RunState:
+def _state(run: StoredRun) -> RunState:
     told = run.params.get("train.epochs", "")
     epochs = int(told) if told.isdecimal() else None
     beat = heartbeat(run)

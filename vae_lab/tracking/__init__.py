@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vae_lab.tracking.address import named, resolved, sqlite_file
 from vae_lab.tracking.origin import code_tags
 from vae_lab.tracking.places import address_of, all_places, place_of
-from vae_lab.tracking.processes import Hold, gone, heartbeat, kept
+from vae_lab.tracking.processes import RunFolder, gone, heartbeat, kept
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
     CLASS_FILE,
@@ -32,7 +32,7 @@ from vae_lab.tracking.records import (
     STRIP_FILE,
     STUDY,
     SWEEP,
-    Record,
+    StoredRun,
     member_tag,
 )
 
@@ -80,11 +80,11 @@ __all__ = [
     "STRIP_FILE",
     "STUDY",
     "SWEEP",
-    "Hold",
     "Reader",
-    "Record",
     "Recorder",
+    "RunFolder",
     "Store",
+    "StoredRun",
     "address_of",
     "all_places",
     "code_tags",

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from vae_lab import files, interruption
-from vae_lab.errors import LabError, UserError, shown
+from vae_lab.errors import LabError, UserError, quoted
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def resolved(uri: str | None) -> str:
         if urlsplit(uri).scheme.partition("+")[0] in SCHEMES:
             return uri
     raise UserError(
-        f"tracking.uri={shown(uri)}: not an address the lab can use. Valid: sqlite:///FILE, "
+        f"tracking.uri={quoted(uri)}: not an address the lab can use. Valid: sqlite:///FILE, "
         "http://HOST:PORT, https://..., or a database address that MLflow accepts."
     )
 

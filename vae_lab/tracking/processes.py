@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from vae_lab.tracking.journal import locked
 from vae_lab.tracking.places import run_folder
-from vae_lab.tracking.records import HEARTBEAT, PROCESS, Record
+from vae_lab.tracking.records import HEARTBEAT, PROCESS, StoredRun
 
 CHECKPOINT_FILE = "epoch.pt"
 LEAST_SILENCE = 600.0  # seconds without an epoch after which a process on another machine may be given up
@@ -27,7 +27,7 @@ SILENT_EPOCHS = 10  # and so many times its usual epoch must have gone by
 LONG_SILENCE = 6 * 3600.0  # the same before the first epoch and after the last, whose length nobody knows
 
 
-class Hold:
+class RunFolder:
     """A run's folder on this machine, held by this process until it is let go or ends.
 
     Use `Hold.take`.
@@ -37,7 +37,7 @@ class Hold:
         self.folder, self._lock = folder, lock
 
     @classmethod
-    def take(cls, uri: str, run_id: str) -> Hold | None:
+    def lock(cls, uri: str, run_id: str) -> RunFolder | None:
         """The run's folder, made if it is not there; None if another process holds it.
 
         Raises:
@@ -66,7 +66,7 @@ class Hold:
 
 def forget(uri: str, run_id: str) -> None:
     """Removes what a run needed to go on, unless a process is at work on it."""
-    if run_folder(uri, run_id).exists() and (hold := Hold.take(uri, run_id)) is not None:
+    if run_folder(uri, run_id).exists() and (hold := RunFolder.lock(uri, run_id)) is not None:
         hold.release(forget=True)
 
 
@@ -81,7 +81,7 @@ def this_process() -> str:
     return json.dumps({**place, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
 
 
-def gone(record: Record) -> str:
+def gone(record: StoredRun) -> str:
     """Why a RUNNING run's process can no longer be at work on it; empty if it may be.
 
     A process of this machine is looked up, so one that was merely stopped counts as at work. One of another
@@ -112,7 +112,7 @@ def gone(record: Record) -> str:
     return ""
 
 
-def heartbeat(record: Record) -> dict[str, int]:
+def heartbeat(record: StoredRun) -> dict[str, int]:
     """A run's last finished `epoch` and when it was recorded, `at` (milliseconds); empty before the first."""
     found = _parsed(record.tags.get(HEARTBEAT, ""))
     return {key: value for key, value in found.items() if isinstance(value, int)}

@@ -19,7 +19,7 @@ from vae_lab.errors import LabError, UserError
 from vae_lab.files import checksum
 from vae_lab.tracking.address import resolved, sqlite_file
 from vae_lab.tracking.processes import gone
-from vae_lab.tracking.records import Record, checksum_tag, member_tag
+from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag
 
 if TYPE_CHECKING:
     from vae_lab.tracking.store import Store
@@ -35,16 +35,16 @@ class Reader(Protocol):
 
     uri: str
 
-    def tagged(self, key: str, value: str) -> list[Record]:
+    def tagged(self, key: str, value: str) -> list[StoredRun]:
         """All active runs whose tag has this value, newest first."""
 
-    def members(self, parent_run_id: str) -> list[Record]:
+    def members(self, parent_run_id: str) -> list[StoredRun]:
         """The runs of a multirun, oldest first."""
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Every value of a metric in the order of its steps."""
 
-    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+    def close_gone(self, records: Iterable[StoredRun]) -> list[StoredRun]:
         """Closes those of the runs whose process is gone, as interrupted; gives them."""
 
     def download(self, run_id: str, path: str) -> Path:
@@ -101,7 +101,7 @@ class Tables:
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{quote(str(self._file))}?mode=ro", uri=True, timeout=BUSY_SECONDS)
 
-    def tagged(self, key: str, value: str) -> list[Record]:
+    def tagged(self, key: str, value: str) -> list[StoredRun]:
         """All active runs whose tag has this value, newest first."""
         # In MLflow's own order: runs that began in the same millisecond stand by their ids.
         question = """
@@ -126,13 +126,13 @@ class Tables:
         except sqlite3.Error as error:
             raise LabError(f"{self._file}: the store cannot be read: {error}") from error
         return [
-            Record(
+            StoredRun(
                 run_id, str(experiment), name, status, params[run_id], metrics[run_id], tags[run_id], start
             )
             for run_id, experiment, name, status, start in rows
         ]
 
-    def members(self, parent_run_id: str) -> list[Record]:
+    def members(self, parent_run_id: str) -> list[StoredRun]:
         """The runs of a multirun, oldest first: those it trained and those that were there before."""
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
@@ -146,7 +146,7 @@ class Tables:
             raise LabError(f"{self._file}: the store cannot be read: {error}") from error
         return [math.nan if is_nan else float(value) for value, is_nan in rows]
 
-    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+    def close_gone(self, records: Iterable[StoredRun]) -> list[StoredRun]:
         """Closes those of the runs whose process is gone, as interrupted, by MLflow's client; gives them."""
         lost = [record for record in records if gone(record)]
         return _client(self.uri).close_gone(lost) if lost else []

@@ -19,7 +19,7 @@ INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.pn
 
 
 @dataclass(frozen=True)
-class Record:
+class StoredRun:
     """One run as it was read back from the store."""
 
     run_id: str

@@ -28,10 +28,10 @@ from vae_lab.tracking.address import check_server, lock_file, named, resolved, s
 from vae_lab.tracking.courier import courier_of, unwritable
 from vae_lab.tracking.delivery import first_line, refusal, why
 from vae_lab.tracking.origin import code_tags, user
-from vae_lab.tracking.processes import Hold, forget, gone, heartbeat, this_process
+from vae_lab.tracking.processes import RunFolder, forget, gone, heartbeat, this_process
 from vae_lab.tracking.reading import unaltered
 from vae_lab.tracking.recorder import Recorder
-from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, Record, checksum_tag, member_tag
+from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, StoredRun, checksum_tag, member_tag
 
 for _noisy in ("alembic", "mlflow"):  # MLflow sets levels of its own when imported
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -149,7 +149,7 @@ class Store:
         recorder.resume()
         return recorder
 
-    def close_gone(self, records: Iterable[Record]) -> list[Record]:
+    def close_gone(self, records: Iterable[StoredRun]) -> list[StoredRun]:
         """Closes those of the runs whose process is gone, as KILLED and with the reason; gives them.
 
         What waits of such a run on this machine is delivered first: it may have finished. Where the store
@@ -157,7 +157,7 @@ class Store:
         """
         closed = []
         for record in records:
-            hold = Hold.take(self.uri, record.run_id) if gone(record) else None
+            hold = RunFolder.lock(self.uri, record.run_id) if gone(record) else None
             if hold is None:  # or another process goes on with it at this moment
                 continue
             try:
@@ -173,7 +173,7 @@ class Store:
                 hold.release()
         return closed
 
-    def check_delivered(self, records: Iterable[Record]) -> None:
+    def check_delivered(self, records: Iterable[StoredRun]) -> None:
         """Raises a LabError if the store does not take what waits of a run whose process is gone."""
         for record in records:
             if gone(record) and (reason := self.courier.catch_up(record.run_id)):
@@ -236,11 +236,11 @@ class Store:
                 )
         return self
 
-    def records(self, filter_string: str = "") -> list[Record]:
+    def records(self, filter_string: str = "") -> list[StoredRun]:
         """All active runs that match an MLflow filter, newest first."""
         self.courier.settle_all()
         ids = [experiment.experiment_id for experiment in self.ask(self.client.search_experiments)]
-        found: list[Record] = []
+        found: list[StoredRun] = []
         token: str | None = None
         while True:
             page = self.ask(
@@ -258,7 +258,7 @@ class Store:
             if not token:
                 return found
 
-    def record(self, run_id: str) -> Record:
+    def record(self, run_id: str) -> StoredRun:
         """The run of that id.
 
         Raises:
@@ -269,15 +269,15 @@ class Store:
         except MlflowException:
             raise UserError(f"{run_id}: no run of that id in {self.uri}.") from None
 
-    def tagged(self, key: str, value: str) -> list[Record]:
+    def tagged(self, key: str, value: str) -> list[StoredRun]:
         """All active runs whose tag has this value, newest first."""
         return self.records(f"tags.`{key}` = '{value}'")
 
-    def members(self, parent_run_id: str) -> list[Record]:
+    def members(self, parent_run_id: str) -> list[StoredRun]:
         """The runs of a multirun, oldest first: those it trained and those that were there before."""
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
 
-    def finished(self, fingerprint: str) -> Record | None:
+    def finished(self, fingerprint: str) -> StoredRun | None:
         """The newest finished run with this fingerprint; what waits of a dead process's run may say so."""
         found = self.tagged(FINGERPRINT, fingerprint)
         if any(gone(record) for record in found):
@@ -289,7 +289,7 @@ class Store:
             forget(self.uri, newest.run_id)
         return newest
 
-    def unfinished(self, key: str, value: str) -> list[Record]:
+    def unfinished(self, key: str, value: str) -> list[StoredRun]:
         """The runs with this tag that began and did not finish, newest first.
 
         Those whose process is gone are closed; what is still RUNNING has a process that may be at work.
@@ -329,8 +329,8 @@ class Store:
             raise LabError(f"{run_id}: has no artifact {path}: {first_line(error)}") from error
 
 
-def _record(run: Run) -> Record:
-    return Record(
+def _record(run: Run) -> StoredRun:
+    return StoredRun(
         run_id=run.info.run_id,
         experiment_id=run.info.experiment_id,
         name=run.info.run_name,

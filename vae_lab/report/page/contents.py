@@ -17,7 +17,7 @@ from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import brief_table
 from vae_lab.studies.claims import Explanation, Verdict, explanations, surviving
 from vae_lab.studies.comparison import Comparison, Study, comparisons, key_name, topic
-from vae_lab.tracking import CLASS_FILE, COMMAND, INTERPOLATION_FILE, STRIP_FILE, Record, sqlite_file
+from vae_lab.tracking import CLASS_FILE, COMMAND, INTERPOLATION_FILE, STRIP_FILE, StoredRun, sqlite_file
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Store
@@ -130,9 +130,9 @@ def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Conten
     )
 
 
-def _first_of_each(found: Sequence[Comparison]) -> list[Record]:
+def _first_of_each(found: Sequence[Comparison]) -> list[StoredRun]:
     """The first finished run of every configuration, family by family in the order of the tables."""
-    families: dict[tuple[str, ...], dict[str, Record]] = {}
+    families: dict[tuple[str, ...], dict[str, StoredRun]] = {}
     for comparison in found:
         for group in comparison.groups:
             family = families.setdefault(tuple(group.keys.get(key, "") for key in comparison.within), {})
@@ -170,7 +170,7 @@ def _samples(store: Store, found: Sequence[Comparison]) -> list[Strip]:
     return strips
 
 
-def _images(store: Store, runs: Sequence[Record], *paths: str) -> list[Image]:
+def _images(store: Store, runs: Sequence[StoredRun], *paths: str) -> list[Image]:
     """The first of these artifacts that each run has."""
     found = [
         (run, next((made for path in paths if (made := picture(store, run, path)) is not None), None))
@@ -179,7 +179,7 @@ def _images(store: Store, runs: Sequence[Record], *paths: str) -> list[Image]:
     return [Image(configuration(run), run.name, image) for run, image in found if image is not None]
 
 
-def picture(store: Store, run: Record, path: str) -> Picture | None:
+def picture(store: Store, run: StoredRun, path: str) -> Picture | None:
     """A picture among the artifacts of a finished run, if it has it."""
     if run.status != "FINISHED":
         return None

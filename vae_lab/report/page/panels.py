@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vae_lab import metrics
 from vae_lab.report import charts
 from vae_lab.studies.comparison import Comparison, Group, key_name, topic
-from vae_lab.tracking import Record
+from vae_lab.tracking import StoredRun
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Store
@@ -45,7 +45,7 @@ def loss_curves(store: Store, found: Sequence[Comparison]) -> list[Panel]:
     panels = []
     histories: dict[tuple[str, str], list[float]] = {}
 
-    def history(run: Record, metric: str) -> list[float]:
+    def history(run: StoredRun, metric: str) -> list[float]:
         if (run.run_id, metric) not in histories:
             histories[run.run_id, metric] = store.history(run.run_id, metric)
         return histories[run.run_id, metric]
@@ -132,6 +132,6 @@ def plane(found: Sequence[Comparison]) -> Panel | None:
     return Panel("Rate and distortion", svg, "")
 
 
-def configuration(run: Record) -> str:
+def configuration(run: StoredRun) -> str:
     """The run's name without its seed, which the lab writes last."""
     return re.sub(r" s\d+$", "", run.name)

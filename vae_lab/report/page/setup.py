@@ -10,7 +10,7 @@ from typing import Any
 from vae_lab.report import tables
 from vae_lab.report.tables import Column, Table
 from vae_lab.studies.comparison import POINT, Study
-from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, Record
+from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, StoredRun
 
 COMMIT, CHANGES = "mlflow.source.git.commit", "vae_lab.uncommitted_changes"
 # Not what a study is about: where things lie, how much is drawn.
@@ -89,7 +89,7 @@ def _facts(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def command(run: Record) -> str:
+def command(run: StoredRun) -> str:
     """The command that a run recorded: as its tag, or in the note of an older lab."""
     noted = re.search(r"Again: `(.*)`", run.tags.get(NOTE, ""))
     return run.tags.get(COMMAND) or (noted[1] if noted else "")

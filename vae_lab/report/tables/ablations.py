@@ -7,7 +7,7 @@ import statistics as averages
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from vae_lab.metrics import LOWER, NATS, OBJECTIVE, SETTINGS, TOPICS, Measure
+from vae_lab.metrics import LOWER, NATS, OBJECTIVE, SETTINGS, TOPICS, Metric
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
@@ -20,7 +20,7 @@ from vae_lab.studies.comparison import (
     reference_values,
 )
 from vae_lab.studies.plan import Plan
-from vae_lab.tracking import ERROR, EVALUATION, Record
+from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 Values = Mapping[tuple[str, ...], float]  # of one row, by replicate
 LEVEL = 0.05  # of marking the best wrongly; intervals have 1 - LEVEL
@@ -29,7 +29,7 @@ ONLY_WITH = {"test/negative_elbo": OBJECTIVE}  # said only where these are not t
 PLAIN = {"objective.beta": "1.0", "objective.penalty": "none"}
 
 
-def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measure] = ()) -> list[Table]:
+def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Metric] = ()) -> list[Table]:
     """The ablation tables of a study, of all topics or of the `measures` given."""
     found = comparisons(study, by)
     if not by and (repeated := over_replicates(study)):
@@ -37,7 +37,7 @@ def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Measur
     return [table for each in found for table in ablation_tables(each, study.plan, measures)]
 
 
-def ablation_tables(comparison: Comparison, plan: Plan, measures: Sequence[Measure] = ()) -> list[Table]:
+def ablation_tables(comparison: Comparison, plan: Plan, measures: Sequence[Metric] = ()) -> list[Table]:
     """A table for each topic that was measured, or several where kinds of numbers share no column."""
     topics = {"": tuple(measures)} if measures else TOPICS
     made = []
@@ -50,7 +50,7 @@ def ablation_tables(comparison: Comparison, plan: Plan, measures: Sequence[Measu
     return made
 
 
-def _measured(comparison: Comparison, measure: Measure) -> bool:
+def _measured(comparison: Comparison, measure: Metric) -> bool:
     """Whether rows that stand side by side have it; what one of several alone has compares nothing."""
     families: dict[tuple[str, ...], list[bool]] = {}
     for group in comparison.groups:
@@ -61,7 +61,7 @@ def _measured(comparison: Comparison, measure: Measure) -> bool:
     return any(sum(has) >= least for has in families.values())
 
 
-def _kinds(comparison: Comparison, measures: Iterable[Measure]) -> list[tuple[str, Comparison]]:
+def _kinds(comparison: Comparison, measures: Iterable[Metric]) -> list[tuple[str, Comparison]]:
     """The runs whose numbers may share columns, under what tells them from the others."""
     keys = tuple(dict.fromkeys(key for measure in measures for key in measure.column))
     runs = [run for group in comparison.groups for run in (*group.finished, *group.lost)]
@@ -84,11 +84,11 @@ def _kinds(comparison: Comparison, measures: Iterable[Measure]) -> list[tuple[st
     return parts
 
 
-def _values(run: Record, keys: Iterable[str]) -> tuple[str, ...]:
+def _values(run: StoredRun, keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(run.params.get(key, "") for key in keys)
 
 
-def _table(comparison: Comparison, plan: Plan, measures: Sequence[Measure], *, published: bool) -> Table:
+def _table(comparison: Comparison, plan: Plan, measures: Sequence[Metric], *, published: bool) -> Table:
     groups = comparison.groups
     replicates = [group.replicates for group in groups]
     columns = [
@@ -138,7 +138,7 @@ def _table(comparison: Comparison, plan: Plan, measures: Sequence[Measure], *, p
     )
 
 
-def _needs(runs: Iterable[Record]) -> bool:
+def _needs(runs: Iterable[StoredRun]) -> bool:
     return any(run.params.get(key, plain) != plain for run in runs for key, plain in PLAIN.items())
 
 
@@ -158,7 +158,7 @@ def mean_cell(values: Sequence[float], replicates: int | None = None) -> Cell:
     return Cell(found.estimate, found.high - found.estimate, False, count)
 
 
-def _digits(measure: Measure, cells: Iterable[Cell]) -> int:
+def _digits(measure: Metric, cells: Iterable[Cell]) -> int:
     """The measure's digits, or as many as show half of the intervals."""
     halves = [cell.half for cell in cells if cell.half]
     if not halves:
@@ -167,7 +167,7 @@ def _digits(measure: Measure, cells: Iterable[Cell]) -> int:
     return max(measure.digits, min(needed, measure.digits + 2), 1)
 
 
-def _families(comparison: Comparison, measure: Measure, values: Sequence[Values]) -> list[list[int]]:
+def _families(comparison: Comparison, measure: Metric, values: Sequence[Values]) -> list[list[int]]:
     """Rows among which the best is sought: they share `within` and what the measure sets apart."""
     if not (measure.better and measure.ranked):
         return []
@@ -181,7 +181,7 @@ def _families(comparison: Comparison, measure: Measure, values: Sequence[Values]
     return [rows for rows in found.values() if len(rows) > 1]
 
 
-def _best(measure: Measure, values: Sequence[Values], ranked: Iterable[Sequence[int]]) -> set[int]:
+def _best(measure: Metric, values: Sequence[Values], ranked: Iterable[Sequence[int]]) -> set[int]:
     """The rows that no other of their family is shown to beat, where some row is beaten."""
     best: set[int] = set()
     for rows in ranked:
@@ -205,7 +205,7 @@ def _one_replicate(comparison: Comparison) -> str:
     return " and ".join(map(key_name, keys)) or "run"
 
 
-def _note(comparison: Comparison, measures: Sequence[Measure], ranked: Sequence[Sequence[int]]) -> str:
+def _note(comparison: Comparison, measures: Sequence[Metric], ranked: Sequence[Sequence[int]]) -> str:
     groups = comparison.groups
     most = max((group.replicates for group in groups), default=0)
     said = []
@@ -238,7 +238,7 @@ def _note(comparison: Comparison, measures: Sequence[Measure], ranked: Sequence[
     return " ".join(filter(None, said))
 
 
-def _losses(lost: Sequence[Record]) -> str:
+def _losses(lost: Sequence[StoredRun]) -> str:
     """The runs that failed by name, with the reason if they left one."""
     if not lost:
         return ""
@@ -247,7 +247,7 @@ def _losses(lost: Sequence[Record]) -> str:
     return f"Failed: {', '.join(names)}{more}."
 
 
-def _reason(run: Record) -> str:
+def _reason(run: StoredRun) -> str:
     text = run.tags.get(ERROR, "killed" if run.status == "KILLED" else "")
     return text if len(text) <= 60 else f"{text[:57]}..."
 

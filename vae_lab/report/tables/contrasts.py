@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vae_lab.errors import UserError, choices
-from vae_lab.metrics import CATALOGUE, LOWER, Measure
+from vae_lab.metrics import CATALOGUE, LOWER, Metric
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import POINT, Study, is_number, key_name, varied_keys
-from vae_lab.tracking import Record
+from vae_lab.tracking import StoredRun
 
 LEVEL = 0.05  # intervals have 1 - LEVEL
 DEFAULT = ("test/loss", "test/negative_elbo", "test/negative_log_marginal", "eval/recognizable_share")
@@ -35,8 +35,8 @@ class _Pairs(NamedTuple):
 
     contrast: Contrast
     place: dict[str, str]  # the values of the other parameters that vary
-    before: dict[tuple[str, ...], Record]
-    after: dict[tuple[str, ...], Record]
+    before: dict[tuple[str, ...], StoredRun]
+    after: dict[tuple[str, ...], StoredRun]
 
 
 def parse_contrast(text: str) -> Contrast:
@@ -53,7 +53,7 @@ def parse_contrast(text: str) -> Contrast:
 
 
 def contrast_tables(
-    study: Study, contrasts: Sequence[Contrast], measures: Sequence[Measure] = ()
+    study: Study, contrasts: Sequence[Contrast], measures: Sequence[Metric] = ()
 ) -> list[Table]:
     """A table a measure: what each contrast changes, wherever the rest of the configuration is the same.
 
@@ -122,7 +122,7 @@ def _same(wanted: str, found: str) -> bool:
     return wanted == found or (is_number(wanted) and is_number(found) and float(wanted) == float(found))
 
 
-def _default(pairs: Iterable[_Pairs]) -> Measure:
+def _default(pairs: Iterable[_Pairs]) -> Metric:
     runs = [run for each in pairs for run in (*each.before.values(), *each.after.values())]
     fitting = [
         CATALOGUE[key]
@@ -132,7 +132,7 @@ def _default(pairs: Iterable[_Pairs]) -> Measure:
     return fitting[0] if fitting else CATALOGUE[DEFAULT[0]]
 
 
-def _apart(pairs: Iterable[_Pairs], measure: Measure) -> str:
+def _apart(pairs: Iterable[_Pairs], measure: Metric) -> str:
     """The parameter that sets the two sides of a contrast apart in this measure, if there is one."""
     for each in pairs:
         for key in (*measure.column, *measure.apart):
@@ -141,7 +141,7 @@ def _apart(pairs: Iterable[_Pairs], measure: Measure) -> str:
     return ""
 
 
-def _check_kinds(pairs: Sequence[_Pairs], measure: Measure) -> None:
+def _check_kinds(pairs: Sequence[_Pairs], measure: Metric) -> None:
     for each in pairs:
         if key := _apart([each], measure):
             fitting = [
@@ -170,7 +170,7 @@ def _differences(pairs: _Pairs, metric: str) -> list[float]:
 
 def _table(
     study: Study,
-    measure: Measure,
+    measure: Metric,
     pairs: Sequence[_Pairs],
     differences: Sequence[Sequence[float]],
     p: Sequence[float],
@@ -221,7 +221,7 @@ def _decimals(found: statistics.Interval) -> int:
     return min(6, 1 - math.floor(math.log10(half))) if math.isfinite(half) and half > 0 else 0
 
 
-def _note(name: str, measure: Measure, tests: int, intervals: Iterable[statistics.Interval]) -> str:
+def _note(name: str, measure: Metric, tests: int, intervals: Iterable[statistics.Interval]) -> str:
     methods = {each.method for each in intervals}
     how = {
         "BCa": "BCa bootstrap",

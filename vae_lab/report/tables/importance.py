@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Sequence
 
 from vae_lab.errors import UserError
-from vae_lab.metrics import CATALOGUE, Measure
+from vae_lab.metrics import CATALOGUE, Metric
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import Study, key_name, varied_keys
-from vae_lab.tracking import Record
+from vae_lab.tracking import StoredRun
 
 SHOWN = ("test/loss", "test/negative_log_marginal", "eval/recognizable_share", "eval/frechet_distance")
 MOST = 15  # terms a table names; the others stand together
@@ -21,7 +21,7 @@ NOTE = (
 )
 
 
-def importance_tables(study: Study, measures: Sequence[Measure] = (), *, needed: bool = False) -> list[Table]:
+def importance_tables(study: Study, measures: Sequence[Metric] = (), *, needed: bool = False) -> list[Table]:
     """Shares of variance of the `measures`, else of those of `SHOWN` that were measured; one table or none.
 
     Unless it is `needed`, none is made where fewer than two keys vary among runs whose numbers may be
@@ -50,13 +50,13 @@ def importance_tables(study: Study, measures: Sequence[Measure] = (), *, needed:
     return [_table(columns, saturated=_saturated(study))] if columns else []
 
 
-def _varied(study: Study, runs: Sequence[Record]) -> list[str]:
+def _varied(study: Study, runs: Sequence[StoredRun]) -> list[str]:
     return [key for key in varied_keys(study.plan) if len({run.params.get(key, "") for run in runs}) > 1]
 
 
-def _kinds(study: Study, runs: Sequence[Record], measure: Measure) -> list[tuple[str, list[Record]]]:
+def _kinds(study: Study, runs: Sequence[StoredRun], measure: Metric) -> list[tuple[str, list[StoredRun]]]:
     """Runs whose values of a measure may be compared, under what tells them from the others."""
-    kinds: dict[tuple[str, ...], list[Record]] = {}
+    kinds: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in runs:
         kind = tuple(run.params.get(key, "") for key in (*measure.column, *measure.apart))
         kinds.setdefault(kind, []).append(run)
@@ -72,7 +72,7 @@ def _value(key: str, value: str) -> str:
     return value.upper() if key == "model" else f"{key_name(key)} {value}"
 
 
-def _shares(study: Study, runs: Sequence[Record], measure: Measure, fewest: int) -> dict[str, float]:
+def _shares(study: Study, runs: Sequence[StoredRun], measure: Metric, fewest: int) -> dict[str, float]:
     """Shares of variance by term; nothing where fewer than `fewest` keys vary."""
     factors = _varied(study, runs)
     if len(factors) < fewest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vae_lab.errors import UserError, choices
-from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, measure
+from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, metric_named
 
 COMMON = ("id", "text", "metric", "expect", "within", "level", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
@@ -73,7 +73,7 @@ def check_measured(claims: Sequence[Claim], evaluation: Mapping[Any, Any]) -> No
         evaluation: the group `evaluation` of its runs.
     """
     for each in claims:
-        needs = measure(each.metric).needs
+        needs = metric_named(each.metric).needs
         if needs and not evaluation[needs]:
             raise UserError(
                 f"seeds=auto: claim {each.id} is about {each.metric}, which is not measured with "

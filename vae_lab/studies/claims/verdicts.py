@@ -15,7 +15,7 @@ from vae_lab.studies.claims.evidence import PAIRED_TESTS, Evidence, Layout, Miss
 from vae_lab.studies.claims.wording import decimals, sentence
 from vae_lab.studies.comparison import Study
 from vae_lab.studies.statistics import Interval
-from vae_lab.tracking import Record
+from vae_lab.tracking import StoredRun
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 MOST_REPLICATES = 1_000  # what is beyond is as good as out of reach
@@ -49,7 +49,7 @@ class Verdict:
         return self.verdict != UNDECIDED
 
 
-def frame(runs: Iterable[Record]) -> pd.DataFrame:
+def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """One row a finished run: its parameters as texts and its metrics as numbers."""
     return pd.DataFrame([{**run.params, **run.metrics} for run in runs if run.status == "FINISHED"])
 

@@ -4,7 +4,7 @@
 - `recipes`: what each recipe predicts, and what its prediction costs in nats.
 """
 
-from vae_lab.studies.latent_size.recipes import Outcome, Prediction, outcomes
-from vae_lab.studies.latent_size.spectrum import FILE, Spectrum, measure
+from vae_lab.studies.latent_size.recipes import Prediction, RecipeComparison, outcomes
+from vae_lab.studies.latent_size.spectrum import FILE, Spectrum, measure_spectrum
 
-__all__ = ["FILE", "Outcome", "Prediction", "Spectrum", "measure", "outcomes"]
+__all__ = ["FILE", "Prediction", "RecipeComparison", "Spectrum", "measure_spectrum", "outcomes"]

@@ -27,7 +27,7 @@ from vae_lab.studies.claims import DIRECTIONS
 from vae_lab.studies.comparison import POINT, Study, is_number
 from vae_lab.studies.latent_size.spectrum import Spectrum
 from vae_lab.studies.plan import Plan
-from vae_lab.tracking import Record
+from vae_lab.tracking import StoredRun
 
 SIZE, ACTIVE = "model.latent_size", "test/active_units"
 SWEEP, SPECTRUM, LARGE = 1, 2, 3  # the recipes
@@ -50,7 +50,7 @@ class Prediction(NamedTuple):
     how: str
 
 
-class Outcome(NamedTuple):
+class RecipeComparison(NamedTuple):
     """The recipes in one family of runs: those that share the crossed keys."""
 
     family: dict[str, str]
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
         return self.predictions[0]
 
 
-def outcomes(study: Study, spectrum: Spectrum) -> list[Outcome]:
+def outcomes(study: Study, spectrum: Spectrum) -> list[RecipeComparison]:
     """The recipes of a study's oracle in every family of its runs whose sweep has finished.
 
     A replicate counts where it has every swept size.
@@ -81,11 +81,11 @@ def outcomes(study: Study, spectrum: Spectrum) -> list[Outcome]:
     return [each for each in made if each is not None]
 
 
-def _found(plan: Plan, runs: Sequence[Record]) -> list[list[str]]:
+def _found(plan: Plan, runs: Sequence[StoredRun]) -> list[list[str]]:
     return [list(dict.fromkeys(run.params.get(key, "") for run in runs)) for key in plan.cross]
 
 
-def _within(runs: Iterable[Record], wanted: Mapping[str, str]) -> list[Record]:
+def _within(runs: Iterable[StoredRun], wanted: Mapping[str, str]) -> list[StoredRun]:
     return [run for run in runs if all(run.params.get(key) == value for key, value in wanted.items())]
 
 
@@ -94,8 +94,8 @@ def _outcome(
     oracle: Mapping[str, Any],
     spectrum: Spectrum,
     family: dict[str, str],
-    runs: Sequence[Record],
-) -> Outcome | None:
+    runs: Sequence[StoredRun],
+) -> RecipeComparison | None:
     metric = str(oracle["metric"])
     others = {key: value for key, value in plan.base.items() if key != SIZE}
     swept = _within(runs, others)
@@ -139,14 +139,16 @@ def _outcome(
         if active.keys() & set(seeds):
             how = f"active units: {', '.join(str(active[seed]) for seed in seeds if seed in active)}"
             found.append(scored(LARGE, label, active, 1, how))
-    return Outcome(family, metric, sizes, values, found, {name: _kl(mine) for name, mine in large.items()})
+    return RecipeComparison(
+        family, metric, sizes, values, found, {name: _kl(mine) for name, mine in large.items()}
+    )
 
 
-def _replicate(plan: Plan, run: Record) -> str:
+def _replicate(plan: Plan, run: StoredRun) -> str:
     return run.params.get(next(iter(plan.replicate), "seed"), "")
 
 
-def _table(plan: Plan, swept: Sequence[Record], metric: str) -> tuple[list[int], list[str], Array]:
+def _table(plan: Plan, swept: Sequence[StoredRun], metric: str) -> tuple[list[int], list[str], Array]:
     """The swept sizes in order, the n replicates that have them all, and their metric (n, sizes)."""
     rows: dict[str, dict[int, float]] = {}
     for run in swept:
@@ -169,7 +171,7 @@ def rank_at(spectrum: Spectrum, share: float) -> int:
     return int((kept < share - 1e-12).sum()) + 1
 
 
-def _kl(runs: Sequence[Record]) -> list[float]:
+def _kl(runs: Sequence[StoredRun]) -> list[float]:
     """Mean KL over replicates of each dimension, the largest first; empty where it was not measured."""
     rows = [metrics.series(run.metrics, metrics.KL_DIMENSION) for run in runs]
     rows = [row for row in rows if row]

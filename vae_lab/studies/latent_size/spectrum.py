@@ -43,7 +43,7 @@ class Spectrum:
         return found
 
 
-def measure(data: Dataset, likelihood: str, std: float) -> Spectrum:
+def measure_spectrum(data: Dataset, likelihood: str, std: float) -> Spectrum:
     """The spectrum of a data set's training images, and the noise that a likelihood assumes."""
     from vae_lab.evaluation import spectrum  # torch: not for reading a study's page back
 

@@ -26,7 +26,7 @@ OTHER_CLASSES = 10  # importance draws for a class that is not the image's own: 
 MEMORIZED = 1000  # samples that are held against every training image; the slowest measure but for the bounds
 
 
-def full(
+def full_evaluation(
     model: VAE,
     objective: Objective,
     data: Dataset,

@@ -5,7 +5,7 @@ import torch
 
 from vae_lab import evaluation
 from vae_lab.data import Dataset, binarized
-from vae_lab.evaluation import bounds, classifier, measures, network
+from vae_lab.evaluation import bounds, classifier, full, network
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
@@ -29,7 +29,7 @@ def judge(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained classifier: these tests are about names and draws."""
     torch.manual_seed(0)
     made = classifier.Trained(network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5)
-    monkeypatch.setattr(measures, "trained", lambda data: made)
+    monkeypatch.setattr(full, "trained", lambda data: made)
 
 
 def model(rows: Dataset, C: int = 0) -> VAE:
@@ -38,7 +38,9 @@ def model(rows: Dataset, C: int = 0) -> VAE:
 
 
 def test_a_vae_has_every_measure_that_needs_no_label_and_the_same_at_every_call(rows: Dataset) -> None:
-    first, second = (evaluation.full(model(rows), BCE, rows, rows, seed=0, **SETTINGS) for _ in range(2))
+    first, second = (
+        evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **SETTINGS) for _ in range(2)
+    )
     assert first == second
     assert {key for key in first if key.startswith("eval/")} == SAMPLE_QUALITY
     assert all(map(math.isfinite, first.values()))
@@ -47,7 +49,7 @@ def test_a_vae_has_every_measure_that_needs_no_label_and_the_same_at_every_call(
 
 
 def test_a_cvae_has_an_accuracy_for_each_class_too(rows: Dataset) -> None:
-    found = evaluation.full(model(rows, rows.classes), BCE, rows, rows, seed=0, **SETTINGS)
+    found = evaluation.full_evaluation(model(rows, rows.classes), BCE, rows, rows, seed=0, **SETTINGS)
     each = [found[f"eval/conditional_accuracy/{i}"] for i in range(3)]
     assert found["eval/conditional_accuracy"] == pytest.approx(sum(each) / 3)
     assert found["test/negative_log_marginal"] != found["test/iwae_bound"]
@@ -55,27 +57,27 @@ def test_a_cvae_has_an_accuracy_for_each_class_too(rows: Dataset) -> None:
 
 def test_nothing_is_measured_that_was_not_asked_for(rows: Dataset) -> None:
     nothing = dict.fromkeys(SETTINGS, 0)
-    assert evaluation.full(model(rows), BCE, rows, rows, seed=0, **nothing) == {}
-    only = evaluation.full(model(rows), BCE, rows, rows, seed=0, **(nothing | {"samples": 60}))
+    assert evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **nothing) == {}
+    only = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **(nothing | {"samples": 60}))
     assert only.keys() == SAMPLE_QUALITY
 
 
 def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
-    found = measures.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
+    found = full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
     floor = bounds.entropy_floor(rows.test)
     assert found["test/above_entropy_floor"] == pytest.approx(found["test/averaged_negative_elbo"] - floor)
     gaussian = Objective(likelihood("gaussian"))
-    assert "test/above_entropy_floor" not in measures.averaged_loss(
+    assert "test/above_entropy_floor" not in full.averaged_loss(
         model(rows), gaussian, rows.test, seed=0, draws=1
     )
     binary = binarized(rows.test, "test")
-    assert "test/above_entropy_floor" not in measures.averaged_loss(model(rows), BCE, binary, seed=0, draws=1)
+    assert "test/above_entropy_floor" not in full.averaged_loss(model(rows), BCE, binary, seed=0, draws=1)
 
 
 def test_the_bound_of_a_part_of_the_images_stands_for_all(rows: Dataset) -> None:
     arguments = {"seed": 0, "draws": 50}
     part, whole = (
-        measures.marginal_bounds(model(rows), BCE, rows.test, rows.train.labels, count=count, **arguments)
+        full.marginal_bounds(model(rows), BCE, rows.test, rows.train.labels, count=count, **arguments)
         for count in (8, 32)
     )
     direct = bounds.importance_weighted(model(rows), BCE.likelihood, rows.test, **arguments)
@@ -85,7 +87,7 @@ def test_the_bound_of_a_part_of_the_images_stands_for_all(rows: Dataset) -> None
 
 def test_more_posterior_draws_move_the_loss_little(rows: Dataset) -> None:
     one, many = (
-        measures.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=draws)["test/averaged_loss"]
+        full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=draws)["test/averaged_loss"]
         for draws in (1, 30)
     )
     assert one != many
