@@ -18,9 +18,9 @@ import pytest
 from tests.conftest import SMALL
 from tests.server.conftest import Server
 from vae_lab import tracking
-from vae_lab.cli.sync import sync
+from vae_lab.cli.sync import deliver
 from vae_lab.tracking import Recorder, Store, StoredRun
-from vae_lab.tracking.journal import waiting
+from vae_lab.tracking.spool import waiting
 
 Lab = Callable[..., tuple[int, str, str]]
 VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
@@ -82,7 +82,7 @@ def test_a_server_killed_and_restarted_under_load_gets_every_record_once_and_in_
     told = [record.message for record in caplog.records]
     assert sum("takes no records" in line for line in told) == 2
     assert sum("is back" in line for line in told) == 2
-    assert list(tracking.place_of(store.uri).glob("*/records")) == []
+    assert list(tracking.spool_folder(store.uri).glob("*/*.record")) == []
 
 
 def test_a_server_that_stands_still_holds_up_no_run_and_gets_every_record_once(
@@ -101,7 +101,7 @@ def test_a_server_that_stands_still_holds_up_no_run_and_gets_every_record_once(
     mlflow_server.signal(signal.SIGCONT)
     record_epochs(recorder, range(60, 80))
     recorder.finish("FINISHED")
-    assert list(waiting(tracking.place_of(store.uri))) == []
+    assert list(waiting(tracking.spool_folder(store.uri))) == []
     assert_complete(store, recorder.run_id, 80)
 
 
@@ -124,12 +124,12 @@ def test_a_run_whose_server_vanished_ends_and_sync_delivers_what_an_untroubled_r
     assert "epoch 12/12" in rest
     assert "training goes on" in rest
     assert f"wait for {address}. Once it is back, deliver them with: vae-lab sync" in rest
-    assert sync(address, None) == 1
+    assert deliver(address, None) == 1
     assert "wait: the server does not answer (connection refused)" in capfd.readouterr().out
     mlflow_server.start()
-    assert sync(address, None) == 0
+    assert deliver(address, None) == 0
     assert "none is left" in capfd.readouterr().out
-    assert sync(address, None) == 0
+    assert deliver(address, None) == 0
     assert capfd.readouterr().out == "No records wait.\n"
 
     assert lab(*arguments)[0] == 0
@@ -185,7 +185,7 @@ def test_a_process_killed_before_delivery_loses_nothing_that_it_had_recorded(
     mlflow_server.signal(signal.SIGCONT)
     store = Store.open(mlflow_server.address)
     run = in_experiment(store, "killed")
-    assert sync(store.uri, None) == 0
+    assert deliver(store.uri, None) == 0
     assert_complete(store, run.run_id, 30)
     again = store.reopen(run.run_id)
     record_epochs(again, range(30, 35))

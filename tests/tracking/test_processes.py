@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_lab.tracking import HEARTBEAT, PROCESS, RunFolder, StoredRun, gone
+from vae_lab.tracking import HEARTBEAT, PROCESS, RunFolder, StoredRun, process_end
 from vae_lab.tracking.processes import LEAST_SILENCE, this_process
 
 
@@ -29,14 +29,14 @@ def changed(**keys: object) -> str:
 
 
 def test_a_run_of_this_process_goes_on_however_silent_it_is() -> None:
-    assert not gone(running(this_process(), began=1e6))
+    assert not process_end(running(this_process(), began=1e6))
 
 
 def test_a_process_that_ended_is_gone_also_where_its_number_is_taken_again() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    assert "ended without closing it" in gone(running(changed(pid=child.pid)))
-    assert "ended without closing it" in gone(running(changed(born="1")))
+    assert "ended without closing it" in process_end(running(changed(pid=child.pid)))
+    assert "ended without closing it" in process_end(running(changed(born="1")))
 
 
 def test_a_stopped_process_is_not_gone_and_a_zombie_is() -> None:
@@ -46,73 +46,75 @@ def test_a_stopped_process_is_not_gone_and_a_zombie_is() -> None:
         pytest.skip("needs /proc")
     process = changed(pid=child.pid, born=born.read_text().rpartition(")")[2].split()[19])
     os.kill(child.pid, signal.SIGSTOP)
-    assert not gone(running(process, began=1e6))
+    assert not process_end(running(process, began=1e6))
     os.kill(child.pid, signal.SIGKILL)
-    while not gone(running(process)):
+    while not process_end(running(process)):
         time.sleep(0.01)
     child.wait()
-    assert gone(running(process))
+    assert process_end(running(process))
 
 
 def test_a_restart_of_the_machine_ends_every_process() -> None:
-    assert "restarted" in gone(running(changed(boot="another")))
+    assert "restarted" in process_end(running(changed(boot="another")))
 
 
 @pytest.mark.parametrize("key", ["host", "space"])
 def test_a_process_elsewhere_is_given_up_after_a_long_silence_only(key: str) -> None:
     process = changed(**{key: "another"})
-    assert not gone(running(process, began=LEAST_SILENCE, epoch=1, heard=LEAST_SILENCE - 60))
-    assert "silent for 20 minutes" in gone(running(process, began=1260, epoch=1, heard=1200))
+    assert not process_end(running(process, began=LEAST_SILENCE, epoch=1, heard=LEAST_SILENCE - 60))
+    assert "silent for 20 minutes" in process_end(running(process, began=1260, epoch=1, heard=1200))
     # Its epochs take an hour: two hours without one are not long.
-    assert not gone(running(process, began=5 * 3600, epoch=3, heard=2 * 3600))
-    assert gone(running(process, began=3600, epoch=100, heard=1200))
+    assert not process_end(running(process, began=5 * 3600, epoch=3, heard=2 * 3600))
+    assert process_end(running(process, began=3600, epoch=100, heard=1200))
 
 
 def test_a_requeued_job_takes_over_from_itself_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     elsewhere = changed(host="another")
-    assert not gone(running(elsewhere, began=60)), "a second machine of the same job"
+    assert not process_end(running(elsewhere, began=60)), "a second machine of the same job"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert "job 4711 was requeued" in gone(running(elsewhere, began=60))
-    assert not gone(running(changed(host="another"), began=60)), "both were requeued"
+    assert "job 4711 was requeued" in process_end(running(elsewhere, began=60))
+    assert not process_end(running(changed(host="another"), began=60)), "both were requeued"
     monkeypatch.setenv("SLURM_JOB_ID", "4712")
-    assert not gone(running(elsewhere, began=60)), "another job"
+    assert not process_end(running(elsewhere, began=60)), "another job"
 
 
 def test_a_run_that_ended_or_that_names_no_process_is_left_alone() -> None:
-    assert not gone(StoredRun("run", "1", "run", "RUNNING", {}, {}, {}, 0))
+    assert not process_end(StoredRun("run", "1", "run", "RUNNING", {}, {}, {}, 0))
     ended = running(changed(born="1"))
-    assert not gone(StoredRun(**{**vars(ended), "status": "FINISHED"}))
+    assert not process_end(StoredRun(**{**vars(ended), "status": "FINISHED"}))
 
 
 def test_a_damaged_note_of_the_process_says_nothing_of_this_machine() -> None:
-    assert not gone(running("{"))
-    assert gone(running("[]", began=1e6))
+    assert not process_end(running("{"))
+    assert process_end(running("[]", began=1e6))
     pids: tuple[object, ...] = ("x", None, [], -1)
     for pid in pids:
-        assert gone(running(changed(pid=pid)))
+        assert process_end(running(changed(pid=pid)))
     beaten = running(changed(host="another"), began=1e6)
-    assert gone(StoredRun(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}}))
+    assert process_end(
+        StoredRun(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}})
+    )
 
 
 def test_another_machine_of_the_same_name_is_another() -> None:
-    assert not gone(running(changed(machine="another", boot="another")))
+    assert not process_end(running(changed(machine="another", boot="another")))
 
 
 def test_what_takes_long_before_the_first_epoch_and_after_the_last_is_waited_for() -> None:
     elsewhere = changed(host="another")
-    assert not gone(running(elsewhere, began=3600))
+    assert not process_end(running(elsewhere, began=3600))
     measuring = running(elsewhere, began=7200, epoch=10, heard=3600)
-    assert not gone(StoredRun(**{**vars(measuring), "params": {"train.epochs": "10"}}))
-    assert gone(StoredRun(**{**vars(measuring), "params": {"train.epochs": "11"}}))
+    assert not process_end(StoredRun(**{**vars(measuring), "params": {"train.epochs": "10"}}))
+    assert process_end(StoredRun(**{**vars(measuring), "params": {"train.epochs": "11"}}))
 
 
 def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:
-    hold = RunFolder.lock("sqlite:///x", "run")
-    assert hold is not None
+    run_folder = RunFolder.lock("sqlite:///x", "run")
+    assert run_folder is not None
     assert RunFolder.lock("sqlite:///x", "run") is None
-    hold.checkpoint.write_text("kept")
-    hold.release()
+    run_folder.checkpoint.write_text("kept")
+    run_folder.release()
     again = RunFolder.lock("sqlite:///x", "run")
     assert again is not None
     assert again.checkpoint.read_text() == "kept"
@@ -121,12 +123,12 @@ def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_cleared_away(folder: Path) -> None:
-    hold = RunFolder.lock("sqlite:///x", "run")
-    assert hold is not None
-    (hold.folder / ".epoch.pt.123").write_text("half")
-    hold.checkpoint.write_text("kept")
-    hold.release()
+    run_folder = RunFolder.lock("sqlite:///x", "run")
+    assert run_folder is not None
+    (run_folder.folder / ".epoch.pt.123").write_text("half")
+    run_folder.checkpoint.write_text("kept")
+    run_folder.release()
     again = RunFolder.lock("sqlite:///x", "run")
     assert again is not None
-    assert sorted(each.name for each in again.folder.iterdir()) == ["epoch.pt", "lock"]
+    assert sorted(path.name for path in again.folder.iterdir()) == ["epoch.pt", "lock"]
     again.release()

@@ -10,8 +10,9 @@ from mlflow.entities import Metric, Param, RunTag
 
 from vae_lab import tracking
 from vae_lab.errors import LabError, UserError
-from vae_lab.tracking import KIND, RUN, SWEEP, Store, member_tag, reading
-from vae_lab.tracking.reading import Tables, reader
+from vae_lab.tracking import KIND, RUN, SWEEP, Store, member_tag
+from vae_lab.tracking.reading import reader
+from vae_lab.tracking.tables import REVISIONS, Tables
 
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 RUNS = 1000
@@ -136,7 +137,7 @@ def test_tables_of_another_revision_are_left_to_the_client(folder: Path) -> None
     with sqlite3.connect("mlflow.db") as connection:
         (current,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     connection.close()
-    assert current == reading.REVISIONS[-1], "MLflow has changed its tables: try the queries on them, add it"
+    assert current == REVISIONS[-1], "MLflow has changed its tables: try the queries on them, add it"
     assert not Tables(revision.uri, folder / "absent.db").known()
     (folder / "other.db").write_bytes((folder / "mlflow.db").read_bytes())
     with sqlite3.connect("other.db") as connection:

@@ -6,7 +6,6 @@ import pytest
 from mlflow import MlflowClient
 
 from vae_lab import tracking
-from vae_lab.data import digits
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking import Store
 
@@ -34,7 +33,7 @@ def test_what_is_recorded_is_read_back_by_mlflows_own_client(store: Store) -> No
     recorder.log({"test/loss": 2.0}, step=1)
     recorder.log({"test/loss": 1.0}, step=2, curve=("train/step_loss", [float(i) for i in range(2500)], 1))
     recorder.image("samples", np.zeros((4, 4, 1), dtype=np.uint8), step=0)
-    recorder.dataset(digits())
+    recorder.dataset(name="digits", digest="1f", source="sklearn", profile={"train": 1437, "test": 360})
     recorder.finish("FINISHED")
     client = MlflowClient(store.uri)
     run = client.get_run(recorder.run_id)
@@ -76,8 +75,8 @@ def test_the_environment_names_the_store_and_the_config_goes_before_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert tracking.resolved(None) == f"sqlite:///{folder / 'other.db'}"
-    assert tracking.resolved("http://127.0.0.1:1") == "http://127.0.0.1:1"
+    assert tracking.resolve_address(None) == f"sqlite:///{folder / 'other.db'}"
+    assert tracking.resolve_address("http://127.0.0.1:1") == "http://127.0.0.1:1"
 
 
 def test_a_folder_without_runs_says_how_to_begin(folder: Path) -> None:
@@ -94,7 +93,7 @@ def test_an_unreachable_server_is_named_at_once(folder: Path) -> None:
 @pytest.mark.parametrize("uri", ["somewhere", "file:./mlruns", "ftp://x"])
 def test_an_address_that_is_none_is_named_with_the_valid_ones(uri: str) -> None:
     with pytest.raises(UserError, match=r"Valid: sqlite:///FILE"):
-        tracking.resolved(uri)
+        tracking.resolve_address(uri)
 
 
 def test_a_file_that_is_no_database_is_named(folder: Path) -> None:

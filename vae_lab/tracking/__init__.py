@@ -10,10 +10,15 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_lab.tracking.address import named, resolved, sqlite_file
-from vae_lab.tracking.origin import code_tags
-from vae_lab.tracking.places import address_of, all_places, place_of
-from vae_lab.tracking.processes import RunFolder, gone, heartbeat, kept
+from vae_lab.tracking.address import resolve_address, sqlite_file, store_name
+from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders, unwritable
+from vae_lab.tracking.processes import (
+    RunFolder,
+    checkpoint_files,
+    heartbeat,
+    process_end,
+)
+from vae_lab.tracking.provenance import code_tags
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
     CLASS_FILE,
@@ -38,16 +43,10 @@ from vae_lab.tracking.records import (
 
 if TYPE_CHECKING:
     from vae_lab.tracking.backlog import deliver_backlog
-    from vae_lab.tracking.courier import unwritable
     from vae_lab.tracking.recorder import Recorder
     from vae_lab.tracking.store import Store
 
-_LATE = {
-    "Recorder": "vae_lab.tracking.recorder",
-    "Store": "vae_lab.tracking.store",
-    "deliver_backlog": "vae_lab.tracking.backlog",
-    "unwritable": "vae_lab.tracking.courier",
-}
+_LATE = {"Recorder": "recorder", "Store": "store", "deliver_backlog": "backlog"}
 
 # MLflow reads them when it is imported or asks a server.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
@@ -60,7 +59,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(import_module(_LATE[name]), name)
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
 
 
 __all__ = [
@@ -85,18 +84,18 @@ __all__ = [
     "RunFolder",
     "Store",
     "StoredRun",
-    "address_of",
-    "all_places",
+    "checkpoint_files",
     "code_tags",
     "deliver_backlog",
-    "gone",
     "heartbeat",
-    "kept",
     "member_tag",
-    "named",
-    "place_of",
+    "process_end",
     "reader",
-    "resolved",
+    "resolve_address",
+    "spool_address",
+    "spool_folder",
+    "spool_folders",
     "sqlite_file",
+    "store_name",
     "unwritable",
 ]

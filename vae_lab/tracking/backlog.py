@@ -1,4 +1,4 @@
-"""Delivers what processes left in their journals when they ended."""
+"""Delivers what processes left in their spools when they ended."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from mlflow.exceptions import MlflowException
 
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import silence, sqlite_file
-from vae_lab.tracking.delivery import RefusedError, deliver_first, why
-from vae_lab.tracking.journal import Waiting, refusals, reopened, waiting
-from vae_lab.tracking.places import address_of
+from vae_lab.tracking.delivery import drain, why
+from vae_lab.tracking.folders import spool_address
+from vae_lab.tracking.spool import Waiting, refusals, reopened, waiting
 
 
 class Delivery(NamedTuple):
-    """What became of one run's journal."""
+    """What became of one run's spool."""
 
     run_id: str
     name: str  # of the run; empty where the store does not say
     delivered: int
     left: int
     note: str  # why records are left
-    refused: list[dict[str, str]]  # what will never be delivered: `what` and `reason`
+    refused: list[str]  # what will never be delivered, each with the reason
     folder: Path
 
 
-def deliver_backlog(place: Path, to: str | None = None) -> Iterator[Delivery]:
-    """Delivers the journals in `place`, run by run; a store that is away is asked once.
+def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Delivery]:
+    """Delivers the spools in `folder`, run by run; a store that is away is asked once.
 
     Args:
-        place: the folder of one store's journals.
-        to: the store's address, if it is another one now.
+        folder: The folder of one store's spools.
+        to: The store's address, if it is another one now.
     """
-    found = list(waiting(place))
-    uri = to or address_of(place)
+    spools = list(waiting(folder))
+    uri = to or spool_address(folder)
     client, away = None, ""
-    if any(each.records for each in found):
+    if any(spool.records for spool in spools):
         try:
             client = _client(uri)
         except LabError as error:
             away = str(error)
-    for each in found:
-        if each.busy:
-            yield _left(each, "the run goes on and delivers them itself" if each.records else "")
+    for spool in spools:
+        if spool.busy:
+            yield _left(spool, "the run goes on and delivers them itself" if spool.records else "")
         elif client is None:
-            yield _left(each, away)
+            yield _left(spool, away)
         else:
-            delivery = _deliver(client, each)
+            assert uri is not None
+            delivery = _deliver(client, uri, spool)
             yield delivery
             if delivery.note:
                 client, away = None, delivery.note
@@ -72,27 +73,22 @@ def _client(uri: str | None) -> MlflowClient:
     return client
 
 
-def _left(found: Waiting, note: str) -> Delivery:
-    return Delivery(found.run_id, "", 0, found.records, note, found.refused, found.folder)
+def _left(spool: Waiting, note: str) -> Delivery:
+    return Delivery(spool.run_id, "", 0, spool.records, note, spool.refused, spool.folder)
 
 
-def _deliver(client: MlflowClient, found: Waiting) -> Delivery:
-    journal = reopened(found.folder)
-    if journal is None:
-        return _left(found, "another process delivers them")
-    note, name = "", ""
+def _deliver(client: MlflowClient, uri: str, look: Waiting) -> Delivery:
+    spool = reopened(uri, look.folder)
+    if spool is None:
+        return _left(look, "another process delivers them")
+    note, name, delivered = "", "", 0
     with suppress(MlflowException):
-        name = client.get_run(found.run_id).info.run_name
-    before, lost = journal.delivered, 0
+        name = client.get_run(look.run_id).info.run_name
     try:
-        while True:
-            try:
-                if not deliver_first(client, journal):
-                    break
-            except RefusedError:
-                lost += 1  # noted in the journal's folder
+        for sentence in drain(client, spool):
+            delivered += not sentence
     except Exception as error:
         note = why(error)
-    delivered, left, refused = journal.delivered - before - lost, journal.pending, refusals(found.folder)
-    journal.close()
-    return Delivery(found.run_id, name, delivered, left, note, refused, found.folder)
+    left, refused = spool.pending, refusals(look.folder)
+    spool.close()
+    return Delivery(look.run_id, name, delivered, left, note, refused, look.folder)

@@ -1,24 +1,23 @@
-"""Brings this process's records to their store: at once to a database, in the background to a server.
+"""Brings this process's records to their store: to a database at once, to a server by a thread.
 
-A store that does not take records stops nobody: they wait in the runs' journals and a thread tries again.
-What still waits when the process ends is delivered by `vae-lab sync`.
+A store that does not take records stops nobody: they wait in the spools of their runs, and a thread tries
+again. What still waits when the process ends is delivered by `vae-lab sync`.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
-import shutil
 import threading
 import time
 
 from mlflow import MlflowClient
 
 from vae_lab.errors import LabError
-from vae_lab.tracking.address import named, silence
-from vae_lab.tracking.delivery import RefusedError, deliver, deliver_first, refusal, why
-from vae_lab.tracking.journal import Entry, Journal, reopened
-from vae_lab.tracking.places import place_of
+from vae_lab.tracking.address import silence, store_name
+from vae_lab.tracking.delivery import deliver, drain, refusal, why
+from vae_lab.tracking.folders import spool_folder, unwritable
+from vae_lab.tracking.spool import Record, Spool, reopened
 
 log = logging.getLogger(__name__)
 
@@ -35,98 +34,120 @@ class Courier:
     """
 
     def __init__(self, uri: str, client: MlflowClient) -> None:
-        self.uri, self.client, self.name = uri, client, named(uri)
+        self.uri, self.client, self.name = uri, client, store_name(uri)
         self.remote = uri.startswith(("http://", "https://"))
         self.away = ""  # why the store does not take records; empty while it does
         self._vain = -VAIN_SECONDS  # when a wait for it was given up last, by the monotonic clock
-        self._journals: dict[str, Journal] = {}
-        self._ended: set[str] = set()  # runs whose journals are closed once they are empty
+        self._spools: dict[str, Spool] = {}
+        self._ended: set[str] = set()  # runs whose spools are closed once they are empty
         self._refused: dict[str, str] = {}  # by run, until its next call raises it
         self._changed = threading.Condition()
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def journal(self, run_id: str) -> Journal:
-        """The run's journal, opened if this process has not.
+    def spool(self, run_id: str) -> Spool:
+        """Returns the run's spool, opened if this process has not.
 
         Raises:
-            LabError: it cannot be written.
+            LabError: It cannot be written.
         """
         with self._changed:
             self._ended.discard(run_id)
-            if run_id not in self._journals:
-                try:
-                    self._journals[run_id] = Journal.open(self.uri, run_id)
-                except OSError as error:
-                    raise unwritable(self.uri, error) from error
-            return self._journals[run_id]
+            if run_id not in self._spools:
+                self._spools[run_id] = Spool.open(self.uri, run_id)
+            return self._spools[run_id]
 
-    def submit(self, run_id: str, entry: Entry) -> None:
-        """Writes a record to the run's journal and sees to its delivery.
+    def submit(self, run_id: str, record: Record, *, wait: bool = False) -> None:
+        """Hands a record to a database, or leaves it to the thread if it is for a server or others wait.
+
+        Args:
+            run_id: The run.
+            record: What to tell of it.
+            wait: Whether to wait until the store has it.
 
         Raises:
-            LabError: the store refuses a record of this run, or neither disk nor store takes it.
+            LabError: The store refuses a record of this run, or neither store nor disk takes it.
         """
-        journal = self.journal(run_id)
+        spool, away = self.spool(run_id), None
+        waits = self.remote or self._thread is not None
+        if not waits:
+            waits = (away := self._deliver_now(spool, record)) is not None
+        if waits:
+            try:
+                spool.append(record)
+            except OSError as full:  # then what waits goes to the store now, and the record after it
+                if away := away or self._deliver_now(spool, record):
+                    raise LabError(
+                        f"{unwritable(self.uri, full)} {self.name} does not take records either: {why(away)}."
+                    ) from away
+            else:
+                with self._changed:
+                    if away is not None:
+                        self._note_away(away)
+                    self._work()
+        self._raise_refused(run_id)
+        if wait:
+            self.finish(run_id)
+
+    def _deliver_now(self, spool: Spool, record: Record) -> Exception | None:
+        """Hands over what waits and then the record; returns why the store does not take it now."""
         try:
-            # A database has it on its disk in a moment, which is as durable as a journal can be.
-            journal.append(entry, durable=self.remote and ("metrics" in entry or "status" in entry))
-        except OSError as error:
-            self._past_the_journal(journal, entry, error)
-            return
-        with self._changed:
-            background = self.remote or self._thread is not None
-            if background:
-                self._work()
-        if background:
-            self._raise_refused(run_id)
-        else:
-            self._deliver_here(journal)
+            with spool.delivering:
+                for sentence in drain(self.client, spool):
+                    self._note_refused(spool, sentence)
+                deliver(self.client, spool.run_id, record)
+        except Exception as error:
+            if not (reason := refusal(error)):
+                return error
+            sentence = f"({record.content}) {reason}"
+            try:
+                sentence = spool.set_aside(spool.append(record), sentence)
+            except OSError:  # it is said, but cannot be kept
+                sentence = f"a record {sentence}"
+            self._note_refused(spool, sentence)
+        return None
 
     def settle(self, run_id: str) -> int:
-        """Waits until the store has the run's records, or it is vain to wait; gives how many are left."""
-        journal = self._journals.get(run_id)
-        if journal is None:
+        """Waits until the store has the run's records, or it is vain to wait; returns how many are left."""
+        spool = self._spools.get(run_id)
+        if spool is None:
             return 0
         with self._changed:
-            if journal.pending:
+            if spool.pending:
                 self._hurry.set()
                 self._work()
-            begin, last = time.monotonic(), journal.pending
-            while journal.pending and not (self.away and time.monotonic() - self._vain < VAIN_SECONDS):
+            begin, last = time.monotonic(), spool.pending
+            while spool.pending and not (self.away and time.monotonic() - self._vain < VAIN_SECONDS):
                 self._changed.wait(0.1)
-                if journal.pending != last:
-                    begin, last = time.monotonic(), journal.pending
+                if spool.pending != last:
+                    begin, last = time.monotonic(), spool.pending
                 if time.monotonic() - begin > (AWAY_PATIENCE if self.away else SLOW_PATIENCE):
                     self._vain = time.monotonic()
                     break
         self._raise_refused(run_id)
-        return journal.pending
+        return spool.pending
 
     def catch_up(self, run_id: str) -> str:
         """Delivers what processes that ended left of a run, without waiting for a store that is away.
 
-        Gives the reason if something still waits, else an empty text.
+        Returns:
+            The reason if something still waits, else an empty text.
         """
-        for folder in sorted(place_of(self.uri).glob(f"{run_id}*")):
-            journal = reopened(folder)
-            if journal is None:
+        for folder in sorted(spool_folder(self.uri).glob(f"{run_id}*")):
+            spool = reopened(self.uri, folder)
+            if spool is None:
                 return "another process delivers its records"
             try:
-                while True:
-                    try:
-                        if not deliver_first(self.client, journal):
-                            break
-                    except RefusedError as error:
-                        log.warning(f"{self.name}: run {run_id}: {error}")
+                for sentence in filter(None, drain(self.client, spool)):
+                    log.warning(f"{self.name}: run {run_id}: {sentence}")
             except Exception as error:
                 return why(error)
             finally:
-                journal.close()
+                spool.close()
         return ""
 
     def finish(self, run_id: str) -> None:
-        """Settles the run and closes its journal; if records are left it says so, and closes it later."""
+        """Settles the run and closes its spool; if records are left it says so, and closes it later."""
         try:
             left = self.settle(run_id)
         finally:
@@ -141,55 +162,30 @@ class Courier:
 
     def settle_all(self) -> None:
         """Settles every run of this process."""
-        for run_id in list(self._journals):
+        for run_id in list(self._spools):
             self.settle(run_id)
 
     def close(self) -> None:
-        """At the end of the process: a last chance for what waits, then every journal is let go."""
+        """At the end of the process: a last chance for what waits, then every spool is let go."""
         try:
             if not self.away:
                 self.settle_all()
         except LabError as error:
             log.warning(str(error))
         with self._changed:
-            self._ended |= set(self._journals)
+            self._ended |= set(self._spools)
             self._close_ended()
 
-    def _deliver_here(self, journal: Journal) -> None:
-        try:
-            with journal.delivering:
-                while deliver_first(self.client, journal):
-                    pass
-        except RefusedError as error:
-            raise LabError(f"{self.name}: run {journal.run_id}: {error}") from error
-        except Exception as error:
+    def _note_refused(self, spool: Spool, sentence: str) -> None:
+        if sentence:
             with self._changed:
-                self._note_away(error)
-                self._work()
-
-    def _past_the_journal(self, journal: Journal, entry: Entry, full: OSError) -> None:
-        """Without room in the journal, what waits there goes to the store now and the record after it."""
-        try:
-            with journal.delivering:
-                while deliver_first(self.client, journal):
-                    pass
-                faults = [f"{what} {reason}" for what, reason in deliver(self.client, journal, entry)]
-        except Exception as error:
-            if reason := refusal(error) or (str(error) if isinstance(error, RefusedError) else ""):
-                raise LabError(f"{self.name}: run {journal.run_id}: {reason}") from error
-            raise LabError(
-                f"{unwritable(self.uri, full)} {self.name} does not take records either: {why(error)}."
-            ) from error
-        if "files" in entry:
-            shutil.rmtree(journal.files / entry["files"], ignore_errors=True)
-        if faults:
-            raise LabError(f"{self.name}: run {journal.run_id}: {'; '.join(faults)}")
+                self._refused[spool.run_id] = sentence
 
     def _raise_refused(self, run_id: str) -> None:
         with self._changed:
-            reason = self._refused.pop(run_id, "")
-        if reason:
-            raise LabError(f"{self.name}: run {run_id}: {reason}")
+            sentence = self._refused.pop(run_id, "")
+        if sentence:
+            raise LabError(f"{self.name}: run {run_id}: {sentence}")
 
     def _work(self) -> None:
         """Starts the thread unless it is at work. The caller holds the condition."""
@@ -202,7 +198,7 @@ class Courier:
         while True:
             with self._changed:
                 self._close_ended()
-                busy = [journal for journal in self._journals.values() if journal.pending]
+                busy = [spool for spool in self._spools.values() if spool.pending]
                 if not busy:
                     self._thread = None  # the next record starts another
                     return
@@ -210,13 +206,9 @@ class Courier:
                 self._pause(attempt)
                 attempt += 1
                 continue
-            for journal in busy:
+            for spool in busy:  # a record of each, so that none waits for all of another's
                 try:
-                    with journal.delivering:
-                        deliver_first(self.client, journal)
-                except RefusedError as error:
-                    with self._changed:
-                        self._refused[journal.run_id] = str(error)
+                    self._note_refused(spool, next(drain(self.client, spool), ""))
                 except Exception as error:
                     with self._changed:
                         self._note_away(error)
@@ -243,23 +235,15 @@ class Courier:
     def _note_back(self) -> None:
         if self.away:
             self.away, self._vain = "", -VAIN_SECONDS
-            waiting = sum(journal.pending for journal in self._journals.values()) + 1
-            log.warning(f"{self.name} is back and gets the {waiting} records that waited.")
+            count = sum(spool.pending for spool in self._spools.values()) + 1
+            log.warning(f"{self.name} is back and gets the {count} records that waited.")
 
     def _close_ended(self) -> None:
-        """Closes the journals of ended runs that are empty. The caller holds the condition."""
-        for run_id in [each for each in self._ended if each in self._journals]:
-            if not self._journals[run_id].pending:
-                self._journals.pop(run_id).close()
+        """Closes the spools of ended runs that are empty. The caller holds the condition."""
+        for run_id in [run_id for run_id in self._ended if run_id in self._spools]:
+            if not self._spools[run_id].pending:
+                self._spools.pop(run_id).close()
                 self._ended.discard(run_id)
-
-
-def unwritable(uri: str, error: OSError) -> LabError:
-    """The message for a journal that cannot be written."""
-    return LabError(
-        f"{place_of(uri)}: records cannot be kept here: {error.strerror or error}. Free some space, or "
-        "choose another folder with XDG_STATE_HOME."
-    )
 
 
 _couriers: dict[str, Courier] = {}
@@ -267,7 +251,7 @@ _making = threading.Lock()
 
 
 def courier_of(uri: str, client: MlflowClient) -> Courier:
-    """The one courier that this process has for a store."""
+    """Returns the one courier that this process has for a store."""
     with _making:
         if uri not in _couriers:
             _couriers[uri] = Courier(uri, client)

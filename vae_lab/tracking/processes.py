@@ -17,8 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from vae_lab.tracking.journal import locked
-from vae_lab.tracking.places import run_folder
+from vae_lab.tracking.folders import lock_folder, run_folder
 from vae_lab.tracking.records import HEARTBEAT, PROCESS, StoredRun
 
 CHECKPOINT_FILE = "epoch.pt"
@@ -30,7 +29,7 @@ LONG_SILENCE = 6 * 3600.0  # the same before the first epoch and after the last,
 class RunFolder:
     """A run's folder on this machine, held by this process until it is let go or ends.
 
-    Use `Hold.take`.
+    Use `RunFolder.lock`.
     """
 
     def __init__(self, folder: Path, lock: FileLock) -> None:
@@ -38,14 +37,14 @@ class RunFolder:
 
     @classmethod
     def lock(cls, uri: str, run_id: str) -> RunFolder | None:
-        """The run's folder, made if it is not there; None if another process holds it.
+        """Returns the run's folder, made if it is not there; None if another process holds it.
 
         Raises:
-            OSError: the disk is full or cannot be written.
+            OSError: The disk is full or cannot be written.
         """
         folder = run_folder(uri, run_id)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = locked(folder)
+        lock = lock_folder(folder)
         if lock is None:
             return None
         for scratch in folder.glob(f".{CHECKPOINT_FILE}.*"):  # of a process that was killed while it wrote
@@ -66,73 +65,84 @@ class RunFolder:
 
 def forget(uri: str, run_id: str) -> None:
     """Removes what a run needed to go on, unless a process is at work on it."""
-    if run_folder(uri, run_id).exists() and (hold := RunFolder.lock(uri, run_id)) is not None:
-        hold.release(forget=True)
+    if run_folder(uri, run_id).exists() and (locked := RunFolder.lock(uri, run_id)) is not None:
+        locked.release(forget=True)
 
 
-def kept(uri: str) -> list[Path]:
-    """The checkpoints on this machine of a store's runs, which can go on."""
+def checkpoint_files(uri: str) -> list[Path]:
+    """Returns the checkpoints on this machine of a store's runs, which can go on."""
     return sorted(run_folder(uri, "*").parent.glob(f"*/{CHECKPOINT_FILE}"))
 
 
 def this_process() -> str:
-    """The value of the tag PROCESS: which process of which machine is at work on a run."""
-    place = {"host": platform.node(), "machine": _machine(), "boot": _boot(), "space": _space()}
-    return json.dumps({**place, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
+    """Returns the value of the tag PROCESS: which process of which machine is at work on a run."""
+    machine = {"host": platform.node(), "machine": _machine(), "boot": _boot(), "space": _space()}
+    return json.dumps({**machine, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
 
 
-def gone(record: StoredRun) -> str:
-    """Why a RUNNING run's process can no longer be at work on it; empty if it may be.
+def process_end(run: StoredRun) -> str:
+    """Returns why a RUNNING run's process can no longer be at work on it; empty if it may be.
 
     A process of this machine is looked up, so one that was merely stopped counts as at work. One of another
     machine has ended if it was of this very job, which was requeued since; else it is given up when it has
     been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes; before its first epoch and after its
     last, while it takes its final measures, for six hours.
     """
-    if record.status != "RUNNING" or PROCESS not in record.tags:
+    if run.status != "RUNNING" or PROCESS not in run.tags:
         return ""
-    told = _parsed(record.tags[PROCESS])
-    where = f"process {told.get('pid')} on {told.get('host')}"
-    here = (told.get("host"), told.get("machine")) == (platform.node(), _machine())
-    if here and told.get("boot") != _boot():
-        return f"{where} ended when the machine was restarted"
-    if here and told.get("space") == _space():
-        born = _born(_whole(told.get("pid")))
-        return "" if born and born == told.get("born") else f"{where} ended without closing it"
-    mine = _job()
-    if mine and told.get("job") == mine["job"] and _whole(told.get("restarts")) < _whole(mine["restarts"]):
-        return f"{where} ended when job {mine['job']} was requeued"
-    last = heartbeat(record)
-    at, epoch = last.get("at", record.started), last.get("epoch", 0)
-    usual = (at - record.started) / 1000 / epoch if epoch else 0.0
-    between = 0 < epoch < _whole(record.params.get("train.epochs"))
-    silent = time.time() - at / 1000
-    if silent > max(LEAST_SILENCE if between else LONG_SILENCE, SILENT_EPOCHS * usual):
-        return f"{where} has been silent for {silent / 60:.0f} minutes"
-    return ""
+    process = _parsed(run.tags[PROCESS])
+    label = f"process {process.get('pid')} on {process.get('host')}"
+    here = (process.get("host"), process.get("machine")) == (platform.node(), _machine())
+    if here and process.get("boot") != _boot():
+        return f"{label} ended when the machine was restarted"
+    if here and process.get("space") == _space():
+        born = _born(_whole(process.get("pid")))
+        return "" if born and born == process.get("born") else f"{label} ended without closing it"
+    job = _job()
+    if job and process.get("job") == job["job"] and _whole(process.get("restarts")) < _whole(job["restarts"]):
+        return f"{label} ended when job {job['job']} was requeued"
+    silent, patience = _silence(run)
+    return f"{label} has been silent for {silent / 60:.0f} minutes" if silent > patience else ""
 
 
-def heartbeat(record: StoredRun) -> dict[str, int]:
-    """A run's last finished `epoch` and when it was recorded, `at` (milliseconds); empty before the first."""
-    found = _parsed(record.tags.get(HEARTBEAT, ""))
-    return {key: value for key, value in found.items() if isinstance(value, int)}
+def heartbeat(run: StoredRun) -> dict[str, int]:
+    """Returns a run's last finished `epoch` and when it was recorded, `at` (milliseconds).
+
+    Empty before the first epoch.
+
+    Examples:
+        >>> run = StoredRun("1f", "1", "vae", "RUNNING", {}, {}, {HEARTBEAT: '{"epoch": 3, "at": 1700}'}, 0)
+        >>> heartbeat(run)
+        {'epoch': 3, 'at': 1700}
+    """
+    beat = _parsed(run.tags.get(HEARTBEAT, ""))
+    return {key: value for key, value in beat.items() if isinstance(value, int)}
+
+
+def _silence(run: StoredRun) -> tuple[float, float]:
+    """Returns for how many seconds a run has been silent, and after how many it is given up."""
+    beat = heartbeat(run)
+    at, epoch = beat.get("at", run.started), beat.get("epoch", 0)
+    usual = (at - run.started) / 1000 / epoch if epoch else 0.0
+    between = 0 < epoch < _whole(run.params.get("train.epochs"))
+    return time.time() - at / 1000, max(LEAST_SILENCE if between else LONG_SILENCE, SILENT_EPOCHS * usual)
 
 
 def _whole(text: Any) -> int:
-    """A number that was written down; 0 if it is none."""
+    """Returns a number that was written down; 0 if it is none."""
     return int(text) if str(text).isdecimal() else 0
 
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        parsed = json.loads(text or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _job() -> dict[str, str]:
-    """The cluster job that this process belongs to and how often it was requeued; empty outside of Slurm.
+    """Returns the cluster job that this process belongs to and how often it was requeued; else empty.
 
     Processes of one job on several machines count the same restarts; a job is requeued when all have ended.
     """
@@ -142,7 +152,7 @@ def _job() -> dict[str, str]:
 
 
 def _machine() -> str:
-    """Which machine this is, where the system tells: two may have one name."""
+    """Returns which machine this is, where the system tells: two may have one name."""
     try:
         return Path("/etc/machine-id").read_text().strip()[:8]
     except OSError:
@@ -150,7 +160,7 @@ def _machine() -> str:
 
 
 def _boot() -> str:
-    """Which start of the machine this is, where the system tells."""
+    """Returns which start of the machine this is, where the system tells."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
@@ -158,7 +168,7 @@ def _boot() -> str:
 
 
 def _space() -> str:
-    """In which space process numbers have their meaning: two containers of one host count apart."""
+    """Returns in which space process numbers have their meaning: two containers of one host count apart."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -166,7 +176,7 @@ def _space() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process began, in whatever form the system tells; empty if there is no such process.
+    """Returns when a process began, in whatever form the system tells; empty if there is no such process.
 
     Linux counts from the machine's start, so that a clock which is set does not move it.
     """
@@ -178,5 +188,5 @@ def _born(pid: int) -> str:
         pass
     if Path("/proc/self/stat").exists():
         return ""
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
-    return told.stdout.strip()
+    listed = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+    return listed.stdout.strip()

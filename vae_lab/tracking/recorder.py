@@ -3,53 +3,51 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 
-from vae_lab.errors import LabError
-from vae_lab.files import checksum as file_checksum
-from vae_lab.tracking.courier import Courier, unwritable
-from vae_lab.tracking.journal import checksum, sync_files
+from vae_lab.files import checksum
+from vae_lab.tracking.courier import Courier
 from vae_lab.tracking.processes import this_process
 from vae_lab.tracking.records import ERROR, PROCESS, checksum_tag
+from vae_lab.tracking.spool import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from vae_lab.data import Dataset
-    from vae_lab.tracking.store import Store
-
-LITTLE_SPACE = 1 << 20  # bytes; with fewer left, a failed write is put down to a full disk
 
 
 class Recorder:
     """Writes one run's record.
 
-    A call returns when the record is safe: in a database, or in the run's journal on the way to a server.
+    A call returns when the record is safe: in a database, or in the run's spool on the way to a server.
+    `Store.start`, `Store.reopen` and `Store.recorder` make one::
+
+        recorder = store.start("lab", "vae L3 Z15", kind=RUN, params={"model.layers": "3"})
+        recorder.log({"test/loss": 103.2}, step=1)
+        with recorder.artifacts() as folder:
+            (folder / "note.txt").write_text("kept")
+        recorder.finish("FINISHED")
 
     Args:
-        store: where the run is.
-        run_id: the run.
-        experiment_id: its experiment.
-        background: leave records for a server to a thread; else each call waits until the server has it.
+        courier: Brings the records to the store.
+        run_id: The run.
+        experiment_id: Its experiment.
+        wait: Whether each call waits until the store has the record, also where a thread delivers it.
     """
 
-    def __init__(self, store: Store, run_id: str, experiment_id: str, *, background: bool = False) -> None:
-        self.store, self.run_id, self.experiment_id = store, run_id, experiment_id
-        self._background = background
+    def __init__(self, courier: Courier, run_id: str, experiment_id: str, *, wait: bool = False) -> None:
+        self.run_id, self.experiment_id = run_id, experiment_id
+        self._courier = courier
+        self._submit = partial(courier.submit, run_id, wait=wait)
         self._last = 0  # milliseconds since 1970 of the last record; the clock may be set back
         self._pictures = False
-
-    @property
-    def _courier(self) -> Courier:
-        return self.store.courier
 
     def log(
         self,
@@ -60,21 +58,23 @@ class Recorder:
         tags: Mapping[str, str] | None = None,
         when: int | None = None,
     ) -> None:
-        """Metrics of one step and, in the same record, a curve (name, values, step of the first value).
+        """Records metrics of one step and, with them, a curve (name, values, step of the first value).
 
         Args:
-            metrics: values by name.
-            step: the step of all of them.
-            curve: more values, one a step.
-            tags: to be set with them.
-            when: milliseconds since 1970, else now; what is logged again with the same time is kept once.
+            metrics: Values by name.
+            step: The step of all of them.
+            curve: More values, one a step.
+            tags: To be set with them.
+            when: Milliseconds since 1970, else now; what is logged again with the same time is kept once.
         """
-        values = {key: float(value) for key, value in metrics.items()}
-        line = None if curve is None else [curve[0], [float(value) for value in curve[1]], curve[2]]
-        self._write({"metrics": values, "step": step, "curve": line, "tags": dict(tags or {})}, when)
+        points = [(name, float(value), step) for name, value in metrics.items()]
+        if curve is not None:
+            name, values, first = curve
+            points += [(name, float(value), first + i) for i, value in enumerate(values)]
+        self._submit(Record(self._at(when), metrics=points, tags=tags or {}))
 
     def image(self, key: str, picture: NDArray[Any], step: int, *, when: int | None = None) -> None:
-        """A picture that the UI shows with a slider over steps; the same `when` replaces it.
+        """Records a picture that the UI shows with a slider over steps; the same `when` replaces it.
 
         The names are those that MLflow's own `log_image` gives, by which the UI finds key, step and time.
         """
@@ -82,92 +82,65 @@ class Recorder:
         # A name of its own for each picture, and the same one if it is logged again.
         token = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.run_id} {key} {step} {at}")
         name = f"{key.replace('/', '~')}+step+{step}+timestamp+{at}+{token}"
-        drawn = convert_to_pil_image(picture)
-        with self._files(at) as folder:
+        image = convert_to_pil_image(picture)
+        with self._courier.spool(self.run_id).scratch() as folder:
             (folder / "images").mkdir()
-            drawn.save(folder / "images" / f"{name}.png")
-            compress_image_size(drawn).save(folder / "images" / f"{name}+compressed.webp")
-        if not self._pictures:
-            self._write({"tags": {"mlflow.loggedImages": "True"}}, at)
-            self._pictures = True
+            image.save(folder / "images" / f"{name}.png")
+            compress_image_size(image).save(folder / "images" / f"{name}+compressed.webp")
+            self._submit(
+                Record(at, files=folder, tags={} if self._pictures else {"mlflow.loggedImages": "True"})
+            )
+        self._pictures = True
 
     def now(self) -> int:
-        """The time of a record that is about to be written, in milliseconds since 1970."""
+        """Returns the time of a record that is about to be written, in milliseconds since 1970."""
         return self._at(None)
 
     def tag(self, tags: Mapping[str, str | None]) -> None:
         """Sets tags, replacing those that are there; None removes one."""
         if tags:
-            self._write({"tags": dict(tags)})
+            self._submit(Record(self.now(), tags=tags))
 
     def params(self, params: Mapping[str, str]) -> None:
         """Sets parameters, which cannot be changed later."""
         if params:
-            self._write({"params": {key: value[:6000] for key, value in params.items()}})  # MLflow's limit
+            limited = {key: value[:6000] for key, value in params.items()}  # MLflow's limit
+            self._submit(Record(self.now(), params=limited))
 
-    def dataset(self, data: Dataset) -> None:
-        """Links the data set as the run's input."""
-        profile = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
-        described = {
-            "name": data.name,
-            "digest": data.checksum,
-            "source_type": "local",
-            "source": data.origin,
-            "profile": json.dumps(profile),
-        }
-        self._write({"dataset": described})
+    def dataset(self, *, name: str, digest: str, source: str, profile: Mapping[str, int]) -> None:
+        """Links a data set as the run's input.
+
+        Args:
+            name: What it is called.
+            digest: Tells it from another one of that name.
+            source: Where its files lie.
+            profile: Its sizes, as the UI shows them.
+        """
+        described = {"name": name, "digest": digest, "source_type": "local", "source": source}
+        self._submit(Record(self.now(), dataset={**described, "profile": json.dumps(dict(profile))}))
 
     @contextmanager
     def artifacts(self, *, sealed: Sequence[str] = ()) -> Iterator[Path]:
-        """A scratch folder whose files become the run's artifacts when the block ends.
+        """Yields a scratch folder whose files become the run's artifacts when the block ends.
 
         Of the `sealed` ones, which the lab reads back, a tag of the run keeps the checksum.
         """
-        with self._files(self._at(None), durable=True, sealed=sealed) as folder:
+        with self._courier.spool(self.run_id).scratch() as folder:
             yield folder
+            tags = {checksum_tag(path): checksum(folder / path) for path in sealed}
+            self._submit(Record(self.now(), files=folder, tags=tags))
 
     def resume(self) -> None:
         """Says that this process goes on with the run; what waits of it goes to the store first."""
-        self._write({"tags": {PROCESS: this_process(), ERROR: None}})
-        self._write({"status": "RUNNING"})
+        self._submit(Record(self.now(), tags={PROCESS: this_process(), ERROR: None}, status="RUNNING"))
 
     def finish(self, status: str, *, when: int | None = None) -> None:
         """Closes the run as FINISHED, FAILED or KILLED; it ended at `when`, in milliseconds, or now."""
-        self._write({"status": status}, when)
+        self._submit(Record(self._at(when), status=status))
         self._courier.finish(self.run_id)
 
-    @contextmanager
-    def _files(self, at: int, *, durable: bool = False, sealed: Sequence[str] = ()) -> Iterator[Path]:
-        journal = self._courier.journal(self.run_id)
-        try:
-            folder = journal.new_files()
-        except OSError as error:
-            raise unwritable(self.store.uri, error) from error
-        try:
-            yield folder
-            if durable and self._courier.remote:
-                sync_files(folder)
-        except BaseException as error:
-            free = shutil.disk_usage(folder).free
-            shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, Exception) and free < LITTLE_SPACE:
-                raise LabError(
-                    f"{journal.folder}: the disk is full. Free some space, or choose another folder with "
-                    "XDG_STATE_HOME."
-                ) from error
-            raise
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        sums = {file.relative_to(folder).as_posix(): checksum(file) for file in files}
-        tags = {checksum_tag(path): file_checksum(folder / path) for path in sealed}
-        self._write({"files": folder.name, "sums": sums, "tags": tags}, at)
-
     def _at(self, when: int | None) -> int:
-        """The time of a record: `when`, else now, but never before the last one."""
+        """Returns the time of a record: `when`, else now, but never before the last one."""
         at = max(int(time.time() * 1000), self._last) if when is None else when
         self._last = max(self._last, at)
         return at
-
-    def _write(self, entry: dict[str, Any], when: int | None = None) -> None:
-        self._courier.submit(self.run_id, {"at": self._at(when), **entry})
-        if not self._background:
-            self._courier.finish(self.run_id)

@@ -38,10 +38,20 @@ class StoredRun:
 
 
 def checksum_tag(path: str) -> str:
-    """The tag that holds the checksum of an artifact that the lab reads back."""
+    """Returns the tag that holds the checksum of an artifact that the lab reads back.
+
+    Examples:
+        >>> checksum_tag("model/model.pt")
+        'vae_lab.checksum.model.model.pt'
+    """
     return f"vae_lab.checksum.{path.replace('/', '.')}"
 
 
 def member_tag(parent_run_id: str) -> str:
-    """The tag that every run of a multirun carries; a run can belong to several."""
+    """Returns the tag that every run of a multirun carries; a run can belong to several.
+
+    Examples:
+        >>> member_tag("1f")
+        'vae_lab.sweep.1f'
+    """
     return f"vae_lab.sweep.{parent_run_id}"

@@ -7,18 +7,18 @@ from contextlib import closing
 from pathlib import Path
 
 
-def look_at(file: Path) -> None:
+def check_database(file: Path) -> None:
     """Asks a file whether it is a database, if it is there; MLflow would go on asking for minutes.
 
     Raises:
-        sqlite3.Error: it is none, or cannot be opened.
+        sqlite3.Error: It is none, or cannot be opened.
     """
     if file.exists():
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA schema_version")
 
 
-def make(file: Path) -> None:
+def create_database(file: Path) -> None:
     """Makes an empty store. The caller holds its lock.
 
     MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
@@ -29,6 +29,6 @@ def make(file: Path) -> None:
     scratch = file.with_name(f".{file.name}.new")
     for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
         scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
-    made = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri())  # type: ignore[no-untyped-call]
-    made.engine.dispose()
+    store = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri())  # type: ignore[no-untyped-call]
+    store.engine.dispose()
     scratch.replace(file)

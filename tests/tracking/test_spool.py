@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import resource
 import shutil
@@ -6,20 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vae_lab import tracking
-from vae_lab.cli.sync import sync
+from vae_lab.cli.sync import deliver
 from vae_lab.errors import LabError
 from vae_lab.tracking import Store
-from vae_lab.tracking.courier import Courier
-from vae_lab.tracking.journal import Journal, waiting
 from vae_lab.tracking.processes import this_process
+from vae_lab.tracking.spool import Record, Spool, waiting
 
 
 @pytest.fixture
@@ -34,14 +36,27 @@ def points(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
 
 
 def left_behind(store: Store, epochs: int) -> tuple[str, Path]:
-    """A run whose process ended before it could deliver: its id, and its journal with a record an epoch."""
+    """A run whose process ended before it could deliver: its id, and its spool with a record an epoch."""
     recorder = store.start("lab", "run", kind=tracking.RUN)
-    journal = Journal.open(store.uri, recorder.run_id)
+    store.courier.finish(recorder.run_id)
+    spool = Spool.open(store.uri, recorder.run_id)
     for epoch in range(epochs):
-        metrics = {"loss": float(epoch), "nan": float("nan")}
-        journal.append({"at": 1000 + epoch, "step": epoch, "metrics": metrics, "curve": None})
-    journal.close()
-    return recorder.run_id, journal.folder
+        spool.append(Record(1000 + epoch, metrics=[("loss", float(epoch), epoch), ("nan", math.nan, epoch)]))
+    spool.close()
+    return recorder.run_id, spool.folder
+
+
+@contextmanager
+def away(store: Store) -> Iterator[None]:
+    """The store takes nothing meanwhile."""
+
+    def locked(*_: object, **__: object) -> None:
+        raise OSError("database is locked")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for call in ("log_batch", "log_artifact", "set_terminated", "update_run", "log_inputs"):
+            patch.setattr(store.client, call, locked)
+        yield
 
 
 @contextmanager
@@ -55,12 +70,12 @@ def no_file_grows_beyond(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_finished_run_leaves_no_journal(store: Store) -> None:
+def test_a_finished_run_leaves_no_spool(store: Store) -> None:
     recorder = store.start("lab", "run", kind=tracking.RUN)
     recorder.log({"loss": 1.0}, 0)
     recorder.finish("FINISHED")
-    assert list(waiting(tracking.place_of(store.uri))) == []
-    assert [path.name for path in tracking.place_of(store.uri).iterdir()] == ["address"]
+    assert list(waiting(tracking.spool_folder(store.uri))) == []
+    assert [path.name for path in tracking.spool_folder(store.uri).iterdir()] == ["address"]
 
 
 def test_what_is_logged_again_with_its_time_is_kept_once(store: Store) -> None:
@@ -110,68 +125,121 @@ def test_sync_delivers_what_a_dead_process_left_and_says_so(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, folder = left_behind(store, 3)
-    assert sync(None, None) == 0
+    assert deliver(None, None) == 0
     out = capsys.readouterr().out
     assert f"{run_id}  run                 3 records delivered" in out
     assert out.endswith("3 records delivered; none is left.\n")
     assert points(store, run_id, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert not folder.exists()
-    assert sync(None, None) == 0
+    assert deliver(None, None) == 0
     assert capsys.readouterr().out == "No records wait.\n"
 
 
-def test_records_whose_delivery_was_not_noted_are_delivered_again_without_harm(store: Store) -> None:
+def test_a_record_whose_delivery_was_not_noted_is_delivered_again_without_harm(store: Store) -> None:
     run_id, folder = left_behind(store, 3)
-    lines = (folder / "records").read_bytes()
-    assert sync(None, None) == 0
+    files = {file.name: file.read_bytes() for file in folder.glob("*.record")}
+    assert len(files) == 3
+    assert deliver(None, None) == 0
     folder.mkdir()
-    (folder / "records").write_bytes(lines)
-    assert sync(None, None) == 0
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    assert deliver(None, None) == 0
     assert points(store, run_id, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert len(store.client.get_metric_history(run_id, "nan")) == 3
 
 
-def test_a_flipped_bit_and_a_cut_line_are_named_and_the_rest_is_delivered(
-    store: Store, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+def test_a_flipped_bit_and_a_cut_file_cost_one_record_each_and_are_named_and_kept(
+    store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, folder = left_behind(store, 4)
-    lines = (folder / "records").read_bytes().splitlines(keepends=True)
-    lines[1] = lines[1][:20] + bytes([lines[1][20] ^ 4]) + lines[1][21:]
-    lines[3] = lines[3][:-9]
-    (folder / "records").write_bytes(b"".join(lines))
-    assert sync(None, None) == 1
-    out = capsys.readouterr().out
-    assert "record 2 is damaged or was cut off: its checksum does not match" in out
-    assert f"{folder}: the last record was cut off when its process ended" in caplog.text
-    assert f"Its journal is kept; remove it when you have seen it: {folder}" in out
-    assert "2 records delivered; 1 record could not be delivered." in out
+    files = sorted(folder.glob("*.record"))
+    content = files[1].read_bytes()
+    files[1].write_bytes(content[:50] + bytes([content[50] ^ 4]) + content[51:])
+    files[3].write_bytes(files[3].read_bytes()[:-9])
+    damaged = files[1].read_bytes()
+    for _ in range(2):
+        assert deliver(None, None) == 1
+        out = capsys.readouterr().out
+        assert "record 2 is damaged or was cut off: its checksum does not match" in out
+        assert "record 4 is damaged or was cut off: its checksum does not match" in out
+        assert f"Its spool is kept; remove it when you have seen it: {folder}" in out
+        assert "2 records could not be delivered." in out
     assert points(store, run_id, "loss") == [(0, 0.0), (2, 2.0)]
+    assert files[1].with_suffix(".refused").read_bytes() == damaged
 
 
-def test_a_damaged_note_of_what_was_delivered_costs_nothing(store: Store) -> None:
-    run_id, folder = left_behind(store, 3)
-    (folder / "delivered").write_text("2 00000000\n")
-    assert sync(None, None) == 0
-    assert points(store, run_id, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+def test_what_a_killed_process_left_half_written_is_cleared_away_and_nothing_lost(store: Store) -> None:
+    run_id, folder = left_behind(store, 2)
+    (folder / ".00000003.record.4711").write_bytes(b"half")
+    (folder / ".files.x").mkdir()
+    (folder / ".files.x" / "picture.png").write_bytes(b"half")
+    recorder = store.reopen(run_id)
+    assert sorted(path.name for path in folder.iterdir()) == ["lock"]
+    recorder.finish("FINISHED")
+    assert points(store, run_id, "loss") == [(0, 0.0), (1, 1.0)]
 
 
-def test_a_damaged_file_is_named_and_the_others_are_delivered(
-    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_record_of_a_later_version_is_named_and_kept(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, _ = left_behind(store, 1)
+    spool = Spool.open(store.uri, run_id)
+    record = Record(5000, tags={"a": "b"})
+    object.__setattr__(record, "weather", "fine")
+    spool.append(record)
+    spool.close()
+    assert deliver(None, None) == 1
+    assert "record 2 is of a kind that this version of the lab does not know" in capsys.readouterr().out
+    assert points(store, run_id, "loss") == [(0, 0.0)]
+
+
+def test_files_wait_in_the_spool_with_their_record(store: Store) -> None:
+    recorder = store.start("lab", "run", kind=tracking.RUN)
+    with away(store):
+        with recorder.artifacts(sealed=["model/model.pt"]) as scratch:
+            (scratch / "model").mkdir()
+            (scratch / "model" / "model.pt").write_bytes(b"weights")
+            (scratch / "note.txt").write_text("kept")
+        recorder.image("samples", np.zeros((4, 4, 1), dtype=np.uint8), 3)
+        spool = store.courier.spool(recorder.run_id)
+        assert spool.pending == 2
+    recorder.finish("FINISHED")
+    assert store.download(recorder.run_id, "note.txt").read_text() == "kept"
+    assert store.download(recorder.run_id, "model/model.pt").read_bytes() == b"weights"
+    assert len(store.client.list_artifacts(recorder.run_id, "images")) == 2
+    assert list(waiting(tracking.spool_folder(store.uri))) == []
+
+
+def test_later_records_of_a_run_queue_behind_those_that_wait(store: Store) -> None:
+    recorder = store.start("lab", "run", kind=tracking.RUN)
+    with away(store):
+        for epoch in range(3):
+            recorder.log({"loss": float(epoch)}, epoch)
+    recorder.log({"loss": 3.0}, 3)
+    recorder.finish("FINISHED")
+    times = [point.timestamp for point in store.client.get_metric_history(recorder.run_id, "loss")]
+    assert points(store, recorder.run_id, "loss") == [(epoch, float(epoch)) for epoch in range(4)]
+    assert times == sorted(times)
+
+
+def test_a_record_for_a_database_goes_a_short_way_and_over_no_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = store.start("lab", "run", kind=tracking.RUN)
-    with monkeypatch.context() as patch:
-        patch.setattr(Courier, "_deliver_here", lambda self, journal: None)  # the process dies here
-        with recorder.artifacts() as scratch:
-            (scratch / "model.pt").write_bytes(b"weights")
-            (scratch / "note.txt").write_text("kept")
-        journal = store.courier.journal(recorder.run_id)
-    [file] = journal.files.glob("*/model.pt")
-    file.write_bytes(b"weightz")
-    journal.close()
-    store.courier._journals.clear()
-    assert sync(None, None) == 1
-    assert "the file model.pt is damaged: its checksum does not match" in capsys.readouterr().out
-    assert store.download(recorder.run_id, "note.txt").read_text() == "kept"
+    frames: list[str] = []
+    log_batch = store.client.log_batch
+
+    def looked_at(*arguments: Any, **named: Any) -> None:
+        house = Path(tracking.__file__).parents[1]
+        stack = traceback.extract_stack()
+        frames.extend(frame.name for frame in stack if Path(frame.filename).is_relative_to(house))
+        log_batch(*arguments, **named)
+
+    monkeypatch.setattr(store.client, "log_batch", looked_at)
+    monkeypatch.setattr("vae_lab.tracking.spool.write_sealed", lambda *_: pytest.fail("it was written down"))
+    recorder.log({"loss": 1.0}, 0, ("curve", [1.0] * 50, 0), tags={"epoch": "1"})
+    assert frames == ["log", "submit", "_deliver_now", "deliver"]
+    assert points(store, recorder.run_id, "loss") == [(0, 1.0)]
 
 
 def test_a_damaged_address_is_named_and_another_can_be_given(
@@ -179,9 +247,9 @@ def test_a_damaged_address_is_named_and_another_can_be_given(
 ) -> None:
     run_id, folder = left_behind(store, 2)
     (folder.parent / "address").write_text("sqlite:////somewhere/else.db")
-    assert sync(None, None) == 1
+    assert deliver(None, None) == 1
     assert "the note of the store's address is damaged; name the store with --to" in capsys.readouterr().out
-    assert sync(store.uri, store.uri) == 0
+    assert deliver(store.uri, store.uri) == 0
     assert points(store, run_id, "loss") == [(0, 0.0), (1, 1.0)]
 
 
@@ -190,25 +258,26 @@ def test_records_for_a_store_that_was_moved_are_delivered_where_it_is_now(
 ) -> None:
     run_id, _ = left_behind(store, 2)
     (folder / "mlflow.db").rename(folder / "moved.db")
-    assert sync(None, None) == 1
+    assert deliver(None, None) == 1
     assert (
         "there is no such file any more; if it was moved, name the new one with --to"
         in capsys.readouterr().out
     )
     assert not (folder / "mlflow.db").exists()
-    assert sync(store.uri, "sqlite:///moved.db") == 0
+    assert deliver(store.uri, "sqlite:///moved.db") == 0
     assert points(Store.open("sqlite:///moved.db"), run_id, "loss") == [(0, 0.0), (1, 1.0)]
 
 
 def test_a_record_that_the_store_refuses_is_raised_and_kept(store: Store) -> None:
     recorder = store.start("lab", "run", kind=tracking.RUN, params={"a": "1"})
-    with pytest.raises(LabError, match=r"mlflow\.db: run .*record 2 \(params\) was refused: Changing param"):
+    with pytest.raises(LabError, match=r"mlflow\.db: run .*record 1 \(params\) was refused: Changing param"):
         recorder.params({"a": "2"})
     recorder.log({"loss": 1.0}, 0)
     recorder.finish("FINISHED")
     assert points(store, recorder.run_id, "loss") == [(0, 1.0)]
-    [kept] = waiting(tracking.place_of(store.uri))
-    assert (kept.records, len(kept.refused)) == (0, 1)
+    [spool] = waiting(tracking.spool_folder(store.uri))
+    assert (spool.records, len(spool.refused)) == (0, 1)
+    assert len(list(spool.folder.glob("*.refused"))) == 1
 
 
 def test_a_database_that_cannot_grow_lets_the_run_go_on_and_gets_everything_later(
@@ -219,17 +288,17 @@ def test_a_database_that_cannot_grow_lets_the_run_go_on_and_gets_everything_late
     with no_file_grows_beyond((folder / "mlflow.db").stat().st_size):
         for epoch in range(1, 40):
             recorder.log({"loss": float(epoch)}, epoch, ("curve", [float(epoch)] * 100, 100 * epoch))
-        assert list(waiting(tracking.place_of(store.uri)))
+        assert list(waiting(tracking.spool_folder(store.uri)))
         assert "training goes on, they wait on this machine" in caplog.text
         assert store.history(recorder.run_id, "loss")[0] == 0.0  # what was kept before is readable
     recorder.finish("FINISHED")
-    assert list(waiting(tracking.place_of(store.uri))) == []
+    assert list(waiting(tracking.spool_folder(store.uri))) == []
     assert points(store, recorder.run_id, "loss") == [(epoch, float(epoch)) for epoch in range(40)]
     assert len(store.client.get_metric_history(recorder.run_id, "curve")) == 4000
     assert store.record(recorder.run_id).status == "FINISHED"
 
 
-def test_no_room_for_journal_and_database_is_said_in_one_message(store: Store, folder: Path) -> None:
+def test_no_room_for_spool_and_database_is_said_in_one_message(store: Store, folder: Path) -> None:
     recorder = store.start("lab", "run", kind=tracking.RUN)
     with (
         no_file_grows_beyond(1),
@@ -288,12 +357,12 @@ def test_a_resumed_run_gets_what_waited_first_and_runs_again(store: Store) -> No
     assert not folder.exists()
 
 
-def test_a_journal_that_another_process_writes_is_left_to_it(store: Store, folder: Path) -> None:
+def test_a_spool_that_another_process_writes_is_left_to_it(store: Store, folder: Path) -> None:
     recorder = store.start("lab", "run", kind=tracking.RUN)
     program = (
-        "import os, signal, sys; from vae_lab.tracking.journal import Journal\n"
-        "journal = Journal.open(sys.argv[1], sys.argv[2])\n"
-        "journal.append({'at': 1, 'step': 0, 'metrics': {'theirs': 1.0}, 'curve': None})\n"
+        "import os, signal, sys; from vae_lab.tracking.spool import Record, Spool\n"
+        "spool = Spool.open(sys.argv[1], sys.argv[2])\n"
+        "spool.append(Record(1, metrics=[('theirs', 1.0, 0)]))\n"
         "print('ready', flush=True)\n"
         "signal.pause()\n"
     )
@@ -302,11 +371,11 @@ def test_a_journal_that_another_process_writes_is_left_to_it(store: Store, folde
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
-        assert sync(None, None) == 1
-        tracking.Recorder(store, recorder.run_id, recorder.experiment_id).log({"ours": 2.0}, 0)
+        assert deliver(None, None) == 1
+        store.recorder(store.record(recorder.run_id)).log({"ours": 2.0}, 0)
         assert points(store, recorder.run_id, "ours") == [(0, 2.0)]
         os.kill(other.pid, signal.SIGKILL)
-    assert sync(None, None) == 0
+    assert deliver(None, None) == 0
     assert points(store, recorder.run_id, "theirs") == [(0, 1.0)]
 
 
@@ -317,9 +386,9 @@ def test_a_dead_process_run_whose_end_waits_is_not_closed_before_it_is_delivered
     dead = json.dumps({**json.loads(this_process()), "born": "0"})
     recorder.tag({tracking.PROCESS: dead})
     store.courier.finish(recorder.run_id)
-    journal = Journal.open(store.uri, recorder.run_id)
-    journal.append({"at": 5000, "status": "FINISHED"})
-    journal.close()
+    spool = Spool.open(store.uri, recorder.run_id)
+    spool.append(Record(5000, status="FINISHED"))
+    spool.close()
     with monkeypatch.context() as patch:
 
         def full(*_: object, **__: object) -> None:

@@ -8,7 +8,7 @@ from vae_lab import __version__, files
 
 
 def code_tags() -> dict[str, str]:
-    """The lab's version and, where it runs from its repository, the commit."""
+    """Returns the lab's version and, where it runs from its repository, the commit."""
     tags = {"vae_lab.version": __version__}
     if not (files.CONFIG_ROOT / ".git").exists():
         return tags
@@ -26,7 +26,7 @@ def code_tags() -> dict[str, str]:
 
 
 def user() -> str:
-    """The name of whoever runs this, where the system knows it."""
+    """Returns the name of whoever runs this, where the system knows it."""
     import getpass
 
     try:

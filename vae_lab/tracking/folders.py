@@ -1,0 +1,90 @@
+"""Where a store's spools and the state of its runs lie: in the user's state, under a key of its address."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vae_lab import files
+from vae_lab.errors import LabError
+
+PROBE_BYTES = 1 << 16  # must be free before a run starts
+
+
+def spool_folder(uri: str) -> Path:
+    """Returns the folder of the spools of a store's runs; it need not exist."""
+    return files.state_folder("spool") / _key(uri)
+
+
+def spool_folders() -> list[Path]:
+    """Returns the folders of all stores that have spools."""
+    root = files.state_folder("spool")
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def spool_address(folder: Path) -> str | None:
+    """Returns the store whose spools lie in `folder`; None if its note is missing or damaged."""
+    try:
+        uri = (folder / "address").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return uri if spool_folder(uri).name == folder.name else None
+
+
+def run_folder(uri: str, run_id: str) -> Path:
+    """Returns the folder of what a run needs to go on; it need not exist."""
+    return files.state_folder("runs") / _key(uri) / run_id
+
+
+def _key(uri: str) -> str:
+    return hashlib.sha256(uri.encode()).hexdigest()[:16]
+
+
+def make_spool_folder(uri: str) -> Path:
+    """Returns the folder of the spools of a store's runs, made if it is not there."""
+    folder = spool_folder(uri)
+    if spool_address(folder) is None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.replace_file(folder / "address", uri.encode())
+    return folder
+
+
+def check_writable(uri: str) -> None:
+    """Tries to write where the spools of a store's runs lie.
+
+    Raises:
+        LabError: The disk is full or cannot be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=make_spool_folder(uri)) as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        raise unwritable(uri, error) from error
+
+
+def unwritable(uri: str, error: OSError) -> LabError:
+    """Returns the message for a disk on which records of a store's runs cannot wait."""
+    return LabError(
+        f"{spool_folder(uri)}: records cannot be kept here: {error.strerror or error}. Free some space, or "
+        "choose another folder with XDG_STATE_HOME."
+    )
+
+
+def lock_folder(folder: Path) -> FileLock | None:
+    """Returns the lock of a folder, taken; None if another process has it or the folder is gone.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    lock = FileLock(folder / "lock", timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except (Timeout, FileNotFoundError):
+        return None
+    if not (folder / "lock").exists():  # its last owner was done and removed it in this moment
+        lock.release()
+        return None
+    return lock

@@ -1,0 +1,281 @@
+"""The records of a run that its store does not have yet: one sealed file a record, numbered in their order.
+
+    STATE/spool/KEY/address               the store's address, which KEY is the hash of
+    STATE/spool/KEY/RUN/00000001.record   a record and its files, as an uncompressed zip with a checksum
+    STATE/spool/KEY/RUN/00000002.refused  a record that the store refused or the disk damaged, to be looked at
+    STATE/spool/KEY/RUN/00000002.reason   why
+    STATE/spool/KEY/RUN/lock              held by the process that writes or delivers
+
+The file of a record goes when the store has the record. A process that dies leaves the folder behind, and
+`vae-lab sync` delivers what it holds.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import ZipFile
+
+from filelock import FileLock
+
+from vae_lab.errors import LabError
+from vae_lab.files import DamagedError, read_sealed, write_sealed
+from vae_lab.tracking.folders import lock_folder, make_spool_folder, unwritable
+
+HEAD = "record.json"  # in the zip, beside the record's files
+SCRATCH = ".files."  # begins the name of a folder that a killed process may leave behind
+LITTLE_SPACE = 1 << 20  # bytes; with fewer left, a failed write is put down to a full disk
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a store is told of a run at once; a field that is empty says nothing.
+
+    Its time and the names of its files are chosen when it is made, so that it may be told twice: MLflow keeps
+    one point of equal metric, step, time and value, and a tag or a file replaces its like.
+    """
+
+    at: int  # milliseconds since 1970
+    metrics: Sequence[tuple[str, float, int]] = ()  # name, value and step of every point
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str | None] = field(default_factory=dict)  # None removes one
+    dataset: Mapping[str, str] = field(default_factory=dict)  # of MLflow's `Dataset`
+    files: Path | None = None  # the folder that holds them
+    status: str = ""
+
+    @property
+    def content(self) -> str:
+        """The fields that say something."""
+        names = ("metrics", "params", "tags", "dataset", "files", "status")
+        return ", ".join(name for name in names if getattr(self, name))
+
+    def named_files(self) -> dict[str, Path]:
+        """Returns the files by their names as artifacts."""
+        if self.files is None:
+            return {}
+        paths = sorted(path for path in self.files.rglob("*") if path.is_file())
+        return {path.relative_to(self.files).as_posix(): path for path in paths}
+
+
+class Spool:
+    """The waiting records of one run in this process; safe to use from several threads.
+
+    Use `Spool.open`.
+    """
+
+    def __init__(self, uri: str, folder: Path, lock: FileLock) -> None:
+        self.uri, self.folder, self._lock = uri, folder, lock
+        self.run_id = run_of(folder)
+        self.delivering = threading.RLock()  # held by the thread that delivers from it
+        self._guard = threading.Lock()
+        for leftover in folder.glob(".*"):  # of a process that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self._numbers = deque(_numbers(folder, "record"))
+        self._last = max([0, *self._numbers, *_numbers(folder, "refused")])
+
+    @classmethod
+    def open(cls, uri: str, run_id: str) -> Spool:
+        """Returns the run's spool, with what an earlier process left in it.
+
+        Raises:
+            LabError: The disk is full or cannot be written.
+        """
+        try:
+            parent, number = make_spool_folder(uri), 0
+            while True:  # another process may be at work on the same run: then one more spool
+                folder = parent / (f"{run_id}.{number}" if number else run_id)
+                folder.mkdir(exist_ok=True, mode=0o700)
+                if (lock := lock_folder(folder)) is not None:
+                    return cls(uri, folder, lock)
+                number += folder.is_dir()
+        except OSError as error:
+            raise unwritable(uri, error) from error
+
+    @property
+    def pending(self) -> int:
+        """How many records the store does not have yet."""
+        return len(self._numbers)
+
+    @property
+    def first(self) -> int | None:
+        """The number of the oldest record that the store does not have."""
+        return self._numbers[0] if self._numbers else None
+
+    def append(self, record: Record) -> int:
+        """Adds a record and returns its number; then it survives the process, and a power cut.
+
+        Raises:
+            OSError: The disk is full or cannot be written; the spool is as it was before.
+        """
+        with self._guard:
+            write_sealed(self._path(self._last + 1), _packed(record))
+            self._last += 1
+            self._numbers.append(self._last)
+            return self._last
+
+    @contextmanager
+    def read(self, number: int) -> Iterator[Record]:
+        """Yields a record; its files are there until the block ends.
+
+        Raises:
+            DamagedError: It is not as it was written.
+        """
+        try:
+            packed = read_sealed(self._path(number))
+        except FileNotFoundError as error:
+            raise DamagedError("is missing") from error
+        except DamagedError as error:
+            raise DamagedError("is damaged or was cut off: its checksum does not match") from error
+        with ZipFile(io.BytesIO(packed)) as archive:
+            try:
+                record = Record(**json.loads(archive.read(HEAD)))
+            except TypeError as error:
+                raise DamagedError("is of a kind that this version of the lab does not know") from error
+            if len(archive.namelist()) == 1:
+                yield record
+                return
+            with _unpacked(archive, self.folder) as files:
+                yield Record(**{**vars(record), "files": files})
+
+    def remove(self, number: int) -> None:
+        """Lets go of the oldest record, which the store has."""
+        with suppress(OSError):  # a record delivered twice does no harm
+            self._path(number).unlink()
+        self._numbers.remove(number)
+
+    def set_aside(self, number: int, reason: str) -> str:
+        """Keeps a record that will never be delivered, to be looked at; returns what to say of it."""
+        sentence = f"record {number} {reason}"
+        with suppress(OSError):
+            self._path(number).rename(self._path(number, "refused"))
+            self._path(number, "reason").write_text(sentence)
+        self._numbers.remove(number)
+        return sentence
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yields an empty folder for the files of a record.
+
+        Raises:
+            LabError: The disk is full or cannot be written.
+        """
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.folder))
+        except OSError as error:
+            raise unwritable(self.uri, error) from error
+        try:
+            yield folder
+        except LabError:
+            raise
+        except Exception as error:
+            if shutil.disk_usage(folder).free >= LITTLE_SPACE:
+                raise
+            raise LabError(
+                f"{self.folder}: the disk is full. Free some space, or choose another folder with "
+                "XDG_STATE_HOME."
+            ) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Lets go of the run; the folder goes with it unless something waits in it or was refused."""
+        if not self._numbers and not _numbers(self.folder, "refused"):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+
+    def _path(self, number: int, ending: str = "record") -> Path:
+        return self.folder / f"{number:08d}.{ending}"
+
+
+class Waiting(NamedTuple):
+    """What a look from outside finds in a spool's folder."""
+
+    folder: Path
+    run_id: str
+    records: int  # that the store does not have
+    refused: list[str]  # what was refused or damaged, each with the reason
+    busy: bool  # held by a process that is alive
+
+
+def run_of(folder: Path) -> str:
+    """Returns the id of the run whose spool lies in `folder`."""
+    return folder.name.partition(".")[0]
+
+
+def waiting(parent: Path) -> Iterator[Waiting]:
+    """Yields the spools in `parent`, oldest first; those of dead processes that hold nothing are removed."""
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    for folder in sorted(folders, key=_age):
+        records, refused = len(_numbers(folder, "record")), refusals(folder)
+        try:
+            lock = lock_folder(folder)
+        except OSError:  # a disk that cannot be written
+            lock = None
+        if lock is not None:
+            if not records and not refused:
+                shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+        if records or refused:
+            yield Waiting(folder, run_of(folder), records, refused, busy=lock is None)
+
+
+def reopened(uri: str, folder: Path) -> Spool | None:
+    """Returns the spool in `folder`, to deliver what a dead process left; None if another process has it."""
+    lock = lock_folder(folder)
+    return None if lock is None else Spool(uri, folder, lock)
+
+
+def refusals(folder: Path) -> list[str]:
+    """Returns a sentence for each record that was set aside."""
+    sentences = []
+    for number in _numbers(folder, "refused"):
+        try:
+            sentences.append((folder / f"{number:08d}.reason").read_text())
+        except (OSError, UnicodeDecodeError):
+            sentences.append(f"record {number} could not be delivered")
+    return sentences
+
+
+def _numbers(folder: Path, ending: str) -> list[int]:
+    return sorted(int(path.stem) for path in folder.glob(f"*.{ending}") if path.stem.isdecimal())
+
+
+def _age(folder: Path) -> float:
+    """Returns when the oldest record was written; 0 if none can be looked at."""
+    try:
+        return min((path.stat().st_mtime for path in folder.glob("*.record")), default=0.0)
+    except OSError:
+        return 0.0
+
+
+def _packed(record: Record) -> bytes:
+    packed = io.BytesIO()
+    with ZipFile(packed, "w", strict_timestamps=False) as archive:
+        archive.writestr(HEAD, json.dumps(vars(record) | {"files": None}))
+        for name, path in record.named_files().items():
+            archive.write(path, f"files/{name}")
+    return packed.getvalue()
+
+
+@contextmanager
+def _unpacked(archive: ZipFile, folder: Path) -> Iterator[Path]:
+    """Yields a folder with the files of a record, beside its spool or, without room there, elsewhere."""
+    for parent in (folder, None):
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=parent) as scratch:
+            try:
+                archive.extractall(scratch)
+            except OSError:
+                if parent is None:
+                    raise
+                continue
+            yield Path(scratch) / "files"
+            return
