@@ -9,7 +9,7 @@ from vae_lab import seeding
 from vae_lab.data import Batches, Dataset
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective, likelihood
-from vae_lab.stacks import Member, Stack, StackedLinear, merged, stackable, train_together
+from vae_lab.stacks import Member, Stack, StackedLinear, stack_objectives, stackable, train_together
 from vae_lab.training import DivergedError, Epoch, train
 
 
@@ -201,7 +201,7 @@ def test_merged_objectives_weigh_as_each_does(epochs_done: float) -> None:
     ]
     x, logits = torch.rand(3, 4, 6), torch.randn(3, 4, 6)
     posterior = Posterior(torch.randn(3, 4, 2), torch.randn(3, 4, 2))
-    found = merged(each, torch.device("cpu"))(logits, x, posterior, epochs_done=torch.tensor(epochs_done))
+    found = stack_objectives(each, torch.device("cpu"))(logits, x, posterior, epochs_done=torch.tensor(epochs_done))
     for place, objective in enumerate(each):
         alone = objective(
             logits[place], x[place], Posterior(*(part[place] for part in posterior)), epochs_done=epochs_done

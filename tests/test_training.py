@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vae_lab import devices, seeding, training
 from vae_lab.data import Batches, Dataset
-from vae_lab.models import VAE, draws
+from vae_lab.models import VAE, is_stochastic
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.training import DivergedError, Epoch, chosen_precision, train
 
@@ -102,9 +102,9 @@ def test_a_model_that_draws_is_the_same_again_and_after_going_on(rows: Dataset) 
 
 def test_a_model_that_draws_says_so_or_is_seen_to(rows: Dataset) -> None:
     model, *_ = noisy(rows)
-    assert draws(model)
-    assert not draws(VAE(4))
-    assert draws(Drawing(4))
+    assert is_stochastic(model)
+    assert not is_stochastic(VAE(4))
+    assert is_stochastic(Drawing(4))
 
 
 def test_another_seed_gives_another_curve(rows: Dataset) -> None:

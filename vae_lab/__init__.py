@@ -1,4 +1,4 @@
-"""Experiments with fully connected VAEs and CVAEs; Hydra describes, MLflow keeps, the lab compares."""
+"""Experiments with fully connected VAEs and CVAEs: Hydra describes, MLflow keeps, the lab compares."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def load(run_id: str, *, uri: str | None = None, device: str = "cpu", trust: Collection[str] = ()) -> VAE:
-    """The trained model of an MLflow run, in evaluation mode.
+    """Returns the trained model of an MLflow run, in evaluation mode.
 
     Args:
         run_id: id of a run that `vae-lab train` has finished.
@@ -30,6 +30,13 @@ def load(run_id: str, *, uri: str | None = None, device: str = "cpu", trust: Col
     Raises:
         UserError: the run's model is of a class that is neither the lab's nor trusted.
         LabError: no such run, a run without a model, or a damaged file.
+
+    Examples:
+        The image that a model decodes from the mean of the prior::
+
+            model = vae_lab.load("8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c")
+            z, c = torch.zeros(1, model.latent_size), torch.zeros(1, model.condition_size)
+            image = model.logits(z, c).sigmoid()
     """
     from vae_lab.checkpoints import load_model
     from vae_lab.tracking import Store

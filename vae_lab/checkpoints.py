@@ -1,4 +1,4 @@
-"""Models as files, trained ones and those under way; nothing is unpickled but tensors and plain values."""
+"""Files of models, trained and in training; only tensors and plain values are ever unpickled."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ FORMAT = 1
 
 
 class Checkpoint(NamedTuple):
-    """Everything that a run needs to go on after an epoch, and what its record says of that epoch.
+    """Everything that a run needs to resume after an epoch, and what its record says of that epoch.
 
-    Generators have no state to be kept: `seeding` makes each anew from the seed, its purpose and the epoch.
+    Generators have no state to be stored: `seeding` derives each from the seed, its purpose and the epoch.
     """
 
     fingerprint: str
-    epoch: int  # the last one that is finished; 0 before the first
+    epoch: int  # the last finished one; 0 before the first
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any] | None
-    precision: str  # that was chosen for the run
-    threads: int  # CPU threads; with another number sums are rounded otherwise
+    precision: str  # the one that was chosen for the run
+    threads: int  # of the CPU; another number rounds sums in another way
     history: list[dict[str, float]]  # metrics of every epoch
-    step_losses: list[float]  # of the last one
+    step_losses: list[float]  # of the last epoch
     at: int  # when it was recorded, milliseconds since 1970
 
     def save(self, path: Path) -> None:
-        """Writes the checkpoint; at every moment the last one or this one is there, whole.
+        """Writes the checkpoint; at every moment the file holds the previous one or this one, whole.
 
         Raises:
-            OSError: the disk is full or cannot be written; the last one is there.
+            OSError: the disk is full or cannot be written; the file holds the previous one.
         """
         content = io.BytesIO()
-        kept = self._replace(model=_own(self.model))
-        torch.save({"format": FORMAT, **kept._asdict()}, content)
+        stored = self._replace(model=_copied_to_cpu(self.model))
+        torch.save({"format": FORMAT, **stored._asdict()}, content)
         files.write_sealed(path, content.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """The checkpoint in a file of `save`, its tensors on the CPU: their owners know where they belong.
+        """Returns the checkpoint in a file of `save`; `load_state_dict` moves its tensors off the CPU.
 
         Raises:
-            FileNotFoundError: there is none.
-            DamagedError: it is damaged, or another version of the lab wrote it.
+            FileNotFoundError: the file does not exist.
+            DamagedError: the file is damaged, or another version of the lab wrote it.
         """
         raw = files.read_sealed(path)
         try:
             stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-            found_format = stored.pop("format")
-            if found_format != FORMAT:
-                raise files.DamagedError(f"{path}: has format {found_format}; this version reads {FORMAT}.")
+            file_format = stored.pop("format")
+            if file_format != FORMAT:
+                raise files.DamagedError(f"{path}: has format {file_format}; this version reads {FORMAT}.")
             return cls(**stored)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
             raise files.DamagedError(f"{path}: is no checkpoint that can be read: {error}") from error
@@ -70,31 +70,31 @@ class Checkpoint(NamedTuple):
 
 def save_model(model: nn.Module, path: Path, *, target: str, arguments: dict[str, Any]) -> None:
     """Writes what `load_model` needs: the class's dotted name, its arguments and the weights."""
-    weights = _own(model.state_dict())
-    content = io.BytesIO()  # torch's own writer says of a full disk that a position is unexpected
+    weights = _copied_to_cpu(model.state_dict())
+    content = io.BytesIO()  # on a full disk torch's own writer complains of an unexpected position
     torch.save({"format": FORMAT, "target": target, "arguments": arguments, "weights": weights}, content)
     path.write_bytes(content.getvalue())
 
 
-def _own(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in memory of their own: a run of a stack has views into all runs' weights."""
+def _copied_to_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns copies of the weights: those of a run in a stack are views, stored with all runs' weights."""
     return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()) -> VAE:
-    """The model in a file of `save_model`, in evaluation mode.
+    """Returns the model in a file of `save_model`, in evaluation mode.
 
     Args:
         path: the file.
         device: where the weights are put.
-        trusted: dotted names of model classes, beside the lab's own, that may be imported for it.
+        trusted: dotted names of model classes, beside the lab's own, that may be imported.
 
     Raises:
         UserError: the file names a class that is not trusted.
         LabError: the file is damaged, of another format, or names no model class.
     """
     try:
-        with warnings.catch_warnings():  # of the pickle protocol of a file that is refused just so
+        with warnings.catch_warnings():  # torch warns of a file's pickle protocol before it refuses the file
             warnings.simplefilter("ignore", UserWarning)
             stored = torch.load(path, map_location=device, weights_only=True)
         if stored["format"] != FORMAT:
@@ -106,6 +106,6 @@ def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()
         model.load_state_dict(stored["weights"])
     except LabError:
         raise
-    except Exception as error:  # a file of others may hold anything in the place of anything
+    except Exception as error:  # a stranger's file may hold anything anywhere
         raise LabError(f"{path}: is no model that can be loaded: {error}") from error
     return cast("VAE", model.to(device).eval())

@@ -1,4 +1,4 @@
-"""Devices and number formats: what a run asks for, checked against what the machine has."""
+"""Devices and number formats, checked against what the machine has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEVER, LARGE = 2**31 - 1, 2**30  # bytes
 
 
 def available() -> list[str]:
-    """The names that `train.device` accepts on this machine."""
+    """Returns the names that `train.device` accepts on this machine."""
     names = ["cpu"]
     if torch.cuda.is_available():
         names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -27,10 +27,14 @@ def available() -> list[str]:
 
 
 def resolve(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA, then MPS, then the CPU.
+    """Returns the device of that name; `auto` is CUDA, then MPS, then the CPU.
 
     Raises:
         UserError: this machine has no such device.
+
+    Examples:
+        >>> resolve("cpu")
+        device(type='cpu')
     """
     names = available()
     if name == "auto":
@@ -43,7 +47,7 @@ def resolve(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The device in words: `cpu (2 threads)` or `cuda (NVIDIA H100)`."""
+    """Returns the device in words: `cpu (2 threads)` or `cuda (NVIDIA H100)`."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -53,20 +57,20 @@ def describe(device: torch.device) -> str:
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Lets this process keep freed memory for its next tensors; False where the C library is not glibc.
+    """Makes this process keep freed memory for its next tensors; returns whether the C library can do that.
 
-    By default glibc gives large blocks back to the system as soon as they are freed, and every step of
-    training then pays thousands of page faults to get the same memory again.
+    By default glibc returns large blocks to the system as soon as they are freed, and every step of training
+    then pays thousands of page faults to get the same memory again. Other C libraries have no such setting.
     """
     library = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
     if library is None:
         return False
-    kept: list[int] = [library.mallopt(M_TRIM_THRESHOLD, NEVER), library.mallopt(M_MMAP_THRESHOLD, LARGE)]
-    return all(kept)
+    accepted = library.mallopt(M_TRIM_THRESHOLD, NEVER), library.mallopt(M_MMAP_THRESHOLD, LARGE)
+    return all(accepted)
 
 
 def faster_precisions(device: torch.device) -> list[str]:
-    """The formats below float32 in which this device's hardware multiplies matrices, the finest first."""
+    """Returns the formats below float32 that this device's hardware multiplies matrices in, finest first."""
     if device.type == "cuda":
         modern = torch.cuda.get_device_capability(device) >= (8, 0)
         return ["tf32", "bfloat16"] if modern else []
@@ -93,9 +97,9 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which a forward pass runs in `precision`.
+    """Returns the context in which a forward pass runs in `precision`.
 
-    `float32` is untouched; `tf32` shortens the factors of matrix products on CUDA; `bfloat16` runs
+    `float32` changes nothing; `tf32` shortens the factors of matrix products on CUDA; `bfloat16` runs
     matrix products in that format and keeps weights, losses and the optimizer in float32.
     """
     if device.type == "cuda":

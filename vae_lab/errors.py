@@ -1,4 +1,4 @@
-"""What goes wrong in one line: the value, the rule and the valid choices."""
+"""Errors of one line that name the value, the rule and the valid choices."""
 
 from __future__ import annotations
 
@@ -21,20 +21,30 @@ class UserError(LabError):
 
 
 def os_error_message(error: OSError) -> str:
-    """What the system refused, and of which file."""
+    """Returns a system error as a message: the file, if it has one, and the reason."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}."
 
 
 def quoted(value: object, longest: int = 100) -> str:
-    """A value as a message quotes it: on one line, without control characters, and cut where it is long."""
+    r"""Returns a value as messages quote it: on one line, without control characters, cut after `longest`.
+
+    Examples:
+        >>> print(quoted("two\nlines"), quoted("data" * 100, longest=10))
+        two\nlines datadatada...
+    """
     text = value if isinstance(value, str) else str(value)
-    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text[: longest + 1])
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def choices(value: object, valid: Iterable[str]) -> str:
-    """The end of a message: `; did you mean X?` if one is close, then the valid choices."""
+    """Returns the end of a message: `; did you mean X?` if a choice is close, then the valid ones.
+
+    Examples:
+        >>> print("model=vea: unknown" + choices("vea", ["vae", "cvae"]))
+        model=vea: unknown; did you mean vae? Valid: cvae, vae.
+    """
     options = sorted(valid)
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.65)
     hint = f"; did you mean {close[0]}?" if close else "."

@@ -1,4 +1,4 @@
-"""Files: where the lab's and the user's lie, and how they are written whole."""
+"""The lab's and the user's folders, and files that are written whole and checked when they are read."""
 
 from __future__ import annotations
 
@@ -14,30 +14,28 @@ PACKAGE = Path(__file__).resolve().parent
 # A wheel carries the YAML folders inside the package; in the repository they lie beside it.
 CONFIG_ROOT = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
 CONF = CONFIG_ROOT / "conf"
-
-
-def cache_folder(name: str) -> Path:
-    """The per-user cache folder of one kind of thing, such as `data/mnist`; it need not exist."""
-    return Path(platformdirs.user_cache_dir("vae_lab", appauthor=False)) / name
-
-
-def state_folder(name: str) -> Path:
-    """The per-user folder of one kind of thing not to be lost, such as `journal`; it need not exist."""
-    return Path(platformdirs.user_state_dir("vae_lab", appauthor=False)) / name
-
-
-DIGEST = hashlib.sha256().digest_size
+DIGEST = hashlib.sha256().digest_size  # bytes of the seal before a sealed file's content
 
 
 class DamagedError(LabError):
     """A file is not as it was written."""
 
 
+def cache_folder(name: str) -> Path:
+    """Returns the user's folder of files that can be made again, such as `data/mnist`; it need not exist."""
+    return Path(platformdirs.user_cache_dir("vae_lab", appauthor=False)) / name
+
+
+def state_folder(name: str) -> Path:
+    """Returns the user's folder of files that must not be lost, such as `journal`; it need not exist."""
+    return Path(platformdirs.user_state_dir("vae_lab", appauthor=False)) / name
+
+
 def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file so that at every moment, a power cut included, the old or the whole new content is there.
+    """Writes a file that holds the old content or the whole new one at every moment, even at a power cut.
 
     Raises:
-        OSError: the disk is full or cannot be written; the old content is there.
+        OSError: the disk is full or cannot be written; the file holds the old content.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -48,7 +46,7 @@ def replace_file(path: Path, content: bytes) -> None:
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
-    if os.name == "posix":  # the new name is part of the folder, which is on the disk only after this
+    if os.name == "posix":  # the new name belongs to the folder, which reaches the disk only now
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -57,16 +55,24 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def write_sealed(path: Path, content: bytes) -> None:
-    """Writes a file for `read_sealed`, as `replace_file` does."""
+    """Writes a file as `replace_file` does, with a checksum before its content, for `read_sealed`.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_sealed(Path(folder, "weights"), b"1 2 3")
+        ...     read_sealed(Path(folder, "weights"))
+        b'1 2 3'
+    """
     replace_file(path, hashlib.sha256(content).digest() + content)
 
 
 def read_sealed(path: Path) -> bytes:
-    """The content of a file of `write_sealed`.
+    """Returns the content of a file of `write_sealed`.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedError: it is not as it was written, or cannot be read.
+        FileNotFoundError: the file does not exist.
+        DamagedError: the file is not as it was written, or cannot be read.
     """
     try:
         raw = path.read_bytes()
@@ -80,5 +86,16 @@ def read_sealed(path: Path) -> bytes:
 
 
 def checksum(path: Path) -> str:
-    """Sixteen hex digits of the SHA-256 of a file."""
+    """Returns the first sixteen hex digits of a file's SHA-256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def unaltered(path: Path, expected: str | None) -> Path:
+    """Returns the file, if it has the expected checksum or none is known.
+
+    Raises:
+        DamagedError: the file is not as it was recorded.
+    """
+    if expected is not None and checksum(path) != expected:
+        raise DamagedError(f"{path}: is damaged: its checksum is not the one that the run recorded.")
+    return path

@@ -18,27 +18,27 @@ class Interrupted(KeyboardInterrupt):
 
 
 def request() -> int:
-    """Asks all runs of this process to stop; gives how often that has been asked."""
+    """Asks all runs of this process to stop; returns the number of requests so far."""
     global _requests
     _requests += 1
     return _requests
 
 
 def check() -> None:
-    """Between two epochs: raises `Interrupted` if a stop was asked for."""
+    """Raises `Interrupted` after a request to stop; called between two epochs."""
     if _requests:
         raise Interrupted("interrupted between two epochs")
 
 
 def check_now() -> None:
-    """Between two steps, batches or tries to reach a store: raises `Interrupted` if asked for twice."""
+    """Raises `Interrupted` after a second request; called between steps, batches and tries of a store."""
     if _requests > 1:
         raise Interrupted("interrupted in the middle of an epoch")
 
 
 @contextmanager
-def listening(said: Callable[[int], None]) -> Iterator[None]:
-    """Inside the block Ctrl-C and SIGTERM are requests; `said` is told how many there have been.
+def listening(announce: Callable[[int], None]) -> Iterator[None]:
+    """Takes Ctrl-C and SIGTERM inside the block as requests; calls `announce` with their number so far.
 
     Blocks may be nested: the outermost listens. Only the main thread can listen, in others this does nothing.
     """
@@ -48,14 +48,14 @@ def listening(said: Callable[[int], None]) -> Iterator[None]:
         return
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        said(request())
+        announce(request())
 
     handle.__name__ = _HANDLER
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
         _requests = 0
 

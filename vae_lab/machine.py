@@ -1,4 +1,4 @@
-"""The machine: how much memory is free, and what a run's numbers may depend on."""
+"""Facts about the machine: its free memory, and what a run's numbers may depend on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PACKAGES = ("numpy", "hydra-core", "mlflow", "matplotlib", "scikit-learn")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a new tensor on `device` may take before memory runs out; UNKNOWN where nothing says so."""
+    """Returns the bytes that are free for new tensors on `device`; UNKNOWN where the system does not say."""
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
-    return min(_free_in_group(), _free_in_machine())
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reserved
+    return min(_free_in_container(), _free_in_machine())
 
 
 def _free_in_machine() -> int:
@@ -29,20 +29,20 @@ def _free_in_machine() -> int:
         return UNKNOWN
 
 
-def _free_in_group() -> int:
-    """What the container's limit leaves; files that Linux keeps in memory give way and do not count."""
+def _free_in_container() -> int:
+    """Returns the bytes below the container's limit; cached files, which Linux drops first, count as free."""
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return UNKNOWN if limit == "max" else int(limit) - int(used) + int(facts.get("file", 0))
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return UNKNOWN if limit == "max" else int(limit) - int(used) + int(statistics.get("file", 0))
     except (OSError, ValueError):
         return UNKNOWN
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """What the numbers of a run on `device` may depend on; names neither the machine nor its user."""
-    found = {
+    """Returns what the numbers of a run on `device` may depend on; names neither the machine nor its user."""
+    facts = {
         "Python": platform.python_version(),
         "torch": torch.__version__,  # with the build, such as +cu130
         **{name: _version(name) for name in PACKAGES},
@@ -52,13 +52,13 @@ def describe(device: torch.device) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
     }
     if device.type == "cuda":
-        found["GPU"] = torch.cuda.get_device_name(device)
-        found["CUDA"] = str(torch.version.cuda)
-    return found
+        facts["GPU"] = torch.cuda.get_device_name(device)
+        facts["CUDA"] = str(torch.version.cuda)
+    return facts
 
 
 def processor(listing: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's model where the system tells it, else its architecture."""
+    """Returns the processor's model where the system names it, else its architecture."""
     try:
         names = [line.partition(":")[2] for line in listing.read_text().splitlines() if "model name" in line]
     except OSError:

@@ -1,4 +1,4 @@
-"""Every number that a run logs: how to head, print and judge it, and what it may be compared with.
+"""The catalogue of every number that a run logs: its heading, its unit, and what it may be compared with.
 
 docs/metrics.md explains each of them.
 """
@@ -10,16 +10,20 @@ from typing import NamedTuple
 
 LOWER, HIGHER = "lower", "higher"
 NATS = "nats/image"
-# Parameters that two runs must share for numbers to be of one kind.
+# Parameters that two runs must share for their numbers to be comparable.
 DATA = ("data",)
-PIXELS = (*DATA, "data.binarize", "objective")  # densities and cross entropies of other pixels are others
+PIXELS = (*DATA, "data.binarize", "objective")  # binarized and grey pixels have densities of their own
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
-# Keys of `evaluation` without which a part of the measures is not taken.
-EVALUATION_KEYS = DRAWS, IMPORTANCE, SAMPLES = ("posterior_draws", "importance_samples", "samples")
-SETTINGS = {  # of each, the keys of a run's tag `vae_lab.evaluation` that say how it was measured
-    DRAWS: (DRAWS,),
-    IMPORTANCE: (IMPORTANCE, "importance_images"),
+# Numbers of draws in the config group `evaluation`; at 0 the metrics that need them are not measured.
+EVALUATION_COUNTS = POSTERIOR_DRAWS, IMPORTANCE_SAMPLES, SAMPLES = (
+    "posterior_draws",
+    "importance_samples",
+    "samples",
+)
+EVALUATION_SETTINGS = {  # for each count, the keys of a run's tag `vae_lab.evaluation` that it is measured at
+    POSTERIOR_DRAWS: (POSTERIOR_DRAWS,),
+    IMPORTANCE_SAMPLES: (IMPORTANCE_SAMPLES, "importance_images"),
     SAMPLES: (SAMPLES, "classifier"),
 }
 
@@ -27,27 +31,27 @@ SETTINGS = {  # of each, the keys of a run's tag `vae_lab.evaluation` that say h
 class Metric(NamedTuple):
     """A metric, or a parameter that is a number.
 
-    Runs that differ in a parameter of `column` never share a column; of those that share one, runs that
-    differ in a parameter of `apart` are neither ranked nor subtracted.
+    Runs share a column of a table only if they share all parameters of `column_keys`; within a column they
+    are ranked and subtracted only if they share all parameters of `comparison_keys`.
     """
 
     key: str
     heading: str
     unit: str = ""
     digits: int = 2
-    better: str = ""  # LOWER or HIGHER, where more or less of it is better at all
-    column: tuple[str, ...] = ()
-    apart: tuple[str, ...] = ()
-    ranked: bool = True  # whether the best are marked in tables
-    needs: str = ""  # the key of `evaluation` that has it measured, if not every run has it
+    better: str = ""  # LOWER or HIGHER, empty where neither is better
+    column_keys: tuple[str, ...] = ()
+    comparison_keys: tuple[str, ...] = ()
+    ranked: bool = True  # whether tables mark the best runs
+    needs: str = ""  # one of EVALUATION_COUNTS, for metrics that not every run has
 
 
-def _loss(key: str, heading: str, *apart: str, better: str = LOWER) -> Metric:
-    return Metric(key, heading, NATS, 2, better, PIXELS, apart)
+def _loss(key: str, heading: str, *comparison_keys: str, better: str = LOWER, needs: str = "") -> Metric:
+    return Metric(key, heading, NATS, 2, better, PIXELS, comparison_keys, needs=needs)
 
 
 def _share(key: str, heading: str, better: str = HIGHER) -> Metric:
-    return Metric(key, heading, "", 3, better, DATA)
+    return Metric(key, heading, "", 3, better, DATA, needs=SAMPLES)
 
 
 def _count(key: str, heading: str, unit: str, better: str = "") -> Metric:
@@ -60,65 +64,75 @@ LOSSES = (
     _loss("test/loss", "held-out loss", *CONDITION, *OBJECTIVE),
     _loss("test/negative_elbo", "negative ELBO", *CONDITION),
     _loss("test/reconstruction", "reconstruction", better=""),
-    Metric("test/kl", "KL", NATS, 2, column=DATA),
+    Metric("test/kl", "KL", NATS, 2, column_keys=DATA),
     _count("test/active_units", "active units", "of Z"),
     _count("model.parameters", "parameters", ""),
     Metric("train/total_seconds", "training", "seconds", 1, LOWER, ranked=False),
 )
 BOUNDS = (
-    _loss("test/negative_log_marginal", "−log p(x) bound")._replace(needs=IMPORTANCE),
-    _loss("test/iwae_bound", "IWAE bound", *CONDITION)._replace(needs=IMPORTANCE),
-    _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION)._replace(needs=DRAWS),
-    _loss("test/above_entropy_floor", "above floor", *CONDITION)._replace(needs=DRAWS),
+    _loss("test/negative_log_marginal", "−log p(x) bound", needs=IMPORTANCE_SAMPLES),
+    _loss("test/iwae_bound", "IWAE bound", *CONDITION, needs=IMPORTANCE_SAMPLES),
+    _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION, needs=POSTERIOR_DRAWS),
+    _loss("test/above_entropy_floor", "above floor", *CONDITION, needs=POSTERIOR_DRAWS),
     _count("test/collapsed_units", "collapsed units", "of Z", LOWER)._replace(
-        needs=DRAWS, apart=("model.latent_size",)
+        needs=POSTERIOR_DRAWS, comparison_keys=("model.latent_size",)
     ),
 )
-QUALITY = tuple(
-    each._replace(needs=SAMPLES)
-    for each in (
-        _share("eval/recognizable_share", "recognizable share"),
-        _share("eval/conditional_accuracy", "conditional accuracy"),
-        Metric("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA),
-        Metric("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA),
-        _share("eval/precision", "precision"),
-        _share("eval/recall", "recall"),
-        _share("eval/class_balance", "class balance"),
-        _share("eval/sharpness", "sharpness", ""),
-        _share("eval/nearest_training_distance", "nearest training", ""),
-    )
+QUALITY = (
+    _share("eval/recognizable_share", "recognizable share"),
+    _share("eval/conditional_accuracy", "conditional accuracy"),
+    Metric("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA, needs=SAMPLES),
+    Metric("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA, needs=SAMPLES),
+    _share("eval/precision", "precision"),
+    _share("eval/recall", "recall"),
+    _share("eval/class_balance", "class balance"),
+    _share("eval/sharpness", "sharpness", ""),
+    _share("eval/nearest_training_distance", "nearest training", ""),
 )
-TOPICS = {"": LOSSES, "bounds and latent use": BOUNDS, "quality of samples": QUALITY}  # one table each
-OTHERS = (  # shown when asked for by name
+TOPICS = {"": LOSSES, "bounds and latent use": BOUNDS, "quality of samples": QUALITY}  # a table a topic
+OTHERS = (  # in tables only when they are asked for by name
     _loss("train/step_loss", "step loss", *CONDITION, *OBJECTIVE),
     _loss("train/reconstruction", "train reconstruction", better=""),
-    Metric("train/kl", "train KL", NATS, 2, column=DATA),
+    Metric("train/kl", "train KL", NATS, 2, column_keys=DATA),
     Metric("train/seconds", "last epoch", "seconds", 2, LOWER, ranked=False),
     Metric("train/images_per_second", "speed", "images/second", 0, HIGHER, ranked=False),
     Metric("train/learning_rate", "learning rate", "", 6),
-    _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE)._replace(needs=DRAWS),
-    _loss("test/averaged_reconstruction", "reconstruction, averaged", better="")._replace(needs=DRAWS),
-    _share("eval/classifier_accuracy", "classifier accuracy")._replace(needs=SAMPLES),
+    _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE, needs=POSTERIOR_DRAWS),
+    _loss("test/averaged_reconstruction", "reconstruction, averaged", better="", needs=POSTERIOR_DRAWS),
+    _share("eval/classifier_accuracy", "classifier accuracy"),
 )
-CATALOGUE = {each.key: each for each in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
+CATALOGUE = {metric.key: metric for metric in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
 KL_DIMENSION = "test/kl_dimension"
-SERIES = {  # one metric for each dimension or class, by the name before the number
-    KL_DIMENSION: Metric("", "KL of dimension", NATS, 2, column=DATA, needs=DRAWS),
-    "eval/conditional_accuracy": _share("", "accuracy of class")._replace(needs=SAMPLES),
+SERIES = {  # a metric for each dimension or class, by the name before its number
+    KL_DIMENSION: Metric("", "KL of dimension", NATS, 2, column_keys=DATA, needs=POSTERIOR_DRAWS),
+    "eval/conditional_accuracy": _share("", "accuracy of class"),
 }
 
 
 def series(metrics: Mapping[str, float], name: str) -> list[float]:
-    """The values of a series of metrics in the order of their numbers; none if it was not measured."""
-    numbered = [(key.rpartition("/"), value) for key, value in metrics.items()]
-    found = {int(end): value for (start, _, end), value in numbered if start == name and end.isdigit()}
-    return [found[number] for number in sorted(found)]
+    """Returns the values of a series in the order of their numbers; none if it was not measured.
+
+    Examples:
+        >>> metrics = {"test/kl": 3.5, "test/kl_dimension/1": 0.5, "test/kl_dimension/0": 3.0}
+        >>> series(metrics, "test/kl_dimension")
+        [3.0, 0.5]
+    """
+    parted = [(key.rpartition("/"), value) for key, value in metrics.items()]
+    numbered = {int(end): value for (start, _, end), value in parted if start == name and end.isdigit()}
+    return [numbered[number] for number in sorted(numbered)]
 
 
 def metric_named(key: str) -> Metric:
-    """The measure of a metric's name; one that the catalogue lacks is headed by itself."""
+    """Returns the metric of that key; one that the catalogue lacks is headed by its key.
+
+    Examples:
+        >>> metric_named("test/loss").heading, metric_named("test/loss").better
+        ('held-out loss', 'lower')
+        >>> metric_named("test/kl_dimension/03").heading
+        'KL of dimension 3'
+    """
     name, _, number = key.rpartition("/")
     if key not in CATALOGUE and name in SERIES and number.isdigit():
-        found = SERIES[name]
-        return found._replace(key=key, heading=f"{found.heading} {int(number)}")
+        pattern = SERIES[name]
+        return pattern._replace(key=key, heading=f"{pattern.heading} {int(number)}")
     return CATALOGUE.get(key, Metric(key, key, "", 4))

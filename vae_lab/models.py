@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from vae_lab.errors import UserError, choices
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),  # what a Linear gave is needed nowhere else: 1 to 2 % of an epoch
+    "relu": partial(
+        nn.ReLU, inplace=True
+    ),  # in place: nothing else reads a Linear's output; 1 to 2 % of an epoch
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -34,15 +36,15 @@ class Posterior(NamedTuple):
     log_var: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Reparametrized draw for standard normal `noise` (*, Z)."""
+        """Returns the reparametrized draw (*, Z) for standard normal `noise` (*, Z)."""
         return self.mean + (self.log_var / 2).exp() * noise
 
 
 class VAE(nn.Module):
     """Fully connected encoder and decoder with a Gaussian latent vector.
 
-    The encoder is a stack of Linear + activation, then one Linear for the posterior mean and one for its
-    log-variance; the decoder mirrors the stack and ends in a Linear that gives the logits of the pixels.
+    The encoder is a series of Linear + activation, then one Linear for the posterior mean and one for its
+    log-variance; the decoder mirrors the series and ends in a Linear whose outputs are the pixels' logits.
 
     Args:
         data_size: D.
@@ -54,6 +56,13 @@ class VAE(nn.Module):
         hidden_size: width of each layer, or the encoder's widths from the image inwards.
         activation: a key of `ACTIVATIONS`.
         init: how the first weights are drawn, see `initialize`.
+
+    Examples:
+        >>> cvae = VAE(784, condition_size=10, latent_size=15)
+        >>> x, c, noise = torch.zeros(8, 784), torch.zeros(8, 10), torch.zeros(8, 15)
+        >>> logits, posterior = cvae(x, c, noise)
+        >>> logits.shape, posterior.mean.shape, posterior.log_var.shape
+        (torch.Size([8, 784]), torch.Size([8, 15]), torch.Size([8, 15]))
 
     References:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, appendix C.
@@ -73,31 +82,31 @@ class VAE(nn.Module):
         init: str = "default",
     ) -> None:
         super().__init__()
-        down = _widths(hidden_size, layers if encoder_layers is None else encoder_layers)
-        up = _widths(hidden_size, layers if decoder_layers is None else decoder_layers)[::-1]
+        encoder_widths = _widths(hidden_size, layers if encoder_layers is None else encoder_layers)
+        decoder_widths = _widths(hidden_size, layers if decoder_layers is None else decoder_layers)[::-1]
         if activation not in ACTIVATIONS:
             raise UserError(f"activation={activation}: unknown{choices(activation, ACTIVATIONS)}")
         self.data_size, self.condition_size, self.latent_size = data_size, condition_size, latent_size
-        self.encoder = _stack([data_size + condition_size, *down], activation)
-        self.mean = nn.Linear(down[-1], latent_size)
-        self.log_var = nn.Linear(down[-1], latent_size)
-        self.decoder = _stack([latent_size + condition_size, *up], activation)
-        self.pixels = nn.Linear(up[-1], data_size)
+        self.encoder = _mlp([data_size + condition_size, *encoder_widths], activation)
+        self.mean = nn.Linear(encoder_widths[-1], latent_size)
+        self.log_var = nn.Linear(encoder_widths[-1], latent_size)
+        self.decoder = _mlp([latent_size + condition_size, *decoder_widths], activation)
+        self.pixels = nn.Linear(decoder_widths[-1], data_size)
         initialize(self, init)
 
     def posterior(self, x: Tensor, c: Tensor) -> Posterior:
-        """q(z | x, c) for images x (*, D) and conditions c (*, C)."""
+        """Returns q(z | x, c) for images x (*, D) and conditions c (*, C)."""
         hidden = self.encoder(torch.cat([x, c], dim=-1) if self.condition_size else x)
         return Posterior(self.mean(hidden), self.log_var(hidden))
 
     def logits(self, z: Tensor, c: Tensor) -> Tensor:
-        """Pixel logits (*, D) of the images decoded from z (*, Z) and c (*, C)."""
+        """Returns the pixel logits (*, D) decoded from latent vectors z (*, Z) and conditions c (*, C)."""
         hidden = self.decoder(torch.cat([z, c], dim=-1) if self.condition_size else z)
         logits: Tensor = self.pixels(hidden)
         return logits
 
     def forward(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Pixel logits (*, D) of a reconstruction and the posterior, for standard normal noise (*, Z)."""
+        """Returns pixel logits (*, D) and the posterior of x, for standard normal `noise` (*, Z)."""
         posterior = self.posterior(x, c)
         return self.logits(posterior.sample(noise), c), posterior
 
@@ -115,9 +124,12 @@ INITS = ("default", "kaiming", "xavier", "orthogonal")
 def initialize(model: nn.Module, init: str) -> None:
     """Draws the first weights of every Linear layer, from torch's global generator.
 
-    `default` leaves PyTorch's: uniform with standard deviation 1 / sqrt(3 fan_in), for weights and biases.
+    `default` keeps PyTorch's: uniform with standard deviation 1 / sqrt(3 fan_in), for weights and biases.
     The others set biases to zero and draw weights as `kaiming` (normal, standard deviation sqrt(2 / fan_in)),
     `xavier` (uniform, variance 2 / (fan_in + fan_out)) or `orthogonal` (with gain sqrt(2)).
+
+    Raises:
+        UserError: `init` is none of `INITS`.
 
     References:
         He et al. 2015, Delving Deep into Rectifiers, eq. 10; Glorot & Bengio 2010, eq. 16; Saxe et al. 2014.
@@ -137,20 +149,32 @@ def initialize(model: nn.Module, init: str) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _stack(sizes: Sequence[int], activation: str) -> nn.Sequential:
+def _mlp(sizes: Sequence[int], activation: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
 
 
-def draws(model: object) -> bool:
-    """Whether a model draws numbers of its own in training: by dropout, or as its `draws = True` says."""
+def is_stochastic(model: object) -> bool:
+    """Returns whether a model draws random numbers of its own in training.
+
+    Dropout and RReLU do; a module that draws in another way says so with the attribute `draws = True`.
+
+    Examples:
+        >>> is_stochastic(VAE(784)), is_stochastic(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
+        (False, True)
+    """
     modules = model.modules() if isinstance(model, nn.Module) else ()
-    random = (nn.modules.dropout._DropoutNd, nn.RReLU)
-    return any(isinstance(each, random) or getattr(each, "draws", False) for each in modules)
+    random_layers = (nn.modules.dropout._DropoutNd, nn.RReLU)
+    return any(isinstance(module, random_layers) or getattr(module, "draws", False) for module in modules)
 
 
 def parameter_count(model: nn.Module) -> int:
-    """The number of trained weights."""
+    """Returns the number of trained weights.
+
+    Examples:
+        >>> parameter_count(VAE(784))
+        1288414
+    """
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

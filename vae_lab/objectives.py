@@ -16,7 +16,7 @@ from vae_lab.models import Posterior
 
 
 def cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
-    """-x log p - (1 - x) log (1 - p) of every pixel (*, D), p = sigmoid(logits), computed from the logits."""
+    """Returns -x log p - (1 - x) log (1 - p) of every pixel (*, D), with p = sigmoid(logits)."""
     return cast("Tensor", _CrossEntropy.apply(*torch.broadcast_tensors(logits, x)))  # type: ignore[no-untyped-call]
 
 
@@ -37,19 +37,19 @@ class _CrossEntropy(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         logits, x = ctx.saved_tensors
-        of_logits = logits.sigmoid().sub_(x).mul_(gradient) if ctx.needs_input_grad[0] else None
-        of_x = -logits * gradient if ctx.needs_input_grad[1] else None
-        return of_logits, of_x
+        logits_gradient = logits.sigmoid().sub_(x).mul_(gradient) if ctx.needs_input_grad[0] else None
+        x_gradient = -logits * gradient if ctx.needs_input_grad[1] else None
+        return logits_gradient, x_gradient
 
 
 class Likelihood(Protocol):
-    """p(x | z), given by the decoder's logits."""
+    """The distribution p(x | z) of an image, with the decoder's logits as its parameters."""
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
-        """-log p(x | logits) (*) of images x (*, D)."""
+        """Returns -log p(x | logits) (*) of images x (*, D), in nats."""
 
     def mean(self, logits: Tensor) -> Tensor:
-        """The expected image (*, D), in [0, 1]."""
+        """Returns the expected image (*, D), in [0, 1]."""
 
 
 class Bernoulli:
@@ -60,11 +60,11 @@ class Bernoulli:
     """
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
-        """-sum_d x_d log p_d + (1 - x_d) log (1 - p_d), p = sigmoid(logits), computed from the logits."""
+        """Returns -sum_d x_d log p_d + (1 - x_d) log (1 - p_d) (*), with p = sigmoid(logits)."""
         return cross_entropy(logits, x).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
-        """sigmoid(logits)."""
+        """Returns sigmoid(logits) (*, D)."""
         return logits.sigmoid()
 
 
@@ -76,28 +76,28 @@ class ContinuousBernoulli:
     """
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
-        """Cross entropy minus the log of the normalizing constant C(lambda), lambda = sigmoid(logits)."""
+        """Returns the cross entropy minus log C(lambda) (*), with lambda = sigmoid(logits)."""
         return (cross_entropy(logits, x) - self._log_norm(logits)).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
-        """1 / (1 - exp(-l)) - 1 / l for logit l, which tends to 1/2 + l / 12 at l = 0."""
-        near, safe = _split(logits)
-        return torch.where(near, 0.5 + logits / 12, -1 / torch.expm1(-safe) - 1 / safe)
+        """Returns 1 / (1 - exp(-l)) - 1 / l (*, D) for logits l; around l = 0 it is 1/2 + l / 12."""
+        near_zero, safe = _apart_from_zero(logits)
+        return torch.where(near_zero, 0.5 + logits / 12, -1 / torch.expm1(-safe) - 1 / safe)
 
     @staticmethod
     def _log_norm(logits: Tensor) -> Tensor:
         # With l the logit, C = l / tanh(l / 2) (eq. 5, since 2 atanh(1 - 2 lambda) = -l and
         # 1 - 2 lambda = -tanh(l / 2)); log C = log 2 + l^2 / 12 + O(l^4) around l = 0.
-        near, safe = _split(logits)
+        near_zero, safe = _apart_from_zero(logits)
         magnitude = safe.abs()
         exact = magnitude.log() + torch.log1p((-magnitude).exp()) - torch.log(-torch.expm1(-magnitude))
-        return torch.where(near, math.log(2) + logits.square() / 12, exact)
+        return torch.where(near_zero, math.log(2) + logits.square() / 12, exact)
 
 
-def _split(logits: Tensor) -> tuple[Tensor, Tensor]:
-    # Where a formula is 0 / 0; there it gets a harmless 1, so that its unused gradient is finite too.
-    near = logits.abs() < 1e-2
-    return near, torch.where(near, torch.ones_like(logits), logits)
+def _apart_from_zero(logits: Tensor) -> tuple[Tensor, Tensor]:
+    # Around zero the formulas are 0 / 0; with a 1 in its place the gradient that is not used is finite, too.
+    near_zero = logits.abs() < 1e-2
+    return near_zero, torch.where(near_zero, torch.ones_like(logits), logits)
 
 
 class Gaussian:
@@ -105,36 +105,59 @@ class Gaussian:
 
     Args:
         std: the standard deviation of every pixel, in units where white is 1.
+
+    Examples:
+        >>> pixels = Gaussian(std=1.0)
+        >>> nats = pixels.negative_log(torch.zeros(2, 784), torch.full((2, 784), 0.5))  # x at the mean
+        >>> [round(value, 2) for value in nats.tolist()]  # 784 / 2 log(2 pi) each
+        [720.45, 720.45]
     """
 
     def __init__(self, std: float) -> None:
         self.std = std
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
-        """Half the squared error in standard deviations plus log(std sqrt(2 pi)), summed over pixels."""
+        """Returns the sum over pixels of ((x - mean) / std)^2 / 2 + log(std sqrt(2 pi)) (*)."""
         error = (x - logits.sigmoid()) / self.std
         return (error.square() / 2 + math.log(self.std * math.sqrt(2 * math.pi))).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
-        """sigmoid(logits)."""
+        """Returns sigmoid(logits) (*, D)."""
         return logits.sigmoid()
 
 
 def likelihood(name: str, std: float = 0.1) -> Likelihood:
-    """The likelihood of that name: bernoulli, continuous_bernoulli or gaussian (with `std`)."""
+    """Returns the likelihood of that name: bernoulli, continuous_bernoulli or gaussian (with `std`).
+
+    Raises:
+        UserError: the name is unknown.
+
+    Examples:
+        >>> likelihood("bernoulli").mean(torch.zeros(3))
+        tensor([0.5000, 0.5000, 0.5000])
+    """
     if name == "gaussian":
         return Gaussian(std)
-    simple: dict[str, type[Likelihood]] = {
+    without_std: dict[str, type[Likelihood]] = {
         "bernoulli": Bernoulli,
         "continuous_bernoulli": ContinuousBernoulli,
     }
-    if name not in simple:
-        raise UserError(f"objective.likelihood={name}: unknown{choices(name, [*simple, 'gaussian'])}")
-    return simple[name]()
+    if name not in without_std:
+        raise UserError(f"objective.likelihood={name}: unknown{choices(name, [*without_std, 'gaussian'])}")
+    return without_std[name]()
 
 
 def kl_per_dimension(posterior: Posterior) -> Tensor:
-    """KL(q(z_j | x) || N(0, 1)) (*, Z) of every latent dimension (Kingma & Welling 2014, appendix B)."""
+    """Returns KL(q(z_j | x) || N(0, 1)) (*, Z) of every latent dimension.
+
+    Examples:
+        >>> prior = Posterior(mean=torch.zeros(2), log_var=torch.zeros(2))
+        >>> kl_per_dimension(prior), kl_per_dimension(prior._replace(mean=torch.tensor([2.0, 0.0])))
+        (tensor([0., 0.]), tensor([2., 0.]))
+
+    References:
+        Kingma & Welling 2014, Auto-Encoding Variational Bayes, appendix B.
+    """
     mean, log_var = posterior
     return (mean.square() + log_var.exp() - 1 - log_var) / 2
 
@@ -143,12 +166,20 @@ PENALTIES = ("none", "l1", "ard")
 
 
 def penalty(name: str, posterior: Posterior) -> Tensor:
-    """A cost (*) on posterior means (*, Z) that pushes whole latent dimensions to zero.
+    """Returns a cost (*) on posterior means (*, Z) that pushes whole latent dimensions to zero.
 
     `l1` is sum_j |mean_j|, sparse for each image. `ard` is the group lasso over images, sum_j rms_j with
     rms_j the root mean square of dimension j over the images (the last leading axis), written as the
     reweighted squares (mean_j^2 / rms_j + rms_j) / 2 of automatic relevance determination, whose mean and
     gradient are the same.
+
+    Raises:
+        UserError: the name is none of `PENALTIES`.
+
+    Examples:
+        >>> means = torch.tensor([[1.0, -2.0], [0.0, 0.5]])
+        >>> penalty("l1", Posterior(means, torch.zeros(2, 2)))
+        tensor([3.0000, 0.5000])
 
     References:
         Yuan & Lin 2006, Model selection with grouped variables; Wipf & Nagarajan 2007, A new view of ARD.
@@ -180,9 +211,16 @@ class Objective:
     Args:
         likelihood: of the pixels.
         beta: weight of the KL.
-        warmup_epochs: epochs over which that weight rises from 0 to beta in equal steps.
+        warmup_epochs: epochs over which that weight rises linearly from 0 to beta.
         penalty: a name of `PENALTIES`.
         penalty_weight: its weight.
+
+    Examples:
+        >>> objective = Objective(likelihood("bernoulli"), beta=4.0)
+        >>> posterior = Posterior(mean=torch.ones(1, 2), log_var=torch.zeros(1, 2))
+        >>> terms = objective(torch.zeros(1, 8), torch.ones(1, 8), posterior)
+        >>> [round(float(nats), 3) for nats in terms]  # loss = reconstruction + 4 KL
+        [9.545, 5.545, 1.0]
 
     References:
         Kingma & Welling 2014, eq. 3; Higgins et al. 2017, beta-VAE, eq. 4; Sonderby et al. 2016, section 2.2.
@@ -205,9 +243,9 @@ class Objective:
     def __call__(
         self, logits: Tensor, x: Tensor, posterior: Posterior, *, epochs_done: float | Tensor = float("inf")
     ) -> Terms:
-        """The terms (*) for pixel logits (*, D), images x (*, D) and the posterior of x.
+        """Returns the terms (*) of pixel logits (*, D), images x (*, D) and the posterior of x.
 
-        `epochs_done`, with the fraction of the epoch under way, sets the warm-up's weight.
+        The warm-up's weight follows from `epochs_done`, which counts the part of the present epoch, too.
         """
         reconstruction = self.likelihood.negative_log(logits, x)
         kl = kl_per_dimension(posterior).sum(-1)
@@ -217,11 +255,11 @@ class Objective:
         return Terms(loss, reconstruction, kl)
 
     def kl_weight(self, epochs_done: float | Tensor) -> float | Tensor:
-        """beta, or the part of it that the warm-up has reached."""
+        """Returns beta, or the part of it that the warm-up has reached."""
         if isinstance(self.warmup_epochs, Tensor):
-            rising = epochs_done / self.warmup_epochs.clamp_min(1e-9)
-            return self.beta * torch.where(self.warmup_epochs > 0, rising.clamp_max(1), 1.0)
+            ramp = epochs_done / self.warmup_epochs.clamp_min(1e-9)
+            return self.beta * torch.where(self.warmup_epochs > 0, ramp.clamp_max(1), 1.0)
         if not self.warmup_epochs:
             return self.beta
-        reached = epochs_done / self.warmup_epochs
-        return self.beta * (reached.clamp_max(1) if isinstance(reached, Tensor) else min(1.0, reached))
+        share = epochs_done / self.warmup_epochs
+        return self.beta * (share.clamp_max(1) if isinstance(share, Tensor) else min(1.0, share))

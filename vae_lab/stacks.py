@@ -1,8 +1,8 @@
 """Several runs of one architecture trained as one: their weights lie in common tensors with a leading axis.
 
 A stack saves launches (on a GPU a step of one small run is mostly launches) and lets small matrix products
-share a call. Each run keeps its own VAE, whose parameters are views into the stack: whatever reads or moves a
-run's weights (its optimizer, evaluation, checkpoints) works as if it were alone.
+share a call. Each run has its own VAE, whose parameters are views into the stack: whatever reads or changes a
+run's weights (its optimizer, evaluation, checkpoints) works as if the run were alone.
 
 Shapes: K runs, S steps of an epoch, n images of a minibatch.
 """
@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from vae_lab.data import Batches
-from vae_lab.models import VAE, Posterior, draws
+from vae_lab.models import VAE, Posterior, is_stochastic
 from vae_lab.objectives import Objective
-from vae_lab.training import DivergedError, Epoch, Optimizer, Passes, summary
+from vae_lab.training import DivergedError, Epoch, Optimizer, Trainer, epoch_record
 
 
 class StackedLinear(nn.Module):
     """K Linear layers side by side: (K, n, in) -> (K, n, out) as one batched matrix product.
 
     Args:
-        layers: of equal shape; their weights are copied.
+        layers: K layers of equal shape; their weights are copied.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
@@ -41,14 +41,14 @@ class StackedLinear(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each layer on its slice of x (K, n, in)."""
+        """Returns the output (K, n, out) of each layer for its slice of x (K, n, in)."""
         return cast("Tensor", _Linears.apply(x, self.weight, self.bias))
 
 
 class _Linears(torch.autograd.Function):
     """Images x (K, n, in) times the transposed weights (K, out, in), plus biases (K, out).
 
-    The gradient of the weights is made in their own layout; autograd's own would be a transposed one, and be
+    The gradient of the weights is computed in the layout of the weights; autograd's would be transposed, and
     copied at every step.
     """
 
@@ -71,10 +71,15 @@ class _Linears(torch.autograd.Function):
 
 
 def stackable(model: nn.Module) -> bool:
-    """Whether a model can be part of a stack: Linear layers hold all of its weights, and it draws nothing."""
+    """Returns whether a model can be part of a stack: only Linear layers have weights, and it draws nothing.
+
+    Examples:
+        >>> stackable(VAE(784)), stackable(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+        (True, False)
+    """
     owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
     buffers = any(True for _ in model.buffers())
-    return not buffers and not draws(model) and all(type(module) is nn.Linear for module in owners)
+    return not buffers and not is_stochastic(model) and all(type(module) is nn.Linear for module in owners)
 
 
 class Stack:
@@ -87,11 +92,10 @@ class Stack:
     def __init__(self, models: Sequence[VAE]) -> None:
         self.models = list(models)
         self.latent_size = models[0].latent_size
-        self.model = _stacked(self.models)
-        self._link()
+        self._combine()
 
     def __call__(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Pixel logits (K, n, D) and posteriors of x (K, n, D), c (K, n, C) and noise (K, n, Z)."""
+        """Returns pixel logits (K, n, D) and posteriors for x (K, n, D), c (K, n, C) and noise (K, n, Z)."""
         return cast("tuple[Tensor, Posterior]", self.model(x, c, noise))
 
     def train(self) -> None:
@@ -99,51 +103,48 @@ class Stack:
         for model in (self.model, *self.models):
             model.train()
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Goes on with the models at these places only; theirs are the weights and gradients as before."""
-        self.models = [self.models[place] for place in places]
-        self.model = _stacked(self.models)
-        self._link()
+    def select(self, indices: Sequence[int]) -> None:
+        """Drops all models but those at `indices`, whose weights and gradients stay as they are."""
+        self.models = [self.models[index] for index in indices]
+        self._combine()
 
-    def share_gradients(self) -> None:
-        """Gives every model its slice of the stack's gradients."""
-        for whole, parts in self._shares:
-            assert whole.grad is not None
-            for part, gradient in zip(parts, whole.grad.unbind(), strict=True):
-                part.grad = gradient
+    def assign_gradients(self) -> None:
+        """Sets the gradients of every model's parameters to its slices of the stack's."""
+        for stacked, slices in self.parameters:
+            assert stacked.grad is not None
+            for parameter, gradient in zip(slices, stacked.grad.unbind(), strict=True):
+                parameter.grad = gradient
 
-    def shares(self) -> list[tuple[nn.Parameter, list[nn.Parameter]]]:
-        """Every weight of the stack, with the models' own slices of it."""
-        return self._shares
-
-    def _link(self) -> None:
-        named = [dict(model.named_parameters()) for model in self.models]
-        self._shares = [
-            (whole, [parameters[name] for parameters in named])
-            for name, whole in self.model.named_parameters()
+    def _combine(self) -> None:
+        self.model = _stacked_model(self.models)
+        by_name = [dict(model.named_parameters()) for model in self.models]
+        # Each parameter of the stack, with the models' parameters, which become its slices.
+        self.parameters = [
+            (stacked, [parameters[name] for parameters in by_name])
+            for name, stacked in self.model.named_parameters()
         ]
-        for whole, parts in self._shares:
-            for part, weights in zip(parts, whole.detach().unbind(), strict=True):
-                part.data = weights
+        for stacked, slices in self.parameters:
+            for parameter, weights in zip(slices, stacked.detach().unbind(), strict=True):
+                parameter.data = weights
 
 
-def _stacked(models: Sequence[VAE]) -> VAE:
-    # The structure once more, with each Linear replaced: the model's own forward then carries the axis along.
+def _stacked_model(models: Sequence[VAE]) -> VAE:
+    # A copy of the structure with each Linear replaced: the model's own forward then carries the axis along.
     first = models[0]
     stacked = copy.deepcopy(first)
     for name, layer in first.named_modules():
         if isinstance(layer, nn.Linear):
             layers = [cast("nn.Linear", model.get_submodule(name)) for model in models]
-            parent, _, own = name.rpartition(".")
-            setattr(stacked.get_submodule(parent), own, StackedLinear(layers))
+            parent, _, attribute = name.rpartition(".")
+            setattr(stacked.get_submodule(parent), attribute, StackedLinear(layers))
     return stacked
 
 
-def merged(objectives: Sequence[Objective], device: torch.device) -> Objective:
-    """One objective whose weights (K, 1) are those of K objectives of one likelihood and kind of penalty."""
+def stack_objectives(objectives: Sequence[Objective], device: torch.device) -> Objective:
+    """Returns one objective whose weights (K, 1) are those of K objectives of one likelihood and penalty."""
 
     def column(name: str) -> Tensor:
-        return torch.tensor([[float(getattr(each, name))] for each in objectives], device=device)
+        return torch.tensor([[float(getattr(objective, name))] for objective in objectives], device=device)
 
     first = objectives[0]
     return Objective(
@@ -156,7 +157,7 @@ def merged(objectives: Sequence[Objective], device: torch.device) -> Objective:
 
 
 class Member(NamedTuple):
-    """One run of a stack, with what is its own."""
+    """One run of a stack: the parts that it shares with no other run."""
 
     model: VAE
     objective: Objective
@@ -165,8 +166,8 @@ class Member(NamedTuple):
     seed: int
 
 
-class _EachInTurn:
-    """The members' optimizers, each over its own slice of the stack's weights."""
+class _MemberOptimizers:
+    """The members' optimizers, which step one after another, each over its slices of the stack's weights."""
 
     def __init__(self, stack: Stack, members: Sequence[Member]) -> None:
         self.stack, self.members = stack, members
@@ -175,13 +176,13 @@ class _EachInTurn:
         self.stack.model.zero_grad()
 
     def step(self) -> None:
-        self.stack.share_gradients()
+        self.stack.assign_gradients()
         for member in self.members:
             member.optimizer.step()
 
 
-# They treat every weight by itself, so that one over a stack's weights does what one a run does.
-_BY_ELEMENT = (
+# They update every weight by itself: one over a stack's weights does the same as one for each run.
+_ELEMENTWISE = (
     torch.optim.Adam,
     torch.optim.AdamW,
     torch.optim.NAdam,
@@ -192,43 +193,54 @@ _BY_ELEMENT = (
 
 
 @contextmanager
-def _optimizers(stack: Stack, members: Sequence[Member]) -> Iterator[Optimizer]:
-    """What moves the stack's weights in one epoch: the members' optimizers, as one where they are alike.
+def _epoch_optimizer(stack: Stack, members: Sequence[Member]) -> Iterator[Optimizer]:
+    """The optimizer of one epoch: one for the whole stack if the members' can be combined, else theirs.
 
-    One saves K - 1 calls a step. Its state is made of the members' before the epoch, and theirs after it.
+    One for all saves K - 1 calls a step. It starts with the members' states, which follow it after the epoch.
     """
-    first = members[0].optimizer
-    options = [_options(member.optimizer) for member in members]
-    if type(first) not in _BY_ELEMENT or any(each is None or each != options[0] for each in options):
-        yield _EachInTurn(stack, members)
+    combined = _combined_optimizer(stack, members)
+    if combined is None:
+        yield _MemberOptimizers(stack, members)
         return
-    assert options[0] is not None
-    shares = stack.shares()
-    states = [
-        [member.optimizer.state.get(part, {}) for member, part in zip(members, parts, strict=True)]
-        for _, parts in shares
-    ]
-    if len({len(state) for row in states for state in row}) != 1:  # some are new, others have gone on
-        yield _EachInTurn(stack, members)
-        return
-    one = type(first)([whole for whole, _ in shares], **options[0])
-    for (whole, parts), row in zip(shares, states, strict=True):
-        for key, value in row[0].items():
-            alike = isinstance(value, Tensor) and value.shape == parts[0].shape
-            one.state[whole][key] = torch.stack([state[key] for state in row]) if alike else value
-    yield one
+    yield combined
     for member in members:
         member.optimizer.zero_grad()
-        member.optimizer.step()  # without gradients it moves nothing, but schedules ask that it was called
-    for whole, parts in shares:
-        for key, value in one.state[whole].items():
-            for place, (member, part) in enumerate(zip(members, parts, strict=True)):
-                own = value[place] if isinstance(value, Tensor) and value.shape == whole.shape else value
-                member.optimizer.state[part][key] = own.clone() if isinstance(own, Tensor) else own
+        member.optimizer.step()  # changes nothing without gradients, but schedules warn if it is not called
+    for stacked, slices in stack.parameters:
+        for key, value in combined.state[stacked].items():
+            sliced = isinstance(value, Tensor) and value.shape == stacked.shape
+            for index, (member, parameter) in enumerate(zip(members, slices, strict=True)):
+                entry = value[index] if sliced else value
+                member.optimizer.state[parameter][key] = entry.clone() if isinstance(entry, Tensor) else entry
+
+
+def _combined_optimizer(stack: Stack, members: Sequence[Member]) -> torch.optim.Optimizer | None:
+    """Returns one optimizer over the stack's weights with the members' states.
+
+    None if theirs differ, are not elementwise, or if only some of them have made steps.
+    """
+    kind = type(members[0].optimizer)
+    options, *more_options = [_options(member.optimizer) for member in members]
+    if kind not in _ELEMENTWISE or options is None or any(more != options for more in more_options):
+        return None
+    states = [
+        [member.optimizer.state.get(parameter, {}) for member, parameter in zip(members, slices, strict=True)]
+        for _, slices in stack.parameters
+    ]
+    if len({len(state) for parameter_states in states for state in parameter_states}) != 1:
+        return None
+    combined = kind([stacked for stacked, _ in stack.parameters], **options)
+    for (stacked, slices), parameter_states in zip(stack.parameters, states, strict=True):
+        for key, value in parameter_states[0].items():
+            sliced = isinstance(value, Tensor) and value.shape == slices[0].shape
+            combined.state[stacked][key] = (
+                torch.stack([state[key] for state in parameter_states]) if sliced else value
+            )
+    return combined
 
 
 def _options(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """The arguments of an optimizer of one group of weights, as they hold now; None for more groups."""
+    """Returns the present arguments of an optimizer of one group of weights; None if it has more groups."""
     if len(optimizer.param_groups) != 1:
         return None
     accepted = inspect.signature(type(optimizer)).parameters
@@ -245,55 +257,62 @@ def train_together(
     precision: str = "float32",
     compiled: bool = False,
     done: int = 0,
-    going: Callable[[int], bool] = lambda place: True,
+    going: Callable[[int], bool] = lambda index: True,
 ) -> Iterator[dict[int, Epoch | DivergedError]]:
-    """Trains all members in place; yields after every epoch what became of each, by its place in `members`.
-
-    A member that diverged is left out from then on.
+    """Trains all members in place and yields after every epoch.
 
     Args:
-        members: of one architecture, likelihood and kind of penalty, on one device.
-        batches: of any seed; each member sees those of its own.
+        members: runs of one architecture, likelihood and kind of penalty, on one device.
+        batches: batches of any seed; each member sees those of its own seed.
         epochs: passes over the images.
         precision: see `devices.autocast`.
-        compiled: see `training.Passes`.
-        done: epochs that all members have behind them; the stack goes on after these.
-        going: asked after every epoch whether the member at a place is still wanted.
+        compiled: see `training.Trainer`.
+        done: epochs that all members have behind them; training starts after these.
+        going: called after every epoch with the index of a member; False ends that member's training.
+
+    Yields:
+        The record of each member's epoch by its index in `members`, or the error of one that diverged, which
+        takes no part in later epochs.
     """
-    device = batches.images.pixels.device
     stack = Stack([member.model for member in members])
-    alive = list(range(len(members)))
-    passes: Passes | None = None
+    indices = list(range(len(members)))  # of the members in training
+    trainer: Trainer | None = None
     for epoch in range(done + 1, epochs + 1):
-        present = [members[place] for place in alive]
-        seeds = [member.seed for member in present]
-        if passes is None:
-            own = Batches(
-                batches.images,
-                batch_size=batches.batch_size,
-                C=batches.C,
-                seed=seeds,
-                dynamic=batches.dynamic,
-            )
-            objective = merged([member.objective for member in present], device)
-            passes = Passes(stack, objective, own, precision=precision, compiled=compiled)
-        with _optimizers(stack, present) as optimizer:
-            steps, seconds = passes.run(epoch, optimizer, seeds)
-        found: dict[int, Epoch | DivergedError] = {}
-        for place, member, own_steps in zip(alive, present, steps.unbind(-1), strict=True):
-            try:
-                found[place] = summary(
-                    epoch, own_steps, batches.sizes(), seconds / len(present), member.optimizer
-                )
-            except DivergedError as error:
-                found[place] = error
-                continue
-            if member.scheduler is not None:
-                member.scheduler.step()
-        yield found
-        left = [place for place in alive if isinstance(found[place], Epoch) and going(place)]
-        if not left:
+        in_training = [members[index] for index in indices]
+        if trainer is None:
+            trainer = _stack_trainer(stack, in_training, batches, precision=precision, compiled=compiled)
+        results = dict(zip(indices, _train_epoch(epoch, trainer, stack, in_training), strict=True))
+        yield results
+        remaining = [index for index in indices if isinstance(results[index], Epoch) and going(index)]
+        if not remaining:
             return
-        if left != alive:
-            stack.keep([alive.index(place) for place in left])
-            alive, passes = left, None
+        if remaining != indices:
+            stack.select([indices.index(index) for index in remaining])
+            indices, trainer = remaining, None
+
+
+def _stack_trainer(
+    stack: Stack, members: Sequence[Member], batches: Batches, *, precision: str, compiled: bool
+) -> Trainer:
+    objective = stack_objectives([member.objective for member in members], batches.images.pixels.device)
+    seeds = [member.seed for member in members]
+    return Trainer(stack, objective, batches.with_seed(seeds), precision=precision, compiled=compiled)
+
+
+def _train_epoch(
+    epoch: int, trainer: Trainer, stack: Stack, members: Sequence[Member]
+) -> list[Epoch | DivergedError]:
+    """Trains the members for one epoch and steps their schedulers; returns a result for each."""
+    with _epoch_optimizer(stack, members) as optimizer:
+        step_terms, seconds = trainer.run_epoch(epoch, optimizer, [member.seed for member in members])
+    share, sizes = seconds / len(members), trainer.batches.sizes()
+    results: list[Epoch | DivergedError] = []
+    for member, member_terms in zip(members, step_terms.unbind(-1), strict=True):
+        try:
+            results.append(epoch_record(epoch, member_terms, sizes, share, member.optimizer))
+        except DivergedError as error:
+            results.append(error)
+            continue
+        if member.scheduler is not None:
+            member.scheduler.step()
+    return results

@@ -1,4 +1,4 @@
-"""The training loop; it yields one record an epoch and knows nothing of who keeps it.
+"""The training loop, which yields one record an epoch and leaves it to its caller to store them.
 
 Shapes: S steps of an epoch, n images of a minibatch, Z latent dimensions, * the leading axes of a stack of
 runs: none for one run, (K,) for K.
@@ -18,15 +18,15 @@ from torch import Tensor
 from vae_lab import devices, interruption, seeding
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
-from vae_lab.models import VAE, Posterior, draws
+from vae_lab.models import VAE, Posterior, is_stochastic
 from vae_lab.objectives import Objective, Terms
 
 
 class Epoch(NamedTuple):
-    """What one epoch of training came to; losses in nats per image."""
+    """The record of one epoch of training; losses in nats per image."""
 
     number: int  # 1 for the first
-    loss: float  # mean over the epoch's images, each measured when it was trained on
+    loss: float  # mean over the epoch's images, each measured in its own training step
     reconstruction: float
     kl: float
     last_minibatch_loss: float  # the report's measure
@@ -41,13 +41,13 @@ class DivergedError(LabError):
 
     @classmethod
     def of(cls, term: str, value: float, where: str) -> DivergedError:
-        """The error of a term that became `value` somewhere in the training."""
+        """Returns the error of a term that became `value` at some place of the training."""
         word = "NaN" if math.isnan(value) else "infinite"
         return cls(f"training diverged: {term} is {word} {where}.")
 
 
 class Model(Protocol):
-    """What the loop trains: one VAE, or a stack of them."""
+    """A model that the loop can train: one VAE, or a stack of them."""
 
     latent_size: int
 
@@ -55,14 +55,14 @@ class Model(Protocol):
         """Puts the model in training mode."""
 
     def __call__(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Pixel logits (*, n, D) and posterior of images x (*, n, D), c (*, n, C), noise (*, n, Z)."""
+        """Returns pixel logits (*, n, D) and posterior for x (*, n, D), c (*, n, C) and noise (*, n, Z)."""
 
 
 class Optimizer(Protocol):
-    """What the loop asks of an optimizer."""
+    """The part of an optimizer that the loop calls."""
 
     def zero_grad(self) -> None:
-        """Forgets the last step's gradients."""
+        """Drops the last step's gradients."""
 
     def step(self) -> object:
         """Moves the weights."""
@@ -84,7 +84,7 @@ def train(
     """Trains `model` in place and yields after every epoch.
 
     Args:
-        model: called as model(x, c, noise); gives pixel logits and posterior.
+        model: called as model(x, c, noise); returns pixel logits and posterior.
         objective: the loss per example.
         optimizer: over the model's parameters.
         batches: the epochs' minibatches, on the model's device.
@@ -92,31 +92,34 @@ def train(
         seed: the run's seed, for the posterior noise.
         scheduler: stepped after every epoch.
         precision: see `devices.autocast`.
-        compiled: see `Passes`.
-        done: epochs that model, optimizer and scheduler have behind them; the loop goes on after these.
+        compiled: see `Trainer`.
+        done: epochs that model, optimizer and scheduler have behind them; training starts after these.
+
+    Yields:
+        The record of each epoch.
 
     Raises:
-        DivergedError: a term is not finite, with the epoch, the step and the term.
+        DivergedError: a term is not finite; the message names the term, the epoch and the step.
     """
-    passes = Passes(model, objective, batches, precision=precision, compiled=compiled)
+    trainer = Trainer(model, objective, batches, precision=precision, compiled=compiled)
     for epoch in range(done + 1, epochs + 1):
-        steps, seconds = passes.run(epoch, optimizer, seed)
-        found = summary(epoch, steps, batches.sizes(), seconds, optimizer)
+        step_terms, seconds = trainer.run_epoch(epoch, optimizer, seed)
+        record = epoch_record(epoch, step_terms, batches.sizes(), seconds, optimizer)
         if scheduler is not None:
             scheduler.step()
-        yield found
+        yield record
 
 
-class Passes:
-    """Epochs of one model or one stack.
+class Trainer:
+    """Trains one model, or one stack of models, an epoch at a time.
 
     Args:
         model: trained in place.
         objective: the loss per example.
         batches: the epochs' minibatches, on the model's device.
         precision: see `devices.autocast`.
-        compiled: put forward and backward pass through torch.compile; on CUDA they become CUDA graphs, and a
-            step takes a handful of launches in place of hundreds.
+        compiled: whether torch.compile compiles forward and backward pass; on CUDA they become CUDA graphs,
+            and a step takes a handful of launches instead of hundreds.
     """
 
     def __init__(
@@ -124,11 +127,11 @@ class Passes:
     ) -> None:
         self.model, self.objective, self.batches, self.precision = model, objective, batches, precision
         self.device = batches.images.pixels.device
-        self._draws = draws(model)
-        self._terms = torch.compile(self._plain, mode="reduce-overhead") if compiled else self._plain
+        self._is_stochastic = is_stochastic(model)
+        self._terms = torch.compile(self._forward, mode="reduce-overhead") if compiled else self._forward
 
-    def run(self, epoch: int, optimizer: Optimizer, seed: int | list[int]) -> tuple[Tensor, float]:
-        """One epoch: the terms of every minibatch (S, 3, *), on the CPU, and the seconds it took.
+    def run_epoch(self, epoch: int, optimizer: Optimizer, seed: int | list[int]) -> tuple[Tensor, float]:
+        """Trains one epoch; returns the mean terms of every minibatch (S, 3, *), on the CPU, and the seconds.
 
         Raises:
             Interrupted: a second request to stop came in the middle of the epoch.
@@ -137,18 +140,18 @@ class Passes:
         start = time.perf_counter()
         batches, Z = self.batches, self.model.latent_size
         # One draw an epoch: K runs of a stack cost K launches here, not at every step.
-        noises = seeding.each(
+        noises = seeding.draw_for_each_seed(
             seed,
             lambda generator: torch.randn(len(batches.images), Z, generator=generator, device=self.device),
             "posterior",
             epoch,
             device=self.device,
         )
-        done = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
+        progress = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
         curve = []
-        with self._own_draws(epoch, seed):
+        with self._model_generator(epoch, seed):
             for (x, c), noise, epochs_done in zip(
-                batches(epoch), torch.split(noises, batches.batch_size, dim=-2), done, strict=True
+                batches(epoch), torch.split(noises, batches.batch_size, dim=-2), progress, strict=True
             ):
                 interruption.check_now()
                 terms = self._terms(x, c, noise, epochs_done)
@@ -156,17 +159,17 @@ class Passes:
                 terms.loss.mean(-1).sum().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 curve.append(torch.stack(terms).detach().mean(-1))  # no .item(): it would wait for the device
-        steps = torch.stack(curve).cpu()  # the epoch's only wait for the device
-        return steps, time.perf_counter() - start
+        step_terms = torch.stack(curve).cpu()  # the epoch's only wait for the device
+        return step_terms, time.perf_counter() - start
 
-    def _own_draws(self, epoch: int, seed: int | list[int]) -> AbstractContextManager[None]:
-        """The global generator for a model that draws from it; others in this process wait meanwhile."""
-        if not self._draws:
+    def _model_generator(self, epoch: int, seed: int | list[int]) -> AbstractContextManager[None]:
+        """Returns the context in which a stochastic model's draws are seeded; threads take turns in it."""
+        if not self._is_stochastic:
             return nullcontext()
-        assert isinstance(seed, int), "a model that draws is in no stack"
+        assert isinstance(seed, int), "a stochastic model is in no stack"
         return seeding.global_generator(seed, "model", epoch, device=self.device)
 
-    def _plain(self, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
+    def _forward(self, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
         with devices.autocast(self.precision, self.device):
             logits, posterior = self.model(x, c, noise)
         return self.objective(logits.float(), x, posterior, epochs_done=epochs_done)
@@ -176,10 +179,10 @@ PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seed
 
 
 def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
-    """`precision`, where `auto` is the fastest format that leaves the loss as it is.
+    """Returns `precision`, with `auto` replaced by the fastest format that hardly changes the loss.
 
-    A format that the hardware has is taken if the loss of the first minibatch, on the first weights, is
-    within `PRECISION_BOUND` of float32's.
+    Of the hardware's formats, the fastest is taken in which the loss of the first minibatch, with the first
+    weights, is within `PRECISION_BOUND` of float32's.
     """
     if precision != "auto":
         return precision
@@ -187,8 +190,8 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
     candidates = devices.faster_precisions(device)
     if candidates:
         x, c = next(batches(1))
-        draws = seeding.generator(seed, "precision", device=device)
-        noise = torch.randn(len(x), model.latent_size, generator=draws, device=device)
+        generator = seeding.generator(seed, "precision", device=device)
+        noise = torch.randn(len(x), model.latent_size, generator=generator, device=device)
         exact = _loss_in("float32", model, objective, x, c, noise)
         for candidate in reversed(candidates):
             if abs(_loss_in(candidate, model, objective, x, c, noise) - exact) <= PRECISION_BOUND:
@@ -203,39 +206,36 @@ def _loss_in(precision: str, model: VAE, objective: Objective, x: Tensor, c: Ten
     return float(objective(logits.float(), x, posterior).loss.mean())
 
 
-def summary(
-    epoch: int, steps: Tensor, sizes: list[int], seconds: float, optimizer: torch.optim.Optimizer
+def epoch_record(
+    epoch: int, step_terms: Tensor, sizes: list[int], seconds: float, optimizer: torch.optim.Optimizer
 ) -> Epoch:
-    """The record of one run's epoch, from the terms of its minibatches (S, 3) and their sizes.
+    """Returns the record of one run's epoch, from the mean terms of its minibatches (S, 3) and their sizes.
 
     Raises:
         DivergedError: a term is not finite.
     """
-    _raise_if_diverged(steps, epoch)
+    _raise_if_diverged(step_terms, epoch)
     weights = torch.tensor(sizes, dtype=torch.float64)
-    loss, reconstruction, kl = (weights @ steps.double() / weights.sum()).tolist()
+    loss, reconstruction, kl = (weights @ step_terms.double() / weights.sum()).tolist()
     return Epoch(
         number=epoch,
         loss=loss,
         reconstruction=reconstruction,
         kl=kl,
-        last_minibatch_loss=float(steps[-1, 0]),
-        step_losses=steps[:, 0].tolist(),
+        last_minibatch_loss=float(step_terms[-1, 0]),
+        step_losses=step_terms[:, 0].tolist(),
         seconds=seconds,
         images_per_second=sum(sizes) / seconds,
         learning_rate=float(optimizer.param_groups[0]["lr"]),
     )
 
 
-def _raise_if_diverged(steps: Tensor, epoch: int) -> None:
-    broken = ~steps.isfinite()
-    if not broken.any():
+def _raise_if_diverged(step_terms: Tensor, epoch: int) -> None:
+    finite = step_terms.isfinite()
+    if finite.all():
         return
-    step = int(broken.any(dim=1).nonzero()[0])
-    term = next(
-        name
-        for name, bad in zip(("reconstruction", "kl", "loss"), broken[step, [1, 2, 0]].tolist(), strict=True)
-        if bad
-    )
-    value = float(steps[step, Terms._fields.index(term)])
-    raise DivergedError.of(term, value, f"at epoch {epoch}, step {step + 1} of {len(steps)}")
+    step = int((~finite).any(dim=1).nonzero()[0])
+    values = dict(zip(Terms._fields, step_terms[step].tolist(), strict=True))
+    parts_first = ("reconstruction", "kl", "loss")  # a part that is not finite is why the loss is not
+    term = next(name for name in parts_first if not math.isfinite(values[name]))
+    raise DivergedError.of(term, values[term], f"at epoch {epoch}, step {step + 1} of {len(step_terms)}")

@@ -96,7 +96,7 @@ SUMS = {name: hashlib.md5(content).hexdigest() for name, content in CONTENT.item
 def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path) -> None:
     source = Memory(CONTENT)
     for _ in range(2):
-        paths = cache.verified("x", tmp_path, SUMS, lambda: [source])
+        paths = cache.verified_files("x", tmp_path, SUMS, lambda: [source])
     assert source.asked == ["a", "b"]
     assert {name: path.read_bytes() for name, path in paths.items()} == CONTENT
 
@@ -104,16 +104,16 @@ def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"firs", b"fIrst"])
 def test_a_damaged_file_is_fetched_again_and_no_other(tmp_path: Path, damage: bytes) -> None:
     source = Memory(CONTENT)
-    cache.verified("x", tmp_path, SUMS, lambda: [source])
+    cache.verified_files("x", tmp_path, SUMS, lambda: [source])
     (tmp_path / "a").write_bytes(damage)
-    cache.verified("x", tmp_path, SUMS, lambda: [source])
+    cache.verified_files("x", tmp_path, SUMS, lambda: [source])
     assert source.asked == ["a", "b", "a"]
     assert (tmp_path / "a").read_bytes() == b"first"
 
 
 def test_the_next_source_is_asked_for_what_is_still_missing(tmp_path: Path) -> None:
     half, whole = Memory({"a": b"first"}), Memory(CONTENT)
-    cache.verified("x", tmp_path, SUMS, lambda: [half, whole])
+    cache.verified_files("x", tmp_path, SUMS, lambda: [half, whole])
     assert (half.asked, whole.asked) == (["a", "b"], ["b"])
 
 
@@ -121,7 +121,7 @@ def test_altered_files_are_never_kept_and_every_source_is_named(tmp_path: Path) 
     altered = Memory({"a": b"wrong", "b": b"second"})
     nowhere = Mirror("http://127.0.0.1:9/")
     with pytest.raises(LabError) as caught:
-        cache.verified("x", tmp_path, SUMS, lambda: [altered, nowhere, Folder(tmp_path / "none")])
+        cache.verified_files("x", tmp_path, SUMS, lambda: [altered, nowhere, Folder(tmp_path / "none")])
     message = str(caught.value)
     assert "memory: OSError: a does not have the MD5" in message
     assert "mirror http://127.0.0.1:9/: ConnectionRefusedError" in message
@@ -133,7 +133,7 @@ def test_altered_files_are_never_kept_and_every_source_is_named(tmp_path: Path) 
 def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LabError, match="cannot write to"):
-        cache.verified("x", tmp_path / "file" / "cache", SUMS, lambda: [Memory(CONTENT)])
+        cache.verified_files("x", tmp_path / "file" / "cache", SUMS, lambda: [Memory(CONTENT)])
 
 
 def test_replacing_leaves_nothing_half_written(tmp_path: Path) -> None:
@@ -149,13 +149,13 @@ def test_several_processes_fill_one_cache_together(tmp_path: Path) -> None:
     sums = {name: hashlib.md5((store / name).read_bytes()).hexdigest() for name in FILES}
     program = (
         "import sys, pathlib; from vae_lab.data import cache, sources; "
-        f"cache.verified('x', pathlib.Path(sys.argv[1]), {sums!r}, "
+        f"cache.verified_files('x', pathlib.Path(sys.argv[1]), {sums!r}, "
         "lambda: [sources.Folder(pathlib.Path(sys.argv[2]))])"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "cache"), str(store)]
     processes = [subprocess.Popen(command) for _ in range(4)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 4
-    assert not cache.wrong(tmp_path / "cache", sums)
+    assert not cache.unusable_files(tmp_path / "cache", sums)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
     cache: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
     data = digits().to(device)
-    first = classifier.trained(data)
+    first = classifier.load_or_train(data)
     assert first.accuracy >= 0.97
     (file,) = cache.glob("*.pt")
     assert classifier.key(data.checksum) in file.name
@@ -27,7 +27,7 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "_train", lambda _: pytest.fail("the cached one was not used"))
-        again = classifier.trained(data)
+        again = classifier.load_or_train(data)
     x = data.test.scaled(slice(0, 20))
     torch.testing.assert_close(
         again.model.judge(x).probabilities, first.model.judge(x).probabilities, rtol=1e-4, atol=1e-5
@@ -37,40 +37,40 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
     monkeypatch.setattr(classifier, "_train", lambda _: first)
     for damaged in (b"", content[:-1], content[:5000] + b"x" + content[5001:]):
         file.write_bytes(damaged)
-        assert classifier.trained(data).accuracy == first.accuracy
+        assert classifier.load_or_train(data).accuracy == first.accuracy
         assert len(file.read_bytes()) == len(content)
 
 
 @pytest.mark.timeout(900)
 def test_it_finds_99_percent_of_mnists_held_out_digits(device: torch.device) -> None:
-    assert classifier.trained(mnist().to(device)).accuracy >= 0.99  # kept in the user's cache, as for a run
+    assert classifier.load_or_train(mnist().to(device)).accuracy >= 0.99  # kept in the user's cache, as for a run
 
 
 def test_a_poor_judge_is_warned_of(
     cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    poor = classifier.Trained(network.Classifier(rows.shape, rows.classes), 0.5)
+    poor = classifier.TrainedClassifier(network.Classifier(rows.shape, rows.classes), 0.5)
     monkeypatch.setattr(classifier, "_train", lambda _: poor)
-    classifier._warn.cache_clear()
+    classifier._warn_of_low_accuracy.cache_clear()
     for _ in range(3):
-        classifier.trained(rows)
+        classifier.load_or_train(rows)
     assert caplog.text.count("finds only 50.0 % of the held-out images of rows") == 1, "once a process"
 
 
 def test_another_data_set_has_another_file(
     cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untrained = classifier.Trained(network.Classifier(rows.shape, rows.classes), 0.5)
+    untrained = classifier.TrainedClassifier(network.Classifier(rows.shape, rows.classes), 0.5)
     monkeypatch.setattr(classifier, "_train", lambda _: untrained)
-    classifier.trained(rows)
-    classifier.trained(rows._replace(checksum="1" * 12))
+    classifier.load_or_train(rows)
+    classifier.load_or_train(rows._replace(checksum="1" * 12))
     assert len(list(cache.glob("*.pt"))) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_named(cache: Path, rows: Dataset) -> None:
     cache.write_text("a file in the place of the folder")
     with pytest.raises(LabError, match=r"no classifier can be kept in .*classifiers"):
-        classifier.trained(rows)
+        classifier.load_or_train(rows)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 20), (3, 9, 11), (1, 100, 64)])

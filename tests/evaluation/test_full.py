@@ -28,8 +28,8 @@ SAMPLE_QUALITY = {
 def judge(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained classifier: these tests are about names and draws."""
     torch.manual_seed(0)
-    made = classifier.Trained(network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5)
-    monkeypatch.setattr(full, "trained", lambda data: made)
+    made = classifier.TrainedClassifier(network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5)
+    monkeypatch.setattr(full, "load_or_train", lambda data: made)
 
 
 def model(rows: Dataset, C: int = 0) -> VAE:

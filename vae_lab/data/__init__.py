@@ -1,7 +1,7 @@
-"""Data sets: found or fetched, checked, and handed out as tensors on the device."""
+"""Data sets: fetched and checked once, then tensors on the device."""
 
 from vae_lab.data.batches import Batches, Images, binarized, in_order, one_hot
-from vae_lab.data.sets import Dataset, digits, fashion_mnist, idx, mnist, only_read
+from vae_lab.data.sets import Dataset, digits, fashion_mnist, idx, mnist, needs_no_download
 
 __all__ = [
     "Batches",
@@ -13,6 +13,6 @@ __all__ = [
     "idx",
     "in_order",
     "mnist",
+    "needs_no_download",
     "one_hot",
-    "only_read",
 ]

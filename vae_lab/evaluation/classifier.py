@@ -1,4 +1,4 @@
-"""The classifier of a data set's classes that judges samples: trained once, kept in the user's cache.
+"""The classifier of a data set's classes that judges samples: trained once, then read from the user's cache.
 
 The field judges samples with a network trained on photographs. Digits are no photographs, and its weights
 would have to be fetched, so the lab trains a judge of its own on the training images of each data set.
@@ -25,18 +25,18 @@ from vae_lab.evaluation.network import Classifier
 
 log = logging.getLogger(__name__)
 
-RELIABLE = 0.9  # share of held-out images; below it what is said of samples says little
+RELIABLE = 0.9  # accuracy on held-out images below which a classifier's measures of samples mean little
 
 
-class Trained(NamedTuple):
-    """A classifier and the share of held-out images whose class it finds."""
+class TrainedClassifier(NamedTuple):
+    """A classifier and its accuracy on held-out images, from 0 to 1."""
 
     model: Classifier
     accuracy: float
 
 
-def trained(data: Dataset) -> Trained:
-    """The classifier of a data set, on the data's device, from the cache or trained now.
+def load_or_train(data: Dataset) -> TrainedClassifier:
+    """Returns the classifier of a data set, on the data's device, from the cache or trained now.
 
     A file that is damaged, or was written by other code or for other data, is not used.
 
@@ -45,50 +45,50 @@ def trained(data: Dataset) -> Trained:
     """
     folder = files.cache_folder("classifiers")
     path = folder / f"{data.name}-{key(data.checksum)}.pt"
-    found = _load(path, data)
-    if found is None:
+    trained = _load(path, data)
+    if trained is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                found = _load(path, data)  # again, now that no other process is training it
-                if found is None:
-                    found = _train(data)
-                    _save(path, found)
+                trained = _load(path, data)  # again, now that no other process is training it
+                if trained is None:
+                    trained = _train(data)
+                    _save(path, trained)
         except OSError as error:
             raise LabError(f"evaluation.samples: no classifier can be kept in {folder}: {error}.") from None
-    if found.accuracy < RELIABLE:
-        _warn(data.name, found.accuracy)
-    return Trained(found.model.to(data.train.pixels.device).eval(), found.accuracy)
+    if trained.accuracy < RELIABLE:
+        _warn_of_low_accuracy(data.name, trained.accuracy)
+    return TrainedClassifier(trained.model.to(data.train.pixels.device).eval(), trained.accuracy)
 
 
 @functools.cache  # once, and not for every run that is judged
-def _warn(name: str, accuracy: float) -> None:
+def _warn_of_low_accuracy(name: str, accuracy: float) -> None:
     share = f"{100 * accuracy:.1f} %"
     log.warning("The classifier that judges samples finds only %s of the held-out images of %s.", share, name)
 
 
 @functools.cache
 def key(checksum: str) -> str:
-    """Twelve hex digits of the code that makes and trains it, and of the data that it learns."""
+    """Returns twelve hex digits that identify a classifier: a hash of its code and of its data's checksum."""
     code = code_version.checksum(str(module.__file__) for module in (network, batches, seeding))
     return hashlib.sha256(f"{code} {checksum}".encode()).hexdigest()[:12]
 
 
-def _train(data: Dataset) -> Trained:
+def _train(data: Dataset) -> TrainedClassifier:
     log.info("Training the classifier that judges samples of %s: once, a minute or two.", data.name)
     model = network.train(data)
-    return Trained(model, network.accuracy(model, data.test))
+    return TrainedClassifier(model, network.accuracy(model, data.test))
 
 
-def _save(path: Path, trained: Trained) -> None:
+def _save(path: Path, trained: TrainedClassifier) -> None:
     weights = {name: value.cpu() for name, value in trained.model.state_dict().items()}
     content = io.BytesIO()
     torch.save({"weights": weights, "accuracy": trained.accuracy}, content)
     files.write_sealed(path, content.getvalue())
 
 
-def _load(path: Path, data: Dataset) -> Trained | None:
-    """The classifier in a file of `_save`; None if it is not there or not as it was written."""
+def _load(path: Path, data: Dataset) -> TrainedClassifier | None:
+    """Returns the classifier in a file of `_save`; None if the file does not exist or is damaged."""
     try:
         raw = files.read_sealed(path)
     except FileNotFoundError:
@@ -99,4 +99,4 @@ def _load(path: Path, data: Dataset) -> Trained | None:
     stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     model = Classifier(data.shape, data.classes)
     model.load_state_dict(stored["weights"])
-    return Trained(model, stored["accuracy"])
+    return TrainedClassifier(model, stored["accuracy"])

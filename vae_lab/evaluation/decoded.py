@@ -16,43 +16,43 @@ from vae_lab.objectives import Likelihood
 
 @torch.inference_mode()
 def decode(model: VAE, likelihood: Likelihood, z: Tensor, c: Tensor) -> Tensor:
-    """Expected images (N, D) in [0, 1] of latent vectors z (N, Z) and conditions c (N, C), on the CPU."""
+    """Returns the expected images (N, D) in [0, 1] of z (N, Z) and conditions c (N, C), on the CPU."""
     model.eval()
     device = next(model.parameters()).device
     return likelihood.mean(model.logits(z.to(device), c.to(device))).float().cpu()
 
 
 def prior_samples(model: VAE, likelihood: Likelihood, count: int, *, seed: int) -> Tensor:
-    """Images (count, D) decoded from prior draws; a CVAE goes through its classes in order."""
+    """Returns images (count, D) decoded from prior draws; a CVAE's have its classes in turn."""
     c = one_hot(torch.arange(count) % max(model.condition_size, 1), model.condition_size)
     return decode(model, likelihood, prior_noise(model, count, seed=seed), c)
 
 
 def class_samples(model: VAE, likelihood: Likelihood, columns: int, *, seed: int) -> Tensor:
-    """Images (C columns, D) of a CVAE: one row a class, the same latent vector down each column."""
+    """Returns images (C columns, D) of a CVAE: a row for each class, one latent vector for each column."""
     C = model.condition_size
     z = prior_noise(model, columns, seed=seed).repeat(C, 1)
     return decode(model, likelihood, z, one_hot(torch.arange(C).repeat_interleave(columns), C))
 
 
 def prior_noise(model: VAE, count: int, *, seed: int) -> Tensor:
-    """Standard normal latent vectors (count, Z) that stay the same over epochs and devices."""
+    """Returns standard normal latent vectors (count, Z), the same at all epochs and on all devices."""
     return torch.randn(count, model.latent_size, generator=seeding.generator(seed, "pictures"))
 
 
 @torch.inference_mode()
 def reconstructions(model: VAE, likelihood: Likelihood, images: Images) -> Tensor:
-    """Images (N, D) decoded from the posterior means of `images`."""
+    """Returns the images (N, D) decoded from the posterior means of `images`."""
     x, c = next(in_order(images, batch_size=len(images), C=model.condition_size))
     return decode(model, likelihood, model.posterior(x, c).mean, c)
 
 
 @torch.inference_mode()
 def interpolation(model: VAE, likelihood: Likelihood, images: Images, side: int) -> Tensor:
-    """Images (side^2, D) whose latent vectors blend four posterior means, one in each corner.
+    """Returns images (side^2, D) whose latent vectors blend four posterior means, one in each corner.
 
-    A VAE blends the first four classes that come; a CVAE four images of one class, since half a label
-    means nothing.
+    A VAE blends images of the first four classes that occur; a CVAE four images of one class, since half a
+    label means nothing.
     """
     corners = _corners(images, same_class=model.condition_size > 0)
     x, c = next(in_order(corners, batch_size=4, C=model.condition_size))
@@ -68,9 +68,9 @@ def interpolation(model: VAE, likelihood: Likelihood, images: Images, side: int)
 def _corners(images: Images, *, same_class: bool) -> Images:
     labels = images.labels.tolist()
     if same_class:
-        chosen = [i for i, label in enumerate(labels) if label == labels[0]][:4]
+        positions = [i for i, label in enumerate(labels) if label == labels[0]][:4]
     else:
-        chosen = sorted({label: i for i, label in reversed(list(enumerate(labels)))}.values())[:4]
-    chosen = (chosen * 4)[:4]  # a data set of fewer classes or images repeats itself
-    index = torch.tensor(chosen, device=images.labels.device)
+        positions = sorted({label: i for i, label in reversed(list(enumerate(labels)))}.values())[:4]
+    positions = (positions * 4)[:4]  # a data set of fewer classes or images repeats itself
+    index = torch.tensor(positions, device=images.labels.device)
     return Images(images.pixels.index_select(0, index), images.labels.index_select(0, index), images.peak)

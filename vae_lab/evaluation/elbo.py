@@ -37,19 +37,19 @@ def held_out(
     active_threshold: float = 0.01,
     draws: int = 1,
 ) -> HeldOut:
-    """The loss and its parts on images that were not trained on, averaged over `draws` an image.
+    """Returns the loss and its parts on images that were not trained on, averaged over `draws` an image.
 
-    The draws depend on `seed` alone, so the same weights always give the same figures.
+    The draws depend on `seed` alone, so equal weights have equal figures.
     """
     model.eval()
     device = images.pixels.device
-    noises = seeding.generator(seed, "evaluation", device=device)
+    generator = seeding.generator(seed, "evaluation", device=device)
     totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
     means = []
     for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
         interruption.check_now()
         for _ in range(draws):
-            noise = torch.randn(len(x), model.latent_size, generator=noises, device=device)
+            noise = torch.randn(len(x), model.latent_size, generator=generator, device=device)
             logits, posterior = model(x, c, noise)
             totals += torch.stack(objective(logits, x, posterior)).sum(-1)
         means.append(posterior.mean)

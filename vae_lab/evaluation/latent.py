@@ -12,22 +12,24 @@ from vae_lab.data import Images, in_order
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import kl_per_dimension
 
-COLLAPSED = 0.01  # nats per image; below it a dimension tells the decoder nothing of the image
+COLLAPSED = 0.01  # nats per image below which a dimension carries no information about the image
 
 
 @torch.inference_mode()
 def posteriors(model: VAE, images: Images, *, batch_size: int = 1000) -> Posterior:
-    """q(z | x, c) of every image: mean and log-variance (N, Z)."""
+    """Returns q(z | x, c) of every image: mean and log-variance (N, Z)."""
     model.eval()
-    found = [
-        model.posterior(x, c) for x, c in in_order(images, batch_size=batch_size, C=model.condition_size)
-    ]
-    means, log_vars = zip(*found, strict=True)
+    batches = in_order(images, batch_size=batch_size, C=model.condition_size)
+    means, log_vars = zip(*(model.posterior(x, c) for x, c in batches), strict=True)
     return Posterior(torch.cat(means), torch.cat(log_vars))
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> int:
-    """Dimensions whose posterior means (N, Z) vary over the images by more than `threshold`.
+    """Returns the number of dimensions whose posterior means (N, Z) have a variance above `threshold`.
+
+    Examples:
+        >>> active_units(torch.tensor([[1.0, 0.5], [-1.0, 0.5]]))
+        1
 
     References:
         Burda et al. 2016, Importance Weighted Autoencoders, section 5.2.
@@ -36,7 +38,7 @@ def active_units(means: Tensor, threshold: float = 0.01) -> int:
 
 
 def kl_dimensions(posterior: Posterior) -> Tensor:
-    """Mean KL over images (Z,) of each latent dimension, the largest first, in nats per image.
+    """Returns the mean KL (Z,) of each latent dimension over images, the largest first, in nats per image.
 
     Sorted, because the number of a dimension means nothing: two seeds order theirs differently.
     """
@@ -44,5 +46,8 @@ def kl_dimensions(posterior: Posterior) -> Tensor:
 
 
 def collapsed_units(kl: Tensor, threshold: float = COLLAPSED) -> int:
-    """Dimensions whose mean KL (Z,) is below `threshold` nats: their posterior is the prior."""
+    """Returns the number of dimensions whose mean KL (Z,) is below `threshold` nats.
+
+    The posterior of such a dimension is the prior.
+    """
     return int((kl < threshold).sum())

@@ -1,4 +1,4 @@
-"""The network that judges samples, and its training: what its kept weights are known by.
+"""The network that judges samples, and its training; `classifier` trains it anew when this code changes.
 
 Shapes: N images, D pixels of an image over all channels, F features, C classes.
 """
@@ -21,8 +21,8 @@ EPOCHS, FEWEST_STEPS = 4, 400  # more epochs where they are short: the 8 x 8 dig
 PEAK_RATE = 4e-3  # of the one-cycle schedule
 
 
-class Judge(NamedTuple):
-    """What the classifier says of images."""
+class Judgement(NamedTuple):
+    """The classifier's outputs for images."""
 
     probabilities: Tensor  # (N, C)
     features: Tensor  # (N, F)
@@ -55,22 +55,22 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # three times as fast on a CPU
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits (N, C) and features (N, F) of images x (N, D) in [0, 1]."""
+        """Returns class logits (N, C) and features (N, F) of images x (N, D) in [0, 1]."""
         pixels = x.reshape(-1, *self.shape).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.features(pixels)
         return self.classes(features), features
 
     @torch.inference_mode()
-    def judge(self, x: Tensor, *, batch_size: int = 1000) -> Judge:
-        """Probabilities and features of images x (N, D) in [0, 1], on the classifier's device."""
+    def judge(self, x: Tensor, *, batch_size: int = 1000) -> Judgement:
+        """Returns probabilities and features of images x (N, D) in [0, 1], on the classifier's device."""
         self.eval()
-        parts = [self(part.to(self.classes.weight.device)) for part in torch.split(x, batch_size)]
-        logits, features = (torch.cat(each) for each in zip(*parts, strict=True))
-        return Judge(logits.softmax(-1), features)
+        outputs = [self(batch.to(self.classes.weight.device)) for batch in torch.split(x, batch_size)]
+        logits, features = (torch.cat(tensors) for tensors in zip(*outputs, strict=True))
+        return Judgement(logits.softmax(-1), features)
 
 
 def train(data: Dataset) -> Classifier:
-    """A classifier of the training images, the same on every call on one machine."""
+    """Returns a classifier of the training images; on one machine every call trains the same weights."""
     device = data.train.pixels.device
     with seeding.global_generator(0, "classifier"):
         model = Classifier(data.shape, data.classes).to(device)
@@ -90,6 +90,6 @@ def train(data: Dataset) -> Classifier:
 
 
 def accuracy(model: Classifier, images: Images) -> float:
-    """The share of images whose class the classifier finds."""
-    found = model.judge(images.scaled(slice(None))).probabilities.argmax(-1)
-    return float((found == images.labels).double().mean())
+    """Returns the share of images that the classifier assigns to their class."""
+    predicted = model.judge(images.scaled(slice(None))).probabilities.argmax(-1)
+    return float((predicted == images.labels).double().mean())

@@ -1,4 +1,4 @@
-"""The singular value spectrum of data, and what probabilistic PCA makes of it.
+"""The singular value spectrum of data, and what follows from it for probabilistic PCA.
 
 A linear VAE with observation noise sigma^2 is probabilistic PCA: it uses as many latent dimensions as the
 covariance has eigenvalues above sigma^2, and lets the others collapse to the prior.
@@ -21,10 +21,10 @@ from vae_lab.data import Images, in_order
 
 
 def eigenvalues(images: Images, *, batch_size: int = 10_000) -> Tensor:
-    """Eigenvalues (D,) of the covariance of the images in [0, 1], the largest first, float64 on the CPU.
+    """Returns the eigenvalues (D,) of the covariance of the images in [0, 1], largest first, in float64.
 
-    They are the squared singular values of the centred data by N. The covariance is D x D however many
-    images there are, and float64 keeps what squaring costs below 1e-7 of the largest singular value.
+    They are the squared singular values of the centred data divided by N. The covariance is D x D however
+    many images there are, and in float64 squaring loses less than 1e-7 of the largest singular value.
     """
     D = images.pixels.shape[1]
     total, products = torch.zeros(D, dtype=torch.float64), torch.zeros(D, D, dtype=torch.float64)
@@ -39,22 +39,31 @@ def eigenvalues(images: Images, *, batch_size: int = 10_000) -> Tensor:
 
 
 def singular_values(spectrum: Tensor, count: int) -> Tensor:
-    """Singular values (D,) of the centred matrix of `count` images with these covariance eigenvalues (D,)."""
+    """Returns the singular values (D,) of `count` centred images whose covariance has eigenvalues (D,)."""
     return (spectrum * count).sqrt()
 
 
 def cumulative_variance(spectrum: Tensor) -> Tensor:
-    """The share of the variance (D,) that the first dimensions hold."""
+    """Returns the share of the variance (D,) in the first 1, 2, ... D dimensions."""
     return spectrum.cumsum(0) / spectrum.sum()
 
 
 def rank_at(spectrum: Tensor, share: float) -> int:
-    """The fewest dimensions that hold `share` of the variance of eigenvalues (D,)."""
+    """Returns the fewest dimensions that hold `share` of the variance of eigenvalues (D,).
+
+    Examples:
+        >>> rank_at(torch.tensor([6.0, 3.0, 1.0]), share=0.9)
+        2
+    """
     return int((cumulative_variance(spectrum) < share - 1e-12).sum()) + 1
 
 
 def noise_variance(spectrum: Tensor, latent_size: int) -> float:
-    """The maximum likelihood sigma^2 for Z dimensions: the mean of the D - Z eigenvalues that are left out.
+    """Returns the maximum likelihood sigma^2 for Z dimensions: the mean of the D - Z smallest eigenvalues.
+
+    Examples:
+        >>> noise_variance(torch.tensor([6.0, 3.0, 1.0]), latent_size=1)
+        2.0
 
     References:
         Tipping & Bishop 1999, eq. 8.
@@ -63,10 +72,10 @@ def noise_variance(spectrum: Tensor, latent_size: int) -> float:
 
 
 def assumed_variance(images: Images, likelihood: str, std: float, *, batch_size: int = 10_000) -> float:
-    """The noise variance sigma^2 that a likelihood holds fixed, before anything is trained.
+    """Returns the noise variance sigma^2 that a likelihood assumes, before any training.
 
-    `gaussian` states it: std^2. A Bernoulli pixel of mean p varies by p (1 - p); its mean over pixels at the
-    mean image is what an isotropic model around that image has, and serves for both Bernoulli likelihoods.
+    That of `gaussian` is std^2. A Bernoulli pixel of mean p has the variance p (1 - p); the average over the
+    pixels of the mean image is that of an isotropic model around it, and serves both Bernoulli likelihoods.
     """
     if likelihood == "gaussian":
         return std**2
@@ -79,17 +88,20 @@ def assumed_variance(images: Images, likelihood: str, std: float, *, batch_size:
 
 
 def active_dimensions(spectrum: Tensor, noise: float) -> int:
-    """Dimensions that a linear VAE with observation noise sigma^2 = `noise` uses, if it has enough.
+    """Returns the number of dimensions that a large enough linear VAE with noise sigma^2 = `noise` uses.
 
-    With sigma^2 learned, Z dimensions are all used, since each of their eigenvalues is above the mean of the
-    rest. Held at a given value, sigma^2 decides: dimensions above it pay for their KL (Lucas et al. 2019,
-    section 4).
+    With a learned sigma^2 all Z dimensions are used, since each of their eigenvalues is above the mean of the
+    rest. With a fixed one, those with an eigenvalue above it are (Lucas et al. 2019, section 4).
+
+    Examples:
+        >>> active_dimensions(torch.tensor([6.0, 3.0, 1.0]), noise=2.0)
+        2
     """
     return int((spectrum > noise).sum())
 
 
 def log_likelihood(spectrum: Tensor, latent_size: int) -> float:
-    """Mean log density of probabilistic PCA at its maximum, in nats per image.
+    """Returns the mean log density of probabilistic PCA at its maximum, in nats per image.
 
     With sigma^2 of `noise_variance`, the trace of C^-1 S in their eq. 4 is D. It is a density of grey
     pixels and compares latent sizes on the same data, not this model with a Bernoulli VAE.
@@ -98,7 +110,6 @@ def log_likelihood(spectrum: Tensor, latent_size: int) -> float:
         Tipping & Bishop 1999, eqs. 4 and 7.
     """
     D = len(spectrum)
-    kept = spectrum[:latent_size].log().sum() + (D - latent_size) * math.log(
-        noise_variance(spectrum, latent_size)
-    )
-    return -(D * math.log(2 * math.pi) + float(kept) + D) / 2
+    log_noise = math.log(noise_variance(spectrum, latent_size))
+    log_determinant = float(spectrum[:latent_size].log().sum() + (D - latent_size) * log_noise)
+    return -(D * math.log(2 * math.pi) + log_determinant + D) / 2
