@@ -24,15 +24,15 @@ BCE = likelihood("bernoulli")
 
 
 def test_held_out_means_are_those_of_all_images_at_once(rows: Dataset, model: VAE) -> None:
-    found = evaluation.held_out(model, Objective(BCE, beta=2.0), rows.test, seed=0, batch_size=32)
+    means = evaluation.held_out(model, Objective(BCE, beta=2.0), rows.test, seed=0, batch_size=32)
     x, c = next(in_order(rows.test, batch_size=32, C=0))
     noise = torch.randn(32, 3, generator=seeding.generator(0, "evaluation", device=x.device), device=x.device)
     with torch.no_grad():
         logits, posterior = model(x, c, noise)
     terms = Objective(BCE, beta=2.0)(logits, x, posterior)
-    assert found.loss == pytest.approx(float(terms.loss.mean()), rel=1e-5)
-    assert found.negative_elbo == pytest.approx(found.reconstruction + found.kl)
-    assert found.loss == pytest.approx(found.reconstruction + 2 * found.kl)
+    assert means.loss == pytest.approx(float(terms.loss.mean()), rel=1e-5)
+    assert means.negative_elbo == pytest.approx(means.reconstruction + means.kl)
+    assert means.loss == pytest.approx(means.reconstruction + 2 * means.kl)
 
 
 def test_held_out_figures_repeat_exactly(rows: Dataset, model: VAE) -> None:

@@ -44,8 +44,8 @@ CHECKS = (
 
 def test_an_editable_install_finds_its_configs_from_another_folder(tmp_path: Path) -> None:
     for arguments, expected in CHECKS:
-        found = run(Path(sys.executable), tmp_path, *arguments)
-        assert expected in found.stdout + found.stderr
+        process = run(Path(sys.executable), tmp_path, *arguments)
+        assert expected in process.stdout + process.stderr
 
 
 def test_an_installed_wheel_finds_its_configs_from_another_folder(tmp_path: Path) -> None:
@@ -84,5 +84,5 @@ def test_an_installed_wheel_finds_its_configs_from_another_folder(tmp_path: Path
     )  # fmt: skip
     assert located.stdout.startswith(site)
     for arguments, expected in CHECKS:
-        found = run(python, tmp_path, *arguments, path=packages)
-        assert expected in found.stdout + found.stderr
+        process = run(python, tmp_path, *arguments, path=packages)
+        assert expected in process.stdout + process.stderr

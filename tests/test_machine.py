@@ -36,11 +36,11 @@ def test_a_machine_that_does_not_say_refuses_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_the_record_holds_versions_machine_and_threads() -> None:
-    found = machine.describe(torch.device("cpu"))
-    assert found["torch"] == torch.__version__
-    assert found["Python"] == platform.python_version()
-    assert found["threads"] == str(torch.get_num_threads())
-    assert json.loads(json.dumps(found)) == found
+    facts = machine.describe(torch.device("cpu"))
+    assert facts["torch"] == torch.__version__
+    assert facts["Python"] == platform.python_version()
+    assert facts["threads"] == str(torch.get_num_threads())
+    assert json.loads(json.dumps(facts)) == facts
 
 
 def test_the_record_does_not_name_the_machine() -> None:

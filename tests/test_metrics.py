@@ -14,18 +14,18 @@ CHEAP = ("evaluation=full", "evaluation.importance_samples=2", "evaluation.impor
 
 def documented() -> dict[str, str]:
     """Metric to direction, from the tables of docs/metrics.md; `...` stands for the rest of a series."""
-    found = {}
+    directions = {}
     for names, better in ROW.findall(DOCS.read_text()):
         for name in re.findall(r"`([\w/.]+)`", names):
             if not name.startswith("..."):
-                found[re.sub(r"/\d+$", "", name)] = better
-    return found
+                directions[re.sub(r"/\d+$", "", name)] = better
+    return directions
 
 
 def test_every_measure_is_explained_with_the_direction_that_the_tables_use() -> None:
-    known = {**CATALOGUE, **{key: each for key, each in SERIES.items() if key not in CATALOGUE}}
-    del known["model.parameters"]  # a parameter
-    assert {key: each.better for key, each in known.items()} == documented()
+    catalogue = {**CATALOGUE, **{key: metric for key, metric in SERIES.items() if key not in CATALOGUE}}
+    del catalogue["model.parameters"]  # a parameter
+    assert {key: metric.better for key, metric in catalogue.items()} == documented()
 
 
 def test_every_number_that_a_run_with_full_evaluation_logs_is_in_the_catalogue(
@@ -35,8 +35,8 @@ def test_every_number_that_a_run_with_full_evaluation_logs_is_in_the_catalogue(
     assert code == 0, err
     (run,) = reader().tagged(KIND, RUN)
     assert [key for key in run.metrics if key not in CATALOGUE and metric_named(key).heading == key] == []
-    shown = {each.key for topic in TOPICS.values() for each in topic} - {"model.parameters"}
-    assert shown <= run.metrics.keys()
+    in_tables = {metric.key for topic in TOPICS.values() for metric in topic} - {"model.parameters"}
+    assert in_tables <= run.metrics.keys()
 
 
 def test_a_series_is_headed_by_its_number_and_a_strangers_metric_by_itself() -> None:
@@ -46,4 +46,6 @@ def test_a_series_is_headed_by_its_number_and_a_strangers_metric_by_itself() -> 
 
 
 def test_claims_know_every_direction() -> None:
-    assert {key: each.better for key, each in CATALOGUE.items() if each.better}.items() <= DIRECTIONS.items()
+    assert {
+        key: metric.better for key, metric in CATALOGUE.items() if metric.better
+    }.items() <= DIRECTIONS.items()

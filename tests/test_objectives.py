@@ -54,21 +54,23 @@ def test_continuous_bernoulli_matches_torch_distributions(lead: tuple[int, ...])
     logits = torch.randn(*lead, 6, dtype=torch.float64) * 4
     x = torch.rand_like(logits)
     reference = ContinuousBernoulli(logits=logits, lims=(0.4999, 0.5001))
-    found = likelihood("continuous_bernoulli")
+    continuous_bernoulli = likelihood("continuous_bernoulli")
     torch.testing.assert_close(
-        found.negative_log(logits, x), -reference.log_prob(x).sum(-1), rtol=1e-6, atol=1e-6
+        continuous_bernoulli.negative_log(logits, x), -reference.log_prob(x).sum(-1), rtol=1e-6, atol=1e-6
     )
-    torch.testing.assert_close(found.mean(logits), reference.mean, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(continuous_bernoulli.mean(logits), reference.mean, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("logit", [0.0, 1e-9, 9.9e-3, 1.01e-2, -0.3, 5.0, -40.0, 90.0])
 def test_continuous_bernoulli_density_integrates_to_one(logit: float) -> None:
     x = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     logits = torch.full((200_000, 1), logit, dtype=torch.float64)
-    found = likelihood("continuous_bernoulli")
-    density = (-found.negative_log(logits, x[:, None])).exp()
+    continuous_bernoulli = likelihood("continuous_bernoulli")
+    density = (-continuous_bernoulli.negative_log(logits, x[:, None])).exp()
     assert density.mean().item() == pytest.approx(1, abs=1e-6)
-    assert (density * x).mean().item() == pytest.approx(found.mean(logits[:1]).item(), abs=1e-6)
+    assert (density * x).mean().item() == pytest.approx(
+        continuous_bernoulli.mean(logits[:1]).item(), abs=1e-6
+    )
 
 
 def test_continuous_bernoulli_gradient_is_finite_where_its_formula_is_zero_by_zero() -> None:
@@ -107,12 +109,13 @@ def test_beta_weighs_the_kl_alone() -> None:
 def test_warm_up_raises_the_weight_of_the_kl_from_zero_to_beta() -> None:
     posterior = Posterior(torch.ones(3, 2), torch.zeros(3, 2))
     objective = Objective(likelihood("bernoulli"), beta=2.0, warmup_epochs=4)
-    terms = {
+    terms_after = {
         done: objective(torch.zeros(3, 4), torch.rand(3, 4), posterior, epochs_done=done)
         for done in (0, 1, 4, 9)
     }
     weights = {
-        done: float(((each.loss - each.reconstruction) / each.kl).mean()) for done, each in terms.items()
+        done: float(((terms.loss - terms.reconstruction) / terms.kl).mean())
+        for done, terms in terms_after.items()
     }
     assert weights == pytest.approx({0: 0, 1: 0.5, 4: 2, 9: 2})
     held_out = objective(torch.zeros(3, 4), torch.rand(3, 4), posterior)
@@ -130,9 +133,9 @@ def test_the_ard_penalty_has_value_and_gradient_of_the_group_lasso(lead: tuple[i
     means = torch.randn(*lead, 3, dtype=torch.float64, requires_grad=True)
     lasso = means.square().mean(-2).sqrt().sum(-1).mean()  # the runs of a stack have each their own
     (expected,) = torch.autograd.grad(lasso, means)
-    found = penalty("ard", Posterior(means, torch.zeros_like(means))).mean()
-    torch.testing.assert_close(found, lasso)
-    torch.testing.assert_close(torch.autograd.grad(found, means)[0], expected)
+    cost = penalty("ard", Posterior(means, torch.zeros_like(means))).mean()
+    torch.testing.assert_close(cost, lasso)
+    torch.testing.assert_close(torch.autograd.grad(cost, means)[0], expected)
 
 
 def test_an_empty_dimension_costs_nothing_and_has_a_finite_gradient() -> None:
@@ -168,18 +171,18 @@ def test_cross_entropy_and_its_gradients_are_pytorchs(lead: tuple[int, ...], dev
     generator = torch.Generator().manual_seed(0)
     logits = (30 * torch.randn(*lead, 50, generator=generator, dtype=torch.float64)).to(device)
     x = torch.rand(50, generator=generator, dtype=torch.float64).to(device)
-    found: list[torch.Tensor | None] = []
-    expected: list[torch.Tensor | None] = []
+    ours: list[torch.Tensor | None] = []
+    pytorchs: list[torch.Tensor | None] = []
     for results, function in (
-        (found, cross_entropy),
-        (expected, partial(binary_cross_entropy_with_logits, reduction="none")),
+        (ours, cross_entropy),
+        (pytorchs, partial(binary_cross_entropy_with_logits, reduction="none")),
     ):
         a, b = logits.clone().requires_grad_(), x.expand_as(logits).clone().requires_grad_()
         value = function(a, b)
         value.square().sum().backward()
         results += [value, a.grad, b.grad]
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    for our_tensor, pytorchs_tensor in zip(ours, pytorchs, strict=True):
+        torch.testing.assert_close(our_tensor, pytorchs_tensor, rtol=1e-12, atol=1e-12)
 
 
 def test_cross_entropy_of_single_floats_is_within_roundings(device: torch.device) -> None:

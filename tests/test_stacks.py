@@ -37,45 +37,52 @@ def batches(data: Dataset, seed: int, *, C: int = 0, dynamic: bool = False) -> B
     return Batches(data.train, batch_size=36, C=C, seed=seed, dynamic=dynamic)
 
 
-def alone(data: Dataset, one: Member, *, epochs: int = 3, C: int = 0, dynamic: bool = False) -> list[Epoch]:
+def alone(data: Dataset, run: Member, *, epochs: int = 3, C: int = 0, dynamic: bool = False) -> list[Epoch]:
     return list(
         train(
-            one.model,
-            one.objective,
-            one.optimizer,
-            batches(data, one.seed, C=C, dynamic=dynamic),
+            run.model,
+            run.objective,
+            run.optimizer,
+            batches(data, run.seed, C=C, dynamic=dynamic),
             epochs=epochs,
-            seed=one.seed,
-            scheduler=one.scheduler,
+            seed=run.seed,
+            scheduler=run.scheduler,
         )
     )
 
 
-def same(found: Epoch, known: Epoch) -> None:
+def same(epoch: Epoch, expected: Epoch) -> None:
     measured = [
-        [each.number, each.loss, each.reconstruction, each.kl, each.last_minibatch_loss, *each.step_losses]
-        for each in (found, known)
+        [
+            record.number,
+            record.loss,
+            record.reconstruction,
+            record.kl,
+            record.last_minibatch_loss,
+            *record.step_losses,
+        ]
+        for record in (epoch, expected)
     ]
     assert measured[0] == pytest.approx(measured[1], rel=1e-5)
-    assert found.learning_rate == known.learning_rate
+    assert epoch.learning_rate == expected.learning_rate
 
 
-def weights(one: Member) -> Tensor:
-    return torch.cat([each.detach().flatten() for each in one.model.parameters()])
+def weights(run: Member) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
 
 
 @pytest.mark.parametrize(("C", "dynamic"), [(0, False), (3, False), (0, True)])
 def test_a_run_of_a_stack_equals_that_run_alone(rows: Dataset, C: int, dynamic: bool) -> None:
-    known = [member(rows, seed, C=C) for seed in (0, 1, 2)]
+    separate = [member(rows, seed, C=C) for seed in (0, 1, 2)]
     stacked = [member(rows, seed, C=C) for seed in (0, 1, 2)]
-    curves = [alone(rows, each, C=C, dynamic=dynamic) for each in known]
+    curves = [alone(rows, run, C=C, dynamic=dynamic) for run in separate]
     together = list(train_together(stacked, batches(rows, 0, C=C, dynamic=dynamic), epochs=3))
-    for place, (one, other) in enumerate(zip(stacked, known, strict=True)):
+    for index, (stacked_run, separate_run) in enumerate(zip(stacked, separate, strict=True)):
         for epoch in range(3):
-            found = together[epoch][place]
-            assert isinstance(found, Epoch)
-            same(found, curves[place][epoch])
-        torch.testing.assert_close(weights(one), weights(other), rtol=1e-4, atol=1e-5)
+            result = together[epoch][index]
+            assert isinstance(result, Epoch)
+            same(result, curves[index][epoch])
+        torch.testing.assert_close(weights(stacked_run), weights(separate_run), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
@@ -93,16 +100,16 @@ def test_a_compiled_stack_equals_an_eager_one_up_to_rounding(rows: Dataset) -> N
         )
         for compiled in (False, True)
     )
-    for one, other in zip(eager, compiled, strict=True):
-        for place, known in one.items():
-            found = other[place]
-            assert isinstance(known, Epoch)
-            assert isinstance(found, Epoch)
-            assert found.step_losses == pytest.approx(known.step_losses, rel=1e-4)
+    for eager_results, compiled_results in zip(eager, compiled, strict=True):
+        for index, eager_epoch in eager_results.items():
+            compiled_epoch = compiled_results[index]
+            assert isinstance(eager_epoch, Epoch)
+            assert isinstance(compiled_epoch, Epoch)
+            assert compiled_epoch.step_losses == pytest.approx(eager_epoch.step_losses, rel=1e-4)
 
 
 def test_runs_of_a_stack_may_differ_in_all_but_their_architecture(rows: Dataset) -> None:
-    def made() -> list[Member]:
+    def runs() -> list[Member]:
         return [
             member(rows, 0, lr=1e-3),
             member(rows, 0, lr=1e-2, decay=0.5),
@@ -111,40 +118,40 @@ def test_runs_of_a_stack_may_differ_in_all_but_their_architecture(rows: Dataset)
             member(rows, 0, optimizer=torch.optim.SGD, lr=1e-3, beta=0.5, warmup_epochs=1.5),
         ]
 
-    known, stacked = made(), made()
-    curves = [alone(rows, each) for each in known]
-    for epoch, found in enumerate(train_together(stacked, batches(rows, 0), epochs=3)):
-        for place, curve in enumerate(curves):
-            result = found[place]
+    separate, stacked = runs(), runs()
+    curves = [alone(rows, run) for run in separate]
+    for epoch, results in enumerate(train_together(stacked, batches(rows, 0), epochs=3)):
+        for index, curve in enumerate(curves):
+            result = results[index]
             assert isinstance(result, Epoch)
             same(result, curve[epoch])
 
 
 def test_penalties_are_weighed_run_by_run(rows: Dataset) -> None:
-    def made() -> list[Member]:
+    def runs() -> list[Member]:
         members = [member(rows, seed) for seed in (0, 1)]
-        for each, weight in zip(members, (0.5, 3.0), strict=True):
-            each.objective.penalty, each.objective.penalty_weight = "ard", weight
+        for run, weight in zip(members, (0.5, 3.0), strict=True):
+            run.objective.penalty, run.objective.penalty_weight = "ard", weight
         return members
 
-    curves = [alone(rows, each, epochs=1) for each in made()]
-    (found,) = train_together(made(), batches(rows, 0), epochs=1)
-    for place, curve in enumerate(curves):
-        result = found[place]
+    curves = [alone(rows, run, epochs=1) for run in runs()]
+    (results,) = train_together(runs(), batches(rows, 0), epochs=1)
+    for index, curve in enumerate(curves):
+        result = results[index]
         assert isinstance(result, Epoch)
         same(result, curve[0])
 
 
 def test_a_diverging_run_leaves_the_others_as_they_are(rows: Dataset) -> None:
-    known = [alone(rows, member(rows, seed)) for seed in (0, 2)]
+    curves = [alone(rows, member(rows, seed)) for seed in (0, 2)]
     mixed = [member(rows, 0), member(rows, 1, lr=1e20), member(rows, 2)]
-    found = list(train_together(mixed, batches(rows, 0), epochs=3))
-    assert isinstance(found[0][1], DivergedError)
-    assert str(found[0][1]).endswith("at epoch 1, step 2 of 3.")
-    assert [sorted(each) for each in found] == [[0, 1, 2], [0, 2], [0, 2]]
+    results = list(train_together(mixed, batches(rows, 0), epochs=3))
+    assert isinstance(results[0][1], DivergedError)
+    assert str(results[0][1]).endswith("at epoch 1, step 2 of 3.")
+    assert [sorted(epoch_results) for epoch_results in results] == [[0, 1, 2], [0, 2], [0, 2]]
     for epoch in range(3):
-        for place, curve in ((0, known[0]), (2, known[1])):
-            result = found[epoch][place]
+        for index, curve in ((0, curves[0]), (2, curves[1])):
+            result = results[epoch][index]
             assert isinstance(result, Epoch)
             same(result, curve[epoch])
 
@@ -152,11 +159,11 @@ def test_a_diverging_run_leaves_the_others_as_they_are(rows: Dataset) -> None:
 def test_a_run_that_is_no_longer_wanted_is_left_out(rows: Dataset) -> None:
     wanted = {0, 1}
     going = train_together(
-        [member(rows, 0), member(rows, 1)], batches(rows, 0), epochs=9, going=lambda place: place in wanted
+        [member(rows, 0), member(rows, 1)], batches(rows, 0), epochs=9, going=lambda index: index in wanted
     )
     assert sorted(next(going)) == [0, 1]
     wanted.remove(0)
-    assert [sorted(each) for each in islice(going, 2)] == [[1], [1]]
+    assert [sorted(results) for results in islice(going, 2)] == [[1], [1]]
     wanted.clear()
     assert list(going) == []
 
@@ -167,7 +174,10 @@ def test_each_run_keeps_its_own_weights_as_a_view(rows: Dataset) -> None:
     stack = Stack(models)
     whole = stack.model.pixels.weight
     assert whole.shape == (2, rows.size, 16)
-    assert all(torch.equal(model.pixels.weight, known) for model, known in zip(models, before, strict=True))
+    assert all(
+        torch.equal(model.pixels.weight, first_weights)
+        for model, first_weights in zip(models, before, strict=True)
+    )
     with torch.no_grad():
         whole[1] += 1
     assert torch.equal(models[1].pixels.weight, before[1] + 1)
@@ -194,52 +204,54 @@ def test_models_of_linear_layers_alone_can_be_stacked() -> None:
 
 @pytest.mark.parametrize("epochs_done", [0.0, 0.7, 5.0])
 def test_merged_objectives_weigh_as_each_does(epochs_done: float) -> None:
-    each = [
+    objectives = [
         Objective(likelihood("bernoulli"), 2.0, warmup_epochs=2),
         Objective(likelihood("bernoulli"), 0.5),
         Objective(likelihood("bernoulli"), 0.0, warmup_epochs=1),
     ]
     x, logits = torch.rand(3, 4, 6), torch.randn(3, 4, 6)
     posterior = Posterior(torch.randn(3, 4, 2), torch.randn(3, 4, 2))
-    found = stack_objectives(each, torch.device("cpu"))(logits, x, posterior, epochs_done=torch.tensor(epochs_done))
-    for place, objective in enumerate(each):
-        alone = objective(
-            logits[place], x[place], Posterior(*(part[place] for part in posterior)), epochs_done=epochs_done
+    stacked_terms = stack_objectives(objectives, torch.device("cpu"))(
+        logits, x, posterior, epochs_done=torch.tensor(epochs_done)
+    )
+    for index, objective in enumerate(objectives):
+        terms = objective(
+            logits[index], x[index], Posterior(*(part[index] for part in posterior)), epochs_done=epochs_done
         )
-        torch.testing.assert_close(found.loss[place], alone.loss)
+        torch.testing.assert_close(stacked_terms.loss[index], terms.loss)
 
 
 @pytest.mark.parametrize(
     "optimizer",
     [torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RMSprop, torch.optim.Adagrad],
-    ids=lambda each: each.__name__,
+    ids=lambda optimizer: optimizer.__name__,
 )
 def test_the_state_of_every_optimizer_is_that_of_its_run_alone(
     rows: Dataset, optimizer: type[torch.optim.Optimizer]
 ) -> None:
-    known = [member(rows, seed, optimizer=optimizer, decay=0.9) for seed in (0, 1)]
+    separate = [member(rows, seed, optimizer=optimizer, decay=0.9) for seed in (0, 1)]
     stacked = [member(rows, seed, optimizer=optimizer, decay=0.9) for seed in (0, 1)]
-    for each in known:
-        alone(rows, each)
+    for run in separate:
+        alone(rows, run)
     for _ in train_together(stacked, batches(rows, 0), epochs=3):
         pass
-    for one, other in zip(stacked, known, strict=True):
-        found, expected = one.optimizer.state_dict(), other.optimizer.state_dict()
-        assert found["param_groups"] == expected["param_groups"]
-        assert found["state"].keys() == expected["state"].keys()
-        for place, state in expected["state"].items():
-            assert found["state"][place].keys() == state.keys()
+    for stacked_run, separate_run in zip(stacked, separate, strict=True):
+        actual, expected = stacked_run.optimizer.state_dict(), separate_run.optimizer.state_dict()
+        assert actual["param_groups"] == expected["param_groups"]
+        assert actual["state"].keys() == expected["state"].keys()
+        for number, state in expected["state"].items():
+            assert actual["state"][number].keys() == state.keys()
             for key, value in state.items():
-                torch.testing.assert_close(found["state"][place][key], value, rtol=1e-4, atol=1e-6)
+                torch.testing.assert_close(actual["state"][number][key], value, rtol=1e-4, atol=1e-6)
 
 
 def test_an_optimizer_of_a_stack_goes_on_from_the_states_of_its_runs(rows: Dataset) -> None:
-    known, stacked = ([member(rows, seed) for seed in (0, 1)] for _ in range(2))
-    for _ in train_together(known, batches(rows, 0), epochs=4):
+    uninterrupted, resumed = ([member(rows, seed) for seed in (0, 1)] for _ in range(2))
+    for _ in train_together(uninterrupted, batches(rows, 0), epochs=4):
         pass
-    for _ in train_together(stacked, batches(rows, 0), epochs=2):
+    for _ in train_together(resumed, batches(rows, 0), epochs=2):
         pass
-    for _ in train_together(stacked, batches(rows, 0), epochs=4, done=2):
+    for _ in train_together(resumed, batches(rows, 0), epochs=4, done=2):
         pass
-    for one, other in zip(stacked, known, strict=True):
-        torch.testing.assert_close(weights(one), weights(other), rtol=1e-5, atol=1e-6)
+    for resumed_run, uninterrupted_run in zip(resumed, uninterrupted, strict=True):
+        torch.testing.assert_close(weights(resumed_run), weights(uninterrupted_run), rtol=1e-5, atol=1e-6)

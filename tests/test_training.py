@@ -84,7 +84,7 @@ def noisy(data: Dataset) -> tuple[Noisy, torch.optim.Optimizer, Batches]:
 
 
 def test_a_model_that_draws_is_the_same_again_and_after_going_on(rows: Dataset) -> None:
-    whole: list[torch.Tensor] = []
+    final_weights: list[torch.Tensor] = []
     for number, parts in enumerate([(3,), (3,), (1, 3)]):
         torch.manual_seed(number)
         model, optimizer, batches = noisy(rows)
@@ -95,9 +95,9 @@ def test_a_model_that_draws_is_the_same_again_and_after_going_on(rows: Dataset) 
             for _ in train(model, loss, optimizer, batches, epochs=epochs, seed=0, done=done):
                 pass
             done = epochs
-        whole.append(torch.cat([each.detach().flatten() for each in model.parameters()]))
-    assert torch.equal(whole[0], whole[1])
-    assert torch.equal(whole[0], whole[2])
+        final_weights.append(torch.cat([weights.detach().flatten() for weights in model.parameters()]))
+    assert torch.equal(final_weights[0], final_weights[1])
+    assert torch.equal(final_weights[0], final_weights[2])
 
 
 def test_a_model_that_draws_says_so_or_is_seen_to(rows: Dataset) -> None:
@@ -167,8 +167,8 @@ def test_a_compiled_run_equals_an_eager_one_up_to_rounding(rows: Dataset) -> Non
     eager, compiled = (
         trained(rows, epochs=2, C=3, warmup_epochs=1.5, compiled=compiled)[1] for compiled in (False, True)
     )
-    for one, other in zip(eager, compiled, strict=True):
-        assert other.step_losses == pytest.approx(one.step_losses, rel=1e-4)
+    for eager_epoch, compiled_epoch in zip(eager, compiled, strict=True):
+        assert compiled_epoch.step_losses == pytest.approx(eager_epoch.step_losses, rel=1e-4)
 
 
 def untrained(data: Dataset) -> tuple[VAE, Objective, Batches]:

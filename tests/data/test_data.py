@@ -208,9 +208,9 @@ def test_the_package_index_is_read_as_a_zip_archive(
 
 
 def test_torchvision_names_the_mirrors() -> None:
-    found = sources.torchvision_mirrors("MNIST")
-    assert found
-    assert all(source.name.startswith("mirror http") for source in found)
+    mirrors = sources.torchvision_mirrors("MNIST")
+    assert mirrors
+    assert all(source.name.startswith("mirror http") for source in mirrors)
 
 
 # data sets
@@ -285,9 +285,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_an_epoch_shows_every_image_once_with_its_label(rows: Dataset) -> None:
     batches = Batches(rows.train, batch_size=36, C=3, seed=0)
-    shown = list(batches(1))
-    assert [len(x) for x, _ in shown] == batches.sizes() == [36, 36, 24]
-    x, c = torch.cat([x for x, _ in shown]), torch.cat([c for _, c in shown])
+    minibatches = list(batches(1))
+    assert [len(x) for x, _ in minibatches] == batches.sizes() == [36, 36, 24]
+    x, c = torch.cat([x for x, _ in minibatches]), torch.cat([c for _, c in minibatches])
     assert sorted(x.tolist()) == sorted(rows.train.scaled(slice(None)).tolist())
     assert torch.equal(x.view(-1, 4, 4).mean(-1).argmax(-1), c.argmax(-1))  # the bright row is the class
 

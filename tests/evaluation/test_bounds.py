@@ -51,8 +51,8 @@ class LinearGaussian(VAE):
     def log_likelihood(self, x: Tensor, c: Tensor) -> Tensor:
         covariance = self.W @ self.W.T + NOISE**2 * torch.eye(D)
         normal = torch.distributions.MultivariateNormal(self.b, covariance)
-        found: Tensor = normal.log_prob(x - c @ self.shift)
-        return found
+        log_density: Tensor = normal.log_prob(x - c @ self.shift)
+        return log_density
 
 
 def random_images(count: int) -> Images:
@@ -68,22 +68,22 @@ def images() -> Images:
 
 def test_one_draw_from_the_true_posterior_gives_the_log_likelihood_exactly(images: Images) -> None:
     model = LinearGaussian()
-    found = bounds.importance_weighted(model, Normal(), images, draws=1, seed=0)
-    known = model.log_likelihood(images.scaled(slice(None)), torch.zeros(50, 0))
-    torch.testing.assert_close(found.float(), known, rtol=1e-5, atol=1e-5)
+    bound = bounds.importance_weighted(model, Normal(), images, draws=1, seed=0)
+    exact = model.log_likelihood(images.scaled(slice(None)), torch.zeros(50, 0))
+    torch.testing.assert_close(bound.float(), exact, rtol=1e-5, atol=1e-5)
 
 
 def test_the_bound_rises_with_the_draws_towards_the_log_likelihood() -> None:
     images = random_images(2000)  # it rises in expectation
     model = LinearGaussian(error=0.7)
-    known = float(model.log_likelihood(images.scaled(slice(None)), torch.zeros(2000, 0)).mean())
-    found = [
+    exact = float(model.log_likelihood(images.scaled(slice(None)), torch.zeros(2000, 0)).mean())
+    means = [
         float(bounds.importance_weighted(model, Normal(), images, draws=K, seed=0).mean())
         for K in (1, 4, 16, 64, 1024)
     ]
-    assert found == sorted(found)
-    assert found[0] < known - 0.3
-    assert found[-1] == pytest.approx(known, abs=0.05)
+    assert means == sorted(means)
+    assert means[0] < exact - 0.3
+    assert means[-1] == pytest.approx(exact, abs=0.05)
 
 
 def test_the_bound_does_not_depend_on_the_batch_size(images: Images) -> None:
@@ -96,38 +96,46 @@ def test_the_bound_does_not_depend_on_the_batch_size(images: Images) -> None:
 
 def test_weights_of_hundreds_of_nats_neither_overflow_nor_vanish(images: Images) -> None:
     far = LinearGaussian(error=60.0)
-    found = bounds.importance_weighted(far, Normal(), images, draws=5, seed=0)
-    assert found.isfinite().all()
-    assert found.max() < -1000
+    bound = bounds.importance_weighted(far, Normal(), images, draws=5, seed=0)
+    assert bound.isfinite().all()
+    assert bound.max() < -1000
 
 
 def test_a_cvaes_marginal_sums_over_its_classes_with_the_training_frequencies(images: Images) -> None:
     model = LinearGaussian(condition_size=3)
-    own = bounds.importance_weighted(model, Normal(), images, draws=1, seed=0)
+    conditional = bounds.importance_weighted(model, Normal(), images, draws=1, seed=0)
     train_labels = torch.tensor([0, 0, 0, 1, 1, 2])
-    found = bounds.log_marginal(model, Normal(), images, own, train_labels=train_labels, draws=1, seed=0)
+    marginal = bounds.log_marginal(
+        model, Normal(), images, conditional, train_labels=train_labels, draws=1, seed=0
+    )
     x = images.scaled(slice(None))
     prior = torch.tensor([3 / 6, 2 / 6, 1 / 6])
-    parts = [model.log_likelihood(x, torch.eye(3)[[y]]) + prior[y].log() for y in range(3)]
-    torch.testing.assert_close(found.float(), torch.stack(parts).logsumexp(0), rtol=1e-4, atol=1e-4)
+    joint = [model.log_likelihood(x, torch.eye(3)[[y]]) + prior[y].log() for y in range(3)]
+    torch.testing.assert_close(marginal.float(), torch.stack(joint).logsumexp(0), rtol=1e-4, atol=1e-4)
 
 
 def test_a_class_without_training_images_adds_nothing(images: Images) -> None:
     model = LinearGaussian(condition_size=3)
     only_zero = Images(images.pixels, torch.zeros(50, dtype=torch.int64), 255)
-    own = bounds.importance_weighted(model, Normal(), only_zero, draws=1, seed=0)
-    found = bounds.log_marginal(
-        model, Normal(), only_zero, own, train_labels=torch.zeros(5, dtype=torch.int64), draws=1, seed=0
+    conditional = bounds.importance_weighted(model, Normal(), only_zero, draws=1, seed=0)
+    marginal = bounds.log_marginal(
+        model,
+        Normal(),
+        only_zero,
+        conditional,
+        train_labels=torch.zeros(5, dtype=torch.int64),
+        draws=1,
+        seed=0,
     )
-    torch.testing.assert_close(found, own)
+    torch.testing.assert_close(marginal, conditional)
 
 
 def test_a_vaes_marginal_is_its_bound(images: Images) -> None:
-    own = torch.randn(50)
-    found = bounds.log_marginal(
-        LinearGaussian(), Normal(), images, own, train_labels=images.labels, draws=1, seed=0
+    bound = torch.randn(50)
+    marginal = bounds.log_marginal(
+        LinearGaussian(), Normal(), images, bound, train_labels=images.labels, draws=1, seed=0
     )
-    assert found is own
+    assert marginal is bound
 
 
 def test_the_entropy_floor_is_the_cross_entropy_of_a_perfect_reconstruction(images: Images) -> None:

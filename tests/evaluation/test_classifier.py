@@ -43,7 +43,9 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
 
 @pytest.mark.timeout(900)
 def test_it_finds_99_percent_of_mnists_held_out_digits(device: torch.device) -> None:
-    assert classifier.load_or_train(mnist().to(device)).accuracy >= 0.99  # kept in the user's cache, as for a run
+    assert (
+        classifier.load_or_train(mnist().to(device)).accuracy >= 0.99
+    )  # kept in the user's cache, as for a run
 
 
 def test_a_poor_judge_is_warned_of(

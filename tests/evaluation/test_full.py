@@ -28,8 +28,10 @@ SAMPLE_QUALITY = {
 def judge(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained classifier: these tests are about names and draws."""
     torch.manual_seed(0)
-    made = classifier.TrainedClassifier(network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5)
-    monkeypatch.setattr(full, "load_or_train", lambda data: made)
+    untrained = classifier.TrainedClassifier(
+        network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5
+    )
+    monkeypatch.setattr(full, "load_or_train", lambda data: untrained)
 
 
 def model(rows: Dataset, C: int = 0) -> VAE:
@@ -49,10 +51,10 @@ def test_a_vae_has_every_measure_that_needs_no_label_and_the_same_at_every_call(
 
 
 def test_a_cvae_has_an_accuracy_for_each_class_too(rows: Dataset) -> None:
-    found = evaluation.full_evaluation(model(rows, rows.classes), BCE, rows, rows, seed=0, **SETTINGS)
-    each = [found[f"eval/conditional_accuracy/{i}"] for i in range(3)]
-    assert found["eval/conditional_accuracy"] == pytest.approx(sum(each) / 3)
-    assert found["test/negative_log_marginal"] != found["test/iwae_bound"]
+    metrics = evaluation.full_evaluation(model(rows, rows.classes), BCE, rows, rows, seed=0, **SETTINGS)
+    by_class = [metrics[f"eval/conditional_accuracy/{i}"] for i in range(3)]
+    assert metrics["eval/conditional_accuracy"] == pytest.approx(sum(by_class) / 3)
+    assert metrics["test/negative_log_marginal"] != metrics["test/iwae_bound"]
 
 
 def test_nothing_is_measured_that_was_not_asked_for(rows: Dataset) -> None:
@@ -63,9 +65,11 @@ def test_nothing_is_measured_that_was_not_asked_for(rows: Dataset) -> None:
 
 
 def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
-    found = full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
+    metrics = full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
     floor = bounds.entropy_floor(rows.test)
-    assert found["test/above_entropy_floor"] == pytest.approx(found["test/averaged_negative_elbo"] - floor)
+    assert metrics["test/above_entropy_floor"] == pytest.approx(
+        metrics["test/averaged_negative_elbo"] - floor
+    )
     gaussian = Objective(likelihood("gaussian"))
     assert "test/above_entropy_floor" not in full.averaged_loss(
         model(rows), gaussian, rows.test, seed=0, draws=1
@@ -86,9 +90,9 @@ def test_the_bound_of_a_part_of_the_images_stands_for_all(rows: Dataset) -> None
 
 
 def test_more_posterior_draws_move_the_loss_little(rows: Dataset) -> None:
-    one, many = (
+    of_one_draw, of_many_draws = (
         full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=draws)["test/averaged_loss"]
         for draws in (1, 30)
     )
-    assert one != many
-    assert one == pytest.approx(many, rel=0.02)
+    assert of_one_draw != of_many_draws
+    assert of_one_draw == pytest.approx(of_many_draws, rel=0.02)

@@ -66,11 +66,11 @@ def test_the_frechet_distance_of_correlated_features_matches_the_matrix_root() -
     linalg = pytest.importorskip("scipy.linalg")
     mixing = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
     first, second = normal(300, [0.0] * 4, [1.0] * 4, 0) @ mixing, normal(300, [0.5] * 4, [1.0] * 4, 1)
-    covariances = [each.double().T.cov() for each in (first, second)]
+    covariances = [features.double().T.cov() for features in (first, second)]
     root = linalg.sqrtm((covariances[0] @ covariances[1]).numpy()).real.trace()
-    apart = (first.double().mean(0) - second.double().mean(0)).square().sum()
-    known = float(apart + covariances[0].trace() + covariances[1].trace()) - 2 * root
-    assert samples.frechet_distance(first, second) == pytest.approx(known, rel=1e-6)
+    mean_distance = (first.double().mean(0) - second.double().mean(0)).square().sum()
+    expected = float(mean_distance + covariances[0].trace() + covariances[1].trace()) - 2 * root
+    assert samples.frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
 
 
 def test_precision_and_recall_of_the_same_distribution_are_near_one_and_of_distant_ones_zero() -> None:
@@ -106,11 +106,13 @@ def test_the_laplacian_of_one_white_pixel_has_the_variance_of_its_kernel() -> No
 def test_planted_copies_of_training_images_lie_at_distance_zero(rows: Dataset) -> None:
     images = rows.test.scaled(slice(None)).clone()
     images[::2] = rows.train.scaled(slice(16, 32))
-    found = samples.nearest_distance(images, rows.train, chunk=10)
-    known = torch.cdist(images, rows.train.scaled(slice(None)), compute_mode="donot_use_mm_for_euclid_dist")
-    assert (found[::2] == 0).all()
-    assert (found[1::2] > 0.05).all()
-    torch.testing.assert_close(found, known.amin(-1))
+    distances = samples.nearest_distance(images, rows.train, chunk=10)
+    expected = torch.cdist(
+        images, rows.train.scaled(slice(None)), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    assert (distances[::2] == 0).all()
+    assert (distances[1::2] > 0.05).all()
+    torch.testing.assert_close(distances, expected.amin(-1))
 
 
 def test_a_memorizing_model_has_no_distance_and_held_out_images_have_one(rows: Dataset) -> None:

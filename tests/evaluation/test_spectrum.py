@@ -12,21 +12,21 @@ def test_planted_directions_and_variances_are_found() -> None:
     directions = torch.linalg.qr(torch.randn(8, 2, generator=generator)).Q
     scores = torch.randn(4000, 2, generator=generator) * torch.tensor([60.0, 20.0])
     pixels = (scores @ directions.T + 128).clamp(0, 255).round().to(torch.uint8)
-    found = spectrum.eigenvalues(Images(pixels, torch.zeros(4000, dtype=torch.int64), 255))
-    deviations = (found.sqrt() * 255)[:2].tolist()
+    eigenvalues = spectrum.eigenvalues(Images(pixels, torch.zeros(4000, dtype=torch.int64), 255))
+    deviations = (eigenvalues.sqrt() * 255)[:2].tolist()
     assert deviations == pytest.approx([60, 20], rel=0.05)
-    assert found[2:].max() < 1e-4 * found[0]  # rounding and clipping
-    assert spectrum.rank_at(found, 0.85) == 1
-    assert spectrum.rank_at(found, 0.99) == 2
+    assert eigenvalues[2:].max() < 1e-4 * eigenvalues[0]  # rounding and clipping
+    assert spectrum.rank_at(eigenvalues, 0.85) == 1
+    assert spectrum.rank_at(eigenvalues, 0.99) == 2
 
 
 def test_eigenvalues_are_the_squared_singular_values_of_the_centred_data() -> None:
     pixels = torch.randint(0, 256, (300, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
     images = Images(pixels, torch.zeros(300, dtype=torch.int64), 255)
     x = images.scaled(slice(None)).double()
-    known = torch.linalg.svdvals(x - x.mean(0))
-    found = spectrum.eigenvalues(images, batch_size=70)
-    torch.testing.assert_close(spectrum.singular_values(found, 300), known)
+    expected = torch.linalg.svdvals(x - x.mean(0))
+    eigenvalues = spectrum.eigenvalues(images, batch_size=70)
+    torch.testing.assert_close(spectrum.singular_values(eigenvalues, 300), expected)
 
 
 def test_ranks_count_the_dimensions_that_hold_a_share_of_the_variance() -> None:
@@ -51,5 +51,5 @@ def test_the_log_likelihood_is_that_of_the_fitted_normal_distribution(latent_siz
     x = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     white = (x - x.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(x.T.cov(correction=0))).T
     data = white * PLANTED.sqrt()  # with exactly the planted covariance
-    known = torch.distributions.Normal(0, variances.sqrt()).log_prob(data).sum(-1).mean()
-    assert spectrum.log_likelihood(PLANTED, latent_size) == pytest.approx(float(known), rel=1e-9)
+    expected = torch.distributions.Normal(0, variances.sqrt()).log_prob(data).sum(-1).mean()
+    assert spectrum.log_likelihood(PLANTED, latent_size) == pytest.approx(float(expected), rel=1e-9)

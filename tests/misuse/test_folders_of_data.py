@@ -13,7 +13,7 @@ from tests.misuse.conftest import PROFILE, TINY, Answer, Lab
 from vae_lab import machine
 from vae_lab.data import cache, idx
 from vae_lab.data.idx import write
-from vae_lab.data.sources import FILES, LARGEST, unpacked
+from vae_lab.data.sources import FILES, LARGEST, gunzip
 from vae_lab.errors import LabError, UserError
 
 IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
@@ -126,7 +126,7 @@ def test_what_is_no_file_is_not_waited_for(
     assert f"no {FILES[0]} or {FILES[0]}.gz there" in answer("data=idx", f"data.root={root}", *TINY[1:])
     sums = {FILES[0]: "0" * 32}
     with pytest.raises(LabError, match=rf"{FILES[0]} is|cannot write"):
-        cache.verified("mnist", root, sums, list)
+        cache.verified_files("mnist", root, sums, list)
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,9 +165,9 @@ def test_a_header_may_not_promise_more_than_memory_holds(
 
 
 def test_a_mirrors_gzip_bomb_is_not_unpacked() -> None:
-    assert unpacked(gzip.compress(b"raw"), "x") == b"raw"
+    assert gunzip(gzip.compress(b"raw"), "x") == b"raw"
     with pytest.raises(OSError, match=f"holds more than {LARGEST} bytes"):
-        unpacked(gzip.compress(bytes(LARGEST + 1), 1), "x")
+        gunzip(gzip.compress(bytes(LARGEST + 1), 1), "x")
 
 
 @pytest.mark.parametrize(
