@@ -16,7 +16,7 @@ from vae_lab.files import CONFIG_ROOT
 from vae_lab.studies import claims, statistics
 from vae_lab.studies.claims import Claim, Verdict
 from vae_lab.studies.claims.evidence import CONTRASTS
-from vae_lab.studies.claims.wording import Words
+from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.comparison import Study
 from vae_lab.studies.plan import Plan
 
@@ -38,15 +38,15 @@ def runs(
     Runs of one seed share a part of their noise, which pairing takes out.
     """
     rng = np.random.default_rng(seed)
-    found = []
+    rows = []
     for replicate in range(seeds):
         common = shared * rng.normal()
         for model in ("vae", "cvae"):
             for layers, latent in ((3, 15), (2, 15), (4, 15), (3, 10), (3, 30)):
                 keys = {"model": model, "model.layers": str(layers), "model.latent_size": str(latent)}
                 value = loss(model, layers, latent) + common + noise * rng.normal()
-                found.append({**keys, "seed": str(replicate), "test/loss": value})
-    return found
+                rows.append({**keys, "seed": str(replicate), "test/loss": value})
+    return rows
 
 
 def judged(claim: dict[str, Any], rows: list[dict[str, Any]], **options: Any) -> Verdict:
@@ -104,8 +104,8 @@ def test_an_axis_of_two_values_has_one_step_and_a_count_is_called_a_number() -> 
     rows = [row for row in runs(10, lambda m, L, Z: -L, noise=0.01) if row["model.layers"] != "3"]
     counted = [{**row, "test/active_units": row["test/loss"]} for row in rows]
     claim = {**of("decreasing", along="model.layers", within=VAE), "metric": "test/active_units"}
-    found = judged(claim, counted, axes=AXES | {"model.layers": ["2", "4"]})
-    assert found.sentence.startswith("VAE: from layers 2 to 4 the number of active units falls by 2.0")
+    verdict = judged(claim, counted, axes=AXES | {"model.layers": ["2", "4"]})
+    assert verdict.sentence.startswith("VAE: from layers 2 to 4 the number of active units falls by 2.0")
 
 
 @pytest.mark.parametrize("sequential", [False, True])
@@ -116,7 +116,7 @@ def test_each_kind_of_claim_is_supported_refuted_or_undecided(case: str, sequent
     refuted = judged(claim, runs(10, false), sequential=sequential)
     nothing = judged(claim, runs(10, lambda *_: 0.0), sequential=sequential)
     few = judged(claim, runs(3, true), sequential=sequential)
-    assert [each.verdict for each in (supported, refuted, nothing, few)] == [
+    assert [verdict.verdict for verdict in (supported, refuted, nothing, few)] == [
         *["supported", "refuted", "undecided", "undecided"]
     ]
     assert supported.effect > 0
@@ -126,7 +126,7 @@ def test_each_kind_of_claim_is_supported_refuted_or_undecided(case: str, sequent
     assert few.needed is not None
     assert few.needed >= 6
     assert "3 seeds can never reach the level of 0.05" in few.sentence
-    assert {each.n for each in (supported, refuted, nothing)} == {10}
+    assert {verdict.n for verdict in (supported, refuted, nothing)} == {10}
 
 
 def test_effects_are_in_the_metrics_unit_and_positive_as_claimed() -> None:
@@ -200,8 +200,8 @@ def test_p_is_adjusted_over_all_claims_of_the_study() -> None:
     for verdict in claims.judge(claims.parse(declared), rows, axes=AXES, base=BASE):
         assert verdict.adjusted_p == pytest.approx(8 * 2 / 2**10)
     many = [{**DEPTH, "id": f"C{i}", "within": VAE} for i in range(26)]
-    found = claims.judge(claims.parse(many), rows, axes=AXES, base=BASE)
-    assert {(verdict.verdict, verdict.needed) for verdict in found} == {("undecided", 11)}
+    verdicts = claims.judge(claims.parse(many), rows, axes=AXES, base=BASE)
+    assert {(verdict.verdict, verdict.needed) for verdict in verdicts} == {("undecided", 11)}
 
 
 def test_keys_that_a_claim_does_not_name_stay_at_the_base() -> None:
@@ -310,8 +310,8 @@ def settled(study: Mapping[str, NDArray[np.float64]], declared: list[Claim], tes
     for claim in declared:
         models = [["vae", "cvae"].index(group["model"]) for group in (claim.of, claim.than) if group]
         x = study[claim.along][models or [["vae", "cvae"].index(claim.within["model"])], :seeds]
-        found = CONTRASTS[claim.expect](claim, x, Words(claim, AXES[claim.along]), test)
-        p.append(min(found.supports, found.refutes))
+        evidence = CONTRASTS[claim.expect](claim, x, Wording(claim, AXES[claim.along]), test)
+        p.append(min(evidence.p_for, evidence.p_against))
     return min(statistics.holm(p)) <= 0.05
 
 
@@ -320,7 +320,7 @@ def test_a_study_errs_at_most_at_its_level_in_any_of_its_claims(step: float) -> 
     """1,000 studies of claims that are neither true nor false; the last looks again at every round."""
     known = {claim.id: claim for claim in reference()}
     chosen = ["C1", "C2", "C6 loss", "C7", *(["C8"] if step == 0 else [])]
-    declared = [known[each] for each in chosen]
+    declared = [known[name] for name in chosen]
     rng = np.random.default_rng(0)
     studies = [drawn_study(rng, 24, step) for _ in range(1000)]
     allowed = stats.binom.ppf(0.999, len(studies), 0.05)
@@ -341,17 +341,17 @@ def reference() -> list[Claim]:
 
 
 def test_the_reports_eight_claims_are_declared_and_can_be_judged() -> None:
-    found = {claim.id: claim for claim in reference()}
-    assert {f"C{i}" for i in range(1, 9)} <= set(found)
-    assert {found[each].metric for each in ("C1", "C2", "C6 loss", "C7", "C8")} == {"test/loss"}
-    assert {found[each].metric for each in ("C3", "C4", "C5", "C6")} == {"eval/recognizable_share"}
+    declared = {claim.id: claim for claim in reference()}
+    assert {f"C{i}" for i in range(1, 9)} <= set(declared)
+    assert {declared[name].metric for name in ("C1", "C2", "C6 loss", "C7", "C8")} == {"test/loss"}
+    assert {declared[name].metric for name in ("C3", "C4", "C5", "C6")} == {"eval/recognizable_share"}
     rows = [
         {**row, "eval/recognizable_share": 1 - row["test/loss"] / 1000, "eval/sharpness": row["test/loss"]}
         for row in runs(10, lambda m, L, Z: 10 * L + abs(Z - 15) * (0.5 if m == "cvae" else 1), shared=0)
     ]
-    verdicts = claims.judge(list(found.values()), pd.DataFrame(rows), axes=AXES, base=BASE)
-    assert {each.claim.id for each in verdicts if each.verdict == "refuted"} == {"C3", "C4"}
-    assert {each.claim.id for each in verdicts if each.verdict == "undecided"} == set()
+    verdicts = claims.judge(list(declared.values()), pd.DataFrame(rows), axes=AXES, base=BASE)
+    assert {verdict.claim.id for verdict in verdicts if verdict.verdict == "refuted"} == {"C3", "C4"}
+    assert {verdict.claim.id for verdict in verdicts if verdict.verdict == "undecided"} == set()
 
 
 def test_a_study_is_judged_from_its_plan_and_its_finished_runs() -> None:

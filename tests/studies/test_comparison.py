@@ -1,16 +1,26 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from vae_lab.config import parse_reference
 from vae_lab.errors import UserError
 from vae_lab.studies.comparison import (
     Group,
     Study,
     comparisons,
+    find_parent,
+    groups_by_family,
     key_name,
+    load_study,
     reference_values,
     requested_metrics,
 )
-from vae_lab.studies.plan import Plan
-from vae_lab.tracking import StoredRun
+from vae_lab.studies.plan import PLAN_FILE, Oracle, Plan
+from vae_lab.tracking import ERROR, FINGERPRINT, PROCESS, STUDY, StoredRun
+from vae_lab.tracking.processes import this_process
 
 
 def record(status: str = "FINISHED", loss: float = 100.0, **params: str) -> StoredRun:
@@ -54,6 +64,18 @@ def test_each_axis_gets_a_table_and_the_base_stands_in_both() -> None:
     assert latent.within == ("model",)
 
 
+def test_rows_are_compared_within_their_family_and_drawn_along_the_last_key() -> None:
+    runs = [
+        run(model, layers, latent)
+        for model in ("vae", "cvae")
+        for layers, latent in ((3, 15), (2, 15), (3, 10))
+    ]
+    tables = comparisons(study(ONE_AT_A_TIME, *runs))
+    assert [len(rows) for rows in groups_by_family(tables).values()] == [4, 4]
+    assert list(groups_by_family(tables)) == [("vae",), ("cvae",)]
+    assert [[group.keys["model.layers"] for group in line] for line in tables[0].lines()] == [["2", "3"]] * 2
+
+
 def test_numbers_are_ordered_by_size() -> None:
     plan = Plan(name="x", cross={"model.latent_size": ["5", "10", "100"]})
     runs = [record(model__latent_size=size) for size in ("100", "5", "10")]
@@ -71,7 +93,7 @@ def test_replicates_share_a_row_and_failures_are_counted() -> None:
     runs = [run("vae", 3, 15, seed) for seed in range(3)] + [run("vae", 3, 15, 3, status="FAILED")]
     depth, _ = comparisons(study(ONE_AT_A_TIME, *runs))
     (group,) = depth.groups
-    assert (len(group.finished), len(group.lost)) == (3, 1)
+    assert (len(group.finished), len(group.failed)) == (3, 1)
     assert group.values("test/loss") == [100.0] * 3
 
 
@@ -94,14 +116,14 @@ def test_a_published_value_needs_the_same_configuration_and_conditions() -> None
         "conditions": {"data": "mnist"},
         "values": [{"model": "vae", "model.layers": 3, "epochs": [150.0, 108.9]}],
     }
-    plan = Plan(name="x", reference=reference)
+    plan = Plan(name="x", reference=parse_reference(reference))
 
-    def found(**params: str) -> list[float] | None:
+    def published(**params: str) -> list[float] | None:
         return reference_values(plan, Group({}, [record("FINISHED", 100.0, **params)], []))
 
-    assert found(model="vae", model__layers="3", data="mnist") == [150.0, 108.9]
-    assert found(model="vae", model__layers="2", data="mnist") is None
-    assert found(model="vae", model__layers="3", data="digits") is None
+    assert published(model="vae", model__layers="3", data="mnist") == [150.0, 108.9]
+    assert published(model="vae", model__layers="2", data="mnist") is None
+    assert published(model="vae", model__layers="3", data="digits") is None
 
 
 def test_any_logged_metric_can_be_shown_and_others_are_named() -> None:
@@ -113,6 +135,75 @@ def test_any_logged_metric_can_be_shown_and_others_are_named() -> None:
 
 def test_a_plan_survives_its_text() -> None:
     assert Plan.from_json(ONE_AT_A_TIME.to_json()) == ONE_AT_A_TIME
+    whole = msgspec.structs.replace(
+        ONE_AT_A_TIME,
+        reference=parse_reference({"source": "report", "values": [{"model": "vae", "epochs": [150, 1.5]}]}),
+        oracle=Oracle("test/loss", [0.9], ["wide"]),
+        runs=[("0123", "vae L2 s0")],
+    )
+    assert Plan.from_json(whole.to_json()) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"name": "x", "cross": {"seed": 3}}', r"Expected `array`, got `int` - at `\$\.cross"),
+        ('{"name": "x", "runs": [["a"]]}', r"Expected `array` of length 2, got 1 - at `\$\.runs\[0\]"),
+        ('{"name": "x", "a\\nb": 1}', r"unknown field `a\\nb`"),
+        ('{"name": "x", "reference": {"at": [1]}}', r"study\.reference\.metric: must be given"),
+        ('{"name": "x", "oracle": {"metric": "y", "shares": [2], "points": []}}', r"`float` < 1\.0"),
+        ("[" * 100_000, "recursion"),
+    ],
+)
+def test_a_plan_of_another_form_is_one_line_that_names_the_key_and_the_rule(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Plan.from_json(text)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+class Shelf:
+    """Two multiruns of one name, the newest first, as a command that only reads sees them."""
+
+    uri = "shelf"
+
+    def __init__(self, folder: Path, runs: list[StoredRun]) -> None:
+        self._folder, self._runs = folder, runs
+        plan = Plan("mine", runs=[("a", "first"), ("b", "second")])
+        (folder / PLAN_FILE).write_text(plan.to_json())
+
+    def tagged(self, key: str, value: str) -> list[StoredRun]:
+        return [replace(record(), run_id=run_id, tags={STUDY: "mine"}) for run_id in ("newer1", "older1")]
+
+    def members(self, parent_run_id: str) -> list[StoredRun]:
+        return self._runs
+
+    def history(self, run_id: str, metric: str) -> list[float]:
+        return []
+
+    def download(self, run_id: str, path: str) -> Path:
+        return self._folder / path
+
+
+def named(name: str, fingerprint: str, process: str = "") -> StoredRun:
+    tags = {FINGERPRINT: fingerprint} | ({PROCESS: process} if process else {})
+    return replace(record("RUNNING" if process else "FINISHED"), name=name, tags=tags)
+
+
+def test_a_run_whose_process_is_gone_is_interrupted_for_the_reader_who_writes_nothing(tmp_path: Path) -> None:
+    dead = json.dumps({**json.loads(this_process()), "born": "1"})
+    runs = [named("second", "b"), named("first", "a", dead)]
+    loaded = load_study(Shelf(tmp_path, runs), "mine")
+    assert [(run.name, run.status) for run in loaded.runs] == [("first", "KILLED"), ("second", "FINISHED")]
+    assert "ended without closing it" in loaded.runs[0].tags[ERROR]
+    assert runs[1].status == "RUNNING"
+
+
+def test_a_study_is_its_newest_multirun_and_an_older_one_is_named_by_its_id(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, [])
+    assert find_parent(shelf, "mine").run_id == "newer1"
+    assert find_parent(shelf, "older1").run_id == "older1"
+    with pytest.raises(UserError, match="mien: no such study or parent run in shelf; did you mean mine"):
+        load_study(shelf, "mien")
 
 
 def test_keys_are_headed_by_their_last_part() -> None:

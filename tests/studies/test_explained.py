@@ -2,12 +2,12 @@ import math
 
 import pytest
 
-from vae_lab.studies.claims import Claim, Verdict, explanations, parse, surviving
+from vae_lab.studies.claims import Claim, Verdict, explanation_summary, explanations, parse
 
 
-def verdict(name: str, fate: str, explanation: str) -> Verdict:
+def verdict(name: str, decision: str, explanation: str) -> Verdict:
     claim = Claim(name, "x", "test/loss", "better", explanation=explanation)
-    return Verdict(claim, fate, 1.0, -math.inf, math.inf, 3, 0.1, 0.1, 1.0, None, "A sentence.")
+    return Verdict(claim, decision, 1.0, -math.inf, math.inf, 3, 0.1, 0.1, 1.0, None, "A sentence.")
 
 
 CAUSES = [
@@ -21,32 +21,32 @@ CAUSES = [
 
 
 def test_an_explanation_survives_only_if_all_that_it_predicts_is_supported() -> None:
-    found = explanations(CAUSES)
-    assert [(each.text, each.fate) for each in found] == [
+    explained = explanations(CAUSES)
+    assert [(explanation.text, explanation.status) for explanation in explained] == [
         ("cause A", "survives"),
         ("cause B", "contradicted"),
         ("cause C", "open"),
     ]
-    assert found[0].claims == "A1 supported, A2 supported"
+    assert explained[0].claims == "A1 supported, A2 supported"
 
 
 def test_one_supported_and_one_undecided_claim_leave_it_open() -> None:
-    (found,) = explanations([verdict("1", "supported", "x"), verdict("2", "undecided", "x")])
-    assert found.fate == "open"
+    (explanation,) = explanations([verdict("1", "supported", "x"), verdict("2", "undecided", "x")])
+    assert explanation.status == "open"
 
 
 def test_a_sentence_says_which_explanation_survives() -> None:
-    assert surviving(explanations(CAUSES)) == (
+    assert explanation_summary(explanations(CAUSES)) == (
         "“cause A” survives; “cause B” is contradicted; “cause C” is still open."
     )
     two = [verdict("1", "refuted", "x"), verdict("2", "refuted", "y")]
-    assert surviving(explanations(two)) == "No explanation survives; “x” and “y” are contradicted."
+    assert explanation_summary(explanations(two)) == "No explanation survives; “x” and “y” are contradicted."
     one = [verdict("1", "undecided", "x")]
-    assert surviving(explanations(one)) == "No explanation has survived yet; “x” is still open."
-    assert surviving(explanations([verdict("D", "supported", "")])) == ""
+    assert explanation_summary(explanations(one)) == "No explanation has survived yet; “x” is still open."
+    assert explanation_summary(explanations([verdict("D", "supported", "")])) == ""
 
 
-@pytest.mark.parametrize(("given", "kept"), [({"explanation": "cause A"}, "cause A"), ({}, "")])
-def test_a_claim_can_carry_an_explanation(given: dict[str, str], kept: str) -> None:
+@pytest.mark.parametrize(("given", "expected"), [({"explanation": "cause A"}, "cause A"), ({}, "")])
+def test_a_claim_can_carry_an_explanation(given: dict[str, str], expected: str) -> None:
     entry = {"id": "A", "text": "x", "metric": "test/loss", "expect": "increasing", "along": "model.layers"}
-    assert parse([entry | given])[0].explanation == kept
+    assert parse([entry | given])[0].explanation == expected

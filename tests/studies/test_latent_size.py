@@ -2,23 +2,26 @@ import csv
 import io
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
 
 from vae_lab.data import Dataset, Images
 from vae_lab.evaluation import spectrum as pca
-from vae_lab.report import latent_size as latent_size_report
 from vae_lab.report import tables
+from vae_lab.report.charts.latent_recipes import latent_recipes
+from vae_lab.report.drawing import save, svg
+from vae_lab.report.latent_size import recipe_sentence, recipe_table
 from vae_lab.report.pictures import load_picture
-from vae_lab.studies import latent_size
 from vae_lab.studies.comparison import POINT, Study
-from vae_lab.studies.latent_size import Spectrum, recipes
-from vae_lab.studies.plan import Plan
+from vae_lab.studies.latent_size import SPECTRUM_FILE, Spectrum, compare_recipes, recipes
+from vae_lab.studies.plan import Oracle, Plan
 from vae_lab.tracking import SWEEP, Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -36,21 +39,29 @@ def planted(std: float = 0.04) -> Dataset:
 
 
 def run(number: int, size: int, seed: int, loss: float, active: float = 1, **params: str) -> StoredRun:
-    own = {"model.latent_size": str(size), "seed": str(seed), "objective.penalty": "none"} | params
+    settings = {"model.latent_size": str(size), "seed": str(seed), "objective.penalty": "none"} | params
     metrics = {"test/negative_elbo": loss, "test/active_units": active}
-    return StoredRun(str(number), "1", f"run {number}", "FINISHED", own, metrics, {}, number)
+    return StoredRun(str(number), "1", f"run {number}", "FINISHED", settings, metrics, {}, number)
 
 
-def study(runs: list[StoredRun], shares: tuple[float, ...] = (0.9, 0.99)) -> Study:
+def study(
+    runs: list[StoredRun], shares: tuple[float, ...] = (0.9, 0.99), metric: str = "test/negative_elbo"
+) -> Study:
     plan = Plan(
         "planted",
         one_at_a_time={"model.latent_size": ["2", "4", "8", "16"]},
         replicate={"seed": ["0", "1"]},
         also={"ard": {"model.latent_size": "16", "objective.penalty": "ard"}},
         base={"model.latent_size": "8", "objective.penalty": "none"},
-        oracle={"metric": "test/negative_elbo", "shares": list(shares), "points": ["ard"]},
+        oracle=Oracle(metric, list(shares), ["ard"]),
     )
     return Study(runs[0], plan, runs)
+
+
+def measured(data: Dataset) -> Spectrum:
+    """The spectrum of the training images, beside the noise of a Gaussian likelihood with sigma = 0.1."""
+    noise = pca.assumed_variance(data.train, "gaussian", 0.1)
+    return Spectrum(data.name, data.checksum, len(data.train), pca.eigenvalues(data.train).tolist(), noise)
 
 
 LOSSES = {2: (20.0, 22.0), 4: (14.0, 15.0), 8: (10.0, 11.0), 16: (12.0, 14.0)}
@@ -59,44 +70,44 @@ LOSSES = {2: (20.0, 22.0), 4: (14.0, 15.0), 8: (10.0, 11.0), 16: (12.0, 14.0)}
 @pytest.fixture
 def swept() -> list[StoredRun]:
     """Two seeds of four sizes, best at 8, and a large run under a penalty that keeps 6 dimensions."""
-    found = [
+    sweep = [
         run(10 * size + seed, size, seed, loss, active=min(size, 7))
         for size, losses in LOSSES.items()
         for seed, loss in enumerate(losses)
     ]
     penalized = {POINT: "ard", "objective.penalty": "ard"}
-    return [*found, run(900, 16, 0, 30.0, 6, **penalized), run(901, 16, 1, 30.0, 5.4, **penalized)]
+    return [*sweep, run(900, 16, 0, 30.0, 6, **penalized), run(901, 16, 1, 30.0, 5.4, **penalized)]
 
 
 def test_the_spectrum_finds_the_planted_rank() -> None:
-    found = latent_size.measure_spectrum(planted(), "gaussian", 0.1)
-    assert recipes.rank_at(found, 0.99) == RANK
-    assert recipes.rank_at(found, 0.5) == RANK // 2
-    above = pca.active_dimensions(torch.tensor(found.eigenvalues), found.noise_variance)
+    spectrum = measured(planted())
+    assert recipes.rank_at(spectrum, 0.99) == RANK
+    assert recipes.rank_at(spectrum, 0.5) == RANK // 2
+    above = pca.active_dimensions(torch.tensor(spectrum.eigenvalues), spectrum.noise_variance)
     assert above == RANK
-    assert (found.data, found.images, len(found.eigenvalues)) == ("planted", 3000, SIDE * SIDE)
+    assert (spectrum.data, spectrum.images, len(spectrum.eigenvalues)) == ("planted", 3000, SIDE * SIDE)
 
 
 def test_every_recipe_predicts_the_planted_rank(swept: list[StoredRun]) -> None:
-    (found,) = latent_size.outcomes(
-        study(swept, (0.99,)), latent_size.measure_spectrum(planted(), "gaussian", 0.1)
-    )
-    by_label = {each.label: each.size for each in found.predictions}
+    (comparison,) = compare_recipes(study(swept, (0.99,)), measured(planted()))
+    by_label = {prediction.label: prediction.size for prediction in comparison.predictions}
     assert by_label == {"sweep": 8, "SVD 99 %": RANK, "probabilistic PCA": RANK, "Z=16": 7, "ard, Z=16": RANK}
 
 
 def test_a_noise_above_every_eigenvalue_leaves_no_dimension_and_one_is_the_least() -> None:
     flat = Spectrum("flat", "0", 10, [0.5, 0.25, 0.25], noise_variance=1.0)
-    (found,) = latent_size.outcomes(study([run(i, z, 0, 1.0) for i, z in enumerate((2, 4))]), flat)
-    assert {each.label: each.size for each in found.predictions}["probabilistic PCA"] == 1
+    (comparison,) = compare_recipes(study([run(i, z, 0, 1.0) for i, z in enumerate((2, 4))]), flat)
+    assert {prediction.label: prediction.size for prediction in comparison.predictions}[
+        "probabilistic PCA"
+    ] == 1
 
 
 def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log(
     swept: list[StoredRun],
 ) -> None:
     spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
-    (found,) = latent_size.outcomes(study(swept, (0.12, 0.9)), spectrum)
-    at = {each.label: each for each in found.predictions}
+    (comparison,) = compare_recipes(study(swept, (0.12, 0.9)), spectrum)
+    at = {prediction.label: prediction for prediction in comparison.predictions}
     assert at["sweep"].regret == 0
     assert at["SVD 12 %"].size == 4
     assert at["SVD 12 %"].value == pytest.approx(14.5)
@@ -113,57 +124,48 @@ def test_regrets_are_paired_differences_to_the_best_size_interpolated_in_the_log
 
 def test_a_seed_counts_only_where_it_has_every_size(swept: list[StoredRun]) -> None:
     spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
-    (found,) = latent_size.outcomes(study(swept[1:]), spectrum)  # size 2 of seed 0 is missing
-    assert found.values.tolist() == [[22.0, 15.0, 11.0, 14.0]]
-    assert latent_size.outcomes(study(swept[-2:]), spectrum) == []
+    (comparison,) = compare_recipes(study(swept[1:]), spectrum)  # size 2 of seed 0 is missing
+    assert comparison.values.tolist() == [[22.0, 15.0, 11.0, 14.0]]
+    assert compare_recipes(study(swept[-2:]), spectrum) == []
 
 
 def test_a_metric_of_which_more_is_better_is_sought_upwards(swept: list[StoredRun]) -> None:
-    asked = study(swept)
-    assert asked.plan.oracle is not None
-    asked.plan.oracle["metric"] = "eval/recognizable_share"
-    shares = [
-        StoredRun(
-            **{
-                **each.__dict__,
-                "metrics": {"eval/recognizable_share": 1 / each.metrics["test/negative_elbo"]},
-            }
-        )
-        for each in swept
-    ]
-    (found,) = latent_size.outcomes(
-        Study(asked.parent, asked.plan, shares), Spectrum("x", "0", 9, [1.0] * 32, 2.0)
-    )
-    assert found.best.size == 8
-    assert min(each.regret for each in found.predictions) == 0
+    share = "eval/recognizable_share"
+    shares = [replace(run, metrics={share: 1 / run.metrics["test/negative_elbo"]}) for run in swept]
+    (comparison,) = compare_recipes(study(shares, metric=share), Spectrum("x", "0", 9, [1.0] * 32, 2.0))
+    assert comparison.best.size == 8
+    assert min(prediction.regret for prediction in comparison.predictions) == 0
 
 
 def test_the_table_and_the_sentence_say_the_same(swept: list[StoredRun]) -> None:
-    found = latent_size.outcomes(study(swept), latent_size.measure_spectrum(planted(), "gaussian", 0.1))
-    rows = list(csv.DictReader(io.StringIO(tables.csv(latent_size_report.table(found)))))
+    comparisons = compare_recipes(study(swept), measured(planted()))
+    rows = list(csv.DictReader(io.StringIO(tables.csv(recipe_table(comparisons)))))
     assert [row["recipe"][0] for row in rows] == ["1", "2", "2", "2", "3", "3"]
     assert float(rows[0]["latent size"]) == 8
-    said = latent_size_report.sentence(found[0])
-    assert said.startswith("Of the sizes swept, 8 has the best held-out negative ELBO (10.50).")
-    assert "The large latent space comes closest with 7 (Z=16)" in said
+    sentence = recipe_sentence(comparisons[0])
+    assert sentence.startswith("Of the sizes swept, 8 has the best held-out negative ELBO (10.50).")
+    assert "The large latent space comes closest with 7 (Z=16)" in sentence
 
 
 def test_the_chart_shows_every_prediction_and_labels_do_not_touch(
     swept: list[StoredRun], tmp_path: Path
 ) -> None:
-    spectrum = latent_size.measure_spectrum(planted(), "gaussian", 0.1)
-    (found,) = latent_size.outcomes(study(swept), spectrum)
-    drawn = latent_size_report.figure(found, spectrum, "planted")
-    drawn.savefig(tmp_path / "oracle.png")
+    spectrum = measured(planted())
+    (comparison,) = compare_recipes(study(swept), spectrum)
+    drawing = latent_recipes("oracle", comparison, spectrum, "planted")
+    save(drawing, tmp_path / "oracle.png")
     assert load_picture(tmp_path / "oracle.png").shape[1] == 930
-    labels = drawn.axes[0].texts
-    assert len(labels) == len(found.predictions)
+    figure = Figure(figsize=(drawing.width, drawing.height), layout=drawing.layout)
+    drawing.draw(figure)
+    figure.draw_without_rendering()
+    labels = figure.axes[0].texts
+    assert len(labels) == len(comparison.predictions)
     boxes = sorted((Text.get_window_extent(text) for text in labels), key=lambda box: float(box.x0))
     assert all(left.x1 <= right.x0 + 1 for left, right in itertools.pairwise(boxes))
-    svg = latent_size_report.svg(found, spectrum, "a")
-    assert svg == latent_size_report.svg(found, spectrum, "a")
-    assert "var(--c1)" in svg
-    assert all(f"{each.label}: {each.size}" in svg for each in found.predictions)
+    text = svg(drawing)
+    assert text == svg(drawing)
+    assert "var(--c1)" in text
+    assert all(f"{prediction.label}: {prediction.size}" in text for prediction in comparison.predictions)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_a_study_with_an_oracle_shows_it_on_its_parent_run(lab: Lab, folder: Pat
     assert "What each recipe predicts" in out
     store = Store.open()
     parent = next(record for record in store.records() if record.kind == SWEEP)
-    spectrum = Spectrum.from_json(store.download(parent.run_id, latent_size.FILE).read_text())
+    spectrum = Spectrum.from_json(store.download(parent.run_id, SPECTRUM_FILE).read_text())
     rows = list(
         csv.DictReader(io.StringIO(store.download(parent.run_id, "tables/latent_oracle.csv").read_text()))
     )
@@ -205,4 +207,4 @@ def test_a_study_with_an_oracle_shows_it_on_its_parent_run(lab: Lab, folder: Pat
     assert "SVD 95 %: 28" in page
     runs = store.members(parent.run_id)
     assert len(runs) == 3 + 4  # two sizes and the base, and four named points
-    assert {each.name for each in runs} >= {"ard vae L3 Z100 s0", "beta 2 vae L3 Z100 s0", "vae L3 Z20 s0"}
+    assert {run.name for run in runs} >= {"ard vae L3 Z100 s0", "beta 2 vae L3 Z100 s0", "vae L3 Z20 s0"}

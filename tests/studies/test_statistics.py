@@ -35,10 +35,10 @@ def false_share(rejected: NDArray[np.bool_]) -> tuple[float, float]:
 def test_the_t_interval_is_scipys() -> None:
     x = draws(7)
     expected = stats.ttest_1samp(x, 0).confidence_interval(0.9)
-    found = statistics.mean_interval(x, 0.9)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
-    assert found.estimate == pytest.approx(x.mean())
-    assert found.method == "t"
+    interval = statistics.mean_interval(x, 0.9)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert interval.estimate == pytest.approx(x.mean())
+    assert interval.method == "t"
 
 
 def test_the_sign_flip_test_is_scipys_exact_permutation_test() -> None:
@@ -95,23 +95,23 @@ def test_p_does_not_depend_on_the_unit() -> None:
 @pytest.mark.parametrize("n", [6, 10])
 def test_sign_flips_err_at_most_at_their_level(kind: str, n: int) -> None:
     p = statistics.two_sided(statistics.sign_flip(draws(STUDIES, n, kind=kind)))
-    found, allowed = false_share(p <= LEVEL)
-    assert found <= allowed
+    share, allowed = false_share(p <= LEVEL)
+    assert share <= allowed
 
 
 @pytest.mark.parametrize("kind", ["normal", "cauchy", "growing"])
 def test_the_anytime_test_errs_at_most_at_its_level_however_often_one_looks(kind: str) -> None:
     x = draws(STUDIES, 60, kind=kind)
     ever = statistics.two_sided(statistics.anytime_sign_flip(x)) <= LEVEL  # p keeps the smallest so far
-    found, allowed = false_share(ever)
-    assert found <= allowed
+    share, allowed = false_share(ever)
+    assert share <= allowed
 
 
 def test_looking_again_at_a_fixed_test_errs_far_above_its_level() -> None:
     x = draws(STUDIES, 13)
     looks = [statistics.two_sided(statistics.sign_flip(x[:, :n])) <= LEVEL for n in range(6, 14)]
-    found, allowed = false_share(np.logical_or.reduce(looks))
-    assert found > 1.5 * allowed
+    share, allowed = false_share(np.logical_or.reduce(looks))
+    assert share > 1.5 * allowed
 
 
 def test_the_anytime_p_never_rises_with_more_replicates() -> None:
@@ -153,8 +153,8 @@ def test_the_paired_interval_covers_the_mean(n: int, kind: str) -> None:
     hits = 0
     for _ in range(tries):
         x = rng.normal(truth, 2.0, n) if kind == "normal" else rng.exponential(truth, n)
-        found = statistics.paired_interval(x)
-        hits += found.low <= truth <= found.high
+        interval = statistics.paired_interval(x)
+        hits += interval.low <= truth <= interval.high
     lowest = 0.95 if kind == "normal" else 0.92  # skewed data are covered a little less
     assert hits >= stats.binom.ppf(0.001, tries, lowest)
     assert hits <= stats.binom.ppf(0.9999, tries, 0.97)
@@ -164,9 +164,9 @@ def test_the_paired_interval_is_a_bca_bootstrap_from_where_one_can_hold_its_leve
     assert [statistics.paired_interval(draws(n)).method for n in (1, 2, 5, 6)] == ["none", "t", "t", "BCa"]
     x = draws(200)
     expected = stats.bootstrap((x,), np.mean, method="BCa", rng=1).confidence_interval
-    found = statistics.paired_interval(x)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
-    assert found == statistics.paired_interval(x)
+    interval = statistics.paired_interval(x)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+    assert interval == statistics.paired_interval(x)
 
 
 def test_few_or_equal_differences_have_an_interval_too() -> None:
@@ -179,7 +179,7 @@ def test_few_or_equal_differences_have_an_interval_too() -> None:
 def test_a_confidence_sequence_covers_at_every_look() -> None:
     x = draws(120, 24)
     missed = [
-        any(not found.low <= 0 <= found.high for found in map(statistics.confidence_sequence, looks))
+        any(not interval.low <= 0 <= interval.high for interval in map(statistics.confidence_sequence, looks))
         for looks in ([row[:n] for n in (7, 12, 24)] for row in x)
     ]
     assert np.sum(missed) <= stats.binom.ppf(0.999, len(x), LEVEL)
@@ -202,8 +202,8 @@ def test_holm_is_statsmodels() -> None:
 def test_holm_keeps_the_level_over_a_study_of_ten_contrasts() -> None:
     p = statistics.two_sided(statistics.sign_flip(draws(1000, 10, 10)))
     any_false = np.array([min(statistics.holm(list(row))) <= LEVEL for row in p])
-    found, allowed = false_share(any_false)
-    assert found <= allowed
+    share, allowed = false_share(any_false)
+    assert share <= allowed
     assert (p.min(-1) <= LEVEL).mean() > 4 * LEVEL  # without Holm
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vae_lab.config import BASE
 from vae_lab.errors import LabError, UserError, choices, quoted
 from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.tracking import FINGERPRINT, KIND, STUDY, SWEEP, Reader, StoredRun
+from vae_lab.tracking import ERROR, FINGERPRINT, KIND, STUDY, SWEEP, Reader, StoredRun, process_end
 
 POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
 
@@ -29,7 +29,7 @@ class Group(NamedTuple):
 
     keys: dict[str, str]  # what tells this row from the others
     finished: list[StoredRun]
-    lost: list[StoredRun]  # that failed or were killed
+    failed: list[StoredRun]  # the interrupted ones among them
     replicate: tuple[str, ...] = ("seed",)  # parameters that name a replicate
     pooled: tuple[str, ...] = ()  # varied parameters that do not tell rows apart
 
@@ -38,18 +38,17 @@ class Group(NamedTuple):
 
         Where a row averages over configurations, a replicate counts if it has all that the row has.
         """
-        found: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
+        values: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
         for run in self.finished:
             value = run.metrics.get(metric, run.params.get(metric, ""))
             if is_number(value):
-                name = tuple([run.params.get(key, "") for key in self.replicate])
-                part = tuple([run.params.get(key, "") for key in self.pooled])
-                found.setdefault(name, {}).setdefault(part, []).append(float(value))
-        whole = {part for parts in found.values() for part in parts}
+                configurations = values.setdefault(param_values(run, self.replicate), {})
+                configurations.setdefault(param_values(run, self.pooled), []).append(float(value))
+        pooled = {configuration for configurations in values.values() for configuration in configurations}
         return {
-            name: _mean([_mean(values) for values in parts.values()])
-            for name, parts in found.items()
-            if parts.keys() == whole
+            replicate: _mean([_mean(repeated) for repeated in configurations.values()])
+            for replicate, configurations in values.items()
+            if configurations.keys() == pooled
         }
 
     def values(self, metric: str) -> list[float]:
@@ -57,9 +56,9 @@ class Group(NamedTuple):
         return list(self.by_replicate(metric).values())
 
     @property
-    def replicates(self) -> int:
-        """How many there are with a finished run."""
-        return len({tuple(run.params.get(key, "") for key in self.replicate) for run in self.finished})
+    def n(self) -> int:
+        """How many replicates have a finished run."""
+        return len({param_values(run, self.replicate) for run in self.finished})
 
 
 class Comparison(NamedTuple):
@@ -69,6 +68,17 @@ class Comparison(NamedTuple):
     by: tuple[str, ...]
     within: tuple[str, ...]
     groups: list[Group]
+
+    def family(self, group: Group) -> tuple[str, ...]:
+        """The values of the keys of `within`: rows that share them are compared with each other."""
+        return tuple(group.keys.get(key, "") for key in self.within)
+
+    def lines(self) -> list[list[Group]]:
+        """The rows line by line, as a chart draws them: rows of one line differ in the last key only."""
+        lines: dict[tuple[str, ...], list[Group]] = {}
+        for group in self.groups:
+            lines.setdefault(tuple(group.keys[key] for key in self.by[:-1]), []).append(group)
+        return list(lines.values())
 
 
 class Study(NamedTuple):
@@ -80,44 +90,72 @@ class Study(NamedTuple):
 
 
 def load_study(store: Reader, name: str) -> Study:
-    """The newest multirun of a study, or the one whose parent run has this id (or its first letters).
+    """Returns the newest multirun of a study, or the one whose parent run has this id (or its first letters).
 
-    Of its runs those whose process is gone are closed as interrupted.
+    Nothing is written: a run whose process is gone is interrupted in what is returned, not in the store.
+
+    Raises:
+        UserError: the store has neither.
+        LabError: the multirun's plan cannot be read.
+    """
+    parent = find_parent(store, name)
+    try:
+        plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
+    runs = [with_point(interrupted_if_gone(run), plan) for run in store.members(parent.run_id)]
+    # In the plan's order: that in which they began is another each time, where runs share the machine.
+    order = {planned: place for place, planned in enumerate(plan.runs)}
+    runs.sort(key=lambda run: order.get((run.tags.get(FINGERPRINT, ""), run.name), len(order)))
+    return Study(interrupted_if_gone(parent), plan, runs)
+
+
+def find_parent(store: Reader, name: str) -> StoredRun:
+    """Returns the parent run of a study's newest multirun, or the parent run with this id.
+
+    Args:
+        store: where it is looked for.
+        name: of the study; or the parent run's id or its first letters, six at least.
 
     Raises:
         UserError: the store has neither.
     """
     parents = store.tagged(KIND, SWEEP)
-    chosen = next((each for each in parents if each.tags.get(STUDY) == name), None)
-    if chosen is None and len(name) >= 6:
-        chosen = next((each for each in parents if each.run_id.startswith(name)), None)
-    if chosen is None:
-        known = {each.tags.get(STUDY, "") for each in parents}
-        raise UserError(f"{quoted(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
-    try:
-        plan = Plan.from_json(store.download(chosen.run_id, PLAN_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise LabError(f"{chosen.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    runs = store.members(chosen.run_id)
-    if store.close_gone([chosen, *runs]):
-        return load_study(store, chosen.run_id)
-    # In the plan's order: that in which they began is another each time, where runs share the machine.
-    places = {(fingerprint, name): place for place, (fingerprint, name) in enumerate(plan.runs)}
-    runs.sort(key=lambda run: places.get((run.tags.get(FINGERPRINT, ""), run.name), len(places)))
-    return Study(chosen, plan, [placed(run, plan) for run in runs])
+    by_name = [parent for parent in parents if parent.tags.get(STUDY) == name]
+    by_id = [parent for parent in parents if len(name) >= 6 and parent.run_id.startswith(name)]
+    for parent in (*by_name, *by_id):
+        return parent
+    known = {parent.tags.get(STUDY, "") for parent in parents}
+    raise UserError(f"{quoted(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
 
 
-def placed(run: StoredRun, plan: Plan) -> StoredRun:
-    """The run with the parameter POINT, if it is the base or a point of `also` in a study that has such."""
-    named: dict[str, dict[str, str]] = {BASE: {}, **plan.also} if plan.also else {}
-    for name, settings in named.items():
-        if all(run.params.get(key) == value for key, value in {**plan.base, **settings}.items()):
+def interrupted_if_gone(run: StoredRun) -> StoredRun:
+    """Returns the run; as KILLED, with the reason, if its process is gone and the store does not say so."""
+    reason = process_end(run)
+    return replace(run, status="KILLED", tags={**run.tags, ERROR: reason}) if reason else run
+
+
+def with_point(run: StoredRun, plan: Plan) -> StoredRun:
+    """Returns the run with the parameter POINT, if it is the base or a point of `also` in such a study."""
+    points: dict[str, dict[str, str]] = {BASE: {}, **plan.also} if plan.also else {}
+    for name, settings in points.items():
+        if has_params(run, {**plan.base, **settings}):
             return replace(run, params={**run.params, POINT: name})
     return run
 
 
+def has_params(run: StoredRun, params: Mapping[str, str]) -> bool:
+    """Whether a run has all of these values."""
+    return all(run.params.get(key) == value for key, value in params.items())
+
+
+def param_values(run: StoredRun, keys: Iterable[str]) -> tuple[str, ...]:
+    """A run's values of some parameters; empty texts where it has none."""
+    return tuple([run.params.get(key, "") for key in keys])
+
+
 def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
-    """The tables of a study: one for each key varied one at a time, else one over the crossed keys.
+    """Returns the tables of a study: one for each key varied one at a time, else one over the crossed keys.
 
     Points that stand in `also` have a table of their own, beside the base.
 
@@ -127,56 +165,82 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
 
     Raises:
         UserError: a key in `by` is no parameter of the runs.
+
+    Examples:
+        >>> def run(layers, seed, loss):
+        ...     params, metrics = {"model.layers": layers, "seed": seed}, {"test/loss": loss}
+        ...     return StoredRun(f"{layers} {seed}", "1", "", "FINISHED", params, metrics, {}, 0)
+        >>> plan = Plan("depth", cross={"model.layers": ["2", "3"]}, replicate={"seed": ["0", "1"]})
+        >>> runs = [run("2", "0", 101.0), run("2", "1", 102.0), run("3", "0", 98.0)]
+        >>> (depth,) = comparisons(Study(runs[0], plan, runs))
+        >>> [(row.keys, row.values("test/loss")) for row in depth.groups]
+        [({'model.layers': '2'}, [101.0, 102.0]), ({'model.layers': '3'}, [98.0])]
     """
     plan, runs = study.plan, study.runs
-    cross = tuple(plan.cross)
     if by:
         known = sorted({key for run in runs for key in run.params})
         for key in by:
             if key not in known:
                 raise UserError(f"--by {key}: the runs have no such parameter{choices(key, known)}")
-        return [_compare(", ".join(map(key_name, by)), tuple(by), tuple(by[:-1]), runs, plan)]
-    if not plan.one_at_a_time and not plan.also:
-        keys = cross or tuple(plan.replicate) or ("model",)
-        within = ("model",) if "model" in cross else ()
-        return [_compare(", ".join(map(key_name, keys)), keys, within, runs, plan)]
-    tables = []
+        return [_comparison(_title(by), tuple(by), tuple(by[:-1]), runs, plan)]
+    if plan.one_at_a_time or plan.also:
+        return _around_the_base(study)
+    keys = tuple(plan.cross) or tuple(plan.replicate) or ("model",)
+    within = ("model",) if "model" in plan.cross else ()
+    return [_comparison(_title(keys), keys, within, runs, plan)]
+
+
+def _around_the_base(study: Study) -> list[Comparison]:
+    """A table for each key that is varied one at a time, and one for the named points."""
+    plan, runs = study.plan, study.runs
+    cross, tables = tuple(plan.cross), []
     for key in plan.one_at_a_time:
-        others = {other: value for other, value in plan.base.items() if other != key}
-        chosen = [
-            run for run in runs if all(run.params.get(other) == value for other, value in others.items())
-        ]
-        tables.append(_compare(f"{topic(key).capitalize()} ({key})", (*cross, key), cross, chosen, plan))
+        fixed = {name: value for name, value in plan.base.items() if name != key}
+        varied = [run for run in runs if has_params(run, fixed)]
+        tables.append(_comparison(f"{topic(key).capitalize()} ({key})", (*cross, key), cross, varied, plan))
     if plan.also:
-        named = [run for run in runs if POINT in run.params]
-        tables.append(_compare("Named points", (*cross, POINT), cross, named, plan))
+        points = [run for run in runs if POINT in run.params]
+        tables.append(_comparison("Named points", (*cross, POINT), cross, points, plan))
     return tables
 
 
-def over_replicates(study: Study) -> Comparison | None:
-    """The runs of a study that varies nothing but what repeats them as one row; None of any other study."""
+def single_configuration(study: Study) -> Comparison | None:
+    """Returns a study that varies nothing but what repeats its runs as one row; None of any other study."""
     plan = study.plan
     if varied_keys(plan) or not plan.replicate or len(study.runs) < 2:
         return None
     repeats = " and ".join(f"{key_name(key)}s" for key in plan.replicate)
-    return _compare(f"Over {repeats}", ("model",), (), study.runs, plan)
+    return _comparison(f"Over {repeats}", ("model",), (), study.runs, plan)
 
 
-def _compare(
+def groups_by_family(tables: Iterable[Comparison]) -> dict[tuple[str, ...], list[Group]]:
+    """Returns the rows of all tables by their family, in the order of the tables."""
+    rows: dict[tuple[str, ...], list[Group]] = {}
+    for table in tables:
+        for group in table.groups:
+            rows.setdefault(table.family(group), []).append(group)
+    return rows
+
+
+def _title(keys: Iterable[str]) -> str:
+    return ", ".join(map(key_name, keys))
+
+
+def _comparison(
     title: str, by: tuple[str, ...], within: tuple[str, ...], runs: Iterable[StoredRun], plan: Plan
 ) -> Comparison:
     rows: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in runs:
-        rows.setdefault(tuple(run.params.get(key, "") for key in by), []).append(run)
+        rows.setdefault(param_values(run, by), []).append(run)
     replicate = tuple(key for key in plan.replicate or ("seed",) if key not in by)
     varied = [key for key in varied_keys(plan) if key not in by]
     groups = []
-    for values in _order(by, rows, plan):
+    for values in _ordered(by, rows, plan):
         members = rows[values]
         pooled = tuple(key for key in varied if len({run.params.get(key, "") for run in members}) > 1)
         finished = [run for run in members if run.status == "FINISHED"]
-        lost = [run for run in members if run.status in ("FAILED", "KILLED")]
-        groups.append(Group(dict(zip(by, values, strict=True)), finished, lost, replicate, pooled))
+        failed = [run for run in members if run.status in ("FAILED", "KILLED")]
+        groups.append(Group(dict(zip(by, values, strict=True)), finished, failed, replicate, pooled))
     return Comparison(title, by, within, groups)
 
 
@@ -186,32 +250,41 @@ def varied_keys(plan: Plan) -> list[str]:
     return list(dict.fromkeys((*plan.cross, *plan.one_at_a_time, *further)))
 
 
-def _order(by: tuple[str, ...], rows: Iterable[tuple[str, ...]], plan: Plan) -> list[tuple[str, ...]]:
+def _ordered(by: tuple[str, ...], rows: Collection[tuple[str, ...]], plan: Plan) -> list[tuple[str, ...]]:
     """Numbers by size, names as the study planned them; runs side by side end in any order."""
-    seen = list(rows)
     planned = {**plan.cross, **plan.one_at_a_time, **plan.replicate, POINT: [BASE, *plan.also]}
-    first = [
-        list(dict.fromkeys([*planned.get(key, ()), *(row[i] for row in seen)])) for i, key in enumerate(by)
+    order = [
+        list(dict.fromkeys([*planned.get(key, ()), *(row[i] for row in rows)])) for i, key in enumerate(by)
     ]
 
     def rank(row: tuple[str, ...]) -> list[tuple[float, int]]:
         return [
-            (float(value) if is_number(value) else 0.0, first[i].index(value)) for i, value in enumerate(row)
+            (float(value) if is_number(value) else 0.0, order[i].index(value)) for i, value in enumerate(row)
         ]
 
-    return sorted(seen, key=rank)
+    return sorted(rows, key=rank)
 
 
-def is_number(text: str | float) -> bool:
-    """Whether a value is a finite number, or the text of one."""
+def is_number(value: str | float) -> bool:
+    """Whether a value is a finite number, or the text of one.
+
+    Examples:
+        >>> [is_number(value) for value in ("15", 0.1, "nan", "vae")]
+        [True, True, False, False]
+    """
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(value))
     except ValueError:
         return False
 
 
 def key_name(key: str) -> str:
-    """A key as a column heading: `latent size` for model.latent_size."""
+    """A key as a column heading.
+
+    Examples:
+        >>> key_name("model.latent_size"), key_name("optimizer.weight_decay")
+        ('latent size', 'weight decay')
+    """
     return KEY_NAMES.get(key, key.rpartition(".")[2].replace("_", " "))
 
 
@@ -221,7 +294,7 @@ def topic(key: str) -> str:
 
 
 def requested_metrics(keys: Sequence[str], runs: Iterable[StoredRun]) -> list[Metric]:
-    """The measures of these metric names.
+    """Returns the metrics with these names.
 
     Raises:
         UserError: no run has such a metric.
@@ -234,23 +307,18 @@ def requested_metrics(keys: Sequence[str], runs: Iterable[StoredRun]) -> list[Me
 
 
 def reference_values(plan: Plan, group: Group) -> list[float] | None:
-    """The published values of the same configuration, one an epoch, if the study names any.
+    """Returns the published values of the same configuration, one an epoch, if the study names any.
 
     They apply only to runs that meet the reference's `conditions`, such as data: mnist.
     """
     if plan.reference is None or not group.finished:
         return None
-    params: Mapping[str, str] = group.finished[0].params
-    if not _matches(plan.reference.get("conditions", {}), params):
-        return None
-    for entry in plan.reference.get("values", []):
-        if _matches({key: value for key, value in entry.items() if key != "epochs"}, params):
-            return [float(value) for value in entry["epochs"]]
+    run = group.finished[0]
+    for params, values in plan.reference.curves():
+        wanted = {**plan.reference.conditions, **params}
+        if has_params(run, {key: str(value) for key, value in wanted.items()}):
+            return values
     return None
-
-
-def _matches(wanted: Mapping[str, Any], params: Mapping[str, str]) -> bool:
-    return all(params.get(key) == str(value) for key, value in wanted.items())
 
 
 def _mean(values: Sequence[float]) -> float:

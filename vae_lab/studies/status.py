@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vae_lab.studies.comparison import Study
@@ -20,39 +21,53 @@ class RunState(NamedTuple):
     state: str  # one of STATES
     done: int = 0  # finished epochs
     epochs: int | None = None  # in all; None if the run is missing
-    heard: int | None = None  # milliseconds since 1970 of its last sign of life
-    note: str = ""  # what ended it
+    last_seen: int | None = None  # milliseconds since 1970 of its last sign of life
+    reason: str = ""  # why it ended without finishing
 
 
-def states(study: Study) -> list[RunState]:
-    """One a run that the study planned, in its order, and then those that belong to it beyond its plan."""
-    found: dict[str, RunState] = {}
+def run_states(study: Study) -> list[RunState]:
+    """Returns the state of each planned run, in the plan's order, and then of runs beyond the plan.
+
+    Examples:
+        >>> from vae_lab.studies.plan import Plan
+        >>> parent = StoredRun("1", "1", "depth", "RUNNING", {}, {}, {}, 0)
+        >>> run = StoredRun("2", "1", "vae L2 s0", "FINISHED", {}, {}, {"vae_lab.fingerprint": "a"}, 0)
+        >>> plan = Plan("depth", runs=[("a", "vae L2 s0"), ("b", "vae L3 s0")])
+        >>> [(state.name, state.state) for state in run_states(Study(parent, plan, [run]))]
+        [('vae L2 s0', 'finished'), ('vae L3 s0', 'missing')]
+    """
+    states: dict[str, RunState] = {}
     for run in study.runs:
         key = run.tags.get(FINGERPRINT, run.run_id)
         state = _state(run)
-        if key not in found or STATES.index(state.state) <= STATES.index(found[key].state):
-            found[key] = state
-    planned = [found.pop(key, RunState(name, "missing")) for key, name in study.plan.runs]
-    return [*planned, *found.values()]
+        if key not in states or STATES.index(state.state) <= STATES.index(states[key].state):
+            states[key] = state
+    planned = [states.pop(key, RunState(name, "missing")) for key, name in study.plan.runs]
+    return [*planned, *states.values()]
 
 
-def counted(found: list[RunState]) -> dict[str, int]:
-    """How many runs are in each state that occurs, in the order of STATES."""
-    count = Counter(each.state for each in found)
+def count_states(states: Sequence[RunState]) -> dict[str, int]:
+    """Returns how many runs are in each state that occurs, in the order of STATES.
+
+    Examples:
+        >>> count_states([RunState("a", "missing"), RunState("b", "finished"), RunState("c", "finished")])
+        {'finished': 2, 'missing': 1}
+    """
+    count = Counter(state.state for state in states)
     return {state: count[state] for state in STATES if count[state]}
 
 
 def _state(run: StoredRun) -> RunState:
-    told = run.params.get("train.epochs", "")
-    epochs = int(told) if told.isdecimal() else None
-    beat = heartbeat(run)
+    planned = run.params.get("train.epochs", "")
+    epochs = int(planned) if planned.isdecimal() else None
+    last = heartbeat(run)
     state = _STATE_OF.get(run.status, "running")
     finished = state == "finished"
     return RunState(
         name=run.name,
         state=state,
-        done=epochs or 0 if finished else beat.get("epoch", 0),
+        done=epochs or 0 if finished else last.get("epoch", 0),
         epochs=epochs,
-        heard=beat.get("at", run.started),
-        note="" if finished else run.tags.get(ERROR, ""),
+        last_seen=last.get("at", run.started),
+        reason="" if finished else run.tags.get(ERROR, ""),
     )

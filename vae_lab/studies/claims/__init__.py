@@ -1,8 +1,15 @@
 """Claims of a study: how its YAML declares them, and what its runs say to each."""
 
 from vae_lab.studies.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, check_measured, parse
-from vae_lab.studies.claims.explained import Explanation, explanations, surviving
-from vae_lab.studies.claims.verdicts import Verdict, frame, judge, judge_study, round_target
+from vae_lab.studies.claims.explained import Explanation, explanation_summary, explanations
+from vae_lab.studies.claims.verdicts import (
+    Verdict,
+    judge,
+    judge_study,
+    round_target,
+    runs_frame,
+    supported_refuted_or_undecided,
+)
 from vae_lab.studies.claims.wording import decimals, metric_name
 
 __all__ = [
@@ -13,12 +20,13 @@ __all__ = [
     "Verdict",
     "check_measured",
     "decimals",
+    "explanation_summary",
     "explanations",
-    "frame",
     "judge",
     "judge_study",
     "metric_name",
     "parse",
     "round_target",
-    "surviving",
+    "runs_frame",
+    "supported_refuted_or_undecided",
 ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from vae_lab.config import Value
 from vae_lab.errors import UserError, choices
 from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, metric_named
 
@@ -20,10 +23,11 @@ EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
     "same_trend": ("along", "of", "as"),
 }
 DIRECTIONS: dict[str, str] = {  # which way is better; metrics that are not here have no better way
-    **{key: each.better for key, each in CATALOGUE.items() if each.better},
+    **{key: metric.better for key, metric in CATALOGUE.items() if metric.better},
     "eval/sharpness": HIGHER,  # towards 1, that of real images, which samples of a VAE stay below
 }
 NEED_DIRECTION = ("better", "best_inside")
+LEVEL = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,32 @@ class Claim:
 
 
 def parse(declared: Sequence[Any]) -> list[Claim]:
-    """The claims of a study's YAML.
+    """Returns the claims of a study's YAML.
 
     Raises:
         UserError: a claim lacks a key, has one too many, or a value that is not valid.
+
+    Examples:
+        >>> depth = {"id": "C1", "text": "Depth raises the loss.", "metric": "test/loss",
+        ...          "expect": "increasing", "along": "model.layers", "within": {"model": "vae"}}
+        >>> (claim,) = parse([depth])
+        >>> claim.along, claim.level, claim.lower_is_better
+        ('model.layers', 0.05, True)
+        >>> parse([{**depth, "expect": "incresing"}])
+        Traceback (most recent call last):
+        vae_lab.errors.UserError: claim C1: expect=incresing: no such expectation; did you mean ...
     """
-    claims: list[Claim] = []
+    claims: dict[str, Claim] = {}
     for number, entry in enumerate(declared, start=1):
         if not isinstance(entry, Mapping):
             raise UserError(
                 f"claim {number}: {entry!r} is no mapping; write {{id: C{number}, text: ..., ...}}."
             )
         claim = _parse(entry, str(entry.get("id", f"number {number}")))
-        if any(each.id == claim.id for each in claims):
+        if claim.id in claims:
             raise UserError(f"claim {claim.id}: id={claim.id} is taken by another claim of the study.")
-        claims.append(claim)
-    return claims
+        claims[claim.id] = claim
+    return list(claims.values())
 
 
 def check_measured(claims: Sequence[Claim], evaluation: Mapping[Any, Any]) -> None:
@@ -72,41 +86,21 @@ def check_measured(claims: Sequence[Claim], evaluation: Mapping[Any, Any]) -> No
         claims: of a study that adds seeds until they are settled.
         evaluation: the group `evaluation` of its runs.
     """
-    for each in claims:
-        needs = metric_named(each.metric).needs
+    for claim in claims:
+        needs = metric_named(claim.metric).needs
         if needs and not evaluation[needs]:
             raise UserError(
-                f"seeds=auto: claim {each.id} is about {each.metric}, which is not measured with "
+                f"seeds=auto: claim {claim.id} is about {claim.metric}, which is not measured with "
                 f"evaluation.{needs}=0: no number of seeds would settle it. Add evaluation=full."
             )
 
 
 def _parse(entry: Mapping[str, Any], name: str) -> Claim:
-    expect = str(_needed(entry, "expect", name, EXPECTATIONS))
-    if expect not in EXPECTATIONS:
-        raise UserError(f"claim {name}: expect={expect}: no such expectation{choices(expect, EXPECTATIONS)}")
-    own = EXPECTATIONS[expect]
-    for key in entry:
-        if key not in (*COMMON, *own):
-            raise UserError(
-                f"claim {name}: {key}: not a key of expect={expect}{choices(key, (*COMMON, *own))}"
-            )
-    for key in ("id", "text", "metric", *own):
-        _needed(entry, key, name, (*COMMON, *own))
+    expect = _check_keys(entry, name)
     metric = str(entry["metric"])
-    better = entry.get("better", DIRECTIONS.get(metric))
-    if "better" in entry and better not in (LOWER, HIGHER):
-        raise UserError(f"claim {name}: better={better}: must be {LOWER} or {HIGHER}.")
-    if better is None and expect in NEED_DIRECTION:
-        raise UserError(
-            f"claim {name}: metric={metric}: whether less or more of it is better is not known; "
-            f"add better: {LOWER} or better: {HIGHER}{choices(metric, DIRECTIONS)}"
-        )
+    better = _better(entry, metric, expect, name)
     if not re.fullmatch(r"[\w .:/-]{1,100}", str(entry["id"])):  # it becomes part of a tag's name
         raise UserError(f"claim {name}: id: must be letters, digits, spaces and . : / - only, 100 at most.")
-    level = entry.get("level", Claim.level)
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
-        raise UserError(f"claim {name}: level={level}: must be a number between 0 and 1, such as 0.05.")
     claim = Claim(
         id=str(entry["id"]),
         text=str(entry["text"]),
@@ -114,9 +108,9 @@ def _parse(entry: Mapping[str, Any], name: str) -> Claim:
         expect=expect,
         along=str(entry.get("along", "")),
         of=_group(entry, "of", name),
-        than=_group(entry, "as" if "as" in own else "than", name),
+        than=_group(entry, "as" if "as" in EXPECTATIONS[expect] else "than", name),
         within=_group(entry, "within", name),
-        level=float(level),
+        level=_level(entry.get("level", Claim.level), name),
         lower_is_better=better != HIGHER,
         explanation=str(entry.get("explanation") or ""),
     )
@@ -124,20 +118,56 @@ def _parse(entry: Mapping[str, Any], name: str) -> Claim:
     return claim
 
 
-def _needed(entry: Mapping[str, Any], key: str, name: str, valid: Sequence[str] | Mapping[str, Any]) -> Any:
+def _check_keys(entry: Mapping[str, Any], name: str) -> str:
+    """Returns the claim's expectation, once it has every key that this needs and no other."""
+    _check_given(entry, "expect", name, "values", EXPECTATIONS)
+    expect = str(entry["expect"])
+    if expect not in EXPECTATIONS:
+        raise UserError(f"claim {name}: expect={expect}: no such expectation{choices(expect, EXPECTATIONS)}")
+    valid = (*COMMON, *EXPECTATIONS[expect])
+    for key in entry:
+        if key not in valid:
+            raise UserError(f"claim {name}: {key}: not a key of expect={expect}{choices(key, valid)}")
+    for key in ("id", "text", "metric", *EXPECTATIONS[expect]):
+        _check_given(entry, key, name, "keys", valid)
+    return expect
+
+
+def _check_given(entry: Mapping[str, Any], key: str, name: str, what: str, valid: Iterable[str]) -> None:
     if entry.get(key) in (None, "", {}):
-        what = "values" if key == "expect" else "keys"
         raise UserError(f"claim {name}: {key} is missing. Valid {what}: {', '.join(valid)}.")
-    return entry[key]
+
+
+def _better(entry: Mapping[str, Any], metric: str, expect: str, name: str) -> str | None:
+    """Which way of the claim's metric is better; None where it need not be known."""
+    better: str | None = entry.get("better", DIRECTIONS.get(metric))
+    if "better" in entry and better not in (LOWER, HIGHER):
+        raise UserError(f"claim {name}: better={better}: must be {LOWER} or {HIGHER}.")
+    if better is None and expect in NEED_DIRECTION:
+        raise UserError(
+            f"claim {name}: metric={metric}: whether less or more of it is better is not known; "
+            f"add better: {LOWER} or better: {HIGHER}{choices(metric, DIRECTIONS)}"
+        )
+    return better
+
+
+def _level(level: Any, name: str) -> float:
+    try:
+        return msgspec.convert(level, LEVEL)
+    except msgspec.ValidationError:
+        raise UserError(
+            f"claim {name}: level={level}: must be a number between 0 and 1, such as 0.05."
+        ) from None
 
 
 def _group(entry: Mapping[str, Any], key: str, name: str) -> dict[str, str]:
     group = entry.get(key, {})
-    if not isinstance(group, Mapping) or any(isinstance(each, list | Mapping) for each in group.values()):
+    try:
+        return {param: str(value) for param, value in msgspec.convert(group, dict[str, Value]).items()}
+    except msgspec.ValidationError:
         raise UserError(
             f"claim {name}: {key}={group}: must map parameters to one value each, as in {{model: vae}}."
-        )
-    return {str(each): str(value) for each, value in group.items()}
+        ) from None
 
 
 def _check_groups(claim: Claim, name: str) -> None:

@@ -1,141 +1,169 @@
-"""What the runs say to one claim: values paired by replicate, effects, and p for and against."""
+"""What the runs hold for and against one claim: values paired by replicate, effects, and p."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from vae_lab.errors import UserError, choices
 from vae_lab.studies import statistics
 from vae_lab.studies.claims.declared import Claim
-from vae_lab.studies.claims.wording import Words
+from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.comparison import POINT, is_number
 from vae_lab.studies.statistics import Directions
+
+if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
+    import pandas as pd
 
 Array = NDArray[np.float64]
 Test = Callable[[Array], Directions]
 
+PAIRED_TESTS: dict[bool, Test] = {False: statistics.sign_flip, True: statistics.anytime_sign_flip}
+
 
 @dataclass(frozen=True)
-class Layout:
-    """How the runs of a study lie: what repeats them, what varies, and from which base."""
+class Design:
+    """The design of a study: what repeats its runs, what varies, and from which base."""
 
     replicate: str = "seed"
-    axes: Mapping[str, Sequence[str]] | None = None  # every varied key and its values; None: those found
+    axes: Mapping[str, Sequence[str]] | None = None  # every varied key and its values; None: those that ran
     base: Mapping[str, str] | None = None  # where the keys that a claim does not name stay
 
 
 class Evidence(NamedTuple):
     """A claim's contrast; everything positive speaks for it. Shapes: n replicates."""
 
-    supports: float  # p on the two-sided scale
-    refutes: float
+    p_for: float  # on the two-sided scale
+    p_against: float
     effects: Array  # (n,), in the metric's unit
-    holds: Array  # (n,): 1 where this replicate alone agrees, 0 where not, 0.5 for a tie
+    agreement: Array  # (n,): 1 where this replicate alone agrees, 0 where not, 0.5 for a tie
     weakest: Array  # (n,): the contrast that support waits for
-    against: Array  # (n,): the contrast that speaks most against the claim, positive if it does
-    words: Words
-    share: int = 1  # contrasts among which the claim's own level is shared out
+    opposed: Array  # (n,): the contrast that speaks most against the claim, positive if it does
+    wording: Wording
+    contrasts: int = 1  # among which the claim's own level is shared out
 
 
-class Missing(NamedTuple):
+class NoEvidence(NamedTuple):
     """Why there is nothing to judge."""
 
     reason: str
 
 
-def gather(claim: Claim, frame: pd.DataFrame, layout: Layout, test: Test) -> Evidence | Missing:
-    """The evidence for a claim in a frame of finished runs.
+def evidence_for(claim: Claim, runs: pd.DataFrame, design: Design, test: Test) -> Evidence | NoEvidence:
+    """Returns the evidence for and against a claim.
+
+    Args:
+        claim: which contrast of which metric.
+        runs: one row a finished run.
+        design: what repeats the runs and what varies.
+        test: of paired differences; one of `PAIRED_TESTS`.
 
     Raises:
         UserError: the claim names a parameter that no run has, or orders an axis that has no order.
     """
-    if frame.empty:
-        return Missing("No run has finished.")
-    keys = {*claim.of, *claim.than, *claim.within, *([claim.along] if claim.along else []), layout.replicate}
-    for key in sorted(keys):
-        if key not in frame:
-            known = [str(each) for each in frame if "/" not in str(each)]
-            raise UserError(f"claim {claim.id}: {key}: the runs have no such parameter{choices(key, known)}")
-    if claim.metric not in frame:
-        how = (
-            " `vae-lab evaluate` adds it without training again." if claim.metric.startswith("eval/") else ""
-        )
-        return Missing(f"No finished run has {claim.metric}.{how}")
+    if runs.empty:
+        return NoEvidence("No run has finished.")
+    _check_parameters(claim, runs, design)
+    if claim.metric not in runs:
+        adding = " `vae-lab evaluate` adds it without training again."
+        return NoEvidence(f"No finished run has {claim.metric}.{adding * claim.metric.startswith('eval/')}")
     groups = [claim.of, claim.than] if claim.of else [{}]
-    tables = [_table(claim, frame, layout, group) for group in groups]
-    axis = _axis(claim, tables, layout)
-    words = Words(claim, axis)
+    tables = [_metric_table(claim, runs, design, group) for group in groups]
+    wording = Wording(claim, _axis_values(claim, tables, design))
     if claim.along:
         needed = 3 if claim.expect == "best_inside" else 2
-        if len(axis) < needed:
-            return Missing(f"{words.axis_name.capitalize()} has {len(axis)} of the {needed} values needed.")
-        tables = [table.reindex(columns=axis) for table in tables]
+        if len(wording.axis) < needed:
+            name = wording.axis_name.capitalize()
+            return NoEvidence(f"{name} has {len(wording.axis)} of the {needed} values needed.")
+        tables = [table.reindex(columns=list(wording.axis)) for table in tables]
     for group, table in zip(groups, tables, strict=True):
         for value in table.columns[table.notna().sum() == 0] if len(table) else table.columns:
-            return Missing(f"No finished run gives {claim.metric} for {words.place(group, value)}.")
-    paired = pd.concat(tables, axis=1, join="inner", keys=range(len(tables))).dropna()
-    if paired.index.nlevels > 1:  # a replicate counts where it has every combination of what is crossed
-        replicates = paired.index.get_level_values(0)
-        has = replicates.value_counts()
-        paired = paired[has[replicates].to_numpy() == has.max()]
-    if paired.empty:
-        return Missing(f"No {layout.replicate} has a finished run at every value that is compared.")
-    means = paired.groupby(level=0).mean()
-    means = means.loc[sorted(means.index, key=lambda each: (_number(each), str(each)))]
-    x = means.to_numpy(np.float64).reshape(len(means), len(tables), -1).swapaxes(0, 1)
-    return CONTRASTS[claim.expect](claim, x, words, test)
+            where = wording.configuration(group, value)
+            return NoEvidence(f"No finished run gives {claim.metric} for {where}.")
+    x = _paired(tables)
+    if not x.shape[1]:
+        return NoEvidence(f"No {design.replicate} has a finished run at every value that is compared.")
+    return CONTRASTS[claim.expect](claim, x, wording, test)
 
 
-def _table(claim: Claim, frame: pd.DataFrame, layout: Layout, group: Mapping[str, str]) -> pd.DataFrame:
+def _check_parameters(claim: Claim, runs: pd.DataFrame, design: Design) -> None:
+    axis = [claim.along] if claim.along else []
+    for key in sorted({*claim.of, *claim.than, *claim.within, *axis, design.replicate}):
+        if key not in runs:
+            known = [str(column) for column in runs if "/" not in str(column)]
+            raise UserError(f"claim {claim.id}: {key}: the runs have no such parameter{choices(key, known)}")
+
+
+def _metric_table(claim: Claim, runs: pd.DataFrame, design: Design, group: Mapping[str, str]) -> pd.DataFrame:
     """Finite values of the metric; rows are replicates and what else is crossed, columns the axis."""
-    named = {*claim.of, *claim.than, *claim.within, claim.along, layout.replicate}
+    import pandas as pd
+
+    named = {*claim.of, *claim.than, *claim.within, claim.along, design.replicate}
+    base = design.base or {}
     # A named point says where all the keys stand that could leave the base.
-    stays = {} if POINT in named else (layout.base or {})
-    fixed = {key: value for key, value in stays.items() if key not in named and key in frame}
-    chosen = np.ones(len(frame), dtype=bool)
+    fixed = {key: value for key, value in base.items() if key not in named and key in runs}
+    if POINT in named:
+        fixed = {}
+    chosen = np.ones(len(runs), dtype=bool)
     for key, value in {**fixed, **claim.within, **group}.items():
-        chosen &= (
-            frame[key].map(lambda found, value=value: canonical(found) == canonical(value)).to_numpy(bool)
-        )
-    rows = frame[chosen]
+        chosen &= (runs[key].map(canonical) == canonical(value)).to_numpy(bool)
+    rows = runs[chosen]
     y = pd.to_numeric(rows[claim.metric], errors="coerce")
     rows, y = rows[np.isfinite(y)], y[np.isfinite(y)]
-    free = [key for key in layout.axes or {} if key not in named and key not in fixed and key in frame]
-    crossed = [key for key in free if not (POINT in named and key in (layout.base or {}))]
-    index = [rows[key].map(canonical) for key in (layout.replicate, *crossed)]
-    axis = rows[claim.along].map(canonical) if claim.along else pd.Series("", index=rows.index)
     if rows.empty:
         return pd.DataFrame(columns=[] if claim.along else [""])
+    free = [key for key in design.axes or {} if key not in named and key not in fixed and key in runs]
+    crossed = [key for key in free if not (POINT in named and key in base)]
+    axis = rows[claim.along].map(canonical) if claim.along else pd.Series("", index=rows.index)
     flat = pd.DataFrame({"y": y.to_numpy(np.float64), "axis": axis.to_numpy(object)})
-    levels = [f"level {i}" for i in range(len(index))]
-    for name, column in zip(levels, index, strict=True):
-        flat[name] = column.to_numpy(object)
+    levels = {f"level {i}": key for i, key in enumerate((design.replicate, *crossed))}
+    for level, key in levels.items():
+        flat[level] = rows[key].map(canonical).to_numpy(object)
     return flat.groupby([*levels, "axis"])["y"].mean().unstack("axis")
 
 
-def _axis(claim: Claim, tables: Sequence[pd.DataFrame], layout: Layout) -> list[str]:
-    """The values of the claim's axis in order: those that the study set out to try, else those found."""
+def _axis_values(claim: Claim, tables: Sequence[pd.DataFrame], design: Design) -> list[str]:
+    """The values of the claim's axis in order: those that the study set out to try, else those that ran."""
     if not claim.along:
         return []
-    planned = [canonical(value) for value in (layout.axes or {}).get(claim.along, ())]
+    planned = [canonical(value) for value in (design.axes or {}).get(claim.along, ())]
     values = set(planned) or {str(value) for table in tables for value in table.columns}
     texts = [value for value in values if not is_number(value)]
     if texts and claim.expect != "smaller_spread":
         raise UserError(
             f"claim {claim.id}: along={claim.along}: its value {min(texts)} is no number and has no order."
         )
-    return sorted(values, key=lambda each: (_number(each), each))
+    return sorted(values, key=lambda value: (_number(value), value))
+
+
+def _paired(tables: Sequence[pd.DataFrame]) -> Array:
+    """The values (groups, n, axis) of the n replicates that have them all, in the replicates' order."""
+    import pandas as pd
+
+    paired = pd.concat(tables, axis=1, join="inner", keys=range(len(tables))).dropna()
+    if paired.index.nlevels > 1:  # a replicate counts where it has every combination of what is crossed
+        replicates = paired.index.get_level_values(0)
+        has = replicates.value_counts()
+        paired = paired[has[replicates].to_numpy() == has.max()]
+    if paired.empty:
+        return np.empty((len(tables), 0, 0))
+    means = paired.groupby(level=0).mean()
+    means = means.loc[sorted(means.index, key=lambda replicate: (_number(replicate), str(replicate)))]
+    return means.to_numpy(np.float64).reshape(len(means), len(tables), -1).swapaxes(0, 1)
 
 
 def canonical(value: object) -> str:
-    """A value as text by which equal numbers are equal: 4, 4.0 and "4" alike."""
+    """A value as text by which equal numbers are equal.
+
+    Examples:
+        >>> canonical(4), canonical("4.0"), canonical("vae")
+        ('4', '4', 'vae')
+    """
     text = str(value)
     return f"{float(text):.12g}" if is_number(text) else text
 
@@ -148,43 +176,43 @@ def _agreement(differences: Array) -> Array:
     return (np.sign(differences) + 1) / 2
 
 
-def _monotone(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
+def _monotone(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Every step goes the claimed way (intersection-union), or some step the other (Bonferroni)."""
     steps = np.diff(x[0], axis=-1).T * (1 if claim.expect == "increasing" else -1)  # (steps, n)
     p = test(steps)
     worst = int(np.argmin(p.down + 1e-12 * steps.mean(-1)))  # the clearest step the other way
     slowest = int(np.argmax(p.up - 1e-12 * steps.mean(-1)))
     return Evidence(
-        supports=float(p.up.max()),
-        refutes=min(1.0, len(steps) * float(p.down.min())),
+        p_for=float(p.up.max()),
+        p_against=min(1.0, len(steps) * float(p.down.min())),
         effects=steps.mean(0),
-        holds=_agreement(steps.min(0)),
+        agreement=_agreement(steps.min(0)),
         weakest=steps[slowest],
-        against=-steps[worst],
-        words=words.at(step=worst, weakest=slowest),
+        opposed=-steps[worst],
+        wording=replace(wording, step=worst, weakest=slowest),
     )
 
 
-def _better(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
+def _better(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     lead = (x[0, :, 0] - x[1, :, 0]) * (-1 if claim.lower_is_better else 1)
-    return _one(lead, words, test)
+    return _one_contrast(lead, wording, test)
 
 
-def _smaller_spread(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
+def _smaller_spread(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Spread over the axis within each replicate, the other group's minus this one's.
 
     Of two values that is the gap between them, of more the standard deviation.
     """
-    own, other = np.abs(np.diff(x, axis=-1))[..., 0] if x.shape[-1] == 2 else x.std(-1, ddof=1)
-    return _one(other - own, words, test)
+    of, than = np.abs(np.diff(x, axis=-1))[..., 0] if x.shape[-1] == 2 else x.std(-1, ddof=1)
+    return _one_contrast(than - of, wording, test)
 
 
-def _one(d: Array, words: Words, test: Test) -> Evidence:
+def _one_contrast(d: Array, wording: Wording, test: Test) -> Evidence:
     p = test(d)
-    return Evidence(float(p.up), float(p.down), d, _agreement(d), d, -d, words)
+    return Evidence(float(p.up), float(p.down), d, _agreement(d), d, -d, wording)
 
 
-def _best_inside(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
+def _best_inside(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Some inner value beats both ends (a union over inner values of intersections), or none beats either.
 
     Refuted if for every inner value some end is shown to beat it.
@@ -195,18 +223,18 @@ def _best_inside(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
     best, end = int(inner.mean(-1).argmax()), int(ends.mean(-1).argmax())
     lead = inner[best] - ends[end]
     return Evidence(
-        supports=min(1.0, len(inner) * float(p.up.max(-1).min())),
-        refutes=min(1.0, 2 * float(p.down.min(-1).max())),
+        p_for=min(1.0, len(inner) * float(p.up.max(-1).min())),
+        p_against=min(1.0, 2 * float(p.down.min(-1).max())),
         effects=lead,
-        holds=_agreement(inner.max(0) - ends.max(0)),
+        agreement=_agreement(inner.max(0) - ends.max(0)),
         weakest=lead,
-        against=-lead,
-        words=words.at(step=best + 1, end=end),
-        share=len(inner),
+        opposed=-lead,
+        wording=replace(wording, step=best + 1, end=end),
+        contrasts=len(inner),
     )
 
 
-def _same_trend(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
+def _same_trend(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Mean steps of both groups are shown to have one sign, or opposite signs.
 
     A wrong verdict takes a wrong sign of one of them, so that no further adjustment is needed.
@@ -217,17 +245,17 @@ def _same_trend(claim: Claim, x: Array, words: Words, test: Test) -> Evidence:
     weaker = int(np.abs(means).argmin())
     effects = trends[weaker] * (np.sign(means[1 - weaker]) or 1.0)
     return Evidence(
-        supports=float(min(up.max(), down.max())),
-        refutes=float(min(max(up[0], down[1]), max(down[0], up[1]))),
+        p_for=float(min(up.max(), down.max())),
+        p_against=float(min(max(up[0], down[1]), max(down[0], up[1]))),
         effects=effects,
-        holds=_agreement(trends[0] * trends[1]),
+        agreement=_agreement(trends[0] * trends[1]),
         weakest=effects,
-        against=-effects,
-        words=words.at(signs=(float(means[0]), float(means[1]))),
+        opposed=-effects,
+        wording=replace(wording, signs=(float(means[0]), float(means[1]))),
     )
 
 
-CONTRASTS: dict[str, Callable[[Claim, Array, Words, Test], Evidence]] = {
+CONTRASTS: dict[str, Callable[[Claim, Array, Wording, Test], Evidence]] = {
     "increasing": _monotone,
     "decreasing": _monotone,
     "better": _better,
@@ -235,5 +263,3 @@ CONTRASTS: dict[str, Callable[[Claim, Array, Words, Test], Evidence]] = {
     "best_inside": _best_inside,
     "same_trend": _same_trend,
 }
-
-PAIRED_TESTS: dict[bool, Test] = {False: statistics.sign_flip, True: statistics.anytime_sign_flip}

@@ -14,39 +14,43 @@ class Explanation(NamedTuple):
     """An explanation with the verdicts on the claims that it predicts."""
 
     text: str
-    fate: str  # SURVIVES, CONTRADICTED or OPEN
+    status: str  # SURVIVES, CONTRADICTED or OPEN
     verdicts: list[Verdict]
 
     @property
     def claims(self) -> str:
         """The claims and what became of them: `E1 supported, E2 undecided`."""
-        return ", ".join(f"{each.claim.id} {each.verdict}" for each in self.verdicts)
+        return ", ".join(f"{verdict.claim.id} {verdict.verdict}" for verdict in self.verdicts)
 
 
 def explanations(verdicts: Iterable[Verdict]) -> list[Explanation]:
-    """The explanations that a study's claims carry, in their order.
+    """Returns the explanations that a study's claims carry, in their order.
 
-    One survives if all of its claims are supported and is contradicted if any is refuted. To survive is not
-    to be proven: it predicted what was then seen, and so may another explanation.
+    An explanation survives if all of its claims are supported and is contradicted if any is refuted. To
+    survive is not to be proven: it predicted what was then seen, and so may another explanation.
     """
-    found: dict[str, list[Verdict]] = {}
-    for each in verdicts:
-        if each.claim.explanation:
-            found.setdefault(each.claim.explanation, []).append(each)
-    return [Explanation(text, _fate({each.verdict for each in mine}), mine) for text, mine in found.items()]
+    by_explanation: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.claim.explanation:
+            by_explanation.setdefault(verdict.claim.explanation, []).append(verdict)
+    return [Explanation(text, _status(predicted), predicted) for text, predicted in by_explanation.items()]
 
 
-def _fate(seen: set[str]) -> str:
-    if REFUTED in seen:
+def _status(predicted: Sequence[Verdict]) -> str:
+    verdicts = {verdict.verdict for verdict in predicted}
+    if REFUTED in verdicts:
         return CONTRADICTED
-    return SURVIVES if seen == {SUPPORTED} else OPEN
+    return SURVIVES if verdicts == {SUPPORTED} else OPEN
 
 
-def surviving(found: Sequence[Explanation]) -> str:
-    """One sentence that says which explanation survives; empty if the study names none."""
-    if not found:
+def explanation_summary(explained: Sequence[Explanation]) -> str:
+    """Returns one sentence that says which explanation survives; empty if the study names none."""
+    if not explained:
         return ""
-    named = {fate: [f"“{each.text}”" for each in found if each.fate == fate] for fate in FATES}
+    named = {
+        status: [f"“{explanation.text}”" for explanation in explained if explanation.status == status]
+        for status in (SURVIVES, CONTRADICTED, OPEN)
+    }
     none = "no explanation has survived yet" if named[OPEN] else "no explanation survives"
     parts = [_listed(named[SURVIVES], "survives", "survive") or none]
     parts += filter(
@@ -60,10 +64,7 @@ def surviving(found: Sequence[Explanation]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-FATES = (SURVIVES, CONTRADICTED, OPEN)
-
-
-def _listed(names: Sequence[str], one: str, many: str) -> str:
+def _listed(names: Sequence[str], verb: str, plural: str) -> str:
     if len(names) < 2:
-        return f"{names[0]} {one}" if names else ""
-    return f"{', '.join(names[:-1])} and {names[-1]} {many}"
+        return f"{names[0]} {verb}" if names else ""
+    return f"{', '.join(names[:-1])} and {names[-1]} {plural}"

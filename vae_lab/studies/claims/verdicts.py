@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from vae_lab.errors import UserError
 from vae_lab.studies import statistics
 from vae_lab.studies.claims.declared import Claim, parse
-from vae_lab.studies.claims.evidence import PAIRED_TESTS, Evidence, Layout, Missing, gather
+from vae_lab.studies.claims.evidence import PAIRED_TESTS, Array, Design, Evidence, NoEvidence, evidence_for
 from vae_lab.studies.claims.wording import decimals, sentence
 from vae_lab.studies.comparison import Study
 from vae_lab.studies.statistics import Interval
 from vae_lab.tracking import StoredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
 MOST_REPLICATES = 1_000  # what is beyond is as good as out of reach
@@ -23,7 +25,7 @@ MOST_REPLICATES = 1_000  # what is beyond is as good as out of reach
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say to one claim.
+    """What the runs say to one claim: it is supported, refuted or undecided.
 
     The effect is the mean over replicates in the metric's unit, positive in the claimed direction: per step
     of the axis (increasing, decreasing, same_trend: the weaker group's), the lead of A over B (better), B's
@@ -49,8 +51,10 @@ class Verdict:
         return self.verdict != UNDECIDED
 
 
-def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """One row a finished run: its parameters as texts and its metrics as numbers."""
+def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
+    """Returns one row a finished run: its parameters as texts and its metrics as numbers."""
+    import pandas as pd  # late, as in `evidence`
+
     return pd.DataFrame([{**run.params, **run.metrics} for run in runs if run.status == "FINISHED"])
 
 
@@ -63,11 +67,11 @@ def judge(
     base: Mapping[str, str] | None = None,
     sequential: bool = False,
 ) -> list[Verdict]:
-    """A verdict on each claim; a wrong one among them has at most the claims' level of probability.
+    """Returns a verdict on each claim; a wrong one among them has at most the claims' level of probability.
 
     Args:
         claims: all that the study declares; Holm's adjustment is over them.
-        runs: one row a finished run, as `frame` makes it.
+        runs: one row a finished run, as `runs_frame` makes it.
         replicate: the parameter by which runs are paired.
         axes: every varied key with its planned values; one without runs leaves a claim undecided.
         base: where keys stay that a claim does not name, in a study that varies one key at a time.
@@ -75,21 +79,33 @@ def judge(
 
     Raises:
         UserError: a claim names a parameter that no run has, or orders what has no order.
+
+    Examples:
+        >>> import pandas as pd
+        >>> claim = Claim("C1", "Depth raises the loss.", "test/loss", "increasing", along="model.layers")
+        >>> grid = [(layers, seed, 10.0 * layers + seed) for layers in (2, 3) for seed in range(6)]
+        >>> runs = pd.DataFrame(grid, columns=["model.layers", "seed", "test/loss"])
+        >>> [(verdict.verdict, verdict.effect, verdict.n) for verdict in judge([claim], runs)]
+        [('supported', 10.0, 6)]
     """
-    layout = Layout(replicate, axes, base)
-    found = [gather(claim, runs, layout, PAIRED_TESTS[sequential]) for claim in claims]
-    p = [1.0 if isinstance(each, Missing) else min(each.supports, each.refutes) for each in found]
-    adjusted = statistics.holm(p)
+    design = Design(replicate, axes, base)
+    evidence = [evidence_for(claim, runs, design, PAIRED_TESTS[sequential]) for claim in claims]
+    p = [1.0 if isinstance(e, NoEvidence) else min(e.p_for, e.p_against) for e in evidence]
     return [
-        _missing(claim, each, len(claims))
-        if isinstance(each, Missing)
-        else _verdict(claim, each, raw, held, len(claims), layout.replicate, sequential)
-        for claim, each, raw, held in zip(claims, found, p, adjusted, strict=True)
+        _verdict(*judged, len(claims), replicate, sequential)
+        for judged in zip(claims, evidence, p, statistics.holm(p), strict=True)
     ]
 
 
+def supported_refuted_or_undecided(evidence: Evidence, adjusted_p: float, level: float) -> str:
+    """Returns the verdict: undecided if Holm's p is above the level, else what has the smaller p."""
+    if adjusted_p > level:
+        return UNDECIDED
+    return SUPPORTED if evidence.p_for <= evidence.p_against else REFUTED
+
+
 def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
-    """Verdicts on the claims that a study's plan declares.
+    """Returns verdicts on the claims that a study's plan declares.
 
     They are sequential if the plan says that seeds were added while looking, or if `sequential` does.
 
@@ -106,7 +122,7 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     replicate = next(iter(plan.replicate), "seed")
     return judge(
         claims,
-        frame(study.runs),
+        runs_frame(study.runs),
         replicate,
         axes=axes,
         base=plan.base,
@@ -115,7 +131,7 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
 
 
 def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | None:
-    """How many replicates to have after the next round of a sequential study; None once it is over.
+    """Returns how many replicates a sequential study has after its next round; None once it is over.
 
     It is over when every claim is settled or `most` replicates are done. The verdicts must be sequential
     ones; those of fixed tests, looked at again and again, err far above their level.
@@ -126,65 +142,87 @@ def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | Non
     return statistics.next_round(done, most, level, len(verdicts))
 
 
-def _missing(claim: Claim, missing: Missing, contrasts: int) -> Verdict:
-    needed = statistics.least_replicates(claim.level, contrasts)
-    nothing = (math.nan, -math.inf, math.inf)
-    return Verdict(claim, UNDECIDED, *nothing, 0, 1.0, 1.0, math.nan, needed, missing.reason)
-
-
 def _verdict(
-    claim: Claim, found: Evidence, p: float, adjusted: float, contrasts: int, replicate: str, sequential: bool
+    claim: Claim,
+    evidence: Evidence | NoEvidence,
+    p: float,
+    adjusted_p: float,
+    claims: int,
+    replicate: str,
+    sequential: bool,
 ) -> Verdict:
-    n = len(found.effects)
-    estimate = statistics.confidence_sequence if sequential else statistics.paired_interval
-    effect = estimate(found.effects, 1 - claim.level)
-    agree = float(found.holds.mean())
-    unit = found.words.unit
-
-    def size(found: Interval, sign: str = "") -> str:
-        mean, low, high, _ = found
-        form = f"{sign}.{decimals(mean, low, high)}f"
-        bounds = f"no interval from {_count(n, replicate)}"
-        if math.isfinite(low):
-            bounds = f"{100 * (1 - claim.level):.4g} % interval {low:{form}} to {high:{form}}"
-        return f"{mean:{form}}{unit} ({bounds})"
-
-    if adjusted > claim.level:
-        verdict, needed = UNDECIDED, _needed(found, claim.level, contrasts)
-        sense = -1 if claim.expect == "decreasing" else 1
-        change, least = (estimate(sense * each, 1 - claim.level) for each in (found.effects, found.weakest))
-        clause = found.words.undecided(size(change, "+"), size(least, "+"))
-        clause += f", as claimed in {agree * n:.4g} of {_count(n, replicate)}; "
-        clause += _outlook(needed, n, claim.level, contrasts, replicate, found.share)
-    elif found.supports <= found.refutes:
-        verdict, needed = SUPPORTED, None
-        clause = f"{found.words.supported(size(effect))} in {agree * n:.4g} of {_count(n, replicate)}"
-    else:
-        verdict, needed = REFUTED, None
-        opposite = estimate(found.against, 1 - claim.level)
-        opposed = f"in {(found.against > 0).sum()} of {_count(n, replicate)}"
-        clause = f"{found.words.refuted(size(opposite))} {opposed}"
-    text = sentence(found.words, clause)
-    return Verdict(claim, verdict, *effect[:3], n, p, adjusted, agree, needed, text)
+    """The verdict on one of so many `claims`."""
+    if isinstance(evidence, NoEvidence):
+        least = statistics.least_replicates(claim.level, claims)
+        nothing = (math.nan, -math.inf, math.inf)
+        return Verdict(claim, UNDECIDED, *nothing, 0, p, adjusted_p, math.nan, least, evidence.reason)
+    verdict = supported_refuted_or_undecided(evidence, adjusted_p, claim.level)
+    needed = _needed(evidence, claim.level, claims) if verdict == UNDECIDED else None
+    interval = statistics.confidence_sequence if sequential else statistics.paired_interval
+    effect = interval(evidence.effects, 1 - claim.level)
+    clause = _clause(verdict, evidence, effect, interval, replicate)
+    if needed is not None:
+        clause += f"; {_outlook(needed, evidence, claim.level, claims, replicate)}"
+    n, agreement = len(evidence.effects), float(evidence.agreement.mean())
+    text = sentence(claim, clause)
+    return Verdict(claim, verdict, *effect[:3], n, p, adjusted_p, agreement, needed, text)
 
 
-def _needed(found: Evidence, level: float, contrasts: int) -> float:
+def _clause(
+    verdict: str,
+    evidence: Evidence,
+    effect: Interval,
+    interval: Callable[[Array, float], Interval],
+    replicate: str,
+) -> str:
+    wording, n = evidence.wording, len(evidence.effects)
+    confidence, replicates = 1 - wording.claim.level, _count(n, replicate)
+    agreeing = f"in {float(evidence.agreement.mean()) * n:.4g} of {replicates}"
+
+    def size(interval: Interval, sign: str = "") -> str:
+        return _interval_text(interval, wording.unit, confidence, replicates, sign)
+
+    if verdict == SUPPORTED:
+        return f"{wording.supported(size(effect))} {agreeing}"
+    if verdict == REFUTED:
+        against = size(interval(evidence.opposed, confidence))
+        return f"{wording.refuted(against)} in {(evidence.opposed > 0).sum()} of {replicates}"
+    sense = -1 if wording.claim.expect == "decreasing" else 1
+    change, weakest = (
+        size(interval(sense * differences, confidence), "+")
+        for differences in (evidence.effects, evidence.weakest)
+    )
+    return f"{wording.undecided(change, weakest)}, as claimed {agreeing}"
+
+
+def _interval_text(interval: Interval, unit: str, confidence: float, replicates: str, sign: str) -> str:
+    """`11.9 nats/image (95 % interval 11.0 to 13.5)`; with `sign` "+", positive numbers have a plus."""
+    mean, low, high, _ = interval
+    form = f"{sign}.{decimals(mean, low, high)}f"
+    bounds = f"no interval from {replicates}"
+    if math.isfinite(low):
+        bounds = f"{100 * confidence:.4g} % interval {low:{form}} to {high:{form}}"
+    return f"{mean:{form}}{unit} ({bounds})"
+
+
+def _needed(evidence: Evidence, level: float, claims: int) -> float:
     """Replicates that would settle the claim if the effects stayed as they are."""
-    least = statistics.least_replicates(level, contrasts * found.share)
-    n = len(found.weakest)
+    contrasts = claims * evidence.contrasts
+    least = statistics.least_replicates(level, contrasts)
+    n = len(evidence.weakest)
     if n < least:
         return least
-    ways = [series for series in (found.weakest, found.against) if series.mean() > 0]
-    likely = (statistics.replicates_for_power(series, level, contrasts * found.share) for series in ways)
+    ways = [series for series in (evidence.weakest, evidence.opposed) if series.mean() > 0]
+    likely = (statistics.replicates_for_power(series, level, contrasts) for series in ways)
     return max(min(likely, default=math.inf), n + 1)
 
 
-def _outlook(needed: float, n: int, level: float, contrasts: int, replicate: str, share: int) -> str:
-    least = statistics.least_replicates(level, contrasts * share)
+def _outlook(needed: float, evidence: Evidence, level: float, claims: int, replicate: str) -> str:
+    n, least = len(evidence.effects), statistics.least_replicates(level, claims * evidence.contrasts)
     if n < least:
-        claims = "1 claim" if contrasts == 1 else f"{contrasts} claims"
+        among = "1 claim" if claims == 1 else f"{claims} claims"
         return (
-            f"{_count(n, replicate)} can never reach the level of {level:g} over {claims}, "
+            f"{_count(n, replicate)} can never reach the level of {level:g} over {among}, "
             f"which needs at least {least}"
         )
     if needed > MOST_REPLICATES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vae_lab.metrics import CATALOGUE
 from vae_lab.studies.claims.declared import Claim
@@ -16,12 +16,12 @@ METRIC_NAMES = {
     "test/active_units": "number of active units",
     "test/collapsed_units": "number of collapsed units",
 }
-STEPS = {"model.layers": "each added layer"}  # said of whole numbers without gaps
+STEPS = {"model.layers": "each added layer"}  # where the axis is whole numbers without gaps
 
 
 @dataclass(frozen=True)
-class Words:
-    """The names in a claim's sentence, and which values stood out."""
+class Wording:
+    """The sentence of a claim's verdict: its names, and the values that it is about."""
 
     claim: Claim
     axis: Sequence[str]
@@ -29,12 +29,6 @@ class Words:
     end: int = 0  # 0 for the first value of the axis, 1 for the last
     weakest: int = 0  # index of the step that support waits for
     signs: tuple[float, float] = (0.0, 0.0)  # of both groups' trends
-
-    def at(
-        self, step: int = 0, end: int = 0, weakest: int = 0, signs: tuple[float, float] = (0.0, 0.0)
-    ) -> Words:
-        """The same names, about these values."""
-        return replace(self, step=step, end=end, weakest=weakest, signs=signs)
 
     @property
     def metric(self) -> str:
@@ -52,12 +46,12 @@ class Words:
         """The axis as a reader calls it."""
         return key_name(self.claim.along)
 
-    def place(self, group: Mapping[str, str], value: str = "") -> str:
+    def configuration(self, group: Mapping[str, str], value: str = "") -> str:
         """A group, and a value of the axis in it: `CVAE, latent size 15`."""
         return named({**self.claim.within, **group, **({self.claim.along: value} if value else {})})
 
     def supported(self, size: str) -> str:
-        """The claim, found true; `size` is its effect with interval."""
+        """What supports the claim; `size` is its effect with interval."""
         match self.claim.expect:
             case "increasing" | "decreasing" if len(self.axis) == 2:
                 verb = "rises" if self.claim.expect == "increasing" else "falls"
@@ -76,7 +70,7 @@ class Words:
         return self._trends(size)
 
     def refuted(self, size: str) -> str:
-        """What was found instead; `size` is the effect against the claim."""
+        """What refutes the claim; `size` is the effect against it."""
         match self.claim.expect:
             case "increasing" | "decreasing":
                 verb = "falls" if self.claim.expect == "increasing" else "rises"
@@ -92,7 +86,7 @@ class Words:
         return self._trends(size)
 
     def undecided(self, size: str, weakest: str) -> str:
-        """What is compared and what was seen; sizes are signed, positive if they are as claimed.
+        """What leaves the claim undecided; sizes are signed, positive if they are as claimed.
 
         Args:
             size: the effect; for `decreasing` it is the metric's own change.
@@ -100,9 +94,10 @@ class Words:
         """
         match self.claim.expect:
             case "increasing" | "decreasing":
-                seen = f"{self._each_step()} changes the {self.metric} by {size}"
-                few = len(self.axis) == 2  # one step, which is its own weakest
-                return seen if few else f"{seen}, the weakest step, {self._step(self.weakest)}, by {weakest}"
+                change = f"{self._each_step()} changes the {self.metric} by {size}"
+                if len(self.axis) == 2:  # one step, which is its own weakest
+                    return change
+                return f"{change}, the weakest step, {self._step(self.weakest)}, by {weakest}"
             case "better":
                 return self._signed_lead(named(self.claim.of), named(self.claim.than), size)
             case "smaller_spread":
@@ -145,34 +140,49 @@ class Words:
         verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]
         along = f"along {self.axis_name} ({', '.join(self.axis)}) the {self.metric}"
         weaker = f"the weaker trend a step by {size}"
-        mine, other = named(self.claim.of), named(self.claim.than)
+        first, second = named(self.claim.of), named(self.claim.than)
         if verbs[0] == verbs[1]:
-            return f"{along} {verbs[0]} in both {mine} and {other}, {weaker}"
-        return f"{along} {verbs[0]} in {mine} and {verbs[1]} in {other}, {weaker}"
+            return f"{along} {verbs[0]} in both {first} and {second}, {weaker}"
+        return f"{along} {verbs[0]} in {first} and {verbs[1]} in {second}, {weaker}"
 
 
 def named(group: Mapping[str, str]) -> str:
-    """A group as a reader calls it: `CVAE`, `latent size 15`."""
+    """A group as a reader calls it.
+
+    Examples:
+        >>> named({"model": "cvae", "model.latent_size": "15"})
+        'CVAE, latent size 15'
+    """
     return ", ".join(
         value.upper() if key == "model" else value if key == POINT else f"{key_name(key)} {value}"
         for key, value in group.items()
     )
 
 
-def sentence(words: Words, clause: str) -> str:
+def sentence(claim: Claim, clause: str) -> str:
     """A clause as a sentence that begins with the claim's scope."""
-    scope = named(words.claim.within)
+    scope = named(claim.within)
     start = f"{scope}: {clause}" if scope else clause
     return f"{start[0].upper()}{start[1:]}."
 
 
 def metric_name(key: str) -> str:
-    """A metric as a reader calls it: `held-out loss`, `recognizable share`."""
+    """A metric as a reader calls it.
+
+    Examples:
+        >>> metric_name("test/loss"), metric_name("eval/recognizable_share")
+        ('held-out loss', 'recognizable share')
+    """
     known = CATALOGUE[key].heading if key in CATALOGUE else key.rpartition("/")[2].replace("_", " ")
     return METRIC_NAMES.get(key, known)
 
 
 def decimals(estimate: float, low: float, high: float) -> int:
-    """Digits after the point that show an interval's half width, or else an estimate, to two figures."""
+    """Digits after the point that show an interval's half width, or else an estimate, to two figures.
+
+    Examples:
+        >>> decimals(11.87, 11.0, 13.5), decimals(0.0083, -0.02, 0.03)
+        (1, 3)
+    """
     scale = (high - low) / 2 if math.isfinite(high - low) and high > low else abs(estimate)
     return max(0, 1 - math.floor(math.log10(scale))) if scale > 0 else 2

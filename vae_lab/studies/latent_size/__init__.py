@@ -4,7 +4,7 @@
 - `recipes`: what each recipe predicts, and what its prediction costs in nats.
 """
 
-from vae_lab.studies.latent_size.recipes import Prediction, RecipeComparison, outcomes
-from vae_lab.studies.latent_size.spectrum import FILE, Spectrum, measure_spectrum
+from vae_lab.studies.latent_size.recipes import Prediction, RecipeComparison, compare_recipes
+from vae_lab.studies.latent_size.spectrum import SPECTRUM_FILE, Spectrum
 
-__all__ = ["FILE", "Prediction", "RecipeComparison", "Spectrum", "measure_spectrum", "outcomes"]
+__all__ = ["SPECTRUM_FILE", "Prediction", "RecipeComparison", "Spectrum", "compare_recipes"]

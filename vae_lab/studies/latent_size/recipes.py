@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from vae_lab import metrics
 from vae_lab.studies import statistics
 from vae_lab.studies.claims import DIRECTIONS
-from vae_lab.studies.comparison import POINT, Study, is_number
+from vae_lab.studies.comparison import POINT, Study, has_params, is_number
 from vae_lab.studies.latent_size.spectrum import Spectrum
-from vae_lab.studies.plan import Plan
+from vae_lab.studies.plan import Oracle, Plan
 from vae_lab.tracking import StoredRun
 
 SIZE, ACTIVE = "model.latent_size", "test/active_units"
@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 
 
 class Prediction(NamedTuple):
-    """What one recipe says, and what the sweep says to it."""
+    """What one recipe predicts, and what the sweep shows of it."""
 
     recipe: int  # SWEEP, SPECTRUM or LARGE
     label: str
@@ -66,89 +66,112 @@ class RecipeComparison(NamedTuple):
         return self.predictions[0]
 
 
-def outcomes(study: Study, spectrum: Spectrum) -> list[RecipeComparison]:
-    """The recipes of a study's oracle in every family of its runs whose sweep has finished.
+class Sweep(NamedTuple):
+    """The metric of one family over the swept sizes; n replicates."""
+
+    sizes: list[int]  # in order
+    replicates: list[str]
+    values: Array  # (n, sizes)
+    sign: float  # 1 where less of the metric is better, else -1
+
+    @property
+    def best(self) -> int:
+        """The index of the size with the best mean."""
+        return int((self.sign * self.values.mean(0)).argmin())
+
+    def at_one_size(self, size: int) -> dict[str, int]:
+        """The same prediction for every replicate."""
+        return dict.fromkeys(self.replicates, size)
+
+    def score(self, recipe: int, label: str, predicted: Mapping[str, int], runs: int, how: str) -> Prediction:
+        """What a recipe predicts for each replicate, each scored on the replicate's own sweep."""
+        chosen = [
+            (max(1, predicted[replicate]), row)
+            for replicate, row in zip(self.replicates, self.values, strict=True)
+            if replicate in predicted
+        ]
+        at = np.array([interpolated(self.sizes, row, size) for size, row in chosen])
+        behind = self.sign * (at - np.array([row[self.best] for _, row in chosen]))
+        mean, low, high, _ = statistics.paired_interval(behind)
+        outside = any(not self.sizes[0] <= size <= self.sizes[-1] for size, _ in chosen)
+        size = round(float(np.mean([size for size, _ in chosen])))
+        return Prediction(recipe, label, size, float(at.mean()), mean, low, high, outside, runs, how)
+
+
+def compare_recipes(study: Study, spectrum: Spectrum) -> list[RecipeComparison]:
+    """Returns the recipes of a study's oracle in every family of its runs whose sweep has finished.
 
     A replicate counts where it has every swept size.
     """
     plan = study.plan
-    oracle = plan.oracle or {}
+    if plan.oracle is None:
+        return []
     finished = [run for run in study.runs if run.status == "FINISHED"]
-    grid = [
-        dict(zip(plan.cross, chosen, strict=True)) for chosen in itertools.product(*_found(plan, finished))
-    ]
-    made = (_outcome(plan, oracle, spectrum, family, _within(finished, family)) for family in grid)
-    return [each for each in made if each is not None]
+    crossed = [list(dict.fromkeys(run.params.get(key, "") for run in finished)) for key in plan.cross]
+    families = [dict(zip(plan.cross, values, strict=True)) for values in itertools.product(*crossed)]
+    compared = (
+        _compare_in_family(plan, plan.oracle, spectrum, family, _with_params(finished, family))
+        for family in families
+    )
+    return [comparison for comparison in compared if comparison is not None]
 
 
-def _found(plan: Plan, runs: Sequence[StoredRun]) -> list[list[str]]:
-    return [list(dict.fromkeys(run.params.get(key, "") for run in runs)) for key in plan.cross]
-
-
-def _within(runs: Iterable[StoredRun], wanted: Mapping[str, str]) -> list[StoredRun]:
-    return [run for run in runs if all(run.params.get(key) == value for key, value in wanted.items())]
-
-
-def _outcome(
-    plan: Plan,
-    oracle: Mapping[str, Any],
-    spectrum: Spectrum,
-    family: dict[str, str],
-    runs: Sequence[StoredRun],
+def _compare_in_family(
+    plan: Plan, oracle: Oracle, spectrum: Spectrum, family: dict[str, str], runs: Sequence[StoredRun]
 ) -> RecipeComparison | None:
-    metric = str(oracle["metric"])
-    others = {key: value for key, value in plan.base.items() if key != SIZE}
-    swept = _within(runs, others)
-    sizes, seeds, values = _table(plan, swept, metric)
-    if len(sizes) < 2 or not len(values):
+    swept = _with_params(runs, {key: value for key, value in plan.base.items() if key != SIZE})
+    sweep = _sweep(plan, swept, oracle.metric)
+    sizes = sweep.sizes
+    if len(sizes) < 2 or not len(sweep.values):
         return None
-    sign = 1.0 if DIRECTIONS.get(metric, "lower") == "lower" else -1.0
-    best = int((sign * values.mean(0)).argmin())
-
-    def scored(recipe: int, label: str, predicted: Mapping[str, int], runs: int, how: str) -> Prediction:
-        """What a recipe predicts for each replicate, each scored on the replicate's own sweep."""
-        chosen = [
-            (max(1, predicted[seed]), row)
-            for seed, row in zip(seeds, values, strict=True)
-            if seed in predicted
-        ]
-        at = np.array([interpolated(sizes, row, size) for size, row in chosen])
-        behind = sign * (at - np.array([row[best] for _, row in chosen]))
-        mean, low, high, _ = statistics.paired_interval(behind)
-        outside = any(not sizes[0] <= size <= sizes[-1] for size, _ in chosen)
-        size = round(float(np.mean([size for size, _ in chosen])))
-        return Prediction(recipe, label, size, float(at.mean()), mean, low, high, outside, runs, how)
-
-    def alike(size: int) -> dict[str, int]:
-        return dict.fromkeys(seeds, size)
-
-    found = [scored(SWEEP, "sweep", alike(sizes[best]), len(sizes), f"best of {len(sizes)} sizes swept")]
-    found += [
-        scored(SPECTRUM, f"SVD {share:.4g} %", alike(rank), 0, f"holds {share:.4g} % of the variance")
-        for share, rank in ((100 * share, rank_at(spectrum, share)) for share in oracle["shares"])
+    large = {f"Z={sizes[-1]}": _with_params(swept, {SIZE: str(sizes[-1])})}
+    for point in oracle.points:
+        if point_runs := _with_params(runs, {POINT: point}):
+            large[f"{point}, Z={point_runs[0].params.get(SIZE)}"] = point_runs
+    best = sweep.at_one_size(sizes[sweep.best])
+    predictions = [
+        sweep.score(SWEEP, "sweep", best, len(sizes), f"best of {len(sizes)} sizes swept"),
+        *_from_spectrum(sweep, spectrum, oracle.shares),
+        *_from_large_spaces(sweep, plan, large),
     ]
+    kl = {label: _kl(large_runs) for label, large_runs in large.items()}
+    return RecipeComparison(family, oracle.metric, sizes, sweep.values, predictions, kl)
+
+
+def _from_spectrum(sweep: Sweep, spectrum: Spectrum, shares: Iterable[float]) -> list[Prediction]:
+    predictions = []
+    for share in shares:
+        size, percent = rank_at(spectrum, share), f"{100 * share:.4g} %"
+        how = f"holds {percent} of the variance"
+        predictions.append(sweep.score(SPECTRUM, f"SVD {percent}", sweep.at_one_size(size), 0, how))
     noise = spectrum.noise_variance
     above = sum(value > noise for value in spectrum.eigenvalues)
     how = f"eigenvalues above the likelihood's noise variance, {noise:.3g}"
-    found.append(scored(SPECTRUM, "probabilistic PCA", alike(above), 0, how))
-    named = {str(point): _within(runs, {POINT: str(point)}) for point in oracle["points"]}
-    large = {f"Z={sizes[-1]}": _within(swept, {SIZE: str(sizes[-1])})}
-    large |= {f"{name}, Z={mine[0].params.get(SIZE)}": mine for name, mine in named.items() if mine}
-    for label, mine in large.items():
-        active = {_replicate(plan, run): round(run.metrics[ACTIVE]) for run in mine if ACTIVE in run.metrics}
-        if active.keys() & set(seeds):
-            how = f"active units: {', '.join(str(active[seed]) for seed in seeds if seed in active)}"
-            found.append(scored(LARGE, label, active, 1, how))
-    return RecipeComparison(
-        family, metric, sizes, values, found, {name: _kl(mine) for name, mine in large.items()}
-    )
+    return [*predictions, sweep.score(SPECTRUM, "probabilistic PCA", sweep.at_one_size(above), 0, how)]
+
+
+def _from_large_spaces(
+    sweep: Sweep, plan: Plan, large: Mapping[str, Sequence[StoredRun]]
+) -> list[Prediction]:
+    predictions = []
+    for label, runs in large.items():
+        active = {_replicate(plan, run): round(run.metrics[ACTIVE]) for run in runs if ACTIVE in run.metrics}
+        counts = [str(active[replicate]) for replicate in sweep.replicates if replicate in active]
+        if counts:
+            how = f"active units: {', '.join(counts)}"
+            predictions.append(sweep.score(LARGE, label, active, 1, how))
+    return predictions
+
+
+def _with_params(runs: Iterable[StoredRun], params: Mapping[str, str]) -> list[StoredRun]:
+    return [run for run in runs if has_params(run, params)]
 
 
 def _replicate(plan: Plan, run: StoredRun) -> str:
     return run.params.get(next(iter(plan.replicate), "seed"), "")
 
 
-def _table(plan: Plan, swept: Sequence[StoredRun], metric: str) -> tuple[list[int], list[str], Array]:
+def _sweep(plan: Plan, swept: Sequence[StoredRun], metric: str) -> Sweep:
     """The swept sizes in order, the n replicates that have them all, and their metric (n, sizes)."""
     rows: dict[str, dict[int, float]] = {}
     for run in swept:
@@ -157,18 +180,29 @@ def _table(plan: Plan, swept: Sequence[StoredRun], metric: str) -> tuple[list[in
     sizes = sorted({size for row in rows.values() for size in row})
     whole = {seed: [row[size] for size in sizes] for seed, row in rows.items() if len(row) == len(sizes)}
     values = np.array(list(whole.values()), dtype=np.float64).reshape(len(whole), len(sizes))
-    return sizes, list(whole), values
+    sign = 1.0 if DIRECTIONS.get(metric, "lower") == "lower" else -1.0
+    return Sweep(sizes, list(whole), values, sign)
 
 
 def interpolated(sizes: Sequence[int], row: Array, size: float) -> float:
-    """A sweep's metric at a size: linear in log(size) between swept sizes, beyond them that of the end."""
+    """A sweep's metric at a size: linear in log(size) between swept sizes, beyond them that of the end.
+
+    Examples:
+        >>> interpolated([4, 16], np.array([10.0, 12.0]), 8)
+        11.0
+    """
     return float(np.interp(math.log(size), np.log(sizes), row))
 
 
 def rank_at(spectrum: Spectrum, share: float) -> int:
-    """The fewest dimensions that hold `share` of the variance."""
-    kept = np.cumsum(spectrum.eigenvalues) / sum(spectrum.eigenvalues)
-    return int((kept < share - 1e-12).sum()) + 1
+    """The fewest dimensions that hold `share` of the variance.
+
+    Examples:
+        >>> rank_at(Spectrum("data", "0", 100, [0.6, 0.3, 0.1], 0.2), 0.9)
+        2
+    """
+    cumulative = np.cumsum(spectrum.eigenvalues) / sum(spectrum.eigenvalues)
+    return int((cumulative < share - 1e-12).sum()) + 1
 
 
 def _kl(runs: Sequence[StoredRun]) -> list[float]:

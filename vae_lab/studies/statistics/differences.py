@@ -35,7 +35,13 @@ class Directions(NamedTuple):
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of values (n,); exact for normal values."""
+    """Returns Student's t interval of the mean of values (n,); exact for normal values.
+
+    Examples:
+        >>> estimate, low, high, method = mean_interval([1.0, 2.0, 3.0])
+        >>> f"{estimate} from {low:.3f} to {high:.3f} ({method})"
+        '2.0 from -0.484 to 4.484 (t)'
+    """
     x = np.asarray(values, dtype=np.float64)
     if len(x) == 0:
         return Interval(math.nan, -math.inf, math.inf, "none")
@@ -47,16 +53,23 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
 
 def paired_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
-    """Bootstrap interval (BCa) of the mean of paired differences (n,); Student's t for few or equal ones.
+    """Returns the bootstrap interval (BCa) of the mean of paired differences (n,).
+
+    Few or equal differences have Student's t interval instead.
 
     A bootstrap mean never leaves the range of its n differences, which misses the centre of a symmetric
     distribution with probability 2/2^n: below `least_replicates` no bootstrap interval can hold its level,
-    and the t interval is given. Above, the level is raised to what gives normal data Student's interval
+    and the t interval is returned. Above, the level is raised to what gives normal data Student's interval
     (Hesterberg 2015), since resampling is narrow by sqrt((n - 1) / n) and has normal instead of t tails.
 
     References:
         Efron, Better bootstrap confidence intervals, JASA 1987; Hesterberg, What teachers should know
         about the bootstrap, The American Statistician 2015.
+
+    Examples:
+        >>> estimate, low, high, method = paired_interval([0.8, 1.1, 0.9, 1.3, 1.0, 0.9])
+        >>> f"{estimate:.2f} from {low:.2f} to {high:.2f} ({method})"
+        '1.00 from 0.87 to 1.25 (BCa)'
     """
     x = np.asarray(differences, dtype=np.float64)
     n = len(x)
@@ -65,7 +78,7 @@ def paired_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
     from scipy import stats
 
     reach = math.sqrt(n / (n - 1)) * float(special.stdtrit(n - 1, (1 + level) / 2))
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (x,),
         np.mean,
         confidence_level=1 - 2 * float(special.ndtr(-reach)),
@@ -73,11 +86,11 @@ def paired_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
         method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Interval(float(x.mean()), float(found.low), float(found.high), "BCa")
+    return Interval(float(x.mean()), float(bounds.low), float(bounds.high), "BCa")
 
 
 def sign_flip(differences: ArrayLike) -> Directions:
-    """Sign-flip test of differences (*, n) that are symmetric about zero under the null hypothesis.
+    """Returns p of differences (*, n) that are symmetric about zero under the null hypothesis.
 
     Exact over all 2^n signs up to `EXACT_REPLICATES`, so never below 2/2^n; beyond over `DRAWS` random ones
     and the observed, so never below 2/(`DRAWS` + 1).
@@ -85,6 +98,13 @@ def sign_flip(differences: ArrayLike) -> Directions:
     References:
         Fisher, The Design of Experiments, 1935, section 21; Phipson and Smyth, Permutation p-values should
         never be zero, 2010.
+
+    Examples:
+        Of all 2^6 signs only the observed ones have as large a sum:
+
+        >>> p = sign_flip([0.8, 1.1, 0.9, 1.3, 1.0, 0.9])
+        >>> float(p.up), float(p.down)
+        (0.03125, 1.0)
     """
     x = np.asarray(differences, dtype=np.float64)
     n = x.shape[-1]
@@ -109,25 +129,30 @@ def _signs(n: int) -> Array:
 
 
 def two_sided(p: Directions) -> Array:
-    """The p of the null hypothesis against both directions."""
+    """Returns the p of the null hypothesis against both directions."""
     return np.minimum(p.up, p.down)
 
 
 def probability_of_better(differences: ArrayLike) -> float:
-    """Share of replicates above zero, ties counted half: how often one paired run would say so."""
+    """Returns the share of replicates above zero, ties counted half: how often one pair would say so."""
     x = np.asarray(differences, dtype=np.float64)
     return float((np.sign(x).mean() + 1) / 2) if len(x) else math.nan
 
 
 def least_replicates(level: float, contrasts: int = 1) -> int:
-    """The fewest replicates whose sign-flip p, at least 2/2^n, can pass Holm's first of `contrasts` steps."""
+    """Returns the fewest replicates whose sign-flip p, at least 2/2^n, can pass Holm's first step.
+
+    Examples:
+        >>> least_replicates(0.05), least_replicates(0.05, contrasts=11)
+        (6, 9)
+    """
     return max(2, math.ceil(math.log2(2 * contrasts / level) - ROUNDING))
 
 
 def replicates_for_power(
     differences: ArrayLike, level: float, contrasts: int = 1, power: float = 0.8
 ) -> float:
-    """Replicates that would show an effect of the size seen, by the normal approximation; inf for none.
+    """Returns how many replicates would show an effect of the size seen (normal approximation); inf for none.
 
     Args:
         differences: paired differences (n,), two or more.

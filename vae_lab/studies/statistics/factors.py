@@ -20,29 +20,33 @@ Replicate = TypeVar("Replicate", bound=Hashable)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values: at or below a level, they err in any of them at most at that level.
+    """Returns Holm's adjusted p values: at or below a level, they err in any of them at most at that level.
 
     Not statsmodels' `multipletests`, which collects garbage at every call, for 50 ms.
 
     References:
         Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
     raw = np.asarray(p, dtype=np.float64)
     order = raw.argsort()
     scaled = np.minimum(1.0, raw[order] * np.arange(len(raw), 0, -1))
     adjusted = np.empty_like(raw)
     adjusted[order] = np.maximum.accumulate(scaled)
-    return [float(each) for each in adjusted]
+    return [*map(float, adjusted)]
 
 
-def importance(frame: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.Series:
-    """Share of a metric's variance that each factor and each interaction explains, and the residual's.
+def importance(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.Series:
+    """Returns the share of a metric's variance that each factor and each interaction explains.
 
     Sums of squares of type II of an ANOVA on categories, divided by their sum. With one run a combination,
     the interaction of all factors is the residual.
 
     Args:
-        frame: one row a run.
+        runs: one row a run.
         metric: a column of numbers; rows without a finite one are left out.
         factors: columns; runs must exist for every combination of their values.
 
@@ -55,30 +59,35 @@ def importance(frame: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.S
     import pandas as pd
 
     for name in (metric, *factors):
-        if name not in frame:
-            raise UserError(f"{name}: the runs have no such column{choices(name, map(str, frame))}")
-    kept = frame[np.isfinite(pd.to_numeric(frame[metric], errors="coerce"))]
-    values = {factor: sorted(kept[factor].astype(str).unique()) for factor in factors}
-    for factor, found in values.items():
-        if len(found) < 2:
+        if name not in runs:
+            raise UserError(f"{name}: the runs have no such column{choices(name, map(str, runs))}")
+    measured = runs[np.isfinite(pd.to_numeric(runs[metric], errors="coerce"))]
+    columns = {factor: measured[factor].astype(str) for factor in factors}
+    cells = _full_grid(columns)
+    y = measured[metric].to_numpy(np.float64)
+    return _shares(y, columns, saturated=len(measured) == len(cells))
+
+
+def _full_grid(columns: Mapping[str, pd.Series]) -> set[tuple[str, ...]]:
+    """The combinations of the factors' values, if there is a run of every one of them."""
+    values = {factor: sorted(column.unique()) for factor, column in columns.items()}
+    for factor, options in values.items():
+        if len(options) < 2:
             raise UserError(
-                f"{factor}: has {len(found)} value in the finished runs; at least 2 are compared."
+                f"{factor}: has {len(options)} value in the finished runs; at least 2 are compared."
             )
-    keys = [kept[factor].astype(str) for factor in factors]
-    cells = set(zip(*keys, strict=True))
+    cells = set(zip(*columns.values(), strict=True))
     absent = [cell for cell in itertools.product(*values.values()) if cell not in cells]
     if absent:
-        named = ", ".join(f"{key}={value}" for key, value in zip(factors, absent[0], strict=True))
+        named = ", ".join(f"{key}={value}" for key, value in zip(columns, absent[0], strict=True))
         raise UserError(
-            f"importance of {', '.join(factors)}: the grid is not full, {len(absent)} of "
+            f"importance of {', '.join(columns)}: the grid is not full, {len(absent)} of "
             f"{len(absent) + len(cells)} combinations have no finished run, such as {named}."
         )
-    return _shares(kept[metric].to_numpy(np.float64), keys, factors, saturated=len(kept) == len(cells))
+    return cells
 
 
-def _shares(
-    y: NDArray[np.float64], keys: Sequence[pd.Series], factors: Sequence[str], *, saturated: bool
-) -> pd.Series:
+def _shares(y: NDArray[np.float64], columns: Mapping[str, pd.Series], *, saturated: bool) -> pd.Series:
     import pandas as pd
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
@@ -86,24 +95,25 @@ def _shares(
     if np.ptp(y) == 0:
         raise UserError("importance: every run has the same value; there is no variance to share out.")
     # Formulas take no dots in names: columns are numbered.
-    data = pd.DataFrame({f"f{i}": key.to_numpy() for i, key in enumerate(keys)})
+    factors = list(columns)
+    data = pd.DataFrame({f"f{i}": columns[factor].to_numpy() for i, factor in enumerate(factors)})
     data["y"] = (y - y.mean()) / y.std()
     order = len(factors) - (1 if saturated else 0)
-    sets = [
-        each for size in range(1, order + 1) for each in itertools.combinations(range(len(factors)), size)
+    terms = [
+        term for size in range(1, order + 1) for term in itertools.combinations(range(len(factors)), size)
     ]
-    if not sets:
+    if not terms:
         raise UserError("importance: one factor with one run a value leaves nothing to compare it with.")
-    formula = " + ".join(":".join(f"C(f{i})" for i in each) for each in sets)
+    formula = " + ".join(":".join(f"C(f{i})" for i in term) for term in terms)
     squares = anova_lm(ols(f"y ~ {formula}", data).fit(), typ=2)["sum_sq"]
-    names = [" x ".join(factors[i] for i in each) for each in sets]
+    names = [" x ".join(factors[i] for i in term) for term in terms]
     return pd.Series(squares.to_numpy() / squares.sum(), index=[*names, "residual"])
 
 
 def tied_with_best(
     values: Mapping[Name, Mapping[Replicate, float]], *, lower_is_better: bool, level: float = 0.05
 ) -> set[Name]:
-    """The configurations that no other is shown to beat; they hold the best one with probability 1 - level.
+    """Returns the configurations that no other is shown to beat; the best is one with probability 1 - level.
 
     A configuration leaves the set if some other's paired differences beat it in a sign-flip test at the level
     divided by the number of others: the truly best one then leaves wrongly at most at the level.
@@ -112,6 +122,11 @@ def tied_with_best(
         values: configuration to replicate (seed) to value; two are compared on the replicates they share.
         lower_is_better: what is best.
         level: of a wrong exclusion.
+
+    Examples:
+        >>> losses = {name: {seed: loss + seed for seed in range(7)} for name, loss in (("a", 90), ("b", 95))}
+        >>> tied_with_best(losses, lower_is_better=True)
+        {'a'}
     """
     finite = {
         name: {key: value for key, value in runs.items() if np.isfinite(value)}
@@ -121,19 +136,21 @@ def tied_with_best(
     # Most are beaten by the best mean: it is asked first, and the others only where it does not beat.
     sign = 1 if lower_is_better else -1
     compared.sort(key=lambda name: sign * float(np.mean(list(finite[name].values()))))
-    each = level / max(len(compared) - 1, 1)
+    shared = level / max(len(compared) - 1, 1)
     return {
         name
         for name in compared
-        if not any(_is_beaten(finite[name], finite[other], sign, each) for other in compared if other != name)
+        if not any(
+            _is_beaten(finite[name], finite[rival], sign, shared) for rival in compared if rival != name
+        )
     }
 
 
 def _is_beaten(
-    mine: Mapping[Replicate, float], theirs: Mapping[Replicate, float], sign: int, level: float
+    values: Mapping[Replicate, float], rival: Mapping[Replicate, float], sign: int, level: float
 ) -> bool:
-    """Whether the other's lead passes the level."""
-    lead = [sign * (value - theirs[key]) for key, value in mine.items() if key in theirs]
+    """Whether the rival's lead passes the level."""
+    lead = [sign * (value - rival[key]) for key, value in values.items() if key in rival]
     # A p is at least 2/2^n, and at least 1 where the differences do not favour the other.
     if len(lead) < least_replicates(level) or sum(lead) <= 0:
         return False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_lab.studies.statistics.differences import Array, Directions, Interval, least_replicates
+from vae_lab.studies.statistics.differences import Array, Directions, Interval, least_replicates, two_sided
 
 STAKES = (0.5, 1.0, 2.0, 4.0)  # slopes of the bets, against the differences' root mean square so far
 GRID = 2001  # centres tried for a confidence sequence
@@ -23,7 +23,7 @@ class Wealth(NamedTuple):
 
 
 def wealth(differences: ArrayLike) -> Wealth:
-    """Wealth from 1 by betting on the signs of differences (*, n) in their order.
+    """Returns the wealth from 1 by betting on the signs of differences (*, n) in their order.
 
     With r_i the root mean square of the first i differences, a bet of slope c multiplies its wealth by
     1 + tanh(c d_i / r_i); given |d_i| and the past, a symmetric d_i makes that 1 on average, so wealth is a
@@ -41,21 +41,26 @@ def wealth(differences: ArrayLike) -> Wealth:
 
 
 def anytime_sign_flip(differences: ArrayLike) -> Directions:
-    """Like `sign_flip`, but valid at any stopping time: 2 / the largest wealth so far (Ville's inequality).
+    """Returns p as `sign_flip` does, but valid at any stopping time: 2 / the largest wealth so far (Ville).
 
     The order of the last axis must be fixed beforehand, as that of seeds 0, 1, 2, ... is.
+
+    Examples:
+        >>> [round(float(anytime_sign_flip([1.0] * n).up), 3) for n in (5, 6)]
+        [0.094, 0.05]
     """
     x = np.asarray(differences, dtype=np.float64)
     if x.shape[-1] == 0:
         return Directions(np.ones(x.shape[:-1]), np.ones(x.shape[:-1]))
-    found = wealth(x)
-    return Directions(np.minimum(1.0, 2 / found.up.max(-1)), np.minimum(1.0, 2 / found.down.max(-1)))
+    up, down = wealth(x)
+    return Directions(np.minimum(1.0, 2 / up.max(-1)), np.minimum(1.0, 2 / down.max(-1)))
 
 
 def confidence_sequence(differences: ArrayLike, level: float = 0.95) -> Interval:
-    """Interval of the centre of symmetric differences (n,), right at every n at once with chance `level`.
+    """Returns an interval of the centre of symmetric differences (n,), right at every n at once.
 
-    It spans the centres that the anytime test does not reject, tried on a grid.
+    It is right with probability `level`, and spans the centres that the anytime test does not reject,
+    tried on a grid.
     """
     x = np.asarray(differences, dtype=np.float64)
     if len(x) == 0:
@@ -64,21 +69,25 @@ def confidence_sequence(differences: ArrayLike, level: float = 0.95) -> Interval
     margin = span or max(abs(mean), 1.0)
     centres = np.linspace(x.min() - 2 * margin, x.max() + 2 * margin, GRID)
     p = anytime_sign_flip(x - centres[:, None])
-    kept = centres[np.minimum(p.up, p.down) > 1 - level]
-    if len(kept) == 0 or kept[0] == centres[0] or kept[-1] == centres[-1]:
+    inside = centres[two_sided(p) > 1 - level]
+    if len(inside) == 0 or inside[0] == centres[0] or inside[-1] == centres[-1]:
         return Interval(mean, -math.inf, math.inf, "none")
     step = centres[1] - centres[0]
-    return Interval(mean, float(kept[0] - step), float(kept[-1] + step), "anytime")
+    return Interval(mean, float(inside[0] - step), float(inside[-1] + step), "anytime")
 
 
 def next_round(done: int, most: int, level: float, contrasts: int = 1) -> int:
-    """Replicates to have after the next round: first as many as could settle anything, then a quarter more.
+    """Returns the replicates after the next round: first what could settle anything, then a quarter more.
 
     Args:
         done: replicates so far.
         most: never more than these.
         level: of all contrasts together.
         contrasts: among which it is shared out.
+
+    Examples:
+        >>> next_round(0, 40, 0.05), next_round(6, 40, 0.05), next_round(35, 40, 0.05)
+        (6, 8, 40)
     """
     first = least_replicates(level, contrasts)
     while np.min(anytime_sign_flip(np.ones(first)).up) > level / contrasts:
