@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,6 +125,29 @@ def test_a_published_value_needs_the_same_configuration_and_conditions() -> None
     assert published(model="vae", model__layers="3", data="mnist") == [150.0, 108.9]
     assert published(model="vae", model__layers="2", data="mnist") is None
     assert published(model="vae", model__layers="3", data="digits") is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (3, r"study\.reference=3: must be a mapping with source, metric, at"),
+        ({"sauce": "x"}, r"study\.reference\.sauce: unknown key; did you mean source\?"),
+        ({"note": 3}, r"study\.reference\.note=3: must be a text\."),
+        ({"at": [1, 0], "metric": "x"}, r"must be a list of epochs from 1 \(.* - at `\$\[1\]`\)"),
+        ({"conditions": {"model": ["vae"]}}, r"must be parameters with one value each, as in \{model: vae\}"),
+        ({"values": [{"model": "vae"}]}, r"values=\{'model': 'vae'\}: must be .* whose epochs are a list"),
+        ({"values": [{"epochs": []}]}, r"values=.*: must be .* whose epochs are a list"),
+        ({"values": [{"epochs": [1.0], "model": ["vae"]}]}, r"values=.*: must be .* one value each"),
+        ({"values": [{"epochs": [math.nan]}]}, r"values=.*: must be .* whose epochs are a list"),
+        (
+            {"landmarks": [{"source": "x"}]},
+            r"landmarks=.*: must be mappings of source, metric, value and epochs",
+        ),
+    ],
+)
+def test_a_reference_of_another_form_is_named_with_the_rule(reference: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_reference(reference)
 
 
 def test_any_logged_metric_can_be_shown_and_others_are_named() -> None:
