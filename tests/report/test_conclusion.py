@@ -5,6 +5,7 @@ import numpy as np
 from vae_lab import tracking
 from vae_lab.report import conclusion, tables
 from vae_lab.report.conclusion import description
+from vae_lab.report.drawing import printed
 from vae_lab.report.pictures import load_picture
 from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
@@ -41,13 +42,13 @@ def test_the_contact_sheet_is_a_picture_with_a_row_a_configuration(ablations: Pa
     study = load_study(store, "ablations")
     sheet = load_picture(store.download(study.parent.run_id, "figures/contact_sheet.png"))
     assert sheet.shape[0] > 10 * 40
-    found = conclusion._configurations(study)
-    assert list(found) == [
+    runs_of = conclusion.configurations(study)
+    assert list(runs_of) == [
         f"{model} {rest}"
         for model in ("vae", "cvae")
         for rest in ("L2 Z15", "L3 Z15", "L4 Z15", "L3 Z10", "L3 Z30")
     ]
-    assert [[run.name for run in runs] for runs in found.values()] == [[f"{name} s0"] for name in found]
+    assert [[run.name for run in runs] for runs in runs_of.values()] == [[f"{name} s0"] for name in runs_of]
 
 
 def test_runs_that_differ_by_seed_share_a_row_and_a_curve(folder: Path) -> None:
@@ -63,14 +64,17 @@ def test_runs_that_differ_by_seed_share_a_row_and_a_curve(folder: Path) -> None:
         for epoch, loss in enumerate(losses, start=1):
             run.log({"test/loss": loss}, step=epoch)
         run.finish("FINISHED" if losses else "FAILED")
-    drawn = conclusion._figures(store, load_study(store, "seeds"))
-    labels = [text.get_text() for axes in drawn["contact_sheet"].axes for text in axes.texts]
+    sheet, curves = conclusion.study_figures(store, load_study(store, "seeds"))
+    with printed(sheet) as figure:
+        labels = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert labels[-1] == "vae L2 Z2 s1", "the first that finished"
-    (axes,) = drawn["held_out_loss"].axes
-    (curve,) = axes.lines
-    assert curve.get_label() == "vae L2 Z2"
-    assert np.allclose(curve.get_ydata(), [15.0, 5.0]), "the mean of the two that finished"
-    assert axes.get_title().endswith("means and ranges")
+    with printed(curves) as figure:
+        (axes,) = figure.axes
+        (curve,) = axes.lines
+        assert [text.get_text() for text in axes.texts if text.get_text()] == ["vae L2 Z2"]
+        assert np.allclose(curve.get_ydata(), [15.0, 5.0]), "the mean of the two that finished"
+        assert len(axes.collections) == 1, "their range"
+        assert figure.get_suptitle() == "seeds: held-out loss, means and ranges"
 
 
 def test_the_description_begins_with_the_answer(ablations: Path) -> None:

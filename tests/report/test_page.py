@@ -195,7 +195,7 @@ def test_the_recorded_commands_make_the_same_runs_again(
     commands = dict(contents.commands)
     assert len(commands) == 10
     again = commands["cvae L4 Z15 s0"].removeprefix("vae-lab train ").split()
-    assert train.train(again) == 0
+    assert train.run_hydra(again) == 0
     (alone,) = Store.open(f"sqlite:///{folder / 'mlflow.db'}").records()
     original = next(
         run for run in load_study(store, "ablations").runs if run.params["model.layers"] == "4"
@@ -245,8 +245,19 @@ def test_the_command_writes_both_files_and_says_where(ablations: Path, folder: P
     assert result.exit_code == 0, result.output
     assert (folder / "ablations.html").read_text().startswith("<!doctype html>")
     assert (folder / "ablations.md").read_text().startswith("# ablations\n")
-    assert result.output.startswith(str(folder / "ablations.html"))
-    assert "on the parent run" in result.output
+    assert [line.split("  ")[0] for line in result.output.splitlines()] == [
+        str(folder / "ablations.html"), str(folder / "ablations.md"),
+    ]  # fmt: skip
+
+
+def test_the_command_only_reads_the_store(ablations: Path, folder: Path, store: Store) -> None:
+    parent = load_study(store, "ablations").parent
+    pages = [store.download(parent.run_id, name) for name in (rendering.ARTIFACT, "report.md")]
+    before = [(page.read_bytes(), page.stat().st_mtime_ns) for page in pages]
+    database = (ablations / "mlflow.db").read_bytes()
+    assert CliRunner().invoke(commands, ["report", "ablations", "--uri", store.uri]).exit_code == 0
+    assert [(page.read_bytes(), page.stat().st_mtime_ns) for page in pages] == before
+    assert (ablations / "mlflow.db").read_bytes() == database
 
 
 def test_a_page_to_be_published_leads_nobody_to_a_local_server(

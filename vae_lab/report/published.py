@@ -8,12 +8,11 @@ A study's `reference` can hold, beside the values of its configurations,
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
-from typing import Any
+import math
 
+from vae_lab.config import Reference
 from vae_lab.metrics import NATS
-from vae_lab.report.tables import Cell, Column, Table, mean_cell
+from vae_lab.report.tables import Cell, Column, Columns, Table, mean_cell
 from vae_lab.studies.claims import metric_name
 from vae_lab.studies.comparison import Group, Study, comparisons, key_name, reference_values
 from vae_lab.tracking import Reader
@@ -22,17 +21,17 @@ from vae_lab.tracking import Reader
 def published_tables(store: Reader, study: Study) -> list[Table]:
     """The tables that a study's reference asks for, as far as its runs meet the reference's conditions."""
     reference = study.plan.reference
-    if not reference:
+    if reference is None:
         return []
     groups = [
         (group, published)
         for group in _configurations(study)
         if (published := reference_values(study.plan, group))
     ]
-    made = [_at_equal_epochs(store, reference, groups)] if reference.get("at") and groups else []
-    if reference.get("landmarks") and groups:
-        made += [_landmarks(reference, groups)]
-    return made
+    tables = [_at_equal_epochs(store, reference, groups)] if reference.at and groups else []
+    if reference.landmarks and groups:
+        tables += [_landmarks(reference, groups)]
+    return tables
 
 
 def _configurations(study: Study) -> list[Group]:
@@ -43,55 +42,41 @@ def _configurations(study: Study) -> list[Group]:
     return first.groups
 
 
-def _at_equal_epochs(
-    store: Reader, reference: Mapping[str, Any], groups: list[tuple[Group, list[float]]]
-) -> Table:
-    metric = str(reference["metric"])
-    source = str(reference.get("source", "published"))
+def _at_equal_epochs(store: Reader, reference: Reference, groups: list[tuple[Group, list[float]]]) -> Table:
     keys = [key for key in groups[0][0].keys if len(groups) > 1]
     rows = []
     for group, published in groups:
-        histories = [store.history(run.run_id, metric) for run in group.finished]
-        for epoch in reference["at"]:
-            ours = [each[epoch - 1] for each in histories if len(each) >= epoch]
-            if not ours or len(published) < epoch:
-                continue
-            mean = statistics.fmean(ours)
-            rows.append(
-                [
-                    *(Cell(group.keys[key]) for key in keys),
-                    *(Cell(float(epoch)), mean_cell(ours), Cell(published[epoch - 1])),
-                    *(Cell(mean - published[epoch - 1]), Cell(float(len(ours)))),
-                ]
-            )
-    columns = [
-        *(Column(key_name(key)) for key in keys),
-        Column("epoch", digits=0),
-        Column(f"{metric_name(metric)}, ours", NATS),
-        Column(source, NATS),
-        Column("difference", NATS),
-        Column("n", "seeds", 0),
+        histories = [store.history(run.run_id, reference.metric) for run in group.finished]
+        for epoch in reference.at:
+            ours = [history[epoch - 1] for history in histories if len(history) >= epoch]
+            if ours and len(published) >= epoch:
+                rows.append((group, epoch, ours, published[epoch - 1]))
+    columns: Columns = [
+        *((Column(key_name(key)), [group.keys[key] for group, *_ in rows]) for key in keys),
+        (Column("epoch", digits=0), [float(epoch) for _, epoch, *_ in rows]),
+        (Column(f"{metric_name(reference.metric)}, ours", NATS), [mean_cell(ours) for *_, ours, _ in rows]),
+        (Column(reference.source, NATS), [theirs for *_, theirs in rows]),
+        (Column("difference", NATS), [math.fsum(ours) / len(ours) - theirs for *_, ours, theirs in rows]),
+        (Column("n", "seeds", 0), [float(len(ours)) for *_, ours, _ in rows]),
     ]
-    note = f"{metric} at equal epochs. ±: half of the 95 % interval over seeds (Student's t)."
-    return Table("At equal epochs", columns, rows, note)
+    note = f"{reference.metric} at equal epochs. ±: half of the 95 % interval over seeds (Student's t)."
+    return Table.of("At equal epochs", columns, note)
 
 
-def _landmarks(reference: Mapping[str, Any], groups: list[tuple[Group, list[float]]]) -> Table:
+def _landmarks(reference: Reference, groups: list[tuple[Group, list[float]]]) -> Table:
     rows = []
-    metrics = dict.fromkeys(str(each["metric"]) for each in reference["landmarks"])
-    for metric in metrics:
+    for metric in dict.fromkeys(landmark.metric for landmark in reference.landmarks):
         for group, _ in groups:
             if values := group.values(metric):
                 epochs = group.finished[0].params.get("train.epochs", "")
-                name = ", ".join(
-                    f"{key_name(key)} {value}" for key, value in group.keys.items() if key != "seed"
-                )
+                keys = {key_name(key): value for key, value in group.keys.items() if key != "seed"}
+                name = ", ".join(f"{key} {value}" for key, value in keys.items())
                 ours = f"ours ({name})" if len(groups) > 1 else "ours"
                 rows.append([Cell(ours), Cell(metric), Cell(float(epochs)), mean_cell(values)])
-        for each in reference["landmarks"]:
-            if str(each["metric"]) == metric:
-                named = [Cell(str(each["source"])), Cell(metric)]
-                rows.append([*named, Cell(float(each["epochs"])), Cell(float(each["value"]))])
+        for landmark in reference.landmarks:
+            if landmark.metric == metric:
+                texts = [Cell(landmark.source), Cell(metric)]
+                rows.append([*texts, Cell(landmark.epochs), Cell(landmark.value)])
     columns = [
         Column("source", numeric=False),
         Column("metric", numeric=False),

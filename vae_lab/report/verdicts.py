@@ -1,10 +1,9 @@
-"""Verdicts as a table in every format, on the parent run, and in the terminal with their sentences."""
+"""Verdicts as a table in every format, in brief for a page, and in the terminal with their sentences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,14 +11,10 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from vae_lab.report.tables import FORMATS, SUFFIXES, Cell, Column, Table
-from vae_lab.studies.claims import Verdict, decimals, explanations, metric_name, surviving
+from vae_lab.report.tables import Column, Columns, Table, finite
+from vae_lab.studies.claims import Verdict, decimals, explanation_summary, explanations, metric_name
 from vae_lab.studies.statistics import least_replicates
 
-if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
-    from vae_lab.tracking import Recorder
-
-TAG = "vae_lab.verdict."  # of a parent run, followed by the claim's id
 TITLE = "Verdicts on the study's claims"
 NOTE = (
     "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
@@ -36,113 +31,73 @@ STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """One row a claim: its verdict, the effect with its interval, and the sentence that says it."""
-    columns = [
-        Column("claim", numeric=False),
-        Column("verdict", numeric=False),
-        Column("metric", numeric=False),
-        Column("effect", digits=3),
-        Column("from", digits=3),
-        Column("to", digits=3),
-        Column("n", "seeds", 0),
-        Column("P(better)"),
-        Column("adjusted p", digits=4),
-        Column("seeds needed", digits=0),
-        Column("finding", numeric=False),
+    columns: Columns = [
+        (Column("claim", numeric=False), [v.claim.id for v in verdicts]),
+        (Column("verdict", numeric=False), [v.verdict for v in verdicts]),
+        (Column("metric", numeric=False), [v.claim.metric for v in verdicts]),
+        (Column("effect", digits=3), [finite(v.effect) for v in verdicts]),
+        (Column("from", digits=3), [finite(v.low) for v in verdicts]),
+        (Column("to", digits=3), [finite(v.high) for v in verdicts]),
+        (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
+        (Column("P(better)"), [finite(v.better) for v in verdicts]),
+        (Column("adjusted p", digits=4), [finite(v.adjusted_p) for v in verdicts]),
+        (Column("seeds needed", digits=0), [finite(v.needed) for v in verdicts]),
+        (Column("finding", numeric=False), [v.sentence for v in verdicts]),
     ]
-    rows = [
-        [
-            *(Cell(text) for text in (each.claim.id, each.verdict, each.claim.metric)),
-            *(Cell(finite(value)) for value in (each.effect, each.low, each.high)),
-            Cell(float(each.n)),
-            *(Cell(finite(value)) for value in (each.better, each.adjusted_p, each.needed)),
-            Cell(each.sentence),
-        ]
-        for each in verdicts
-    ]
-    return Table(TITLE, columns, rows, _note(verdicts))
+    return Table.of(TITLE, columns, _note(verdicts))
 
 
 def brief_table(verdicts: Sequence[Verdict]) -> Table:
     """The same for a page: few columns, so that the sentences have room."""
-    columns = [Column(name, numeric=False) for name in ("claim", "verdict")]
-    columns += [Column("n", "seeds", 0), Column("finding", numeric=False)]
-    rows = [
-        [
-            Cell(each.claim.id),
-            Cell(each.verdict),
-            Cell(float(each.n)),
-            Cell(f"{each.claim.text} {each.sentence}"),
-        ]
-        for each in verdicts
+    columns: Columns = [
+        (Column("claim", numeric=False), [v.claim.id for v in verdicts]),
+        (Column("verdict", numeric=False), [v.verdict for v in verdicts]),
+        (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
+        (Column("finding", numeric=False), [f"{v.claim.text} {v.sentence}" for v in verdicts]),
     ]
-    return Table(TITLE, columns, rows, BRIEF_NOTE + _adding(verdicts))
-
-
-def record_verdicts(recorder: Recorder, verdicts: Sequence[Verdict]) -> Table:
-    """Writes the verdicts to the parent run as `tables/verdicts.*` and a tag a claim; gives their table."""
-    table = verdict_table(verdicts)
-    with recorder.artifacts() as folder:
-        (folder / "tables").mkdir()
-        for name, suffix in SUFFIXES.items():
-            (folder / "tables" / f"verdicts.{suffix}").write_text(FORMATS[name](table))
-    recorder.tag({TAG + each.claim.id: each.verdict for each in verdicts})
-    return table
+    return Table.of(TITLE, columns, BRIEF_NOTE + _adding(verdicts))
 
 
 def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
-    """Prints the verdicts as a table that fits 80 characters, then what was found for each claim."""
-    shown = RichTable(
-        title=TITLE,
-        title_style="bold",
-        title_justify="left",
-        caption=_note(verdicts),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    """Prints the verdicts as a table that fits 80 characters, then the finding of each claim."""
+    table = RichTable(
+        title=TITLE, title_style="bold", title_justify="left",
+        caption=_note(verdicts), caption_justify="left", box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0), pad_edge=False,
+    )  # fmt: skip
     for heading in ("claim", "verdict"):
-        shown.add_column(heading, no_wrap=True)
-    shown.add_column("metric", min_width=LONGEST_WORD)
+        table.add_column(heading, no_wrap=True)
+    table.add_column("metric", min_width=LONGEST_WORD)
     for heading in ("effect", "interval", "seeds", "p"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    for each in verdicts:
-        shown.add_row(
-            Text(each.claim.id),
-            Text(each.verdict, style=STYLES[each.verdict]),
-            Text(metric_name(each.claim.metric)),
-            *_effect(each),
-            str(each.n),
-            f"{each.adjusted_p:.2g}",
-        )
-    console.print(shown)
+        table.add_column(heading, justify="right", no_wrap=True)
     findings = RichTable(box=None, show_header=False, padding=(0, 1))
     findings.add_column(no_wrap=True, style="bold")
     findings.add_column()
-    for each in verdicts:
-        findings.add_row(Text(each.claim.id), Text(each.claim.text, style="dim"))
-        findings.add_row("", Text(each.sentence))
+    for verdict in verdicts:
+        claim = verdict.claim
+        metric, label = Text(metric_name(claim.metric)), Text(verdict.verdict, style=STYLES[verdict.verdict])
+        numbers = (*_effect(verdict), str(verdict.n), f"{verdict.adjusted_p:.2g}")
+        table.add_row(Text(claim.id), label, metric, *numbers)
+        findings.add_row(Text(claim.id), Text(claim.text, style="dim"))
+        findings.add_row("", Text(verdict.sentence))
+    console.print(table)
     console.print(findings)
-    if told := surviving(explanations(verdicts)):
-        console.print(f"\n[bold]What explains it[/bold]  {escape(told)}")
-
-
-def finite(value: float | None) -> float | None:
-    """The value, None where it says nothing."""
-    return value if value is not None and math.isfinite(value) else None
+    if summary := explanation_summary(explanations(verdicts)):
+        console.print(f"\n[bold]What explains it[/bold]  {escape(summary)}")
 
 
 def _note(verdicts: Sequence[Verdict]) -> str:
-    levels = {each.claim.level for each in verdicts}
-    exact = levels <= {0.05}
+    exact = all(verdict.claim.level == 0.05 for verdict in verdicts)
     note = NOTE if exact else NOTE.replace("its 95 % interval", "its interval at the claim's level")
     return note + _adding(verdicts)
 
 
 def _adding(verdicts: Sequence[Verdict]) -> str:
     """What to know before more seeds are trained, where a claim could have been settled and was not."""
-    open_ = [each for each in verdicts if not each.settled]
-    could = any(each.n >= least_replicates(each.claim.level, len(verdicts)) for each in open_)
+    could = any(
+        not verdict.settled and verdict.n >= least_replicates(verdict.claim.level, len(verdicts))
+        for verdict in verdicts
+    )
     return ADDING * could
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vae_lab.errors import LabError
 from vae_lab.report import pictures, tables, views
 from vae_lab.report.analyses import Analysis, analyses
+from vae_lab.report.lines import configuration, lines
 from vae_lab.report.page import panels, setup
-from vae_lab.report.page.panels import Panel, configuration, families
+from vae_lab.report.page.panels import Panel
 from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import brief_table
-from vae_lab.studies.claims import Explanation, Verdict, explanations, surviving
-from vae_lab.studies.comparison import Comparison, Study, comparisons, key_name, topic
-from vae_lab.tracking import CLASS_FILE, COMMAND, INTERPOLATION_FILE, STRIP_FILE, StoredRun, sqlite_file
-
-if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
-    from vae_lab.tracking import Store
+from vae_lab.studies.claims import Explanation, Verdict, explanation_summary, explanations
+from vae_lab.studies.comparison import Comparison, Study, comparisons, groups_by_family, key_name
+from vae_lab.tracking import (
+    CLASS_FILE,
+    COMMAND,
+    INTERPOLATION_FILE,
+    STRIP_FILE,
+    Reader,
+    StoredRun,
+    sqlite_file,
+)
 
 
 class Image(NamedTuple):
@@ -85,34 +90,32 @@ class Contents(NamedTuple):
     server: bool  # whether the links need no `vae-lab ui`
 
 
-def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Contents:
-    """The contents of a study's page; without verdicts its claims stand there unjudged."""
+def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Contents:
+    """Returns the contents of a study's page; without verdicts its claims stand there unjudged."""
     plan, parent = study.plan, study.parent
-    found = comparisons(study)
-    finished = [run for run in study.runs if run.status == "FINISHED"]
-    first = _first_of_each(found)
+    compared = comparisons(study)
+    finished = sum(run.status == "FINISHED" for run in study.runs)
+    failed = len(study.runs) - finished
+    first = _first_runs(compared)
     server = sqlite_file(store.uri) is None
     base = f"{store.uri.rstrip('/') if server else views.address()}/"
-    failed = len(study.runs) - len(finished)
     explained = explanations(judged)
     return Contents(
         name=plan.name,
         question=plan.question or "",
-        state=f"{len(finished)} of {len(study.runs)} runs finished" + (f", {failed} did not" * bool(failed)),
+        state=f"{finished} of {len(study.runs)} runs finished" + (f", {failed} did not" * bool(failed)),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000)),
-        answers=[answer for comparison in found for answer in _answers(comparison)],
+        answers=_answers(compared),
         verdicts=brief_table(judged) if judged else None,
-        claims=[
-            (str(each["id"]), str(each["text"])) for each in plan.claims if {"id", "text"} <= each.keys()
-        ],
+        claims=[(str(c["id"]), str(c["text"])) for c in plan.claims if {"id", "text"} <= c.keys()],
         explanations=explained,
-        surviving=surviving(explained),
+        surviving=explanation_summary(explained),
         tables=[*tables.study_tables(study), *tables.importance_tables(study)],
-        analyses=analyses(store, study, svg=True),
-        curves=panels.loss_curves(store, found),
-        latent=panels.latent_use(found),
-        plane=panels.plane(found),
-        samples=_samples(store, found),
+        analyses=analyses(store, study),
+        curves=panels.loss_panels(store, compared),
+        latent=panels.latent_panels(compared),
+        plane=panels.rate_distortion_panel(compared),
+        samples=_samples(store, compared),
         interpolations=_images(store, first, INTERPOLATION_FILE, "figures/interpolation.png"),
         classes=_images(store, first, CLASS_FILE, "figures/class_grid.png"),
         shared=setup.shared(study),
@@ -120,67 +123,59 @@ def gather(store: Store, study: Study, judged: Sequence[Verdict] = ()) -> Conten
         environment=setup.environment(study),
         command=parent.tags.get(COMMAND, ""),
         commands=[(run.name, setup.command(run)) for run in first if setup.command(run)],
-        links=[
-            Link(view.title[2:], base + views.page(parent.experiment_id, view))
-            for view in views.study_views(study)
-        ]
-        + [Link("The parent run", base + views.run_page(parent))],
+        links=_study_links(study, base),
         runs=[Link(run.name, base + views.run_page(run), run.status.lower()) for run in study.runs],
         server=server,
     )
 
 
-def _first_of_each(found: Sequence[Comparison]) -> list[StoredRun]:
+def _study_links(study: Study, base: str) -> list[Link]:
+    experiment = study.parent.experiment_id
+    links = [Link(view.title[2:], base + views.page(experiment, view)) for view in views.study_views(study)]
+    return [*links, Link("The parent run", base + views.run_page(study.parent))]
+
+
+def _first_runs(compared: Sequence[Comparison]) -> list[StoredRun]:
     """The first finished run of every configuration, family by family in the order of the tables."""
-    families: dict[tuple[str, ...], dict[str, StoredRun]] = {}
-    for comparison in found:
-        for group in comparison.groups:
-            family = families.setdefault(tuple(group.keys.get(key, "") for key in comparison.within), {})
-            family.update({run.run_id: run for run in group.finished[:1]})
-    return [run for family in families.values() for run in family.values()]
+    rows = [group for family in groups_by_family(compared).values() for group in family]
+    return list({run.run_id: run for group in rows for run in group.finished[:1]}.values())
 
 
-def _answers(comparison: Comparison) -> list[Answer]:
-    last = comparison.by[-1]
+def _answers(compared: Sequence[Comparison]) -> list[Answer]:
     answers = []
-    for family, groups in families(comparison):
-        known = [(group.keys[last], group.values("test/loss")) for group in groups]
-        losses = [(value, statistics.fmean(each)) for value, each in known if each]
-        if losses:
-            values = " → ".join(value for value, _ in losses)
-            answers.append(
-                Answer(family, key_name(last), values, " → ".join(f"{loss:.2f}" for _, loss in losses))
-            )
+    for line in lines(compared):
+        if losses := line.losses:
+            texts = " → ".join(f"{loss:.2f}" for loss in losses.values())
+            answers.append(Answer(line.family, key_name(line.key), " → ".join(losses), texts))
     return answers
 
 
-def _samples(store: Store, found: Sequence[Comparison]) -> list[Strip]:
+def _samples(store: Reader, compared: Sequence[Comparison]) -> list[Strip]:
     strips = []
-    for comparison in found:
-        last = comparison.by[-1]
-        for family, groups in families(comparison):
-            images = []
-            for group in groups:
-                strip = picture(store, group.finished[0], STRIP_FILE) if group.finished else None
-                if strip is not None:
-                    label = f"{key_name(last)} {group.keys[last]}"
-                    images.append(Image(label, group.finished[0].name, pictures.folded(strip)))
-            if images:
-                strips.append(Strip(" · ".join(filter(None, [family, topic(last)])), images))
+    for line in lines(compared):
+        images = []
+        for group in line.groups:
+            strip = picture(store, group.finished[0], STRIP_FILE) if group.finished else None
+            if strip is not None:
+                label = f"{key_name(line.key)} {group.keys[line.key]}"
+                images.append(Image(label, group.finished[0].name, pictures.folded(strip)))
+        if images:
+            strips.append(Strip(line.title, images))
     return strips
 
 
-def _images(store: Store, runs: Sequence[StoredRun], *paths: str) -> list[Image]:
+def _images(store: Reader, runs: Sequence[StoredRun], *paths: str) -> list[Image]:
     """The first of these artifacts that each run has."""
-    found = [
-        (run, next((made for path in paths if (made := picture(store, run, path)) is not None), None))
-        for run in runs
-    ]
-    return [Image(configuration(run), run.name, image) for run, image in found if image is not None]
+    images = []
+    for run in runs:
+        candidates = (picture(store, run, path) for path in paths)
+        if (image := next((image for image in candidates if image is not None), None)) is not None:
+            images.append(Image(configuration(run), run.name, image))
+    return images
 
 
-def picture(store: Store, run: StoredRun, path: str) -> Picture | None:
-    """A picture among the artifacts of a finished run, if it has it."""
+def picture(store: Reader, run: StoredRun, path: str) -> Picture | None:
+    """Returns a picture among the artifacts of a finished run, if it has it."""
     if run.status != "FINISHED":
         return None
     try:

@@ -7,15 +7,16 @@ import io
 import re
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from PIL import Image
 
-from vae_lab import __version__, files
+from vae_lab import __version__
 from vae_lab.report import tables
+from vae_lab.report.drawing import Drawing, svg
 from vae_lab.report.page.contents import Contents
 from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
+from vae_lab.report.template import filled, style
 
 ARTIFACT = "report.html"  # of the parent run; report.md beside it
 WIDEST = 640  # pixels of a picture on the page
@@ -23,28 +24,29 @@ LONGEST_FILE = 60  # letters of the page's file name, each of which can take fou
 
 
 def html(contents: Contents) -> str:
-    """A complete page; every text that comes from a run is escaped."""
-    environment = Environment(
-        loader=PackageLoader("vae_lab.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(table=_table, svg=Markup, data=data)
-    templates = files.PACKAGE / "report" / "templates"
-    style = "".join((templates / name).read_text() for name in ("page.css", "table.css"))
-    return environment.get_template("page.html.jinja").render(
-        page=contents, style=Markup(style), version=__version__
+    """Returns a complete page; every text that comes from a run is escaped."""
+    return filled(
+        "page.html.jinja",
+        {"table": _table_markup, "svg": _svg_markup, "data": data},
+        page=contents,
+        style=Markup(style("page.css", "table.css")),
+        version=__version__,
     )
 
 
 def markdown(contents: Contents) -> str:
-    """The page's words, tables and commands; its pictures are in the HTML page only."""
-    environment = Environment(loader=PackageLoader("vae_lab.report"), trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(table=tables.markdown, text=tables.markdown_text, code=_code)
-    text = environment.get_template("page.md.jinja").render(page=contents, version=__version__)
+    """Returns the page's words, tables and commands; its pictures are in the HTML page only."""
+    text = filled(
+        "page.md.jinja",
+        {"table": tables.markdown, "text": tables.markdown_text, "code": _code},
+        page=contents,
+        version=__version__,
+    )
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def write(contents: Contents, file: Path) -> tuple[Path, Path]:
-    """Writes the HTML page to `file` and the Markdown beside it; gives both places."""
+    """Writes the HTML page to `file` and the Markdown beside it; returns both files."""
     beside = file.with_suffix(".md")
     file.write_text(html(contents), encoding="utf-8")
     beside.write_text(markdown(contents), encoding="utf-8")
@@ -52,7 +54,7 @@ def write(contents: Contents, file: Path) -> tuple[Path, Path]:
 
 
 def data(picture: Picture) -> str:
-    """The picture as a `data:` address, at most WIDEST pixels wide."""
+    """Returns the picture as a `data:` address, at most WIDEST pixels wide."""
     image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture[..., :3])
     written = io.BytesIO()
     if image.width <= WIDEST:
@@ -64,12 +66,21 @@ def data(picture: Picture) -> str:
 
 
 def file_name(study: str) -> str:
-    """A study's name as the name of a file in whatever folder, which no file system finds too long."""
+    """Returns a study's name as the name of a file in whatever folder, which no file system finds too long.
+
+    Examples:
+        >>> file_name("layers x seed"), file_name("../../etc/passwd")
+        ('layers-x-seed', 'etc-passwd')
+    """
     return re.sub(r"[^\w.-]+", "-", study)[:LONGEST_FILE].strip("-.") or "study"
 
 
-def _table(table: Table) -> Markup:
+def _table_markup(table: Table) -> Markup:
     return Markup(tables.fragment(table))
+
+
+def _svg_markup(drawing: Drawing) -> Markup:
+    return Markup(svg(drawing))
 
 
 def _code(text: str) -> str:

@@ -8,7 +8,7 @@
 """
 
 from vae_lab.report.tables.ablations import ablation_tables, mean_cell, study_tables
-from vae_lab.report.tables.content import Cell, Column, Table
+from vae_lab.report.tables.content import Cell, Column, Columns, Table, finite
 from vae_lab.report.tables.contrasts import Contrast, contrast_tables, parse_contrast
 from vae_lab.report.tables.formats import (
     FORMATS,
@@ -28,12 +28,14 @@ __all__ = [
     "SUFFIXES",
     "Cell",
     "Column",
+    "Columns",
     "Contrast",
     "Table",
     "ablation_tables",
     "console",
     "contrast_tables",
     "csv",
+    "finite",
     "fragment",
     "html",
     "importance_tables",

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-import statistics as averages
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from vae_lab.metrics import LOWER, NATS, OBJECTIVE, SETTINGS, TOPICS, Metric
+import numpy as np
+
+from vae_lab.metrics import EVALUATION_SETTINGS, LOWER, NATS, TOPICS, Metric
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
     Comparison,
     Study,
     comparisons,
+    groups_by_family,
+    has_params,
     is_number,
     key_name,
-    over_replicates,
+    param_values,
     reference_values,
+    single_configuration,
 )
 from vae_lab.studies.plan import Plan
 from vae_lab.tracking import ERROR, EVALUATION, StoredRun
@@ -25,47 +29,45 @@ from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 Values = Mapping[tuple[str, ...], float]  # of one row, by replicate
 LEVEL = 0.05  # of marking the best wrongly; intervals have 1 - LEVEL
 NAMED = 5  # failed runs whose names stand below a table
-ONLY_WITH = {"test/negative_elbo": OBJECTIVE}  # said only where these are not the defaults for all runs
-PLAIN = {"objective.beta": "1.0", "objective.penalty": "none"}
+LIKE_THE_LOSS = "test/negative_elbo"  # where every run has this objective:
+PLAIN_ELBO = {"objective.beta": "1.0", "objective.penalty": "none"}
 
 
-def study_tables(study: Study, by: Sequence[str] = (), measures: Sequence[Metric] = ()) -> list[Table]:
-    """The ablation tables of a study, of all topics or of the `measures` given."""
-    found = comparisons(study, by)
-    if not by and (repeated := over_replicates(study)):
-        found.append(repeated)
-    return [table for each in found for table in ablation_tables(each, study.plan, measures)]
+def study_tables(study: Study, by: Sequence[str] = (), metrics: Sequence[Metric] = ()) -> list[Table]:
+    """The ablation tables of a study, of all topics or of the `metrics` given."""
+    compared = comparisons(study, by)
+    if not by and (repeated := single_configuration(study)):
+        compared.append(repeated)
+    return [table for comparison in compared for table in ablation_tables(comparison, study.plan, metrics)]
 
 
-def ablation_tables(comparison: Comparison, plan: Plan, measures: Sequence[Metric] = ()) -> list[Table]:
+def ablation_tables(comparison: Comparison, plan: Plan, metrics: Sequence[Metric] = ()) -> list[Table]:
     """A table for each topic that was measured, or several where kinds of numbers share no column."""
-    topics = {"": tuple(measures)} if measures else TOPICS
-    made = []
-    for topic, shown in topics.items():
-        for kind, part in _kinds(comparison, shown):
-            had = [each for each in shown if measures or not topic or _measured(part, each)]
-            if had:
-                title = ", ".join(filter(None, [comparison.title, topic, kind]))
-                made.append(_table(part._replace(title=title), plan, had, published=not (topic or measures)))
-    return made
+    tables = []
+    for topic, columns in ({"": tuple(metrics)} if metrics else TOPICS).items():
+        for kind, part in _kinds(comparison, columns):
+            measured = [metric for metric in columns if metrics or not topic or _measured(part, metric)]
+            if measured:
+                part = part._replace(title=", ".join(filter(None, [comparison.title, topic, kind])))
+                tables.append(_ablation_table(part, plan, measured, published=not (topic or metrics)))
+    return tables
 
 
-def _measured(comparison: Comparison, measure: Metric) -> bool:
+def _measured(comparison: Comparison, metric: Metric) -> bool:
     """Whether rows that stand side by side have it; what one of several alone has compares nothing."""
-    families: dict[tuple[str, ...], list[bool]] = {}
-    for group in comparison.groups:
-        shared = tuple(group.keys.get(key, "") for key in comparison.within)
-        has = any(measure.key in run.metrics for run in group.finished)
-        families.setdefault(shared, []).append(has)
-    least = min(2, max(map(len, families.values()), default=1))
-    return any(sum(has) >= least for has in families.values())
+    have = [
+        [any(metric.key in run.metrics for run in group.finished) for group in groups]
+        for groups in groups_by_family([comparison]).values()
+    ]
+    least = min(2, max(map(len, have), default=1))
+    return any(sum(family) >= least for family in have)
 
 
-def _kinds(comparison: Comparison, measures: Iterable[Metric]) -> list[tuple[str, Comparison]]:
+def _kinds(comparison: Comparison, metrics: Iterable[Metric]) -> list[tuple[str, Comparison]]:
     """The runs whose numbers may share columns, under what tells them from the others."""
-    keys = tuple(dict.fromkeys(key for measure in measures for key in measure.column))
-    runs = [run for group in comparison.groups for run in (*group.finished, *group.lost)]
-    kinds = list(dict.fromkeys(_values(run, keys) for run in runs))
+    keys = tuple(dict.fromkeys(key for metric in metrics for key in metric.column_keys))
+    runs = [run for group in comparison.groups for run in (*group.finished, *group.failed)]
+    kinds = list(dict.fromkeys(param_values(run, keys) for run in runs))
     if len(kinds) < 2:
         return [("", comparison)]
     varied = [i for i in range(len(keys)) if len({kind[i] for kind in kinds}) > 1]
@@ -73,120 +75,124 @@ def _kinds(comparison: Comparison, measures: Iterable[Metric]) -> list[tuple[str
     for kind in kinds:
         groups = [
             group._replace(
-                finished=[run for run in group.finished if _values(run, keys) == kind],
-                lost=[run for run in group.lost if _values(run, keys) == kind],
+                finished=[run for run in group.finished if param_values(run, keys) == kind],
+                failed=[run for run in group.failed if param_values(run, keys) == kind],
             )
             for group in comparison.groups
         ]
-        kept = [group for group in groups if group.finished or group.lost]
         title = ", ".join(f"{key_name(keys[i])} {kind[i]}" for i in varied)
-        parts.append((title, comparison._replace(groups=kept)))
+        rows = [group for group in groups if group.finished or group.failed]
+        parts.append((title, comparison._replace(groups=rows)))
     return parts
 
 
-def _values(run: StoredRun, keys: Iterable[str]) -> tuple[str, ...]:
-    return tuple(run.params.get(key, "") for key in keys)
-
-
-def _table(comparison: Comparison, plan: Plan, measures: Sequence[Metric], *, published: bool) -> Table:
+def _ablation_table(
+    comparison: Comparison, plan: Plan, metrics: Sequence[Metric], *, published: bool
+) -> Table:
     groups = comparison.groups
-    replicates = [group.replicates for group in groups]
-    columns = [
-        Column(key_name(key), numeric=all(is_number(group.keys[key]) for group in groups))
-        for key in comparison.by
-    ]
-    rows: list[list[Cell]] = [[Cell(value) for value in group.keys.values()] for group in groups]
-
-    def add(column: Column, cells: Sequence[Cell]) -> None:
-        columns.append(column)
-        for row, cell in zip(rows, cells, strict=True):
-            row.append(cell)
-
-    if max(replicates, default=0) > 1:
-        add(Column("n", _replicate_name(comparison), 0), [Cell(float(n)) for n in replicates])
-    if any(group.lost for group in groups):
-        add(Column("failed", "runs", 0), [Cell(float(len(group.lost))) for group in groups])
+    columns = _row_columns(comparison)
     lead = len(columns)
-    reported = [reference_values(plan, group) if published else None for group in groups]
-    if any(reported):
-        assert plan.reference is not None
-        add(
-            Column(str(plan.reference.get("source", "published")), NATS),
-            [Cell(each[-1] if each else None) for each in reported],
-        )
-    finished = [run for group in groups for run in group.finished]
+    if published:
+        columns += _published_column(comparison, plan)
+        plain = all(has_params(run, PLAIN_ELBO) for group in groups for run in group.finished)
+        metrics = [metric for metric in metrics if metric.key != LIKE_THE_LOSS or not plain]
     ranked = []
-    for measure in measures:
-        if measure.key in ONLY_WITH and published and not _needs(finished):
-            continue
-        values = [group.by_replicate(measure.key) for group in groups]
-        ranked += (ranks := _families(comparison, measure, values))
-        best = _best(measure, values, ranks)
+    for metric in metrics:
+        values = [group.by_replicate(metric.key) for group in groups]
+        families = _ranked_rows(comparison, metric, values)
+        best = _best(metric, values, families)
         cells = [
-            replace(mean_cell([*found.values()], n), best=i in best)
-            for i, (found, n) in enumerate(zip(values, replicates, strict=True))
+            replace(mean_cell([*values[i].values()], group.n), best=i in best)
+            for i, group in enumerate(groups)
         ]
-        add(Column(measure.heading, measure.unit, _digits(measure, cells)), cells)
-    return Table(
+        columns.append((Column(metric.heading, metric.unit, _digits(metric, cells)), cells))
+        ranked += families
+    return Table.of(
         comparison.title,
         columns,
-        rows,
-        _note(comparison, measures, ranked),
-        _breaks(comparison),
-        _meaning(comparison),
-        lead,
+        _note(comparison, metrics, ranked),
+        breaks=_breaks(comparison),
+        best=_meaning(comparison),
+        lead=lead,
     )
 
 
-def _needs(runs: Iterable[StoredRun]) -> bool:
-    return any(run.params.get(key, plain) != plain for run in runs for key, plain in PLAIN.items())
+def _row_columns(comparison: Comparison) -> list[tuple[Column, list[Cell]]]:
+    """The columns that say what a row is: its keys, its replicates, and how many of its runs failed."""
+    groups = comparison.groups
+    keys = {key: [group.keys[key] for group in groups] for key in comparison.by}
+    columns = [
+        (Column(key_name(key), numeric=all(map(is_number, values))), [Cell(value) for value in values])
+        for key, values in keys.items()
+    ]
+    if any(group.n > 1 for group in groups):
+        columns.append((Column("n", _replicates(comparison), 0), [Cell(float(group.n)) for group in groups]))
+    if any(group.failed for group in groups):
+        columns.append((Column("failed", "runs", 0), [Cell(float(len(group.failed))) for group in groups]))
+    return columns
 
 
-def _replicate_name(comparison: Comparison) -> str:
+def _published_column(comparison: Comparison, plan: Plan) -> list[tuple[Column, list[Cell]]]:
+    """The last published values beside the rows; none where the study's reference fits no row."""
+    curves = [reference_values(plan, group) for group in comparison.groups]
+    if plan.reference is None or not any(curves):
+        return []
+    return [(Column(plan.reference.source, NATS), [Cell(curve[-1] if curve else None) for curve in curves])]
+
+
+def _replicates(comparison: Comparison) -> str:
     keys = comparison.groups[0].replicate
     return f"{key_name(keys[0])}s" if len(keys) == 1 else "runs"
 
 
 def mean_cell(values: Sequence[float], replicates: int | None = None) -> Cell:
-    """The mean with its interval; `replicates` is the number that the row says, if it does."""
+    """Returns the mean with its interval.
+
+    Args:
+        values: one a replicate.
+        replicates: how many the row has, where it says so; the cell tells if these are fewer.
+
+    Examples:
+        >>> mean_cell([1.0, 2.0, 3.0]).text(Column("loss"))
+        '2.00 ± 2.48'
+    """
     if not values:
         return Cell(None)
     count = None if replicates in (None, len(values)) else len(values)
     if len(values) == 1 or min(values) == max(values):
-        return Cell(averages.fmean(values), None, False, count)
-    found = statistics.mean_interval(values, 1 - LEVEL)
-    return Cell(found.estimate, found.high - found.estimate, False, count)
+        return Cell(math.fsum(values) / len(values), None, False, count)
+    mean = statistics.mean_interval(values, 1 - LEVEL)
+    return Cell(mean.estimate, mean.high - mean.estimate, False, count)
 
 
-def _digits(measure: Metric, cells: Iterable[Cell]) -> int:
-    """The measure's digits, or as many as show half of the intervals."""
+def _digits(metric: Metric, cells: Iterable[Cell]) -> int:
+    """The metric's digits, or as many as show half of the intervals."""
     halves = [cell.half for cell in cells if cell.half]
     if not halves:
-        return measure.digits
-    needed = -math.floor(math.log10(averages.median(halves)))
-    return max(measure.digits, min(needed, measure.digits + 2), 1)
+        return metric.digits
+    needed = -math.floor(math.log10(np.median(halves)))
+    return max(metric.digits, min(needed, metric.digits + 2), 1)
 
 
-def _families(comparison: Comparison, measure: Metric, values: Sequence[Values]) -> list[list[int]]:
-    """Rows among which the best is sought: they share `within` and what the measure sets apart."""
-    if not (measure.better and measure.ranked):
+def _ranked_rows(comparison: Comparison, metric: Metric, values: Sequence[Values]) -> list[list[int]]:
+    """Rows among which the best is sought: they share `within` and what the metric sets apart."""
+    if not (metric.better and metric.ranked):
         return []
-    found: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+    families: dict[tuple[tuple[str, ...], ...], list[int]] = {}
     for i, group in enumerate(comparison.groups):
         if values[i]:
-            kinds = {_values(run, measure.apart) for run in group.finished}
+            kinds = {param_values(run, metric.comparison_keys) for run in group.finished}
             if len(kinds) == 1:  # a row that averages over kinds has no rank
-                shared = tuple(group.keys.get(key, "") for key in comparison.within)
-                found.setdefault((shared, *kinds), []).append(i)
-    return [rows for rows in found.values() if len(rows) > 1]
+                families.setdefault((comparison.family(group), *kinds), []).append(i)
+    return [rows for rows in families.values() if len(rows) > 1]
 
 
-def _best(measure: Metric, values: Sequence[Values], ranked: Iterable[Sequence[int]]) -> set[int]:
+def _best(metric: Metric, values: Sequence[Values], ranked: Iterable[Sequence[int]]) -> set[int]:
     """The rows that no other of their family is shown to beat, where some row is beaten."""
     best: set[int] = set()
     for rows in ranked:
         compared = {i: values[i] for i in rows}
-        tied = statistics.tied_with_best(compared, lower_is_better=measure.better == LOWER, level=LEVEL)
+        tied = statistics.tied_with_best(compared, lower_is_better=metric.better == LOWER, level=LEVEL)
         if len(tied) < len(rows):
             best |= tied
     return best
@@ -205,45 +211,55 @@ def _one_replicate(comparison: Comparison) -> str:
     return " and ".join(map(key_name, keys)) or "run"
 
 
-def _note(comparison: Comparison, measures: Sequence[Metric], ranked: Sequence[Sequence[int]]) -> str:
+def _note(comparison: Comparison, metrics: Sequence[Metric], ranked: Sequence[Sequence[int]]) -> str:
     groups = comparison.groups
-    most = max((group.replicates for group in groups), default=0)
-    said = []
-    if most > 1:
-        said.append(
-            f"±: half of the {100 * (1 - LEVEL):.0f} % interval of the mean over "
-            f"{_one_replicate(comparison)}s (Student's t); none where all values are the same."
-        )
-    elif groups and ranked:
-        said.append("One run a row: no intervals, and no row is marked as best.")
-    if most > 1 and ranked:
-        least = min(statistics.least_replicates(LEVEL, len(rows) - 1) for rows in ranked)
-        if most < least:
-            said.append(
-                f"With {most} {_one_replicate(comparison)}s no row can be shown to be worse than another; it "
-                f"takes {least}."
-            )
     pooled = dict.fromkeys(key for group in groups for key in group.pooled)
-    if pooled:
-        said.append(f"Rows are means over {', '.join(map(key_name, pooled))}.")
-    tags = dict.fromkeys(run.tags.get(EVALUATION, "") for group in groups for run in group.finished)
-    for needed in dict.fromkeys(measure.needs for measure in measures if measure.needs):
-        kept = (
-            " ".join(part for part in tag.split() if part.partition("=")[0] in SETTINGS[needed])
-            for tag in sorted(tags)
-        )
-        if len(ways := list(dict.fromkeys(filter(None, kept)))) > 1:
-            said.append(f"Not all were measured alike: {'; or '.join(ways)}.")
-    said.append(_losses([run for group in groups for run in group.lost]))
-    return " ".join(filter(None, said))
+    sentences = [
+        *_note_on_replicates(comparison, ranked),
+        f"Rows are means over {', '.join(map(key_name, pooled))}." if pooled else "",
+        *_note_on_evaluation([run for group in groups for run in group.finished], metrics),
+        _note_on_failures([run for group in groups for run in group.failed]),
+    ]
+    return " ".join(filter(None, sentences))
 
 
-def _losses(lost: Sequence[StoredRun]) -> str:
+def _note_on_replicates(comparison: Comparison, ranked: Sequence[Sequence[int]]) -> list[str]:
+    """What the intervals are, and whether there are enough replicates to tell rows apart."""
+    most = max((group.n for group in comparison.groups), default=0)
+    name = _one_replicate(comparison)
+    if most <= 1:
+        alone = "One run a row: no intervals, and no row is marked as best."
+        return [alone] if comparison.groups and ranked else []
+    sentences = [
+        f"±: half of the {100 * (1 - LEVEL):.0f} % interval of the mean over {name}s (Student's t); none "
+        "where all values are the same."
+    ]
+    least = min((statistics.least_replicates(LEVEL, len(rows) - 1) for rows in ranked), default=0)
+    if most < least:
+        few = f"With {most} {name}s no row can be shown to be worse than another; it takes {least}."
+        sentences.append(few)
+    return sentences
+
+
+def _note_on_evaluation(finished: Sequence[StoredRun], metrics: Sequence[Metric]) -> list[str]:
+    """At which settings metrics were measured, where these differ between the runs."""
+    tags = sorted({run.tags.get(EVALUATION, "") for run in finished})
+    sentences = []
+    for count in dict.fromkeys(metric.needs for metric in metrics if metric.needs):
+        keys = EVALUATION_SETTINGS[count]
+        settings = [" ".join(part for part in tag.split() if part.partition("=")[0] in keys) for tag in tags]
+        ways = list(dict.fromkeys(filter(None, settings)))
+        if len(ways) > 1:
+            sentences.append(f"Not all were measured alike: {'; or '.join(ways)}.")
+    return sentences
+
+
+def _note_on_failures(failed: Sequence[StoredRun]) -> str:
     """The runs that failed by name, with the reason if they left one."""
-    if not lost:
+    if not failed:
         return ""
-    names = [f"{run.name} ({reason})" if (reason := _reason(run)) else run.name for run in lost[:NAMED]]
-    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    names = [f"{run.name} ({reason})" if (reason := _reason(run)) else run.name for run in failed[:NAMED]]
+    more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
     return f"Failed: {', '.join(names)}{more}."
 
 
@@ -253,5 +269,5 @@ def _reason(run: StoredRun) -> str:
 
 
 def _breaks(comparison: Comparison) -> frozenset[int]:
-    shared = [[group.keys.get(key, "") for key in comparison.within] for group in comparison.groups]
-    return frozenset(i for i in range(len(shared) - 1) if shared[i] != shared[i + 1])
+    families = [comparison.family(group) for group in comparison.groups]
+    return frozenset(i for i in range(len(families) - 1) if families[i] != families[i + 1])

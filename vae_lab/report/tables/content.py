@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,12 @@ class Column:
 
     @property
     def title(self) -> str:
-        """Heading and unit on one line."""
+        """Heading and unit on one line.
+
+        Examples:
+            >>> Column("loss", "nats/image").title
+            'loss (nats/image)'
+        """
         return f"{self.heading} ({self.unit})" if self.unit else self.heading
 
 
@@ -41,7 +47,14 @@ class Cell:
     count: int | None = None
 
     def parts(self, column: Column) -> tuple[str, str]:
-        """The value as it is printed, an en dash where there is none, and what stands behind it."""
+        """Returns the value as it is printed, an en dash where there is none, and what stands behind it.
+
+        Examples:
+            >>> Cell(1234.5, half=0.25, count=3).parts(Column("loss", "nats/image"))
+            ('1,234.50', ' ± 0.25 (n 3)')
+            >>> Cell(None).parts(Column("loss"))
+            ('–', '')
+        """
         if self.value is None or (isinstance(self.value, float) and math.isnan(self.value)):
             return "–", ""
         if isinstance(self.value, str):
@@ -52,8 +65,16 @@ class Cell:
         return f"{self.value:{form}}", half + count
 
     def text(self, column: Column) -> str:
-        """Both parts."""
+        """Returns both parts.
+
+        Examples:
+            >>> Cell(3.0).text(Column("change", digits=1, signed=True))
+            '+3.0'
+        """
         return "".join(self.parts(column))
+
+
+Columns = Iterable[tuple[Column, Sequence[Cell | float | str | None]]]  # with the cells below each
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,25 @@ class Table:
     best: str = ""  # what the mark means
     lead: int = 1  # first columns that say what a row is; they stand in every part of a table that is split
 
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        columns: Columns,
+        note: str = "",
+        **more: Any,
+    ) -> Table:
+        """Returns a table of columns with their cells, or with the values of plain cells.
+
+        Examples:
+            >>> table = Table.of("Depth", [(Column("layers"), ["2", "3"]), (Column("loss"), [104.5, 110.0])])
+            >>> [cell.text(column) for cell, column in zip(table.rows[0], table.columns)]
+            ['2', '104.50']
+        """
+        headings, values = zip(*columns, strict=True)
+        rows = [[x if isinstance(x, Cell) else Cell(x) for x in row] for row in zip(*values, strict=True)]
+        return cls(title, list(headings), rows, note, **more)
+
     @property
     def marked(self) -> bool:
         """Whether any cell bears the mark."""
@@ -79,7 +119,7 @@ class Table:
         return [text for text in (f"{MARK} {self.best}" if self.marked else "", self.note) if text]
 
     def frame(self) -> pd.DataFrame:
-        """The numbers as they are, unrounded; beside a column what belongs to it, where any cell has it."""
+        """Returns the numbers unrounded, and beside a column its intervals, counts and marks."""
         import pandas as pd
 
         data: dict[str, list[object]] = {}
@@ -93,3 +133,13 @@ class Table:
             if any(cell.best for cell in cells):
                 data[f"{column.title} best"] = [MARK if cell.best else "" for cell in cells]
         return pd.DataFrame(data)
+
+
+def finite(value: float | None) -> float | None:
+    """Returns the value, None where it says nothing.
+
+    Examples:
+        >>> finite(0.5), finite(math.inf), finite(None)
+        (0.5, None, None)
+    """
+    return value if value is not None and math.isfinite(value) else None

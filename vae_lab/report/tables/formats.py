@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING
 
-from vae_lab import files
 from vae_lab.report.tables.content import MARK, Cell, Column, Table
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from vae_lab.report.template import filled, style
 
 
 def _texts(table: Table, best: Callable[[str], str], safe: Callable[[str], str]) -> list[list[str]]:
@@ -19,11 +14,26 @@ def _texts(table: Table, best: Callable[[str], str], safe: Callable[[str], str])
         text = safe(cell.text(column))
         return best(text) if cell.best else text
 
-    return [[written(*each) for each in zip(row, table.columns, strict=True)] for row in table.rows]
+    return [list(map(written, row, table.columns)) for row in table.rows]
 
 
 def markdown(table: Table) -> str:
-    """A Markdown section: heading, table and legend."""
+    """Returns a Markdown section: heading, table and legend.
+
+    Examples:
+        >>> loss = Column("loss", "nats/image")
+        >>> table = Table.of("Depth", [(Column("layers"), ["2", "3"]), (loss, [104.5, 110.0])], "A note.")
+        >>> print(markdown(table))
+        ### Depth
+        <BLANKLINE>
+        |   layers |   loss (nats/image) |
+        |---------:|--------------------:|
+        |        2 |              104.50 |
+        |        3 |              110.00 |
+        <BLANKLINE>
+        A note.
+        <BLANKLINE>
+    """
     import pandas as pd
 
     frame = pd.DataFrame(
@@ -37,7 +47,12 @@ def markdown(table: Table) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text that is no HTML, ends no cell and begins no emphasis or link in Markdown."""
+    r"""Returns a text that is no HTML, ends no cell and begins no emphasis or link in Markdown.
+
+    Examples:
+        >>> print(markdown_text("a|b <i>*"))
+        a\|b &lt;i&gt;\*
+    """
     return text.translate(_MARKDOWN)
 
 
@@ -47,12 +62,28 @@ _MARKDOWN = str.maketrans(
 
 
 def csv(table: Table) -> str:
-    """Comma-separated values, unrounded."""
+    """Returns comma-separated values, unrounded.
+
+    Examples:
+        >>> print(csv(Table.of("Depth", [(Column("layers"), ["2"]), (Column("loss"), [104.5625])])))
+        layers,loss
+        2,104.5625
+        <BLANKLINE>
+    """
     return str(table.frame().to_csv(index=False))
 
 
 def latex(table: Table) -> str:
-    """A LaTeX table of the booktabs package."""
+    r"""Returns a LaTeX table of the booktabs package.
+
+    Examples:
+        >>> loss = Column("loss"), [Cell(104.5, best=True)]
+        >>> text = latex(Table.of("Depth", [(Column("layers"), ["2"]), loss]))
+        >>> print(text[text.index(r"\midrule") : text.index(r"\bottomrule")])
+        \midrule
+        2 & \textbf{104.50}* \\
+        <BLANKLINE>
+    """
     import pandas as pd
 
     frame = pd.DataFrame(
@@ -91,34 +122,17 @@ def _latex_safe(text: str) -> str:
     return text.translate(_LATEX)
 
 
-@cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader
-
-    return Environment(
-        loader=PackageLoader("vae_lab.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-
-
 def html(table: Table) -> str:
-    """An HTML table with its style; every text is escaped."""
-    style = (files.PACKAGE / "report" / "templates" / "table.css").read_text()
-    return f"<style>\n{style}</style>\n{fragment(table)}"
+    """Returns an HTML table with its style; every text is escaped."""
+    return f"<style>\n{style('table.css')}</style>\n{fragment(table)}"
 
 
 def fragment(table: Table) -> str:
-    """An HTML table for a page that holds `templates/table.css` itself."""
+    """Returns an HTML table for a page that holds `templates/table.css` itself."""
     rows = [list(zip(row, table.columns, strict=True)) for row in table.rows]
     starts = [0, *(i + 1 for i in sorted(table.breaks)), len(rows)]
-    return (
-        _templates()
-        .get_template("table.html.jinja")
-        .render(
-            table=table,
-            mark=MARK,
-            bodies=[rows[start:end] for start, end in itertools.pairwise(starts) if start < end],
-        )
-    )
+    bodies = [rows[start:end] for start, end in itertools.pairwise(starts) if start < end]
+    return filled("table.html.jinja", table=table, mark=MARK, bodies=bodies)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {"markdown": markdown, "csv": csv, "latex": latex, "html": html}

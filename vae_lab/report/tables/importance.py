@@ -1,4 +1,4 @@
-"""Which hyperparameter explains how much of a measure's variance, alone and together with others."""
+"""Which hyperparameter explains how much of a metric's variance, alone and together with others."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vae_lab.errors import UserError
 from vae_lab.metrics import CATALOGUE, Metric
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
-from vae_lab.studies.comparison import Study, key_name, varied_keys
+from vae_lab.studies.comparison import Study, key_name, param_values, varied_keys
 from vae_lab.tracking import StoredRun
 
-SHOWN = ("test/loss", "test/negative_log_marginal", "eval/recognizable_share", "eval/frechet_distance")
+DEFAULT = ("test/loss", "test/negative_log_marginal", "eval/recognizable_share", "eval/frechet_distance")
 MOST = 15  # terms a table names; the others stand together
 RESIDUAL = "residual"  # as `statistics.importance` names it
 NOTE = (
@@ -21,8 +21,8 @@ NOTE = (
 )
 
 
-def importance_tables(study: Study, measures: Sequence[Metric] = (), *, needed: bool = False) -> list[Table]:
-    """Shares of variance of the `measures`, else of those of `SHOWN` that were measured; one table or none.
+def importance_tables(study: Study, metrics: Sequence[Metric] = (), *, needed: bool = False) -> list[Table]:
+    """Shares of variance of the `metrics`, else of those of `DEFAULT` that were measured; one table or none.
 
     Unless it is `needed`, none is made where fewer than two keys vary among runs whose numbers may be
     compared, or the grid of their values is not full.
@@ -31,34 +31,34 @@ def importance_tables(study: Study, measures: Sequence[Metric] = (), *, needed: 
         UserError: a table is `needed` and there is none to make.
     """
     columns: list[tuple[Column, dict[str, float]]] = []
-    for measure in measures or [CATALOGUE[key] for key in SHOWN]:
-        runs = [run for run in study.runs if run.status == "FINISHED" and measure.key in run.metrics]
-        for kind, part in _kinds(study, runs, measure):
+    for metric in metrics or [CATALOGUE[key] for key in DEFAULT]:
+        runs = [run for run in study.runs if run.status == "FINISHED" and metric.key in run.metrics]
+        for kind, part in _kinds(study, runs, metric):
             try:
-                shares = _shares(study, part, measure, fewest=1 if needed else 2)
+                shares = _shares(study, part, metric, fewest=1 if needed else 2)
             except UserError:
                 if needed:
                     raise
                 continue
             if shares:
-                columns.append((Column(", ".join(filter(None, [measure.heading, kind])), "%", 1), shares))
+                columns.append((Column(", ".join(filter(None, [metric.heading, kind])), "%", 1), shares))
     if needed and not columns:
         raise UserError(
             f"--importance: nothing varies among the finished runs of {study.plan.name} whose numbers can be "
             "compared."
         )
-    return [_table(columns, saturated=_saturated(study))] if columns else []
+    return [_importance_table(columns, saturated=_saturated(study))] if columns else []
 
 
 def _varied(study: Study, runs: Sequence[StoredRun]) -> list[str]:
     return [key for key in varied_keys(study.plan) if len({run.params.get(key, "") for run in runs}) > 1]
 
 
-def _kinds(study: Study, runs: Sequence[StoredRun], measure: Metric) -> list[tuple[str, list[StoredRun]]]:
-    """Runs whose values of a measure may be compared, under what tells them from the others."""
+def _kinds(study: Study, runs: Sequence[StoredRun], metric: Metric) -> list[tuple[str, list[StoredRun]]]:
+    """Runs whose values of a metric may be compared, under what tells them from the others."""
     kinds: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in runs:
-        kind = tuple(run.params.get(key, "") for key in (*measure.column, *measure.apart))
+        kind = param_values(run, (*metric.column_keys, *metric.comparison_keys))
         kinds.setdefault(kind, []).append(run)
     varied = _varied(study, runs)
     parts = []
@@ -72,50 +72,44 @@ def _value(key: str, value: str) -> str:
     return value.upper() if key == "model" else f"{key_name(key)} {value}"
 
 
-def _shares(study: Study, runs: Sequence[StoredRun], measure: Metric, fewest: int) -> dict[str, float]:
+def _shares(study: Study, runs: Sequence[StoredRun], metric: Metric, fewest: int) -> dict[str, float]:
     """Shares of variance by term; nothing where fewer than `fewest` keys vary."""
     factors = _varied(study, runs)
     if len(factors) < fewest:
         return {}
     import pandas as pd
 
-    frame = pd.DataFrame([{**run.params, measure.key: run.metrics[measure.key]} for run in runs])
-    found = statistics.importance(frame, measure.key, factors)
-    return {str(term): float(share) for term, share in found.items()}
+    frame = pd.DataFrame([{**run.params, metric.key: run.metrics[metric.key]} for run in runs])
+    shares = statistics.importance(frame, metric.key, factors)
+    return {str(term): float(share) for term, share in shares.items()}
 
 
 def _saturated(study: Study) -> bool:
     """Whether every configuration ran once, so that noise and the largest interaction are one."""
     keys = _varied(study, study.runs)
-    places = [
-        tuple(run.params.get(key, "") for key in keys) for run in study.runs if run.status == "FINISHED"
-    ]
-    return len(places) == len({*places})
+    configurations = [param_values(run, keys) for run in study.runs if run.status == "FINISHED"]
+    return len(configurations) == len({*configurations})
 
 
-def _table(columns: Sequence[tuple[Column, dict[str, float]]], *, saturated: bool) -> Table:
+def _importance_table(columns: Sequence[tuple[Column, dict[str, float]]], *, saturated: bool) -> Table:
     terms = dict.fromkeys(itertools.chain.from_iterable(shares for _, shares in columns))
     ordered = sorted(
         (term for term in terms if term != RESIDUAL),
         key=lambda term: -max(shares.get(term, 0.0) for _, shares in columns),
     )
     named, others = ordered[:MOST], ordered[MOST:]
-    rows = [[Cell(_term(term)), *(_cell(shares.get(term)) for _, shares in columns)] for term in named]
-    if others:
-        sums = [sum(shares.get(term, 0.0) for term in others) for _, shares in columns]
-        rows.append([Cell(f"{len(others)} other terms"), *map(_cell, sums)])
-    rest = "the rest and the interaction of all keys" if saturated else "the rest: seeds"
-    rows.append([Cell(rest), *(_cell(shares[RESIDUAL]) for _, shares in columns)])
-    breaks = frozenset({len(rows) - 2})
-    head = Column("key", numeric=False)
-    return Table(
-        "Importance of hyperparameters", [head, *(column for column, _ in columns)], rows, NOTE, breaks
+    names = [" × ".join(map(key_name, term.split(" x "))) for term in named]
+    names += [f"{len(others)} other terms"] if others else []
+    names.append("the rest and the interaction of all keys" if saturated else "the rest: seeds")
+
+    def cells(shares: dict[str, float]) -> list[Cell]:
+        values = [shares.get(term) for term in named]
+        values += [sum(shares.get(term, 0.0) for term in others)] if others else []
+        return [Cell(None if share is None else 100 * share) for share in (*values, shares[RESIDUAL])]
+
+    return Table.of(
+        "Importance of hyperparameters",
+        [(Column("key", numeric=False), names), *((column, cells(shares)) for column, shares in columns)],
+        NOTE,
+        breaks=frozenset({len(names) - 2}),
     )
-
-
-def _term(term: str) -> str:
-    return " × ".join(map(key_name, term.split(" x ")))
-
-
-def _cell(share: float | None) -> Cell:
-    return Cell(None if share is None else 100 * share)

@@ -17,8 +17,8 @@ GAP = 2  # characters between columns
 
 def console() -> Console:
     """Standard output; a pipe or a file is given the width that the tables need."""
-    found = Console(highlight=False, emoji=False)
-    return found if found.is_terminal else Console(highlight=False, emoji=False, width=PIPE_WIDTH)
+    known = Console(highlight=False, emoji=False)
+    return known if known.is_terminal else Console(highlight=False, emoji=False, width=PIPE_WIDTH)
 
 
 def show(table: Table, console: Console) -> None:
@@ -33,7 +33,7 @@ def show(table: Table, console: Console) -> None:
     for number, part in enumerate(parts):
         if number:
             console.print()
-        console.print(_drawn(table, part, texts, widths))
+        console.print(_rich_table(table, part, texts, widths))
     broadest = max(sum(widths[i] + GAP for i in part) for part in parts)
     for number, text in enumerate(table.legend):
         if not number:
@@ -57,7 +57,8 @@ def _aligned(cells: list[Cell], column: Column) -> list[str]:
 def _parts(widths: list[int], lead: int, limit: int) -> list[list[int]]:
     """Indices of the columns of each part; as few parts as fit, and none much narrower than the others."""
     fewest = len(_filled(widths, lead, limit))
-    return next(found for each in range(limit + 1) if len(found := _filled(widths, lead, each)) <= fewest)
+    narrower = (_filled(widths, lead, width) for width in range(limit + 1))
+    return next(parts for parts in narrower if len(parts) <= fewest)
 
 
 def _filled(widths: list[int], lead: int, limit: int) -> list[list[int]]:
@@ -74,15 +75,15 @@ def _filled(widths: list[int], lead: int, limit: int) -> list[list[int]]:
     return parts
 
 
-def _drawn(table: Table, part: list[int], texts: list[list[str]], widths: list[int]) -> RichTable:
-    shown = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+def _rich_table(table: Table, part: list[int], texts: list[list[str]], widths: list[int]) -> RichTable:
+    printed = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for i in part:
         column = table.columns[i]
         heading = Text("\n".join(column.heading.split()), justify="right" if column.numeric else "left")
         if column.unit:
             heading.append(f"\n{column.unit}", style="dim")
         # Flush right by spaces of our own: Rich would take the places kept for marks and intervals away.
-        shown.add_column(heading, no_wrap=True, vertical="bottom", min_width=widths[i])
+        printed.add_column(heading, no_wrap=True, vertical="bottom", min_width=widths[i])
     for number, row in enumerate(table.rows):
         cells = []
         for i in part:
@@ -90,5 +91,5 @@ def _drawn(table: Table, part: list[int], texts: list[list[str]], widths: list[i
             cells.append(
                 Text(text.rjust(widths[i]) if numeric else text, "bold green" if row[i].best else "")
             )
-        shown.add_row(*cells, end_section=number in table.breaks)
-    return shown
+        printed.add_row(*cells, end_section=number in table.breaks)
+    return printed

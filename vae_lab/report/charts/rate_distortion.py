@@ -1,0 +1,136 @@
+"""All runs of a study in the plane of rate and distortion.
+
+References:
+    Alemi et al. 2018, Fixing a Broken ELBO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+
+from vae_lab.report.drawing import MARKERS, MUTED, RULE, Drawing, colour, name_axes, shortened
+
+LABELLED = 20  # configurations beyond which their names would hide them
+PLACES = ((8, 0), (-8, 0), (0, 9), (0, -9), (7, 8), (-7, 8), (7, -8), (-7, -8))  # of a label, points
+
+
+class RateDistortion(NamedTuple):
+    """One run, in nats per image; replicates share family and label."""
+
+    family: str
+    label: str
+    rate: float
+    distortion: float
+
+
+def rate_distortion(name: str, runs: Sequence[RateDistortion]) -> Drawing:
+    """Distortion over rate, one point a run, with lines of equal rate + distortion (negative ELBO).
+
+    Replicates are tied to their mean, which bears the label; more than LABELLED labels are left out.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        families = list(dict.fromkeys(run.family for run in runs))
+        means = _draw_runs(axes, runs, families)
+        axes.margins(0.14)
+        name_axes(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
+        axes.grid(False)
+        if len(families) > 1:
+            markers = [
+                Line2D([], [], linestyle="", marker=_marker(i), color=colour(i), label=shortened(family))
+                for i, family in enumerate(families)
+            ]
+            figure.legend(handles=markers, loc="outside upper left", ncols=4)
+        figure.draw_without_rendering()
+        taken = _iso_lines(figure, axes)
+        pixels = axes.transData.transform([(run.rate, run.distortion) for run in runs])
+        taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
+        if len(means) <= LABELLED:
+            _label_points(axes, means, families, taken)
+
+    return Drawing(name, draw, 5.4, 4.1)
+
+
+def _marker(number: int) -> str:
+    return MARKERS[number % len(MARKERS)]
+
+
+def _draw_runs(axes: Axes, runs: Sequence[RateDistortion], families: Sequence[str]) -> list[RateDistortion]:
+    """Draws every run and what ties it to the mean of its configuration; returns the means."""
+    means = []
+    for family, label in dict.fromkeys((run.family, run.label) for run in runs):
+        number = families.index(family)
+        values = np.array(
+            [run[2:] for run in runs if (run.family, run.label) == (family, label)], dtype=float
+        )
+        rate, distortion = values.mean(0)
+        means.append(RateDistortion(family, label, rate, distortion))
+        for x, y in values if len(values) > 1 else []:
+            axes.plot([rate, x], [distortion, y], color=colour(number), linewidth=0.8, alpha=0.6)
+        axes.plot(*values.T, _marker(number), color=colour(number), markersize=6)
+    return means
+
+
+def _iso_lines(figure: Figure, axes: Axes) -> list[Bbox]:
+    """Draws lines of equal rate + distortion, labelled where they leave the plot; returns the labels."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    totals = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(left + bottom, right + top)
+    labels = []
+    for total in totals:
+        start, end = max(left, total - top), min(right, total - bottom)
+        if end - start < 0.12 * (right - left):
+            continue
+        axes.plot([start, end], [total - start, total - end], color=RULE, linewidth=0.9, zorder=0)
+        at_top = start > left
+        labels.append(
+            axes.annotate(
+                f"{total:g}", (start, total - start), (2, 3) if at_top else (3, 2), color=MUTED, fontsize=8,
+                textcoords="offset points", ha="left", va="bottom", zorder=1,
+            )
+        )  # fmt: skip
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    figure.draw_without_rendering()
+    return [label.get_window_extent() for label in labels]
+
+
+def _label_points(
+    axes: Axes, points: Sequence[RateDistortion], families: Sequence[str], taken: Sequence[Bbox]
+) -> None:
+    """Writes a label beside each point, at the first place that is free, else at the least crowded."""
+    boxes = list(taken)
+    inside = axes.get_window_extent()
+    for point in points:
+        shade = colour(families.index(point.family))
+        tried: list[tuple[float, Annotation]] = []
+        for dx, dy in PLACES:
+            label = axes.annotate(
+                shortened(point.label), (point.rate, point.distortion), (dx, dy), textcoords="offset points",
+                ha=("right", "center", "left")[(dx > 0) - (dx < 0) + 1], va="center", color=shade, fontsize=8,
+            )  # fmt: skip
+            box = label.get_window_extent()
+            covered = sum(_shared_area(box, other) for other in boxes)
+            covered += box.width * box.height - _shared_area(box, inside)
+            tried.append((covered, label))
+            if covered == 0:
+                break
+        best = min(tried, key=lambda attempt: attempt[0])[1]
+        for _, label in tried:
+            if label is not best:
+                label.remove()
+        boxes.append(best.get_window_extent())
+
+
+def _shared_area(first: Bbox, second: Bbox) -> float:
+    shared = Bbox.intersection(first, second)
+    return 0.0 if shared is None else shared.width * shared.height

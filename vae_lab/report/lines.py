@@ -1,0 +1,59 @@
+"""The rows of a study's tables line by line, as charts and sentences go through them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from vae_lab.studies.comparison import Comparison, Group, key_name, topic
+from vae_lab.tracking import StoredRun
+
+
+class Line(NamedTuple):
+    """Rows of a comparison that differ in one key only."""
+
+    shared: dict[str, str]  # the keys before it
+    key: str
+    groups: list[Group]
+    comparison: str  # its title
+
+    @property
+    def family(self) -> str:
+        """What the rows share, in words: `VAE`."""
+        return " · ".join(value_text(key, value) for key, value in self.shared.items())
+
+    @property
+    def title(self) -> str:
+        """What they share and what the key is about: `VAE · depth`."""
+        return " · ".join(filter(None, [self.family, topic(self.key)]))
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The mean held-out loss by the key's value, where it was measured."""
+        values = {group.keys[self.key]: group.values("test/loss") for group in self.groups}
+        return {value: math.fsum(losses) / len(losses) for value, losses in values.items() if losses}
+
+
+def lines(comparisons: Iterable[Comparison]) -> Iterator[Line]:
+    """Yields the rows of all comparisons, line by line."""
+    for comparison in comparisons:
+        for groups in comparison.lines():
+            shared = {key: groups[0].keys[key] for key in comparison.by[:-1]}
+            yield Line(shared, comparison.by[-1], groups, comparison.title)
+
+
+def value_text(key: str, value: str) -> str:
+    """A value that runs share, in words.
+
+    Examples:
+        >>> value_text("model", "cvae"), value_text("model.layers", "3")
+        ('CVAE', 'layers 3')
+    """
+    return value.upper() if key == "model" and value in ("vae", "cvae") else f"{key_name(key)} {value}"
+
+
+def configuration(run: StoredRun) -> str:
+    """The run's name without its seed, which the lab writes last."""
+    return re.sub(r" s\d+$", "", run.name)

@@ -1,0 +1,38 @@
+"""The files of `templates/`: pages, tables and saved views, filled in with Jinja2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from vae_lab import files
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def filled(name: str, filters: Mapping[str, Callable[..., object]] | None = None, /, **values: Any) -> str:
+    """Returns a template with these values; in an HTML template every text is escaped.
+
+    Args:
+        name: of the file, such as `page.html.jinja`.
+        filters: functions that the template applies to values.
+        values: what the template names.
+    """
+    environment = _environment(name.endswith(".html.jinja"))
+    environment.filters.update(filters or {})
+    return environment.get_template(name).render(values)
+
+
+def style(*names: str) -> str:
+    """Returns the style sheets of these names, one after the other."""
+    return "".join((files.PACKAGE / "report" / "templates" / name).read_text() for name in names)
+
+
+@cache
+def _environment(escaped: bool) -> Environment:
+    from jinja2 import Environment, PackageLoader  # late: most commands write no page
+
+    loader = PackageLoader("vae_lab.report")
+    return Environment(loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True)
