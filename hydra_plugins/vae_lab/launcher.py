@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
@@ -12,6 +14,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae_lab.errors import UserError, quoted
+
+if TYPE_CHECKING:
+    from vae_lab.runs.job import Job, Result
 
 COUNT = "a whole number of at least 1"
 STACK = 16  # runs; a CPU gains little beyond 4, and a GPU's launches are by then a small part of a step
@@ -37,8 +42,8 @@ class WorkersLauncher(Launcher):
     """Trains the jobs of a multirun in threads of this process, runs of one architecture together if asked.
 
     Args:
-        workers: how many runs or stacks at once; None for one a core on a CPU and one on a GPU.
-        stack: most runs of a stack; 1 for none.
+        workers: How many runs or stacks at once; None for one a core on a CPU and one on a GPU.
+        stack: Most runs of a stack; 1 for none.
     """
 
     def __init__(self, workers: int | None = None, stack: int = 1) -> None:
@@ -54,27 +59,29 @@ class WorkersLauncher(Launcher):
         if not _is_count(self.stack):
             raise UserError(f"hydra.launcher.stack={quoted(self.stack)}: must be {COUNT}.")
 
+    def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
+        """Returns what trains jobs as they are, for the lab's own sweeper."""
+        from vae_lab.runs.workers import train_in_workers
+
+        return partial(train_in_workers, stack=self.stack, workers=self.workers)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Trains one run for each list of overrides."""
-        from vae_lab.runs.jobs import Job
-        from vae_lab.runs.workers import run_jobs
+        """Trains one run for each list of overrides: what sweepers of others ask for."""
+        from vae_lab.runs.job import job_of
 
         assert self.hydra_context is not None
         assert self.config is not None
         loader = self.hydra_context.config_loader
         jobs = []
-        for given in job_overrides:
-            composed = loader.load_sweep_config(self.config, list(given))
-            told = tuple(str(each) for each in composed.hydra.overrides.task)
+        for overrides in job_overrides:
+            composed = loader.load_sweep_config(self.config, list(overrides))
             settings = DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"})
-            jobs.append(Job(settings, tuple(each for each in told if not each.startswith("tracking."))))
-        results = []
-        for overrides, job, outcome in zip(
-            job_overrides, jobs, run_jobs(jobs, stack=self.stack, workers=self.workers), strict=True
-        ):
-            failed = isinstance(outcome, Exception)
-            result = JobReturn(overrides=overrides, cfg=job.settings, working_dir=str(Path.cwd()))
-            result.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-            result.return_value = outcome
-            results.append(result)
-        return results
+            jobs.append(job_of(settings, map(str, composed.hydra.overrides.task), {}))
+        returns = []
+        for overrides, job, result in zip(job_overrides, jobs, self.trainer()(jobs), strict=True):
+            job_return = JobReturn(overrides=overrides, cfg=job.settings, working_dir=str(Path.cwd()))
+            failed = isinstance(result, Exception)
+            job_return.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+            job_return.return_value = result
+            returns.append(job_return)
+        return returns

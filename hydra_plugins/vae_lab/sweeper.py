@@ -1,18 +1,25 @@
-"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.runs`."""
+"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.runs.multirun`."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.vae_lab.launcher import WorkersLauncher
+
+if TYPE_CHECKING:
+    from vae_lab.runs.grid import Axes
+    from vae_lab.runs.job import Job, Result
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -40,32 +47,57 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.config import checked_plan
-        from vae_lab.runs.grid import axes, points
+        from vae_lab.runs import grid
 
         assert self.hydra_context is not None
         assert self.config is not None
         master, loader = self.config, self.hydra_context.config_loader
+        plan = checked_plan(_without_hydra(master))
         parser = OverridesParser.create(config_loader=loader)
+        overrides = parser.parse_overrides(arguments)
+        choices = OmegaConf.select(master, "hydra.runtime.choices")
 
         @functools.cache
-        def composed(overrides: tuple[str, ...]) -> DictConfig:
-            found = loader.load_sweep_config(master, list(overrides))
-            return DictConfig({key: found._get_node(key) for key in found if key != "hydra"})
+        def composed(values: tuple[str, ...]) -> DictConfig:
+            return _without_hydra(loader.load_sweep_config(master, list(values)))
 
-        def compose(overrides: list[str]) -> DictConfig:
-            return composed(tuple(overrides))
+        known: dict[grid.Identity, Job] = {}
 
-        # First of all, and before seconds go into imports: a mistake in one point is told at once.
-        planned = checked_plan(DictConfig({key: master._get_node(key) for key in master if key != "hydra"}))
-        seeds = 1 if planned.seeds == "auto" else planned.seeds
-        points(axes(planned.sweep, parser.parse_overrides(arguments), parser, seeds), compose)
+        @functools.cache
+        def jobs_of(seeds: int | None) -> tuple[Axes, list[Job]]:
+            axes = grid.axes(plan.sweep, overrides, parser, seeds)
+            return axes, grid.jobs(axes, lambda values: composed(tuple(values)), choices, known)
+
+        # Before seconds go into imports: a mistake in one point is told at once.
+        jobs_of(1 if plan.seeds == "auto" else plan.seeds)
         from vae_lab.runs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
-            from vae_lab.runs.multirun import sweep
+            from vae_lab.runs.multirun import run_multirun
+        launcher = self.launcher
+        launch = launcher.trainer() if isinstance(launcher, WorkersLauncher) else self._launch
+        run_multirun(master, arguments, jobs_of, launch)
 
-        def launch(overrides: list[list[str]]) -> Sequence[JobReturn]:
-            assert self.launcher is not None
-            return self.launcher.launch(overrides, initial_job_idx=0)
+    def _launch(self, jobs: Sequence[Job]) -> list[Result]:
+        """Hands jobs as overrides to a launcher that may leave the process."""
+        from vae_lab.runs.job import MULTIRUN_VARIABLE
 
-        sweep(master, arguments, parser, compose, launch)
+        assert self.launcher is not None
+
+        lines = []
+        for job in jobs:
+            assert job.multirun is not None
+            variable = f"+hydra.job.env_set.{MULTIRUN_VARIABLE}={job.multirun.to_text()}"
+            lines.append([*job.overrides, variable])
+        return [_result(job_return) for job_return in self.launcher.launch(lines, initial_job_idx=0)]
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    return DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
+
+
+def _result(job_return: JobReturn) -> Result:
+    result = job_return._return_value  # the property would raise an error
+    if job_return.status == JobStatus.COMPLETED or isinstance(result, Exception):
+        return result  # type: ignore[no-any-return]
+    return RuntimeError(str(result))

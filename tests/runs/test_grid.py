@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab.errors import UserError
-from vae_lab.runs.grid import axes, points
+from vae_lab.runs.grid import axes, jobs
 
 Compose = Callable[..., DictConfig]
 PARSER = OverridesParser.create()
@@ -19,14 +19,14 @@ REPORT = {
 def names(
     sweep: dict[str, object], composed: Compose, *overrides: str, seeds: int | None = None
 ) -> list[str]:
-    found = axes(
+    varied = axes(
         OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}} | sweep),
         PARSER.parse_overrides(list(overrides)),
         PARSER,
         seeds,
     )
-    made = points(found, lambda values: composed(*values), {"optimizer": "adam"})
-    return [point.name for point in made]
+    points = jobs(varied, lambda values: composed(*values), {"optimizer": "adam"})
+    return [point.name for point in points]
 
 
 def test_the_reports_sweep_is_ten_runs_with_each_base_once(composed: Compose) -> None:
@@ -38,8 +38,8 @@ def test_the_reports_sweep_is_ten_runs_with_each_base_once(composed: Compose) ->
 
 
 def test_seeds_go_round_so_that_every_configuration_runs_once_first(composed: Compose) -> None:
-    found = names({"cross": {"model": "vae,cvae"}}, composed, "seed=0,1")
-    assert found == ["vae L3 Z15 s0", "cvae L3 Z15 s0", "vae L3 Z15 s1", "cvae L3 Z15 s1"]
+    planned = names({"cross": {"model": "vae,cvae"}}, composed, "seed=0,1")
+    assert planned == ["vae L3 Z15 s0", "cvae L3 Z15 s0", "vae L3 Z15 s1", "cvae L3 Z15 s1"]
 
 
 def test_a_value_on_the_command_line_replaces_its_axis(composed: Compose) -> None:
@@ -52,8 +52,8 @@ def test_a_value_on_the_command_line_replaces_its_axis(composed: Compose) -> Non
 
 
 def test_other_lists_on_the_command_line_are_crossed(composed: Compose) -> None:
-    found = names({"one_at_a_time": {"model.layers": [2, 3]}}, composed, "objective.beta=1,4")
-    assert found == [
+    planned = names({"one_at_a_time": {"model.layers": [2, 3]}}, composed, "objective.beta=1,4")
+    assert planned == [
         "beta=1 vae L3 Z15 s0",
         "beta=1 vae L2 Z15 s0",
         "beta=4 vae L3 Z15 s0",

@@ -119,10 +119,14 @@ def test_a_reused_run_that_cannot_be_measured_is_a_failure(lab: Lab, several: tu
 
 
 def test_only_what_is_measured_can_be_overridden() -> None:
-    assert measuring.allowed(["evaluation.samples=500"]) == ["evaluation=full", "evaluation.samples=500"]
-    assert measuring.allowed(["evaluation=quick"]) == ["evaluation=quick"]
+    allowed = measuring.evaluation_overrides
+    assert allowed(["evaluation.samples=500"]) == [
+        "evaluation=full",
+        "evaluation.samples=500",
+    ]
+    assert allowed(["evaluation=quick"]) == ["evaluation=quick"]
     with pytest.raises(UserError, match=r"^model\.layers=2: a finished run keeps its settings"):
-        measuring.allowed(["model.layers=2"])
+        allowed(["model.layers=2"])
 
 
 def test_mistakes_are_one_message(lab: Lab) -> None:

@@ -16,9 +16,9 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_a_pipe_gets_a_line_an_epoch_and_one_a_run(printed: io.StringIO) -> None:
-    with progress.shown(2, 4) as display:
+    with progress.open_display(2, 4) as display:
         for name in ("vae L2", "vae L3"):
-            with progress.current(2) as shared, shared.run(name, 2) as run:
+            with progress.join_display(2) as shared, shared.run(name, 2) as run:
                 assert shared is display
                 run.epoch(1, 120.0, 121.0)
                 run.epoch(2, 110.0, 111.5)
@@ -30,7 +30,7 @@ def test_a_pipe_gets_a_line_an_epoch_and_one_a_run(printed: io.StringIO) -> None
 
 
 def test_a_run_that_ends_badly_says_why(printed: io.StringIO) -> None:
-    with pytest.raises(ValueError, match="broke"), progress.current(1) as display, display.run("vae", 1):
+    with pytest.raises(ValueError, match="broke"), progress.join_display(1) as display, display.run("vae", 1):
         raise ValueError("it broke [at] last\nsecond line")
     assert printed.getvalue().strip() == "✗ vae  it broke [at] last"
 
@@ -38,7 +38,7 @@ def test_a_run_that_ends_badly_says_why(printed: io.StringIO) -> None:
 def test_a_terminal_shows_bars_of_the_run_and_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     text = io.StringIO()
     monkeypatch.setattr(progress, "console", Console(file=text, width=120, force_terminal=True))
-    with progress.shown(10, 100) as display, display.run("vae L2 Z15 s0", 10) as run:
+    with progress.open_display(10, 100) as display, display.run("vae L2 Z15 s0", 10) as run:
         run.epoch(1, 120.0, 121.0)
         display.bars.refresh()
     shown = text.getvalue()

@@ -14,7 +14,8 @@ from vae_lab import config, evaluation, tracking
 from vae_lab.data import binarized, digits
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.runs import parts
-from vae_lab.runs.artifacts import again
+from vae_lab.runs.artifacts import run_command
+from vae_lab.runs.job import job_of
 from vae_lab.runs.parts import prepare
 from vae_lab.tracking import Store, StoredRun
 
@@ -246,4 +247,4 @@ def test_the_code_of_ones_own_classes_belongs_to_the_result(
 def test_a_run_records_the_command_that_trains_it_alone(
     composed: Callable[..., DictConfig], overrides: tuple[str, ...], command: str
 ) -> None:
-    assert again(composed(), overrides) == command
+    assert run_command(job_of(composed(), overrides, {})) == command

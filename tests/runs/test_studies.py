@@ -10,14 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import config
 from vae_lab.errors import UserError
 from vae_lab.files import CONFIG_ROOT
-from vae_lab.runs import planning
-from vae_lab.runs.grid import Point
 from vae_lab.runs.grid import axes as axes_of
-from vae_lab.runs.grid import points as points_of
+from vae_lab.runs.grid import jobs
+from vae_lab.runs.job import Job
 from vae_lab.runs.parts import build_optimizer, build_schedule
-from vae_lab.runs.planning import Round
+from vae_lab.runs.rounds import Round, plan_of
 from vae_lab.studies import claims
-from vae_lab.studies.comparison import POINT, Study, comparisons, load_study, placed
+from vae_lab.studies.comparison import POINT, Study, comparisons, load_study, with_point
 from vae_lab.studies.plan import Plan
 from vae_lab.tracking import Store, StoredRun
 
@@ -27,10 +26,10 @@ PARSER = OverridesParser.create()
 STUDIES = sorted(path.stem for path in (CONFIG_ROOT / "experiments").glob("*.yaml"))
 
 
-def points(composed: Compose, study: str, *overrides: str, seeds: int | None = None) -> list[Point]:
+def points(composed: Compose, study: str, *overrides: str, seeds: int | None = None) -> list[Job]:
     master = composed(f"experiments={study}", *overrides)
-    found = axes_of(master.sweep, PARSER.parse_overrides(list(overrides)), PARSER, seeds)
-    return points_of(found, lambda values: composed(f"experiments={study}", *values))
+    axes = axes_of(master.sweep, PARSER.parse_overrides(list(overrides)), PARSER, seeds)
+    return jobs(axes, lambda values: composed(f"experiments={study}", *values))
 
 
 @pytest.mark.parametrize("study", STUDIES)
@@ -46,7 +45,7 @@ def test_every_claim_of_every_study_finds_its_runs_among_those_planned(study: st
     found = points(composed, study, seeds=2)
     master = composed(f"experiments={study}")
     axes = axes_of(master.sweep, [], PARSER, 2)
-    plan = planning.plan(master, Round(axes, {(point.name, ""): point for point in found}), study, False)
+    plan = plan_of(master, Round(axes, {(point.name, ""): point for point in found}), study, False)
     metrics = [each.metric for each in claims.parse(plan.claims)]
     runs = [
         StoredRun(
@@ -55,7 +54,7 @@ def test_every_claim_of_every_study_finds_its_runs_among_those_planned(study: st
         for i, point in enumerate(found)
     ]
     if plan.claims:
-        verdicts = claims.judge_study(Study(runs[0], plan, [placed(run, plan) for run in runs]))
+        verdicts = claims.judge_study(Study(runs[0], plan, [with_point(run, plan) for run in runs]))
         assert [each.n for each in verdicts] == [2] * len(plan.claims)
     assert set(plan.also) == set(master.sweep.also)
 
@@ -66,8 +65,8 @@ def made_up(number: int, metrics: list[str]) -> dict[str, float]:
 
 def named(sweep: dict[str, Any], composed: Compose, *overrides: str) -> list[str]:
     whole = OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}, "also": {}} | sweep)
-    found = axes_of(whole, PARSER.parse_overrides(list(overrides)), PARSER)
-    return [point.name for point in points_of(found, lambda values: composed(*values))]
+    axes = axes_of(whole, PARSER.parse_overrides(list(overrides)), PARSER)
+    return [job.name for job in jobs(axes, lambda values: composed(*values))]
 
 
 WIDE = {"also": {"wide": {"model.hidden_size": 800, "model.latent_size": 20}}}
@@ -94,8 +93,8 @@ def test_a_value_on_the_command_line_goes_before_a_named_point(composed: Compose
 def test_a_named_point_that_another_axis_has_too_is_trained_once(composed: Compose) -> None:
     sweep = {"one_at_a_time": {"model.latent_size": [15, 30]}, "also": {"large": {"model.latent_size": 30}}}
     whole = OmegaConf.create({"cross": {}, "replicate": {}} | sweep)
-    found = points_of(axes_of(whole, [], PARSER), lambda values: composed(*values))
-    assert [(point.name, point.names) for point in found] == [
+    planned = jobs(axes_of(whole, [], PARSER), lambda values: composed(*values))
+    assert [(job.name, job.points) for job in planned] == [
         *[("vae L3 Z15 s0", ()), ("vae L3 Z30 s0", ("large",))]
     ]
 
@@ -196,7 +195,7 @@ def test_named_points_leave_the_tables_of_the_axes_alone() -> None:
         StoredRun(str(i), "1", "r", "FINISHED", {"model.latent_size": z, "model.hidden_size": h}, {}, {}, i)
         for i, (z, h) in enumerate(settings)
     ]
-    study = Study(runs[0], plan, [placed(run, plan) for run in runs])
+    study = Study(runs[0], plan, [with_point(run, plan) for run in runs])
     latent, named = comparisons(study)
     assert [[run.run_id for run in group.finished] for group in latent.groups] == [["1"], ["0"]]
     assert [(group.keys[POINT], group.finished[0].run_id) for group in named.groups] == [

@@ -7,14 +7,19 @@ from omegaconf import DictConfig
 from tests.conftest import SMALL
 from vae_lab import load, tracking
 from vae_lab.errors import UserError
-from vae_lab.runs.jobs import Job, Outline, outline, run
-from vae_lab.runs.workers import Crew, crew, packed, run_jobs
+from vae_lab.runs.job import Job, job_of
+from vae_lab.runs.single import run_once
+from vae_lab.runs.workers import Crew, crew, packs_of, train_in_workers
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]
 Compose = Callable[..., DictConfig]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 CURVES = ("train/step_loss", "train/loss", "train/kl", "test/loss", "test/active_units")
+
+
+def job(composed: Compose, *overrides: str) -> Job:
+    return job_of(composed(*SMALL, *overrides), overrides, {})
 
 
 @pytest.mark.parametrize(
@@ -45,23 +50,21 @@ def test_the_cores_are_shared_out_once(
 
 
 def test_the_longest_work_comes_first() -> None:
-    outlines = [Outline(10, 5, "a"), Outline(10, 7, "b"), Outline(20, 5, "a"), Outline(1, 1, None)]
-    assert packed(outlines, stack=1, workers=2) == [[2], [1], [0], [3]]
+    assert packs_of([50, 70, 100, 1], ["a", "b", "a", None], stack=1, workers=2) == [[2], [1], [0], [3]]
 
 
 def test_runs_of_one_kind_are_stacked_and_every_worker_gets_a_stack() -> None:
-    many = [Outline(1, 1, "a")] * 10
-    assert packed(many, stack=16, workers=2) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
-    assert packed(many, stack=4, workers=2) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    mixed = [Outline(1, 1, "a"), Outline(1, 1, None), Outline(1, 1, "a"), Outline(5, 1, None)]
-    assert packed(mixed, stack=16, workers=1) == [[3], [0, 2], [1]]
+    work, keys = [1] * 10, ["a"] * 10
+    assert packs_of(work, keys, stack=16, workers=2) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert packs_of(work, keys, stack=4, workers=2) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert packs_of([1, 1, 1, 5], ["a", None, "a", None], stack=16, workers=1) == [[3], [0, 2], [1]]
 
 
 def test_runs_that_differ_in_seed_optimizer_schedule_and_weights_of_the_loss_can_be_stacked(
     composed: Compose,
 ) -> None:
     def key(*overrides: str) -> str | None:
-        return outline(composed(*SMALL, *overrides)).stack_key
+        return job(composed, *overrides).parts.stack_key
 
     base = key()
     assert base is not None
@@ -86,10 +89,11 @@ def curves(run_id: str) -> Mapping[str, list[float]]:
 
 
 def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, composed: Compose) -> None:
-    settings = [composed(*SMALL, "train.threads=1", f"seed={seed}", "model=cvae") for seed in range(4)]
-    together = run_jobs([Job(each) for each in settings], workers=3)
-    backwards = run_jobs([Job(each) for each in settings[::-1]], workers=2)[::-1]
-    alone = [run(each) for each in settings]
+    common = ("train.threads=1", "model=cvae", "reuse=never")
+    jobs = [job(composed, *common, f"seed={seed}") for seed in range(4)]
+    together = train_in_workers(jobs, workers=3)
+    backwards = train_in_workers(jobs[::-1], workers=2)[::-1]
+    alone = [run_once(job) for job in jobs]
     for several, others, one in zip(together, backwards, alone, strict=True):
         assert isinstance(several, str)
         assert isinstance(others, str)
@@ -143,8 +147,7 @@ def test_a_diverging_run_of_a_stack_fails_alone(lab: Lab) -> None:
 
 
 def test_a_config_that_is_not_valid_stops_all_before_the_first(folder: object, composed: Compose) -> None:
-    jobs = [Job(composed(*SMALL)), Job(composed(*SMALL, "model.activation=nothing"))]
     with pytest.raises(UserError, match=r"model.activation=nothing"):
-        run_jobs(jobs)
+        train_in_workers([job(composed), job(composed, "model.activation=nothing")])
     with pytest.raises(UserError, match="no runs are kept here yet"):
         Store.open()

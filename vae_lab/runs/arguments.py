@@ -11,80 +11,80 @@ from vae_lab.errors import LabError, UserError, choices, quoted
 T = TypeVar("T")
 
 
-def used(
+def blaming_keys(
     group: str,
-    given: Mapping[str, Any],
+    keys: Mapping[str, Any],
     target: Callable[..., Any],
-    make: Callable[[Collection[str]], T],
+    build: Callable[[Collection[str]], T],
     *,
     fixed: Collection[str] = (),
     blamed: str | None = None,
 ) -> T:
-    """What `make` gives for the keys of a group; what is said of them becomes one line that names the key.
+    """Returns what `build` makes of the keys of a group; what it raises becomes one line that names the key.
 
     Args:
-        group: of the config.
-        given: its keys and values, `_target_` among them.
-        target: the class or function of that name.
-        make: calls it with some of the keys.
-        fixed: names of what else it is given, which no key sets.
-        blamed: the key that is named, if `make` is not to be called again without one key or the other.
+        group: Of the config.
+        keys: Its keys and values, `_target_` among them.
+        target: The class or function of that name.
+        build: Calls it with some of the keys.
+        fixed: Names of what else it is given, which no key sets.
+        blamed: The key that is named, if `build` is not to be called again without one key or the other.
 
     Raises:
-        UserError: it does not work.
+        UserError: It does not work.
     """
-    keys = [key for key in given if not key.startswith("_")]
+    names = [key for key in keys if not key.startswith("_")]
     try:
-        return make(keys)
+        return build(names)
     except LabError:
         raise
     except Exception as error:  # classes of the user's choice raise what they like
         cause = error.__cause__ or error
         reason = quoted(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
-        names = {key: each for key, each in _arguments(target).items() if key not in fixed}
+        parameters = {name: value for name, value in _parameters(target).items() if name not in fixed}
         _, unexpected, name = reason.rpartition("unexpected keyword argument ")
-        blamed = blamed or _called(keys, name.strip("'")) or _blamed(keys, names, make)
-        valid = choices(name.strip("'"), names) if unexpected and names else ""
-        value = quoted(given[blamed])
+        name = name.strip("'")
+        blamed = blamed or _key_of(names, name) or _key_to_blame(names, parameters, build)
+        valid = choices(name, parameters) if unexpected and parameters else ""
+        value = quoted(keys[blamed])
         raise UserError(f"{group}.{blamed}={value}: {reason.rstrip('.')}{valid or '.'}") from error
 
 
-def _arguments(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """What a class or function takes by name; nothing if it does not say.
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Returns what a class or function takes by name; nothing if it does not say.
 
     A class that passes `**arguments` on takes those of its base, too.
     """
-    found: dict[str, inspect.Parameter] = {}
-    for each in target.__mro__ if isinstance(target, type) else (target,):
+    named: dict[str, inspect.Parameter] = {}
+    for owner in target.__mro__ if isinstance(target, type) else (target,):
         try:
-            own = inspect.signature(each).parameters
+            parameters = inspect.signature(owner).parameters
         except (ValueError, TypeError):
             break
-        rest = [parameter.kind for parameter in own.values()]
-        named = (key for key in own if own[key].kind not in (own[key].VAR_KEYWORD, own[key].VAR_POSITIONAL))
-        found = {key: own[key] for key in named} | found
-        if inspect.Parameter.VAR_KEYWORD not in rest:
+        variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        named = {name: value for name, value in parameters.items() if value.kind not in variable} | named
+        if all(value.kind != inspect.Parameter.VAR_KEYWORD for value in parameters.values()):
             break
-    return found
+    return named
 
 
-def _called(keys: Sequence[str], name: str) -> str | None:
-    """The key of an argument's name, as it stands in the config."""
+def _key_of(keys: Sequence[str], name: str) -> str | None:
+    """Returns the key of an argument's name, as it stands in the config."""
     return next((key for key in keys if key.rpartition(".")[2] == name), None)
 
 
-def _blamed(
+def _key_to_blame(
     keys: Sequence[str],
-    names: Mapping[str, inspect.Parameter],
-    make: Callable[[Collection[str]], object],
+    parameters: Mapping[str, inspect.Parameter],
+    build: Callable[[Collection[str]], object],
 ) -> str:
-    """The key without which it works, else the only one that must be there, else what names the class."""
-    needed = [key for key in keys if key in names and names[key].default is inspect.Parameter.empty]
+    """Returns the key without which it works, else the only one that must be there, else `_target_`."""
+    needed = [key for key in keys if key in parameters and parameters[key].default is inspect.Parameter.empty]
     for key in keys:
         if key in needed:
             continue
         try:
-            make([each for each in keys if each != key])
+            build([other for other in keys if other != key])
         except Exception:  # then it is not this one
             continue
         return key

@@ -1,4 +1,4 @@
-"""The points of a multirun: what varies, every combination of it, each composed and checked."""
+"""The points of a multirun: what varies, and every combination of it as a checked and named job."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,9 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import config
 from vae_lab.config import SHOWN_IN_EVERY_NAME
 from vae_lab.errors import UserError, quoted
+from vae_lab.runs.job import Job
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
 MOST_RUNS = 10_000  # of a multirun; composing and checking a point takes milliseconds
+
+Identity = tuple[tuple[str, str], ...]  # the parameters of a point
 
 
 class Axes(NamedTuple):
@@ -31,19 +35,10 @@ class Axes(NamedTuple):
     also: dict[str, dict[str, str]] = {}  # noqa: RUF012  further points by name, each with what it sets
 
 
-class Point(NamedTuple):
-    """One run to be or to be reused: its name, its overrides and its checked config."""
-
-    name: str
-    overrides: list[str]
-    settings: DictConfig
-    names: tuple[str, ...] = ()  # in `sweep.also`
-
-
 def axes(
     sweep: DictConfig, overrides: Sequence[Override], parser: OverridesParser, seeds: Any = None
 ) -> Axes:
-    """The axes of a config's `sweep`, as the command line's overrides leave them.
+    """Returns the axes of a config's `sweep`, as the command line's overrides leave them.
 
     A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
     replaces the values of its axis, or is crossed if it is in none (`seed` replicates). `seeds` replicates
@@ -53,33 +48,27 @@ def axes(
         {key: _values(key, value, parser) for key, value in sweep[kind].items()}
         for kind in ("cross", "one_at_a_time", "replicate")
     )
-    found = Axes(
-        fixed={},
-        cross=cross,
-        one_at_a_time=one_at_a_time,
-        replicate=replicate,
-        also={name: _settings(name, settings) for name, settings in (sweep.get("also") or {}).items()},
-    )
+    also = {name: _settings(name, settings) for name, settings in (sweep.get("also") or {}).items()}
+    declared = Axes({}, cross, one_at_a_time, replicate, also)
     if seeds is not None:
-        found.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
-    declared = (found.cross, found.one_at_a_time, found.replicate)
+        declared.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
     for override in overrides:
         key = override.get_key_element()
-        home = next((axis for axis in declared if key in axis), None)
+        home = next((axis for axis in (cross, one_at_a_time, replicate) if key in axis), None)
         if override.is_sweep_override():
-            target = home if home is not None else found.replicate if key == REPLICATED else found.cross
+            target = home if home is not None else replicate if key == REPLICATED else cross
             target[key] = _listed(override)
         else:
             if home is not None:
                 del home[key]
-            for settings in found.also.values():
+            for settings in declared.also.values():
                 settings.pop(key, None)
-            found.fixed[key] = override.get_value_element_as_str()
-    return found
+            declared.fixed[key] = override.get_value_element_as_str()
+    return declared
 
 
 def _listed(override: Override) -> list[str]:
-    """The values that an override of several stands for."""
+    """Returns the values that an override of several stands for."""
     line = quoted(override.input_line)
     if not override.is_discrete_sweep():
         raise UserError(f"{line}: this sweep takes lists, choice(...) and range(...) only.")
@@ -89,16 +78,16 @@ def _listed(override: Override) -> list[str]:
             count = sum(1 for _ in itertools.islice(sweep.range(), MOST_RUNS + 1))
             if count > MOST_RUNS:
                 raise UserError(f"{line}: must be at most {MOST_RUNS} values.")
-        found = list(override.sweep_string_iterator())
+        values = list(override.sweep_string_iterator())
     except (HydraException, ArithmeticError, ValueError, TypeError) as error:
         raise error if isinstance(error, UserError) else UserError(f"{line}: {quoted(error, 300)}") from None
-    if not found:
+    if not values:
         raise UserError(f"{line}: must be one value at least.")
-    return found
+    return values
 
 
 def _settings(name: str, settings: Any) -> dict[str, str]:
-    """What a point of `sweep.also` sets."""
+    """Returns what a point of `sweep.also` sets."""
     if not re.fullmatch(config.POINT_NAME, str(name)) or name == config.BASE:
         raise UserError(
             f"sweep.also: {quoted(name)}: a point's name must be letters, digits, spaces and _ + - "
@@ -109,35 +98,36 @@ def _settings(name: str, settings: Any) -> dict[str, str]:
             f"sweep.also.{name}: must map keys to one value each, as in {{model.latent_size: 100}}."
         )
     return {
-        str(key): _element(OmegaConf.to_container(value) if OmegaConf.is_list(value) else value)
+        str(key): _as_override(OmegaConf.to_container(value) if OmegaConf.is_list(value) else value)
         for key, value in settings.items()
     }
 
 
 def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
-    """The values of an axis in a YAML file: a list, or a text such as `2,3,4` or `range(2,5)`."""
+    """Returns the values of an axis in a YAML file: a list, or a text such as `2,3,4` or `range(2,5)`."""
     if OmegaConf.is_list(value):
         if len(value) == 0:
             raise UserError(f"sweep: {key} has an empty list of values.")
-        return [_element(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
+        return [_as_override(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
     (override,) = parser.parse_overrides([f"{key}={value}"])
     if override.is_sweep_override():
         return _listed(override)
     return [override.get_value_element_as_str()]
 
 
-def _element(item: object) -> str:
+def _as_override(item: object) -> str:
+    """Returns a YAML value as a text of Hydra's override grammar."""
     if item is None:
         return "null"
     if isinstance(item, bool):
         return str(item).lower()
     if isinstance(item, list):
-        return f"[{','.join(map(_element, item))}]"
+        return f"[{','.join(map(_as_override, item))}]"
     return str(item)
 
 
 def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
-    """Every point's values, seeds outermost: after the first round each configuration has run once.
+    """Returns every point's values, seeds outermost: after the first round each configuration has run once.
 
     The base of the axes that vary one at a time comes first in each of its families; values equal to the
     base's come again here and are dropped once the configs are composed. A point of `also` comes once in
@@ -147,9 +137,9 @@ def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
     sizes = {key: len(values) for axis in (axes.replicate, axes.cross) for key, values in axis.items()}
     singles = 1 + sum(map(len, axes.one_at_a_time.values())) + len(axes.also)
     if (count := math.prod(sizes.values()) * singles) > MOST_RUNS:
-        told = ", ".join(f"{key} with {size} values" for key, size in sizes.items() if size > 1)
+        counts = ", ".join(f"{key} with {size} values" for key, size in sizes.items() if size > 1)
         raise UserError(
-            f"{quoted(told or 'sweep', 300)}: {count} runs; must be at most {MOST_RUNS} in a multirun."
+            f"{quoted(counts or 'sweep', 300)}: {count} runs; must be at most {MOST_RUNS} in a multirun."
         )
     alone = [
         ("", {}),
@@ -157,53 +147,62 @@ def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
         *axes.also.items(),
     ]
     return [
-        (own, {**axes.fixed, **crossed, **replica, **single})
-        for replica in _grid(axes.replicate)
-        for crossed in _grid(axes.cross)
-        for own, single in alone
+        (leaving, {**axes.fixed, **crossed, **replica, **single})
+        for replica in _product(axes.replicate)
+        for crossed in _product(axes.cross)
+        for leaving, single in alone
     ]
 
 
-def _grid(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+def _product(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
 
-def points(
-    axes: Axes, compose: Callable[[list[str]], DictConfig], choices: Mapping[str, Any] | None = None
-) -> list[Point]:
-    """The distinct points, composed and checked, each run named by what tells it apart.
+def jobs(
+    axes: Axes,
+    compose: Callable[[list[str]], DictConfig],
+    choices: Mapping[str, Any] | None = None,
+    known: dict[Identity, Job] | None = None,
+) -> list[Job]:
+    """Returns the distinct points, composed and checked, each named by what tells it apart.
 
     Args:
-        axes: what varies.
-        compose: overrides to a config.
-        choices: the option of each config group where a point names none.
+        axes: What varies.
+        compose: Overrides to a config.
+        choices: The option of each config group where a point names none.
+        known: Jobs of earlier calls with other seeds, taken as they are; those of this call are added.
 
     Raises:
-        UserError: the first point that is not valid, with its overrides.
+        UserError: The first point that is not valid, with its overrides.
     """
-    found: dict[tuple[tuple[str, str], ...], Point] = {}
-    for own, values in combinations(axes):
+    distinct: dict[Identity, Job] = {}
+    known = {} if known is None else known
+    for leaving, values in combinations(axes):
         overrides = [f"{key}={value}" for key, value in values.items()]
         settings = config.checked(compose(overrides))
-        telling = {key: _shown(key, values, settings, choices or {}) for key in _telling(axes, own)}
-        name = config.run_name(settings, telling)
-        name = config.quotable(f"{own} {name}" if own in axes.also else name)
         identity = tuple(config.parameters(settings).items())
-        made = found.get(identity) or Point(name, [*overrides, f"tracking.run_name='{name}'"], settings)
-        found[identity] = made._replace(names=(*made.names, own)) if own in axes.also else made
-    return list(found.values())
+        job = distinct.get(identity) or known.get(identity)
+        if job is None:
+            telling = {key: _value(key, values, settings, choices or {}) for key in _telling(axes, leaving)}
+            name = config.run_name(settings, telling)
+            name = config.quotable(f"{leaving} {name}" if leaving in axes.also else name)
+            job = Job(settings, name, tuple(overrides))
+        if leaving in axes.also and leaving not in job.points:
+            job = replace(job, points=(*job.points, leaving))
+        distinct[identity] = known[identity] = job
+    return list(distinct.values())
 
 
-def _telling(axes: Axes, own: str) -> list[str]:
-    """The varied keys in a point's name: of many that vary one at a time, only the one that left the base."""
-    if own in axes.also:
+def _telling(axes: Axes, leaving: str) -> list[str]:
+    """Returns the varied keys in a point's name: of many varied one at a time, the one that left the base."""
+    if leaving in axes.also:
         return list(axes.cross)
     alone = [key for key in axes.one_at_a_time if key not in SHOWN_IN_EVERY_NAME]
-    return [*axes.cross, *(alone if len(alone) == 1 else [key for key in alone if key == own])]
+    return [*axes.cross, *(alone if len(alone) == 1 else [key for key in alone if key == leaving])]
 
 
-def _shown(key: str, values: Mapping[str, str], settings: DictConfig, choices: Mapping[str, Any]) -> str:
-    """A varied key's value as names show it: a group by its option, anything else as it was composed."""
+def _value(key: str, values: Mapping[str, str], settings: DictConfig, choices: Mapping[str, Any]) -> str:
+    """Returns a varied key's value as names show it: a group by its option, anything else as composed."""
     value = OmegaConf.select(settings, key)
     if OmegaConf.is_dict(value) or value is None:
         return values.get(key, str(choices.get(key)))

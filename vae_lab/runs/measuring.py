@@ -13,219 +13,223 @@ from rich.markup import escape
 
 from vae_lab import checkpoints, config, devices
 from vae_lab.config.trust import check_trusted
-from vae_lab.data import only_read
+from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError, UserError
-from vae_lab.metrics import EVALUATION_KEYS, SETTINGS
+from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.report.conclusion import conclude
-from vae_lab.runs.artifacts import full_measures, measured_at
+from vae_lab.runs.artifacts import evaluation_tag, final_measures
 from vae_lab.runs.parts import build_objective, dataset
 from vae_lab.runs.progress import console
 from vae_lab.studies.comparison import Study, load_study
-from vae_lab.tracking import EVALUATION, RUN, Recorder, Store, StoredRun
+from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
 
-SHOWN = {  # what a line tells of the measures, as far as they were taken
+SUMMARY = {  # what a line says of the measures, as far as they were taken
     "test/negative_log_marginal": "-log p(x) {:.2f}",
     "eval/recognizable_share": "recognizable {:.0%}",
     "eval/frechet_distance": "Frechet {:.1f}",
     "test/collapsed_units": "collapsed {:.0f}",
 }
+OPEN_KEYS = ("evaluation", "data.root", "train.device", "train.threads")  # what is not settled with a run
 
-Outcome = Literal["new", "there", "failed"]
-WHERE = ("evaluation", "data.root", "train.device", "train.threads")  # what is not settled with a run
+Measured = Literal["new", "there", "failed"]
 
 
 class Target(NamedTuple):
-    """The runs that a name stands for, and the study that they are, if they are one."""
+    """The finished runs that a name stands for, and the study that they are, if they are one."""
 
     runs: list[StoredRun]
     study: Study | None
 
 
-def find(store: Store, name: str) -> Target:
-    """The finished runs of a run id, a parent's id or a study's name.
+def target_named(store: Store, name: str) -> Target:
+    """Returns the finished runs of a run id, a parent's id or a study's name.
 
     Raises:
-        UserError: the store knows no such name, or the run has not finished.
+        UserError: The store knows no such name, or the run has not finished.
     """
     try:
-        record = store.record(name)
+        run = store.record(name)
     except UserError:
-        record = None
-    if record is None or record.kind != RUN:
+        run = None
+    if run is None or run.kind != RUN:
         study = load_study(store, name)
         return Target([run for run in study.runs if run.status == "FINISHED"], study)
-    if record.status != "FINISHED":
-        raise UserError(f"{name}: is {record.status}; only finished runs have a model to measure.")
-    return Target([record], None)
+    if run.status != "FINISHED":
+        raise UserError(f"{name}: is {run.status}; only finished runs have a model to measure.")
+    return Target([run], None)
 
 
 def evaluate(
     store: Store, name: str, wanted: DictConfig, *, trusted: Collection[str] = (), again: bool = False
 ) -> int:
-    """Measures each finished run of `name` and logs it; gives the number of runs that could not be measured.
-
-    A study's tables are written again when all of it was gone through.
+    """Measures each finished run of `name` and logs it; writes a study's tables again when all are done.
 
     Args:
-        store: where the runs are kept.
-        name: a run's id, a parent's id or a study.
-        wanted: the composed config whose `evaluation` and `train.device` are used, and `data.root` if given.
-        trusted: dotted names, beside the lab's own, that may be imported because a run names them.
-        again: measure runs too that have these measures already.
+        store: Where the runs are kept.
+        name: A run's id, a parent's id or a study.
+        wanted: The composed config whose `evaluation` and `train.device` are used, and `data.root` if given.
+        trusted: Dotted names, beside the lab's own, that may be imported because a run names them.
+        again: Measure runs too that have these measures already.
+
+    Returns:
+        The number of runs that could not be measured.
     """
     if not wants_measures(wanted):
         raise UserError("evaluation.posterior_draws, importance_samples, samples: all 0, nothing to measure.")
-    target = find(store, name)
-    outcomes: list[Outcome] = []
-    for number, record in enumerate(target.runs, 1):
-        label = f"[{number}/{len(target.runs)}] {record.name}"
+    target = target_named(store, name)
+    outcomes: list[Measured] = []
+    for number, run in enumerate(target.runs, 1):
+        label = f"[{number}/{len(target.runs)}] {run.name}"
         try:
-            settings = _settings(store, record, wanted, trusted)
+            settings = _settings_of(store, run, wanted, trusted)
         except LabError as error:
-            outcomes.append(_failed(label, error))
+            outcomes.append(_print_failure(label, error))
             continue
-        outcomes.append(add(store, record, label, settings, trusted=trusted, again=again))
+        outcomes.append(add_measures(store, run, label, settings, trusted=trusted, again=again))
         if outcomes[-1] == "there":
             console.print(f"[dim]=[/dim] {escape(label)}  has these measures", soft_wrap=True)
     if target.study is not None and "new" in outcomes:
-        parent = target.study.parent
-        conclude(store, Recorder(store, parent.run_id, parent.experiment_id))
+        conclude(store, store.recorder(target.study.parent))
     return outcomes.count("failed")
 
 
 def wants_measures(settings: DictConfig) -> bool:
-    """Whether the evaluation asks for more than what every run has."""
-    return any(settings.evaluation[measures] for measures in EVALUATION_KEYS)
+    """Returns whether the evaluation asks for more than what every run has."""
+    return any(settings.evaluation[key] for key in EVALUATION_COUNTS)
 
 
-def add(
+def add_measures(
     store: Store,
-    record: StoredRun,
+    run: StoredRun,
     label: str,
     settings: DictConfig,
     *,
     trusted: Collection[str] = (),
     again: bool = False,
-) -> Outcome:
+) -> Measured:
     """Measures one run and prints a line that begins with `label`, unless it has the measures already."""
     started = time.monotonic()
     try:
         with console.status(escape(label)):
-            found = measure(store, record, settings, trusted=trusted, again=again)
+            metrics = measure_run(store, run, settings, trusted=trusted, again=again)
     except LabError as error:
-        return _failed(label, error)
-    if found is None:
+        return _print_failure(label, error)
+    if metrics is None:
         return "there"
-    told = [text.format(found[key]) for key, text in SHOWN.items() if key in found]
+    words = [text.format(metrics[key]) for key, text in SUMMARY.items() if key in metrics]
     seconds = f"{time.monotonic() - started:.0f} s"
-    console.print(f"[green]✓[/green] {escape(label)}  {'  '.join([*told, seconds])}", soft_wrap=True)
+    console.print(f"[green]✓[/green] {escape(label)}  {'  '.join([*words, seconds])}", soft_wrap=True)
     return "new"
 
 
-def _failed(label: str, error: LabError) -> Outcome:
+def _print_failure(label: str, error: LabError) -> Measured:
     console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
     return "failed"
 
 
-def measure(
-    store: Store,
-    record: StoredRun,
-    settings: DictConfig,
-    *,
-    trusted: Collection[str] = (),
-    again: bool = False,
+def measure_run(
+    store: Store, run: StoredRun, settings: DictConfig, *, trusted: Collection[str] = (), again: bool = False
 ) -> dict[str, float] | None:
-    """Those of the wanted measures that the run lacks, logged to it too; None if it lacks none.
+    """Takes those of the wanted measures that the run lacks, and logs them to it.
 
     What it has at other settings is measured again at the wanted ones; what is not wanted stays.
 
     Args:
-        store: where the run is kept.
-        record: a finished run.
-        settings: a checked config with the run's data, objective and seed and the measures that are wanted.
-        trusted: names of model classes that may be imported, beside the lab's own and that of `settings`.
-        again: measure what it has, too.
+        store: Where the run is kept.
+        run: A finished run.
+        settings: A checked config with the run's data, objective and seed and the measures that are wanted.
+        trusted: Names of model classes that may be imported, beside the lab's own and that of `settings`.
+        again: Measure what it has, too.
+
+    Returns:
+        The measures; None if it lacks none.
 
     Raises:
-        LabError: its model cannot be read, or its data have changed.
+        LabError: Its model cannot be read, or its data have changed.
     """
-    settings = settings.copy()
     data = dataset(settings.data, devices.resolve(settings.train.device))
-    trained_on = record.tags.get("vae_lab.data", "").rpartition(" ")[2]
-    if trained_on and trained_on != data.checksum:
-        raise LabError(
-            f"{record.run_id}: was trained on data {trained_on}, but {data.name} is now {data.checksum}."
-        )
-    has = _stated(record.tags)
-    wants = _stated(measured_at(settings, data))
-    for measures, said in SETTINGS.items():
-        if not again and all(has.get(key) == wants.get(key) for key in said):
+    _check_data(run, data)
+    present = _measured_at(run.tags)
+    wanted = _measured_at(evaluation_tag(settings, data))
+    settings = settings.copy()
+    for measures, facts in EVALUATION_SETTINGS.items():
+        if not again and all(present.get(fact) == wanted.get(fact) for fact in facts):
             settings.evaluation[measures] = 0
     if not wants_measures(settings):
         return None
-    path = store.download(record.run_id, "model/model.pt")
     names = (settings.model._target_, *trusted)
+    path = store.download(run.run_id, "model/model.pt")
     model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
-    found = full_measures(settings, data, build_objective(settings), model)
-    recorder = Recorder(store, record.run_id, record.experiment_id)
-    recorder.log(found, _last_step(store, record))
+    metrics = final_measures(settings, data, build_objective(settings), model)
+    recorder = store.recorder(run)
+    recorder.log(metrics, _last_step(store, run))
     # Last, so that a run is said to have only what it has.
-    recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (has | wants).items())})
-    return found
+    recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
+    return metrics
 
 
-def _stated(tags: Mapping[str, str]) -> dict[str, str]:
-    """What a run's tag says of how it was measured: `posterior_draws=5 samples=5000 ...`."""
+def _check_data(run: StoredRun, data: Dataset) -> None:
+    trained_on = run.tags.get("vae_lab.data", "").rpartition(" ")[2]
+    if trained_on and trained_on != data.checksum:
+        raise LabError(
+            f"{run.run_id}: was trained on data {trained_on}, but {data.name} is now {data.checksum}."
+        )
+
+
+def _measured_at(tags: Mapping[str, str]) -> dict[str, str]:
+    """Returns what a run's tag says of how it was measured: `posterior_draws=5 samples=5000 ...`."""
     parts = (part.partition("=") for part in tags.get(EVALUATION, "").split())
     return {key: value for key, _, value in parts}
 
 
-def _settings(store: Store, record: StoredRun, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:
-    """`wanted` with the run's own data, objective and seed; what an older run lacks has today's default.
+def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:
+    """Returns `wanted` with the run's own data, objective and seed; what it lacks has today's default.
 
     Its config says which function loads the data and from where: only a trusted one is called, and only a
     folder into which nothing would be fetched is used.
     """
-    path = store.download(record.run_id, "config.yaml")
+    path = store.download(run.run_id, "config.yaml")
     try:
         text = path.read_text()
         config.check_size(text, "config.yaml")
-        own = OmegaConf.create(yaml.safe_load(text))
-        assert isinstance(own, DictConfig)
-        kept = OmegaConf.masked_copy(own, ["data", "objective", "seed"])
-        merged = OmegaConf.merge(wanted, kept)
+        stored = OmegaConf.create(yaml.safe_load(text))
+        assert isinstance(stored, DictConfig)
+        merged = OmegaConf.merge(wanted, OmegaConf.masked_copy(stored, ["data", "objective", "seed"]))
     except (
         *(OSError, ValueError, AssertionError, RecursionError),
         *(yaml.YAMLError, OmegaConfBaseException),
     ) as error:
-        raise LabError(f"{record.run_id}: its config.yaml cannot be read: {error}") from error
+        raise LabError(f"{run.run_id}: its config.yaml cannot be read: {error}") from error
     assert isinstance(merged, DictConfig)
     if wanted.data.root is not None:
         merged.data.root = wanted.data.root
     checked = config.checked(merged)
-    target = check_trusted(checked.data._target_, trusted, f"{record.run_id}: data._target_")
-    if checked.data.root is not None and not only_read(target, checked.data.root):
+    target = check_trusted(checked.data._target_, trusted, f"{run.run_id}: data._target_")
+    if checked.data.root is not None and not needs_no_download(target, checked.data.root):
         checked.data.root = wanted.data.root
     return checked
 
 
-def _last_step(store: Store, record: StoredRun) -> int:
-    """The last epoch: where the measures of `evaluation=full` stand in a run that had it from the start."""
-    return max(1, len(store.history(record.run_id, "test/loss")))
+def _last_step(store: Store, run: StoredRun) -> int:
+    """Returns the last epoch, where the measures stand in a run that had `evaluation=full` from the start."""
+    return max(1, len(store.history(run.run_id, "test/loss")))
 
 
-def allowed(overrides: Sequence[str]) -> list[str]:
-    """The overrides for a composed config, with `evaluation=full` unless another is chosen.
+def evaluation_overrides(overrides: Sequence[str]) -> list[str]:
+    """Returns the overrides for a composed config, with `evaluation=full` unless another is chosen.
 
     Raises:
-        UserError: a key that a finished run has settled.
+        UserError: A key that a finished run has settled.
+
+    >>> evaluation_overrides(["train.device=cpu"])
+    ['evaluation=full', 'train.device=cpu']
     """
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
-        if key not in WHERE and not key.startswith("evaluation."):
+        if key not in OPEN_KEYS and not key.startswith("evaluation."):
             raise UserError(
                 f"{override}: a finished run keeps its settings. Valid: evaluation=quick|full, evaluation.*, "
-                f"{', '.join(WHERE[1:])}."
+                f"{', '.join(OPEN_KEYS[1:])}."
             )
     chosen = any(override.startswith("evaluation=") for override in overrides)
     return list(overrides) if chosen else ["evaluation=full", *overrides]

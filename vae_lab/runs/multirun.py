@@ -1,229 +1,270 @@
-"""A multirun from its points to its parent run: nothing trained twice, every result kept."""
+"""A multirun from its grid to its parent run: nothing trained twice, every result recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import chain
+from typing import NamedTuple
 
-import pandas as pd
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from vae_lab import devices, tracking
-from vae_lab.errors import LabError, UserError
+from vae_lab.errors import LabError, UserError, quoted
+from vae_lab.evaluation import spectrum
 from vae_lab.report import tables
 from vae_lab.report.conclusion import conclude
 from vae_lab.report.page import rendering
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.runs import progress
-from vae_lab.runs.grid import REPLICATED, axes, points
-from vae_lab.runs.measuring import add, wants_measures
-from vae_lab.runs.parts import dataset, prepare
-from vae_lab.runs.planning import Round, chosen_by_verdicts, command, plan, study_name, study_of, write_plan
-from vae_lab.studies import claims, latent_size
+from vae_lab.runs.grid import Axes
+from vae_lab.runs.job import Job, Multirun, Result
+from vae_lab.runs.measuring import add_measures, wants_measures
+from vae_lab.runs.parts import dataset
+from vae_lab.runs.rounds import Key, Round, multirun_command, plan_of, seed_counts, study_name
+from vae_lab.studies import latent_size
+from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.comparison import load_study
+from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 
+Grid = Callable[[int | None], tuple[Axes, list[Job]]]  # from a number of seeds
+Launch = Callable[[list[Job]], Sequence[Result]]
 
-class SweepError(LabError):
-    """Some runs of a multirun failed; the others are kept."""
+
+class MultirunError(LabError):
+    """Some runs of a multirun failed; the others are recorded."""
 
 
-def sweep(
-    master: DictConfig,
-    arguments: Sequence[str],
-    parser: OverridesParser,
-    compose: Callable[[list[str]], DictConfig],
-    launch: Callable[[list[list[str]]], Sequence[JobReturn]],
-) -> None:
+class Parent(NamedTuple):
+    """The parent run of a multirun under way."""
+
+    store: Store
+    recorder: Recorder
+    study: str
+    failures: list[str]  # a line for each job that failed
+
+
+def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launch: Launch) -> None:
     """Runs a multirun and gives its parent run the tables and pictures, whatever failed.
 
-    With `seeds=auto` it goes in rounds, each with more seeds, until the study's claims are settled.
-
     Args:
-        master: the composed config of the multirun, with its `hydra` node.
-        arguments: the command line's overrides.
-        parser: for those, and for the values in `master.sweep`.
-        compose: overrides of a point to its config.
-        launch: overrides of all points to their results.
+        master: The composed config of the multirun, with its `hydra` node.
+        arguments: The command line's overrides.
+        grid: Returns axes and checked jobs for a number of seeds.
+        launch: Trains jobs.
 
     Raises:
-        UserError: a point is not valid; nothing has been trained or written.
-        SweepError: some runs failed.
+        UserError: A point is not valid; nothing has been trained or written.
+        MultirunError: Some runs failed.
     """
-    sequential = master.seeds == "auto"
-    target = _next_round(master, [], 0) if sequential else master.seeds
-    overrides = parser.parse_overrides(list(arguments))
-    claims.parse(study_of(master)["claims"])
-
-    def checked(seeds: int | None) -> Round:
-        found = axes(master.sweep, overrides, parser, seeds)
-        with progress.busy("Checking every run's settings and the data"):
-            made = points(found, compose, OmegaConf.select(master, "hydra.runtime.choices"))
-            return Round(found, {(prepare(each.settings).fingerprint, each.name): each for each in made})
-
-    current = checked(target)
-    first = next(iter(current.points.values())).settings
-    store = Store.open(first.tracking.uri, create=True)
-    store.wait = first.tracking.wait
-    name = study_name(master, current.axes)
-    tags = {tracking.STUDY: name, tracking.COMMAND: command(master, arguments)}
-    recorder, hold = _opened(store, first.tracking.experiment, name, tags, anew=master.reuse == "never")
-    status, failures, tried = "KILLED", list[str](), set[tuple[str, str]]()
-    try:
+    rounds = map(partial(_prepared, grid), seed_counts(master, lambda: _verdicts(parent)))
+    first = next(rounds)
+    settings = next(iter(first.jobs.values())).settings
+    _check_names(settings)
+    store = Store.open(settings.tracking.uri, create=True)
+    store.wait = settings.tracking.wait
+    study = study_name(master, first.axes)
+    tags = {tracking.STUDY: study, tracking.COMMAND: multirun_command(master, arguments)}
+    finished: set[Key] = set()
+    with _parent_run(store, settings.tracking.experiment, tags, anew=master.reuse == "never") as parent:
         # A round of seeds=auto is sequential anyway, and has no need to be told so.
-        looked = not sequential and master.reuse != "never" and chosen_by_verdicts(store, name, current)
-        _write_spectrum(recorder, first)
-        while True:
-            write_plan(recorder, plan(master, current, name, sequential or looked))
-            failures += _train(store, recorder, current, name, launch, tried, reuse=master.reuse)
-            tried |= current.points.keys()
-            if not sequential:
-                break
-            verdicts = claims.judge_study(load_study(store, recorder.run_id))
-            target = _next_round(master, verdicts, len(current.axes.replicate[REPLICATED]))
-            if target is None:
-                break
-            open_ = ", ".join(each.claim.id for each in verdicts if not each.settled)
-            progress.console.print(f"Not settled yet: {open_}. Going on to {target} seeds.")
-            current = checked(target)
-        status = "FAILED" if failures else "FINISHED"
+        sequential = master.seeds == "auto" or (
+            master.reuse != "never" and _chosen_by_verdicts(store, study, first)
+        )
+        _record_spectrum(parent.recorder, settings)
+        for current in chain([first], rounds):
+            _record_plan(parent.recorder, plan_of(master, current, study, sequential))
+            wanted = {key: job for key, job in current.jobs.items() if key not in finished}
+            _train(parent, wanted, len(current.jobs), launch, reuse=master.reuse)
+            finished |= wanted.keys()
+    if parent.failures:
+        raise MultirunError(
+            "\n".join([f"{len(parent.failures)} of {len(finished)} runs failed:", *parent.failures])
+        )
+
+
+def _prepared(grid: Grid, seeds: int | None) -> Round:
+    """Returns a round whose jobs have all been tried on this machine."""
+    with progress.busy("Checking every run's settings and the data"):
+        axes, jobs = grid(seeds)
+        return Round(axes, {job.key: job for job in jobs})
+
+
+def _check_names(settings: DictConfig) -> None:
+    if (name := settings.tracking.run_name) is not None:
+        raise UserError(
+            f"tracking.run_name={quoted(name)}: is for a single run; the runs of a multirun are named by "
+            "what tells them apart, and all of them together by study.name."
+        )
+
+
+def _verdicts(parent: Parent) -> list[Verdict]:
+    return judge_study(load_study(parent.store, parent.recorder.run_id))
+
+
+@contextmanager
+def _parent_run(store: Store, experiment: str, tags: dict[str, str], *, anew: bool) -> Iterator[Parent]:
+    """Yields the multirun's parent run: the one that the same command left unfinished, else a new one.
+
+    In the end, failures or not, it gets its tables, pictures and status.
+    """
+    study = tags[tracking.STUDY]
+    unfinished = None if anew else _unfinished(store, tags)
+    if unfinished is not None:
+        stored, folder = unfinished
+        progress.console.print(f"{study}: goes on where it ended before.")
+        parent = Parent(store, store.reopen(stored.run_id), study, [])
+    else:
+        parent = Parent(store, store.start(experiment, study, kind=tracking.SWEEP, tags=tags), study, [])
+        locked = RunFolder.lock(store.uri, parent.recorder.run_id)
+        assert locked is not None, "a run that was just made has no other process"
+        folder = locked
+    status = "KILLED"
+    try:
+        yield parent
+        status = "FAILED" if parent.failures else "FINISHED"
     finally:
         try:
-            _conclude(store, recorder, name, status)
+            _conclude(parent, status)
         finally:
-            hold.release()
-    if failures:
-        raise SweepError("\n".join([f"{len(failures)} of {len(current.points)} runs failed:", *failures]))
+            folder.release()
 
 
-def _opened(
-    store: Store, experiment: str, name: str, tags: dict[str, str], *, anew: bool
-) -> tuple[Recorder, RunFolder]:
-    """The multirun's parent run: the one that the same command left unfinished, else a new one."""
-    if not anew:
-        left = [
-            record
-            for record in store.tagged(tracking.KIND, tracking.SWEEP)
-            if record.status != "FINISHED" and tags.items() <= record.tags.items()
-        ]
-        closed = {record.run_id for record in store.close_gone(left)}
-        store.check_delivered(record for record in left if record.run_id not in closed)
-        for record in left:
-            if store.record(record.run_id).status == "RUNNING":
-                continue  # its process may be at work
-            hold = RunFolder.lock(store.uri, record.run_id)
-            if hold is not None:
-                progress.console.print(f"{name}: goes on where it ended before.")
-                return store.reopen(record.run_id), hold
-    recorder = store.start(experiment, name, kind=tracking.SWEEP, tags=tags)
-    hold = RunFolder.lock(store.uri, recorder.run_id)
-    assert hold is not None, "a run that was just made has no other process"
-    return recorder, hold
+def _unfinished(store: Store, tags: dict[str, str]) -> tuple[StoredRun, RunFolder] | None:
+    """Returns a parent run of the same command that did not finish and that no process is at work on."""
+    unfinished = [
+        run
+        for run in store.tagged(tracking.KIND, tracking.SWEEP)
+        if run.status != "FINISHED" and tags.items() <= run.tags.items()
+    ]
+    closed = {run.run_id for run in store.close_gone(unfinished)}
+    store.check_delivered(run for run in unfinished if run.run_id not in closed)
+    for run in unfinished:
+        if store.record(run.run_id).status != "RUNNING":  # else its process may be at work
+            folder = RunFolder.lock(store.uri, run.run_id)
+            if folder is not None:
+                return run, folder
+    return None
 
 
-def _next_round(master: DictConfig, verdicts: list[claims.Verdict], done: int) -> int | None:
-    """The number of seeds to have after the next round of `seeds=auto`; None once it is over."""
-    if not done:
-        declared = claims.parse(study_of(master)["claims"])
-        if not declared:
-            raise UserError("seeds=auto: is for a study that declares claims, such as experiments=reference.")
-        claims.check_measured(declared, master.evaluation)
-        verdicts = claims.judge(declared, pd.DataFrame(), sequential=True)
-    return claims.round_target(verdicts, done, master.max_seeds)
-
-
-def _write_spectrum(recorder: Recorder, settings: DictConfig) -> None:
-    """What the latent-size oracle asks of the training data, for a study that has one."""
+def _record_spectrum(recorder: Recorder, settings: DictConfig) -> None:
+    """Records what the recipes for the latent size ask of the data, for a study that compares them."""
     if settings.study.oracle is None:
         return
     data = dataset(settings.data, devices.resolve(settings.train.device))
     with (
         progress.busy("Measuring the spectrum of the training data"),
-        recorder.artifacts(sealed=[latent_size.FILE]) as folder,
+        recorder.artifacts(sealed=[latent_size.SPECTRUM_FILE]) as folder,
     ):
-        found = latent_size.measure_spectrum(data, settings.objective.likelihood, settings.objective.std)
-        (folder / latent_size.FILE).write_text(found.to_json())
+        objective = settings.objective
+        measured = latent_size.Spectrum(
+            data=data.name,
+            checksum=data.checksum,
+            images=len(data.train),
+            eigenvalues=spectrum.eigenvalues(data.train).tolist(),
+            noise_variance=spectrum.assumed_variance(data.train, objective.likelihood, objective.std),
+        )
+        (folder / latent_size.SPECTRUM_FILE).write_text(measured.to_json())
 
 
-def _train(
-    store: Store,
-    recorder: Recorder,
-    current: Round,
-    name: str,
-    launch: Callable[[list[list[str]]], Sequence[JobReturn]],
-    tried: Collection[tuple[str, str]],
-    *,
-    reuse: str,
-) -> list[str]:
-    """Trains the points that were not tried in an earlier round and have not finished; gives what failed."""
-    wanted = {key: point for key, point in current.points.items() if key not in tried}
-    there = {} if reuse == "never" else _finished(store, wanted)
-    missing = [point for key, point in wanted.items() if key not in there]
-    if there:
+def _record_plan(recorder: Recorder, plan: Plan) -> None:
+    with recorder.artifacts(sealed=[PLAN_FILE]) as folder:
+        (folder / PLAN_FILE).write_text(plan.to_json())
+
+
+def _chosen_by_verdicts(store: Store, study: str, current: Round) -> bool:
+    """Returns whether a multirun of this name trained runs of it and added seeds until it was clear.
+
+    Their number follows from their values, and only a sequential test allows for that.
+    """
+    for run in store.tagged(tracking.STUDY, study):
+        if run.kind != tracking.SWEEP:
+            continue
+        try:
+            earlier = Plan.from_json(store.download(run.run_id, PLAN_FILE).read_text())
+        except (LabError, OSError, ValueError):  # it ended before it had a plan
+            continue
+        if earlier.sequential and {tuple(key) for key in earlier.runs} & current.jobs.keys():
+            progress.console.print(
+                f"{study}: seeds=auto chose runs of it, so its claims are judged sequentially."
+            )
+            return True
+    return False
+
+
+def _train(parent: Parent, wanted: dict[Key, Job], planned: int, launch: Launch, *, reuse: str) -> None:
+    """Trains the jobs that have no finished run; those that fail are added to the parent's failures.
+
+    Args:
+        parent: The parent run.
+        wanted: Jobs that were not tried in an earlier round.
+        planned: Runs of the whole round, which share the cores.
+        launch: Trains jobs.
+        reuse: The config's key.
+    """
+    finished = {} if reuse == "never" else _finished(parent.store, wanted)
+    missing = [job for key, job in wanted.items() if key not in finished]
+    if finished:
         rest = f"training {len(missing)}" if missing else "nothing is left to train"
         progress.console.print(
-            f"{len(there)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
+            f"{len(finished)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
         )
-    unmeasured = []
-    for key, record in there.items():
-        store.ask(partial(store.client.set_tag, record.run_id, tracking.member_tag(recorder.run_id), "1"))
-        if wants_measures(wanted[key].settings):
-            outcome = add(store, record, wanted[key].name, wanted[key].settings)
-            unmeasured += [f"  {wanted[key].name}: could not be measured"] if outcome == "failed" else []
+    for key, run in finished.items():
+        _adopt(parent, run, wanted[key])
     if not missing:
-        return unmeasured
-    belongs = [
-        f"tracking.parent_run_id={recorder.run_id}",
-        f"tracking.study='{name}'",
-        f"tracking.runs={len(current.points)}",
-    ]
-    with progress.shown(len(missing), sum(point.settings.train.epochs for point in missing)):
-        results = launch([[*point.overrides, *belongs] for point in missing])
-    return unmeasured + [
-        f"  {point.name}: {_error(result)}"
-        for point, result in zip(missing, results, strict=True)
-        if result.status != JobStatus.COMPLETED
-    ]
+        return
+    jobs = [job.within(Multirun(parent.recorder.run_id, parent.study, planned, job.name)) for job in missing]
+    with progress.open_display(len(jobs), sum(job.settings.train.epochs for job in jobs)):
+        results = launch(jobs)
+    for job, result in zip(jobs, results, strict=True):
+        if isinstance(result, Exception):
+            reason = (str(result) or type(result).__name__).splitlines()[0]
+            parent.failures.append(f"  {job.name}: {reason}")
 
 
-def _finished(store: Store, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], StoredRun]:
-    found = {key: store.finished(key[0]) for key in wanted}
-    return {key: record for key, record in found.items() if record is not None}
+def _finished(store: Store, wanted: dict[Key, Job]) -> dict[Key, StoredRun]:
+    runs = {key: store.finished(key[0]) for key in wanted}
+    return {key: run for key, run in runs.items() if run is not None}
 
 
-def _error(result: JobReturn) -> str:
-    error = result._return_value  # the property would raise it
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _adopt(parent: Parent, run: StoredRun, job: Job) -> None:
+    """Makes a run that is there already one of the multirun's, with the measures that it asks for."""
+    store, member = parent.store, tracking.member_tag(parent.recorder.run_id)
+    store.ask(partial(store.client.set_tag, run.run_id, member, "1"))
+    if wants_measures(job.settings) and add_measures(store, run, job.name, job.settings) == "failed":
+        parent.failures.append(f"  {job.name}: could not be measured")
 
 
-def _conclude(store: Store, recorder: Recorder, name: str, status: str) -> None:
-    """The end of every multirun: tables and pictures on the parent run and in the terminal."""
+def _conclude(parent: Parent, status: str) -> None:
+    """Ends every multirun: tables and pictures on the parent run and in the terminal."""
+    store, run_id = parent.store, parent.recorder.run_id
     try:
-        made = conclude(store, recorder)
+        conclusion = conclude(store, parent.recorder)
     finally:
-        recorder.finish(status)
+        parent.recorder.finish(status)
     terminal = tables.console()
-    for table in made.tables:
+    for table in conclusion.tables:
         terminal.print()
         tables.show(table, terminal)
-    again = name if " " not in name else recorder.run_id
-    if any(each.settled for each in made.verdicts):
+    again = parent.study if " " not in parent.study else run_id
+    verdicts = conclusion.verdicts
+    if any(verdict.settled for verdict in verdicts):
         terminal.print()
-        print_verdicts(made.verdicts, terminal)
-    elif made.verdicts:
-        needed = max(each.needed or 0 for each in made.verdicts)
+        print_verdicts(verdicts, terminal)
+    elif verdicts:
+        needed = max(verdict.needed or 0 for verdict in verdicts)
         terminal.print(
-            f"\nAll {len(made.verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
+            f"\nAll {len(verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
             f"(seeds={needed:.0f}) and every claim's metric (evaluation=full has all). "
             f"Claim by claim: vae-lab verdict {again}",
             soft_wrap=True,
             markup=False,
         )
-    sheet = store.place(recorder.run_id, "figures/contact_sheet.png")
+    sheet = store.place(run_id, "figures/contact_sheet.png")
     terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, markup=False)
-    page = store.place(recorder.run_id, rendering.ARTIFACT)
+    page = store.place(run_id, rendering.ARTIFACT)
     terminal.print(f"The study page {page}", soft_wrap=True, markup=False)
     terminal.print(f"Tables again   vae-lab compare {again}", markup=False)
     terminal.print("In the browser vae-lab ui")

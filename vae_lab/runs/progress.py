@@ -45,8 +45,8 @@ class Display:
     """What is being trained, of how many runs, how far it is and how long it will take.
 
     Args:
-        runs: how many runs there will be.
-        epochs: how many epochs all of them together.
+        runs: How many runs there will be.
+        epochs: How many epochs all of them have together.
     """
 
     def __init__(self, runs: int, epochs: int) -> None:
@@ -74,19 +74,18 @@ class Display:
         """Shows one run while the block lasts, and one line of its result after."""
         with self._lock:
             self.started += 1
-            place = f"[{self.started}/{self.runs}] " if self.runs > 1 else ""
-        label = escape(f"{place}{name}")  # a run's name is the user's, and no markup of rich's
+            number = f"[{self.started}/{self.runs}] " if self.runs > 1 else ""
+        label = escape(f"{number}{name}")  # a run's name is the user's, and no markup of rich's
         task = self.bars.add_task(label, total=epochs, losses="")
-        shown = RunDisplay(self, task, name, label, epochs)
+        run = RunDisplay(self, task, label, epochs)
         try:
-            yield shown
-            remark = f"  [yellow]{shown.remark}[/yellow]" if shown.remark else ""
+            yield run
+            remark = f"  [yellow]{run.remark}[/yellow]" if run.remark else ""
             console.print(
-                f"[green]✓[/green] {shown.label}  {shown.losses}  {shown.seconds:.0f} s{remark}",
-                soft_wrap=True,
+                f"[green]✓[/green] {run.label}  {run.losses}  {run.seconds:.0f} s{remark}", soft_wrap=True
             )
         except BaseException as error:
-            console.print(f"[red]✗[/red] {shown.label}  {_reason(error)}", markup=True, soft_wrap=True)
+            console.print(f"[red]✗[/red] {run.label}  {_reason(error)}", markup=True, soft_wrap=True)
             raise
         finally:
             self.bars.remove_task(task)
@@ -98,7 +97,7 @@ class Display:
             self.bars.update(self.total, total=self.epochs)
 
     def advance(self) -> str:
-        """Counts one epoch; gives the time left as text."""
+        """Counts one epoch and returns the time left as text."""
         with self._lock:
             self.done += 1
             done = self.done
@@ -110,19 +109,19 @@ class Display:
 class RunDisplay:
     """One run's part of the display."""
 
-    def __init__(self, display: Display, task: TaskID, name: str, label: str, epochs: int) -> None:
-        self.display, self.task, self.name, self.label, self.epochs = display, task, name, label, epochs
+    def __init__(self, display: Display, task: TaskID, label: str, epochs: int) -> None:
+        self.display, self.task, self.label, self.epochs = display, task, label, epochs
         self.losses = ""
         self.remark = ""  # a warning beside the result
         self.begin = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return time.monotonic() - self.begin
 
-    def goes_on(self, done: int) -> None:
-        """Says that the run was interrupted after `done` epochs and goes on there."""
+    def resume(self, done: int) -> None:
+        """Says that the run was interrupted after `done` epochs and is resumed there."""
         console.print(f"{self.label}: goes on after epoch {done} of {self.epochs}.", markup=False)
         self.display.skip(done)
         self.display.bars.update(self.task, completed=done)
@@ -142,17 +141,17 @@ def _reason(error: BaseException) -> str:
     return escape((str(error) or type(error).__name__).splitlines()[0])
 
 
-def busy(doing: str) -> AbstractContextManager[object]:
+def busy(activity: str) -> AbstractContextManager[object]:
     """Says what is being waited for before the first bar; nothing where no one watches."""
-    return console.status(doing) if console.is_terminal else nullcontext()
+    return console.status(activity) if console.is_terminal else nullcontext()
 
 
 _current: Display | None = None
 
 
 @contextmanager
-def shown(runs: int, epochs: int) -> Iterator[Display]:
-    """A display for `runs` runs; inside the block `current` gives it to every run of this process."""
+def open_display(runs: int, epochs: int) -> Iterator[Display]:
+    """Yields a display for `runs` runs; inside the block it is every run's of this process."""
     global _current
     display = Display(runs, epochs)
     _current, before = display, _current
@@ -164,22 +163,22 @@ def shown(runs: int, epochs: int) -> Iterator[Display]:
 
 
 @contextmanager
-def current(epochs: int) -> Iterator[Display]:
-    """The display of the multirun around this run, else one for this run alone."""
+def join_display(epochs: int) -> Iterator[Display]:
+    """Yields the display of the multirun around this run, else one for this run alone."""
     if _current is not None:
         yield _current
     else:
-        with shown(1, epochs) as display:
+        with open_display(1, epochs) as display:
             yield display
 
 
-def now() -> Display:
-    """The display that is open around this run."""
-    assert _current is not None, "a run is trained inside progress.shown or progress.current"
+def current_display() -> Display:
+    """Returns the display that is open around this run."""
+    assert _current is not None, "a run is trained inside progress.open_display or progress.join_display"
     return _current
 
 
-def stopping(requests: int) -> None:
+def announce_stop(requests: int) -> None:
     """Says what becomes of the `requests`-th request to stop."""
     if requests == 1:
         console.print(

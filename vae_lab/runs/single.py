@@ -4,47 +4,61 @@ from __future__ import annotations
 
 import time
 
-from omegaconf import DictConfig
+import torch
 
-from vae_lab import config
+from vae_lab import interruption
 from vae_lab.errors import LabError
 from vae_lab.runs import progress
-from vae_lab.runs.jobs import run
-from vae_lab.runs.measuring import add, wants_measures
-from vae_lab.runs.parts import prepare
-from vae_lab.runs.run import check_alone
+from vae_lab.runs.job import Job
+from vae_lab.runs.measuring import add_measures, wants_measures
+from vae_lab.runs.together import train_jobs
 from vae_lab.tracking import Store, StoredRun
 
 
-def run_once(composed: DictConfig, overrides: tuple[str, ...] = ()) -> str:
-    """Trains and records one configuration, or takes what is there; gives the id of its MLflow run.
+def run_once(job: Job) -> str:
+    """Trains and records a job, or takes the finished run of the same result.
+
+    Returns:
+        The id of its MLflow run.
 
     Raises:
-        UserError: the config is not valid here; nothing has been written.
-        LabError: the run failed; its record says so.
+        UserError: The config is not valid here; nothing has been written.
+        LabError: The run failed; its record says so.
     """
-    settings = config.checked(composed)
-    if settings.reuse == "never" or settings.tracking.parent_run_id is not None:
-        return run(settings, overrides)
-    check_alone(settings)
-    fingerprint = prepare(settings).fingerprint
-    store = Store.open(settings.tracking.uri, create=True)
-    there = store.finished(fingerprint)
-    if there is None:
-        return run(settings, overrides)
-    progress.console.print(_told(there), soft_wrap=True, markup=False)
-    if wants_measures(settings):
-        measured = add(store, there, there.name, settings)
+    settings = job.settings
+    if settings.reuse != "never" and job.multirun is None:
+        fingerprint = job.parts.fingerprint
+        store = Store.open(settings.tracking.uri, create=True)
+        if (finished := store.finished(fingerprint)) is not None:
+            return _reuse(store, finished, job)
+    threads = torch.get_num_threads()
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    try:
+        with progress.join_display(settings.train.epochs), interruption.listening(progress.announce_stop):
+            (result,) = train_jobs([job])
+    finally:
+        torch.set_num_threads(threads)  # a run that was resumed may have taken those that it had before
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _reuse(store: Store, finished: StoredRun, job: Job) -> str:
+    """Says that a run is there already, and adds the measures that the job asks for and it lacks."""
+    progress.console.print(_finding(finished), soft_wrap=True, markup=False)
+    if wants_measures(job.settings):
+        measured = add_measures(store, finished, finished.name, job.settings)
         if measured == "failed":
-            raise LabError(f"{there.name}: is there, but could not be measured.")
-    return there.run_id
+            raise LabError(f"{finished.name}: is there, but could not be measured.")
+    return finished.run_id
 
 
-def _told(record: StoredRun) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.started / 1000))
-    loss = record.metrics.get("test/loss")
+def _finding(finished: StoredRun) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(finished.started / 1000))
+    loss = finished.metrics.get("test/loss")
     result = "" if loss is None else f", held-out loss {loss:.2f} nats per image"
     return (
-        f"{record.name} is there already: trained {when}{result}, run {record.run_id}.\n"
+        f"{finished.name} is there already: trained {when}{result}, run {finished.run_id}.\n"
         "reuse=never trains it again; vae-lab ui shows it."
     )

@@ -1,4 +1,4 @@
-"""The runs of a multirun shared out over threads of this process; imports and data are paid for once.
+"""The jobs of a multirun shared out over threads of this process; imports and data are paid for once.
 
 Python threads suffice: torch releases the interpreter while it computes. Two runs with a thread each are
 faster than one after the other with two threads each: their matrix products are too small to be split well.
@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lab import config, devices, interruption
+from vae_lab import interruption
 from vae_lab.runs import progress
-from vae_lab.runs.jobs import Job, Outcome, Outline, outline, run_together
+from vae_lab.runs.job import Job, Result
+from vae_lab.runs.together import train_jobs
 
 
 class Crew(NamedTuple):
@@ -25,13 +26,13 @@ class Crew(NamedTuple):
 
 
 def crew(packs: int, device: torch.device, workers: int | None = None, threads: int | None = None) -> Crew:
-    """The crew for a number of packs, each a run or a stack of runs.
+    """Returns the crew for a number of packs, each a run or a stack of runs.
 
     Args:
-        packs: what there is to share out.
-        device: on a GPU one worker is the default, since packs would only wait for each other there.
-        workers: as asked for, or None: as many as the cores allow.
-        threads: a run's CPU threads as asked for, or None: the cores shared out evenly.
+        packs: What there is to share out.
+        device: On a GPU one worker is the default, since packs would only wait for each other there.
+        workers: As asked for, or None: as many as the cores allow.
+        threads: A run's CPU threads as asked for, or None: the cores shared out evenly.
     """
     cores = torch.get_num_threads()  # follows OMP_NUM_THREADS and the processors that this process may use
     if workers is None:
@@ -40,65 +41,78 @@ def crew(packs: int, device: torch.device, workers: int | None = None, threads: 
     return Crew(workers, threads or max(1, cores // workers))
 
 
-def packed(outlines: Sequence[Outline], stack: int, workers: int) -> list[list[int]]:
-    """The places of runs that are trained together, the longest work first.
+def packs_of(
+    work: Sequence[int], stack_keys: Sequence[str | None], stack: int, workers: int
+) -> list[list[int]]:
+    """Returns the places of runs that are trained together, the longest work first.
 
     Args:
-        outlines: of all runs.
-        stack: most runs of a stack; 1 for none.
-        workers: stacks are kept small enough that each worker gets one.
+        work: Of every run, in whatever unit.
+        stack_keys: Of every run, equal for those that may share a stack; None for one that goes alone.
+        stack: Most runs of a stack; 1 for none.
+        workers: Stacks are small enough that each worker gets one.
+
+    >>> packs_of([1, 1, 5], ["a", "a", None], stack=16, workers=1)
+    [[2], [0, 1]]
     """
     alike: dict[str, list[int]] = {}
-    for place, each in enumerate(outlines):
-        key = each.stack_key if stack > 1 else None
-        alike.setdefault(key or f"alone {place}", []).append(place)
+    for place, key in enumerate(stack_keys):
+        alike.setdefault(key if key and stack > 1 else f"alone {place}", []).append(place)
     packs: list[list[int]] = []
     for places in alike.values():
         size = max(1, min(stack, -(-len(places) // workers)))
         packs += [places[start : start + size] for start in range(0, len(places), size)]
-    work = [each.weights * each.images for each in outlines]
     return sorted(packs, key=lambda pack: -sum(work[place] for place in pack))
 
 
-def run_jobs(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> list[Outcome]:
-    """Trains all jobs; one outcome a job, in their order. A job that fails leaves the others running.
+def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> list[Result]:
+    """Trains all jobs; a job that fails leaves the others running.
 
     Args:
-        jobs: with composed configs.
-        stack: most runs of one architecture that are trained as one; 1 for none.
-        workers: how many are trained at once, None for the machine's choice.
+        jobs: What is trained.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for the machine's choice.
+
+    Returns:
+        One result a job, in their order.
 
     Raises:
-        UserError: a config is not valid here; nothing has been trained.
-        KeyboardInterrupt: what had finished is kept, what was under way is recorded as KILLED.
+        UserError: A config is not valid here; nothing has been trained.
+        KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
     """
-    jobs = [job._replace(settings=config.checked(job.settings)) for job in jobs]
-    budget = jobs[0].settings.train
-    device = devices.resolve(budget.device)
-    # By what the multirun plans, not by what is left to do: a run must come out the same to the last bit
-    # where it is trained alone because the others are there already.
-    planned = max(len(jobs), *(job.settings.tracking.runs for job in jobs))
-    most = crew(planned, device, workers, budget.threads)
-    packs = packed([outline(job.settings) for job in jobs], stack, most.workers)
-    chosen = most if stack == 1 else crew(len(packs), device, workers, budget.threads)
-    outcomes: dict[int, Outcome] = {}
+    packs, chosen = _shared_out(jobs, stack, workers)
+    results: dict[int, Result] = {}
 
-    def work(pack: list[int]) -> None:
+    def train(pack: list[int]) -> None:
         torch.set_num_threads(chosen.threads)
-        outcomes.update(zip(pack, run_together([jobs[place] for place in pack]), strict=True))
+        results.update(zip(pack, train_jobs([jobs[place] for place in pack]), strict=True))
 
     with (
-        progress.current(sum(job.settings.train.epochs for job in jobs)),
-        interruption.listening(progress.stopping),
+        progress.join_display(sum(job.settings.train.epochs for job in jobs)),
+        interruption.listening(progress.announce_stop),
         ThreadPoolExecutor(min(chosen.workers, len(packs)), thread_name_prefix="worker") as pool,
     ):
-        waiting = {pool.submit(work, pack) for pack in packs}
+        waiting = {pool.submit(train, pack) for pack in packs}
         try:
             while waiting:
                 # In small waits, so that this thread goes on to hear Ctrl-C.
                 done, waiting = wait(waiting, timeout=1, return_when="FIRST_EXCEPTION")
-                for each in done:
-                    each.result()
+                for future in done:
+                    future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return [outcomes[place] for place in range(len(jobs))]
+    return [results[place] for place in range(len(jobs))]
+
+
+def _shared_out(jobs: Sequence[Job], stack: int, workers: int | None) -> tuple[list[list[int]], Crew]:
+    """Returns the packs of jobs by their places, and the crew that trains them."""
+    threads, device = jobs[0].settings.train.threads, jobs[0].parts.device
+    # By what the multirun plans, not by what is left to do: a run must come out the same to the last bit
+    # where it is trained alone because the others are there already.
+    planned = max(len(jobs), *(job.multirun.runs for job in jobs if job.multirun), 0)
+    chosen = crew(planned, device, workers, threads)
+    work = [job.parts.weights * len(job.parts.data.train) * job.settings.train.epochs for job in jobs]
+    packs = packs_of(work, [job.parts.stack_key for job in jobs], stack, chosen.workers)
+    if stack > 1:
+        chosen = crew(len(packs), device, workers, threads)
+    return packs, chosen

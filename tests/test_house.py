@@ -1,0 +1,113 @@
+"""The plan of the house: what a stranger counts and reads is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import house
+from tests.conftest import SMALL
+
+DESIGN = (house.ROOT / "docs" / "design.md").read_text()
+MOST_NAMES, MOST_LAYERS = 22, 10
+MOST_FRAMES = {"run": 8, "multirun": 11}  # from `vae-lab train` to the optimizer's step
+
+
+def test_a_stranger_counts_about_twenty_names_at_the_top() -> None:
+    assert len(house.names_at_the_top()) <= MOST_NAMES
+
+
+def test_the_contract_has_at_most_ten_layers_and_names_every_module() -> None:
+    assert len(house.layers()) <= MOST_LAYERS
+    assert sorted(name for layer in house.layers() for name in layer) == house.names_at_the_top()
+    inside = {file.stem for file in (house.PACKAGE / "tracking").glob("*.py")} - {"__init__"}
+    assert {name for layer in house.layers(1) for name in layer} == inside
+
+
+def test_no_module_imports_from_above_also_not_late_or_for_types() -> None:
+    height = {name: -place for place, layer in enumerate(house.layers()) for name in layer}
+    for file, tree in house.modules():
+        room = file.relative_to(house.PACKAGE).parts[0].removesuffix(".py")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            rooms = {name.split(".")[1] for name in names if name.startswith("vae_lab.")} & height.keys()
+            if room in height:  # the package's own __init__ stands above all
+                assert all(height[other] < height[room] or other == room for other in rooms), file
+
+
+def test_the_table_of_floors_is_the_contract() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", DESIGN, flags=re.MULTILINE)
+    floors = [(int(number), set(re.findall(r"`(\w+)`", names))) for number, names in rows]
+    assert floors == [(len(house.layers()) - place, layer) for place, layer in enumerate(house.layers())]
+
+
+def test_every_file_and_function_that_the_design_names_exists() -> None:
+    walks = re.findall(r"^\d+\. .*(?:\n   .*)*", DESIGN, flags=re.MULTILINE)
+    named = [
+        step for walk in walks for step in re.findall(r"`([\w/]+\.py)`((?:.|\n)*?)(?=`[\w/]+\.py`|$)", walk)
+    ]
+    assert len(named) >= 30
+    for path, text in named:
+        tree = ast.parse((house.ROOT / path).read_text())
+        defined = {
+            name
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            for name in [node.name, *(f"{node.name}.{inner.name}" for inner in _methods(node))]
+        }
+        assert set(re.findall(r"`([A-Za-z]\w*(?:\.\w+)?)`", text)) <= defined, path
+
+
+def _methods(node: ast.AST) -> list[ast.FunctionDef]:
+    body = node.body if isinstance(node, ast.ClassDef) else []
+    return [inner for inner in body if isinstance(inner, ast.FunctionDef)]
+
+
+def test_every_module_says_in_its_first_line_what_it_is() -> None:
+    for file, tree in house.modules():
+        first = (ast.get_docstring(tree) or "").partition("\n")[0]
+        assert first.endswith((".", "`", ":")), f"{file}: {first}"
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    assert house.long_functions() == []
+
+
+def test_locals_are_named_for_what_they_hold() -> None:
+    assert house.locals_that_say_nothing() == []
+
+
+@pytest.mark.parametrize("kind", ["run", "multirun"])
+def test_few_frames_lie_between_the_command_and_the_step(
+    kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vae_lab.cli import main
+
+    stacks: list[list[str]] = []
+    step: Callable[..., object] = torch.optim.Adam.step
+
+    def counted(self: torch.optim.Adam) -> object:
+        if len(self.param_groups[0]["params"]) > 1:  # not the one weight that tries the optimizer
+            stacks.append(house.frames_to_here())
+        return step(self)
+
+    several = ["-m", "seed=0,1"] if kind == "multirun" else []
+    monkeypatch.setattr(torch.optim.Adam, "step", counted)
+    monkeypatch.setattr(sys, "argv", ["vae-lab", "train", *SMALL, "train.epochs=1", *several])
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    assert stacks
+    assert max(map(len, stacks)) <= MOST_FRAMES[kind], max(stacks, key=len)
