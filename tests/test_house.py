@@ -105,9 +105,8 @@ def test_few_frames_lie_between_the_command_and_the_step(
     several = ["-m", "seed=0,1"] if kind == "multirun" else []
     monkeypatch.setattr(torch.optim.Adam, "step", counted)
     monkeypatch.setattr(sys, "argv", ["vae-lab", "train", *SMALL, "train.epochs=1", *several])
-    try:
+    with pytest.raises(SystemExit) as ended:
         main()
-    except SystemExit as end:
-        assert not end.code
+    assert not ended.value.code
     assert stacks
     assert max(map(len, stacks)) <= MOST_FRAMES[kind], max(stacks, key=len)
