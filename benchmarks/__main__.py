@@ -1,4 +1,4 @@
-"""Measures how fast the lab is, and holds it against what it should be: `python -m benchmarks`.
+"""Measures how fast the lab is and compares it with how fast it should be: `python -m benchmarks`.
 
 Every contender runs in a process of its own, with the environment that this command was started with, and all
 take turns, so that a drift of the machine's speed meets everybody. Ratios are of medians.
@@ -27,7 +27,7 @@ ROW_LIST = "\n".join(f"  {number}  {target.what}" for number, target in TARGETS.
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Returns the command line's options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"{__doc__}\nRows:\n{ROW_LIST}",
@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def sizes(chosen: argparse.Namespace, data: str) -> Sizes:
-    """How much is measured."""
+    """Returns how much is measured: the rounds and the work of each row."""
     usual = Sizes(
         data,
         chosen.device,
@@ -80,7 +80,7 @@ def sizes(chosen: argparse.Namespace, data: str) -> Sizes:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures, prints, and writes JSON and a plot; gives the exit code."""
+    """Measures, prints, and writes JSON and a plot; returns the exit code."""
     chosen = parse(arguments)
     console = Console(highlight=False)
     if missing := [name for name in machine.PEERS if chosen.peers and not machine.installed(name)]:
@@ -88,8 +88,8 @@ def main(arguments: Sequence[str]) -> int:
             f"--peers: {' and '.join(missing)} not installed. Install them with: pip install .\\[peers]"
         )
         return 2
-    found = machine.describe()
-    console.print(outputs.machine_line(found))
+    machine_facts = machine.describe()
+    console.print(outputs.machine_line(machine_facts))
     busy = machine.busy_cores()
     if busy is not None and busy > QUIET:
         console.print(
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"benchmarks: {error}", markup=False, soft_wrap=True)
         return 1
     record = {
-        "machine": found,
+        "machine": machine_facts,
         "busy_cores_before": busy,
         "minutes": (time.monotonic() - start) / 60,
         "command": " ".join(["python -m benchmarks", *_without_output(arguments)]),
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[str, Any]], bool]:
-    """The rows' records, and whether some could not be measured."""
+    """Returns the rows' records, and whether some could not be measured."""
     size = sizes(chosen, _data())
     measured: list[dict[str, Any]] = []
     failed = False
@@ -138,9 +138,9 @@ def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[st
                 continue
         for result in results:
             target = result.target
-            shown = f"{target.shown(result.value)} {target.unit}, {target.verdict(result.value)}"
+            figure = f"{target.format(result.value)} {target.unit}, {target.verdict(result.value)}"
             console.print(
-                f"row {result.row}: {target.what}: [bold]{shown}[/]\n       {result.note}", soft_wrap=True
+                f"row {result.row}: {target.what}: [bold]{figure}[/]\n       {result.note}", soft_wrap=True
             )
             measured.append(result.record())
     return measured, failed
@@ -160,26 +160,26 @@ def _write(record: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 def _without_output(arguments: Sequence[str]) -> list[str]:
-    """The command line without the folder of the results, which says nothing about them."""
+    """Returns the command line without the folder of the results, which has no influence on them."""
     return [
-        each
-        for before, each in zip(["", *arguments], arguments, strict=False)
-        if before != "--output" and not each.startswith("--output")
+        word
+        for previous, word in zip(["", *arguments], arguments, strict=False)
+        if previous != "--output" and not word.startswith("--output")
     ]
 
 
 def _data() -> str:
-    """The folder of MNIST's files, fetched if they are not there."""
-    asked = subprocess.run(
+    """Returns the folder of MNIST's files, which are fetched if they are not there."""
+    process = subprocess.run(
         [sys.executable, "-c", "from vae_lab.data import mnist; print(mnist().origin)"],
         cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
-    if asked.returncode:
-        raise FailedError(f"MNIST is not to be had:\n{asked.stderr[-1000:]}")
-    return asked.stdout.strip()
+    if process.returncode:
+        raise FailedError(f"MNIST is not to be had:\n{process.stderr[-1000:]}")
+    return process.stdout.strip()
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What the figures were measured on, as far as speed depends on it; the machine's name is left out."""
+"""Facts about the machine that speed depends on; its name is not among them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pathlib import Path
 
 from benchmarks.processes import ENVIRONMENT, ROOT
 
-ASK = """
+TORCH_FACTS = """
 import json, torch
 built = torch.__config__.show().splitlines()
 blas = next((line.strip(" -").partition(" Build")[0] for line in built if "Math Kernel" in line), "")
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-told = {"torch": torch.__version__, "threads": torch.get_num_threads(), "GPU": gpu, "BLAS": blas,
-        "instructions": torch.backends.cpu.get_cpu_capability()}
-print(json.dumps(told))
+facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "GPU": gpu, "BLAS": blas,
+         "instructions": torch.backends.cpu.get_cpu_capability()}
+print(json.dumps(facts))
 """
 PEERS = ("pythae", "lightning")
 
 
 def describe() -> dict[str, str]:
-    """Processor, cores, threads and versions, asked of a process of its own."""
-    asked = subprocess.run(
-        [sys.executable, "-c", ASK], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    """Returns processor, cores, threads and versions; those of torch come from a process of its own."""
+    process = subprocess.run(
+        [sys.executable, "-c", TORCH_FACTS], env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
-    told = json.loads(asked.stdout)
+    torch_facts = json.loads(process.stdout)
     settings = {key: value for key, value in ENVIRONMENT.items() if key.startswith(("OMP_", "GOMP_", "MKL_"))}
     return {
         "processor": _processor(),
@@ -38,7 +38,7 @@ def describe() -> dict[str, str]:
         "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
-        **{key: str(value) for key, value in told.items()},
+        **{key: str(value) for key, value in torch_facts.items()},
         **{name: importlib.metadata.version(name) for name in PEERS if installed(name)},
         "environment": " ".join(f"{key}={value}" for key, value in settings.items()) or "nothing set",
         "commit": _commit(),
@@ -47,7 +47,7 @@ def describe() -> dict[str, str]:
 
 
 def installed(package: str) -> bool:
-    """Whether a package is there."""
+    """Returns whether a package is installed."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -56,7 +56,7 @@ def installed(package: str) -> bool:
 
 
 def busy_cores(seconds: float = 2.0) -> float | None:
-    """How many cores other programs kept busy just now; None where the system does not tell."""
+    """Returns how many cores other programs kept busy just now; None where the system does not say."""
     try:
         before = _ticks()
         time.sleep(seconds)
@@ -67,8 +67,8 @@ def busy_cores(seconds: float = 2.0) -> float | None:
 
 
 def _ticks() -> int:
-    """Clock ticks of all cores that were not idle: /proc/stat's user, nice, system, irq and softirq."""
-    values = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    """Returns the clock ticks of all cores in /proc/stat: user, nice, system, irq and softirq, not idle."""
+    values = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     return sum(values) - values[3] - values[4]
 
 

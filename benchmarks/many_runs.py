@@ -30,29 +30,31 @@ EPOCH = ("data=digits", "train.epochs=1", "evaluation.pictures=false")
 
 
 def make(folder: Path, runs: int) -> str:
-    """Writes `folder`/mlflow.db with a study of that many runs; gives the study's name."""
+    """Writes `folder`/mlflow.db with a study of that many runs; returns the study's name."""
     used = vae_lab("train", "-m", *EPOCH, "model=vae,cvae", "seed=0", f"study.name={STUDY}", folder=folder)
     if used.code:
         raise FailedError(f"vae-lab train gave exit code {used.code}:\n{used.printed}")
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
-        parent, place = connection.execute(
+        parent, artifacts = connection.execute(
             "SELECT run_uuid, artifact_uri FROM runs JOIN tags USING (run_uuid) "
             "WHERE key = 'vae_lab.kind' AND tags.value = 'sweep'"
         ).fetchone()
         models = dict(connection.execute("SELECT value, run_uuid FROM params WHERE key = 'model'"))
-        places = itertools.product(range(runs), SIZES, LAYERS, models)
-        for number, (seed, size, layers, model) in enumerate(itertools.islice(places, runs)):
+        points = itertools.product(range(runs), SIZES, LAYERS, models)
+        for number, (seed, size, layers, model) in enumerate(itertools.islice(points, runs)):
             _copy(connection, models[model], f"{number:032x}", seed, layers, size)
         # The two real runs were only a pattern.
         for run in models.values():
             connection.execute(
                 "DELETE FROM tags WHERE run_uuid = ? AND key = ?", (run, f"vae_lab.sweep.{parent}")
             )
-    file = Path(unquote(urlsplit(place).path)) / PLAN_FILE
+    file = Path(unquote(urlsplit(artifacts).path)) / PLAN_FILE
     _replan(file, list(models), runs)
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
-        told = (checksum(file), parent, checksum_tag(PLAN_FILE))
-        connection.execute("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", told)
+        connection.execute(
+            "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?",
+            (checksum(file), parent, checksum_tag(PLAN_FILE)),
+        )
     return STUDY
 
 
@@ -67,7 +69,7 @@ def _replan(file: Path, models: list[str], runs: int) -> None:
 
 
 def _copy(connection: sqlite3.Connection, pattern: str, run: str, seed: int, layers: int, size: int) -> None:
-    draw = random.Random(run)
+    generator = random.Random(run)
     effect = 2.0 * layers + (size - 25) ** 2 / 100
     for table in ("runs", "params", "tags", "latest_metrics", "metrics"):
         names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "run_uuid"]
@@ -82,12 +84,12 @@ def _copy(connection: sqlite3.Connection, pattern: str, run: str, seed: int, lay
         )
     connection.execute(
         "UPDATE latest_metrics SET value = value + ? WHERE run_uuid = ? AND key LIKE '%loss'",
-        (effect + draw.gauss(0, 0.3), run),
+        (effect + generator.gauss(0, 0.3), run),
     )
-    more = [(f"eval/{key}", draw.random(), 1, 1, 0, run) for key in QUALITY]
-    more += [(f"test/kl_dimension/{i:02d}", draw.random(), 1, 1, 0, run) for i in range(15)]
-    connection.executemany("INSERT INTO latest_metrics VALUES (?, ?, ?, ?, ?, ?)", more)
-    curve = [("train/curve", draw.random(), 1, run, step, 0) for step in range(STEPS)]
+    measures = [(f"eval/{key}", generator.random(), 1, 1, 0, run) for key in QUALITY]
+    measures += [(f"test/kl_dimension/{i:02d}", generator.random(), 1, 1, 0, run) for i in range(15)]
+    connection.executemany("INSERT INTO latest_metrics VALUES (?, ?, ?, ?, ?, ?)", measures)
+    curve = [("train/curve", generator.random(), 1, run, step, 0) for step in range(STEPS)]
     connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", curve)
 
 

@@ -15,19 +15,20 @@ from benchmarks.targets import TARGETS
 COLORS = {"aim reached": "#009e73", "reached": "#0072b2", "short": "#d55e00"}
 STYLES = {"aim reached": "green", "reached": "blue", "short": "bold red"}
 HEADINGS = ("", "must", "aim", "measured", "rounds", "")
-Rows = Sequence[Mapping[str, Any]]  # as targets.Result.record gives them
+Rows = Sequence[Mapping[str, Any]]  # the records of targets.Result
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """A row's cells as texts, but for the first and the last."""
+    """Returns a row's cells as texts, without the first and the last."""
     target = TARGETS[row["row"]]
-    shown = [target.shown(row[key]) for key in ("must", "aim", "measured", "least", "most")]
-    spread = f"{shown[3]} to {shown[4]}" if row["rounds"] > 1 else "one round"
-    return [shown[0], shown[1], f"{shown[2]} {target.unit}", spread, str(row["rounds"])]
+    keys = ("must", "aim", "measured", "least", "most")
+    must, aim, measured, least, most = (target.format(row[key]) for key in keys)
+    spread = f"{least} to {most}" if row["rounds"] > 1 else "one round"
+    return [must, aim, f"{measured} {target.unit}", spread, str(row["rounds"])]
 
 
 def terminal(rows: Rows) -> Table:
-    """The table for the terminal, of 80 columns if need be."""
+    """Returns the table for the terminal, which fits into 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
     for i, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if i in (0, 5) else "right", no_wrap=i > 0)
@@ -41,7 +42,7 @@ def terminal(rows: Rows) -> Table:
 
 
 def markdown(rows: Rows) -> str:
-    """The table in Markdown, with what every figure comes from below it."""
+    """Returns the table in Markdown, with a note on the origin of every figure below it."""
     lines = [
         "| row | what | must | aim | measured | least to most | rounds | verdict |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -53,7 +54,7 @@ def markdown(rows: Rows) -> str:
 
 
 def machine_line(machine: Mapping[str, str]) -> str:
-    """The machine in one line."""
+    """Returns the machine in one line."""
     gpu = f", {machine['GPU']}" if machine["GPU"] != "none" else ""
     return (
         f"{machine['processor']}, {machine['cores']} cores ({machine['instructions']}), "
@@ -64,35 +65,35 @@ def machine_line(machine: Mapping[str, str]) -> str:
 
 
 def progress(row: Mapping[str, Any], value: float) -> float:
-    """Where a value lies on a scale that is 0 at `must` and 1 at `aim`, by ratios."""
+    """Returns the position of a value on a logarithmic scale that is 0 at `must` and 1 at `aim`."""
     return math.log(value / row["must"]) / math.log(row["aim"] / row["must"])
 
 
 def plot(rows: Rows) -> Figure:
-    """Every row on one scale: its bar ends at what was measured, dots are rounds, lines are must and aim."""
-    shown = list(rows)[::-1]
-    figure = Figure(figsize=(8, 0.55 * len(shown) + 1.3), layout="constrained", dpi=150)
+    """Returns a plot of every row on one scale: bars end at the measured value, lines are must and aim."""
+    upwards = list(rows)[::-1]
+    figure = Figure(figsize=(8, 0.55 * len(upwards) + 1.3), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     left, right = -3.0, 4.0
-    for place, row in enumerate(shown):
+    for y, row in enumerate(upwards):
         end = min(max(progress(row, row["measured"]), left), right)
         color = COLORS[row["verdict"]]
-        axes.barh(place, end - left, left=left, color=color, alpha=0.35, height=0.6)
+        axes.barh(y, end - left, left=left, color=color, alpha=0.35, height=0.6)
         ends = [min(max(progress(row, row[key]), left), right) for key in ("least", "most")]
-        axes.plot(ends, [place, place], color=color, linewidth=2, solid_capstyle="butt")
-        axes.plot(end, place, "o", color=color, markersize=5)
+        axes.plot(ends, [y, y], color=color, linewidth=2, solid_capstyle="butt")
+        axes.plot(end, y, "o", color=color, markersize=5)
         text = cells(row)[2]
         axes.annotate(
-            text, (max(end, *ends), place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
+            text, (max(end, *ends), y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
         )
     for at, name in ((0, "must"), (1, "aim")):
         axes.axvline(at, color="black", linewidth=0.8, linestyle="-" if at == 0 else "--", zorder=0)
-        axes.annotate(name, (at, len(shown) - 0.5), ha="center", va="bottom", fontsize=9)
+        axes.annotate(name, (at, len(upwards) - 0.5), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(
-        range(len(shown)), [_wrapped(f"{row['row']}  {row['what']}") for row in shown], fontsize=8
+        range(len(upwards)), [_wrapped(f"{row['row']}  {row['what']}") for row in upwards], fontsize=8
     )
     axes.set_xlim(left, right + 2)
-    axes.set_ylim(-0.6, len(shown) - 0.2)
+    axes.set_ylim(-0.6, len(upwards) - 0.2)
     axes.set_xticks([])
     axes.set_xlabel("better to the right; distances are ratios, 1 from must to aim", fontsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -2,7 +2,7 @@
 
 python -m benchmarks.page [FOLDER ...]      # of benchmark.json and, if it is there, profile.json
 
-Of several folders, measured one after another on one machine, the last that has a row gives it.
+Folders were measured one after another on one machine; a row is taken from the last folder that has it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGE = ROOT / "docs" / "performance.md"
 
 
 def section(records: Sequence[Mapping[str, Any]]) -> str:
-    """The part of the page that results make; of a row that several have, the last one stands.
+    """Returns the page's section of the results; a row is taken from the last record that has it.
 
     Raises:
         ValueError: they come from different machines.
@@ -28,7 +28,7 @@ def section(records: Sequence[Mapping[str, Any]]) -> str:
     machines = {outputs.machine_line(record["machine"]) for record in records}
     if len(machines) > 1:
         raise ValueError(f"results of different machines cannot share a table: {'; '.join(sorted(machines))}")
-    lines, rows = [], merged(records)
+    lines, rows = [], latest_rows(records)
     for record in records:
         machine, busy = record["machine"], record["busy_cores_before"]
         others = "" if busy is None else f", other programs on {busy:.2f} cores when it began"
@@ -45,24 +45,24 @@ def section(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*lines, "", table, "", "![Every row between must and aim](performance.png)"])
 
 
-def merged(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of all results in order, each as the last result has it."""
+def latest_rows(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the rows of all records in order, each from the last record that has it."""
     rows = {row["row"]: row for record in records for row in record["rows"]}
     return [rows[number] for number in sorted(rows)]
 
 
-def replaced(page: str, name: str, made: str) -> str:
-    """The page with what is between the markers of that name replaced.
+def replace_section(page: str, name: str, content: str) -> str:
+    """Returns the page with new content between the markers of that name.
 
     Raises:
-        ValueError: the markers are not there.
+        ValueError: the page has no such markers.
     """
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
-    before, found_start, rest = page.partition(start)
-    _, found_end, after = rest.partition(end)
-    if not (found_start and found_end):
+    before, start_marker, rest = page.partition(start)
+    _, end_marker, after = rest.partition(end)
+    if not (start_marker and end_marker):
         raise ValueError(f"the page has no {start} ... {end}")
-    return f"{before}{start}\n{made}\n{end}{after}"
+    return f"{before}{start}\n{content}\n{end}{after}"
 
 
 def main() -> None:
@@ -73,14 +73,14 @@ def main() -> None:
             sys.exit(f"{folder / 'benchmark.json'}: no result is there yet. Start with: make benchmark")
     records = [json.loads((folder / "benchmark.json").read_text()) for folder in folders]
     try:
-        page = replaced(PAGE.read_text(), "result", section(records))
+        page = replace_section(PAGE.read_text(), "result", section(records))
     except ValueError as error:
         sys.exit(str(error))
     for folder in folders:
         if (profiled := folder / "profile.json").is_file():
-            page = replaced(page, "profile", profile.markdown(json.loads(profiled.read_text())))
+            page = replace_section(page, "profile", profile.markdown(json.loads(profiled.read_text())))
     PAGE.write_text(page)
-    outputs.plot(merged(records)).savefig(PAGE.with_suffix(".png"))
+    outputs.plot(latest_rows(records)).savefig(PAGE.with_suffix(".png"))
     print(f"Written: {PAGE.relative_to(ROOT)} and {PAGE.with_suffix('.png').relative_to(ROOT)}")
 
 

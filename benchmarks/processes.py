@@ -18,7 +18,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "MLFLOW
 
 
 class FailedError(Exception):
-    """A program that ended when it should not have, with the end of what it printed."""
+    """A program ended when it should not have; the message has the end of its output."""
 
 
 class Contender:
@@ -58,7 +58,7 @@ class Contender:
         self._close()
 
     def turn(self) -> float:
-        """Seconds of one epoch, trained now."""
+        """Trains one epoch; returns its seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -72,8 +72,8 @@ class Contender:
             printed = _end(self._printed)
             self._close()
             raise FailedError(f"{self.module} ended before its turn:\n{printed}")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def _close(self) -> None:
         if not self._printed.closed:
@@ -82,7 +82,7 @@ class Contender:
 
 
 class Usage(NamedTuple):
-    """What a command took, with all processes that it started and waited for."""
+    """The time of a command and of all processes that it started and waited for."""
 
     wall: float  # seconds
     cpu: float  # seconds of user and system time

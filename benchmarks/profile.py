@@ -23,6 +23,9 @@ from benchmarks.processes import ROOT
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vae_lab.data import Batches
+    from vae_lab.runs.run import Run
+
 FILE = ROOT / "benchmarks" / "results" / "profile.json"
 RANGE = "minibatch"  # name of the range in which a minibatch is made
 MATRIX, OPTIMIZER, ELEMENTWISE, DATA, PYTHON = (
@@ -48,11 +51,11 @@ class Operation(NamedTuple):
 
 
 def group(name: str, callers: Sequence[str]) -> str:
-    """The group of an operation, from its name and the names of what called it."""
-    above = [name, *callers]
-    if RANGE in above:
+    """Returns the group of an operation, from its name and the names of its callers."""
+    names = [name, *callers]
+    if RANGE in names:
         return DATA
-    if any("Optimizer." in each or "_fused_adam" in each for each in above):
+    if any("Optimizer." in caller or "_fused_adam" in caller for caller in names):
         return OPTIMIZER
     if name in PRODUCTS:
         return MATRIX
@@ -60,18 +63,18 @@ def group(name: str, callers: Sequence[str]) -> str:
 
 
 def shares(seconds: Mapping[str, float], epoch: float) -> dict[str, float]:
-    """Each group's share of an epoch of that many seconds; what the operations leave is Python's.
+    """Returns each group's share of an epoch of that many seconds; the rest is Python's.
 
-    On a busy machine the watched epoch can be slower than the others; then nothing is left.
+    On a busy machine the profiled epoch can be slower than the others; then there is no rest.
     """
     operations = {name: seconds.get(name, 0.0) for name in GROUPS if name != PYTHON}
     whole = max(epoch, sum(operations.values()))
-    found = {name: value / whole for name, value in operations.items()}
-    return {**found, PYTHON: max(0.0, 1 - sum(found.values()))}
+    parts = {name: value / whole for name, value in operations.items()}
+    return {**parts, PYTHON: max(0.0, 1 - sum(parts.values()))}
 
 
 def summed(events: Iterable[Any]) -> Counter[Operation]:
-    """Seconds of each operation, without those that it calls."""
+    """Returns the seconds of each operation, without those of the operations that it calls."""
     seconds: Counter[Operation] = Counter()
     for event in events:
         callers, caller = [], event.cpu_parent
@@ -83,93 +86,109 @@ def summed(events: Iterable[Any]) -> Counter[Operation]:
 
 
 def main(overrides: list[str]) -> None:
-    """Trains some epochs as they are and two with the profiler; prints and writes the second's shares."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # its messages on GPUs that are not there
+    """Profiles the run that the overrides describe; prints and writes the shares of its epoch."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # no messages about GPUs that are not there
     import vae_lab  # noqa: F401  (first: it sets what OpenMP reads when torch is imported)
 
-    # isort: split
+    record = profile_run(_new_run(overrides))
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(json.dumps(record, indent=2))
+    Console(highlight=False).print(table(record))
+
+
+def profile_run(run: Run) -> dict[str, Any]:
+    """Trains some epochs without the profiler and two with it; returns times and the last epoch's shares."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from vae_lab import training
+
+    objective, seed = run.parts.objective, run.settings.seed
+    epochs = training.train(
+        run.model, objective, run.optimizer, _marked_batches(run), epochs=PLAIN_EPOCHS + 3, seed=seed
+    )
+    next(epochs)
+    plain_seconds = statistics.median(next(epochs).seconds for _ in range(PLAIN_EPOCHS))
+    with profile(activities=[ProfilerActivity.CPU]):  # its start makes the first epoch half as long again
+        next(epochs)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        profiled_seconds = next(epochs).seconds
+    seconds = summed(profiler.events())
+    return {
+        "run": run.job.name,
+        "threads": torch.get_num_threads(),
+        "epoch": plain_seconds,
+        "epoch_with_profiler": profiled_seconds,
+        "shares": shares(_by_group(seconds), plain_seconds),
+        "largest": {name: _largest(seconds, name) for name in GROUPS if name != PYTHON},
+    }
+
+
+def _new_run(overrides: list[str]) -> Run:
     import torch
     from hydra import compose, initialize_config_dir
-    from torch.profiler import ProfilerActivity, profile, record_function
 
-    from vae_lab import config, training
-    from vae_lab.data import Batches
     from vae_lab.files import CONF
+    from vae_lab.runs.job import job_of
     from vae_lab.runs.run import Run
 
-    class Marked(Batches):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        job = job_of(compose("config", overrides), overrides, {})
+    if job.settings.train.threads is not None:
+        torch.set_num_threads(job.settings.train.threads)
+    return Run(job)
+
+
+def _marked_batches(run: Run) -> Batches:
+    from torch.profiler import record_function
+
+    from vae_lab.data import Batches
+
+    class MarkedBatches(Batches):
         """The run's batches, each made within a range that the profiler shows."""
 
         def __call__(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-            made = super().__call__(epoch)
+            batches = super().__call__(epoch)
             while True:
                 with record_function(RANGE):
-                    batch = next(made, None)
+                    batch = next(batches, None)
                 if batch is None:
                     return
                 yield batch
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = config.checked(compose("config", overrides))
-    if settings.train.threads is not None:
-        torch.set_num_threads(settings.train.threads)
-    run = Run(settings)
-    batches = Marked(
-        run.parts.data.train,
-        batch_size=settings.train.batch_size,
-        C=run.model.condition_size,
-        seed=settings.seed,
+    images, settings = run.parts.data.train, run.settings
+    return MarkedBatches(
+        images, batch_size=settings.train.batch_size, C=run.model.condition_size, seed=settings.seed
     )
-    epochs = training.train(
-        run.model, run.parts.objective, run.optimizer, batches, epochs=PLAIN_EPOCHS + 3, seed=settings.seed
-    )
-    next(epochs)
-    epoch = statistics.median(next(epochs).seconds for _ in range(PLAIN_EPOCHS))
-    with profile(activities=[ProfilerActivity.CPU]):  # the first has work of its own: half as long again
-        next(epochs)
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        watched = next(epochs).seconds
-    seconds = summed(profiler.events())
-    found = {
-        "run": run.name,
-        "threads": torch.get_num_threads(),
-        "epoch": epoch,
-        "epoch_with_profiler": watched,
-        "shares": shares(_by_group(seconds), epoch),
-        "largest": {name: _largest(seconds, name) for name in GROUPS if name != PYTHON},
-    }
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(json.dumps(found, indent=2))
-    Console(highlight=False).print(table(found))
 
 
-def table(found: Mapping[str, Any]) -> Table:
-    """The shares, with the largest operations of each group."""
+def table(record: Mapping[str, Any]) -> Table:
+    """Returns the shares as a table for the terminal, with the largest operations of each group."""
     title = (
-        f"{found['run']}: {found['epoch']:.2f} s an epoch with {found['threads']} threads "
-        f"({found['epoch_with_profiler']:.2f} s with the profiler)"
+        f"{record['run']}: {record['epoch']:.2f} s an epoch with {record['threads']} threads "
+        f"({record['epoch_with_profiler']:.2f} s with the profiler)"
     )
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    made.add_column("")
-    made.add_column("share", justify="right")
-    made.add_column("seconds", justify="right")
-    made.add_column("most of it")
-    for name, share in found["shares"].items():
-        largest = ", ".join(found["largest"].get(name, []))
-        made.add_row(name, f"{share:.1%}", f"{share * found['epoch']:.2f}", largest)
-    return made
+    rows = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    rows.add_column("")
+    rows.add_column("share", justify="right")
+    rows.add_column("seconds", justify="right")
+    rows.add_column("most of it")
+    for name, share in record["shares"].items():
+        largest = ", ".join(record["largest"].get(name, []))
+        rows.add_row(name, f"{share:.1%}", f"{share * record['epoch']:.2f}", largest)
+    return rows
 
 
-def markdown(found: Mapping[str, Any]) -> str:
-    """The shares as a table in Markdown."""
+def markdown(record: Mapping[str, Any]) -> str:
+    """Returns the shares as a table in Markdown."""
     lines = [
-        f"`{found['run']}`, {found['epoch']:.2f} s an epoch with {found['threads']} threads:",
+        f"`{record['run']}`, {record['epoch']:.2f} s an epoch with {record['threads']} threads:",
         "",
         "| where | share of an epoch | most of it |",
         "| --- | ---: | --- |",
     ]
-    for name, share in found["shares"].items():
-        largest = ", ".join(f"`{each}`" for each in found["largest"].get(name, []))
+    for name, share in record["shares"].items():
+        largest = ", ".join(f"`{operation}`" for operation in record["largest"].get(name, []))
         lines.append(f"| {name} | {share:.1%} | {largest} |")
     return "\n".join(lines)
 
@@ -179,8 +198,8 @@ def _by_group(seconds: Counter[Operation]) -> dict[str, float]:
 
 
 def _largest(seconds: Counter[Operation], name: str, count: int = 3) -> list[str]:
-    own = [(key.name, value) for key, value in seconds.most_common() if key.group == name]
-    return [each.removeprefix("aten::").rpartition("#")[2] for each, value in own[:count] if value > 0]
+    largest = [key.name for key, value in seconds.most_common() if key.group == name and value > 0]
+    return [operation.removeprefix("aten::").rpartition("#")[2] for operation in largest[:count]]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The rows of the table, each measured in rounds in which everybody has a turn, so that drift meets all."""
+"""The rows of the table, measured in rounds: all contenders take turns, so that drift affects all."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from benchmarks.work import (
     training_seconds,
 )
 
-Say = Callable[[str], None]  # tells the one who waits how far it is
+Say = Callable[[str], None]  # shows the user the progress
 
 
 class Sizes(NamedTuple):
-    """How much is measured."""
+    """The rounds and the work of every row."""
 
     data: str  # folder of MNIST's files
     device: str = "cpu"
@@ -41,7 +41,7 @@ class Sizes(NamedTuple):
     peers: tuple[str, ...] = ()
 
     def lab(self) -> list[str]:
-        """What every training of this lab is told."""
+        """Returns the arguments of every training of this lab."""
         return [f"train.device={self.device}", f"train.compile={str(self.compiled).lower()}"]
 
 
@@ -54,8 +54,8 @@ def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
             "DataLoader loop": _loop("hand_written", BASE, sizes),
             **{name: _loop(f"with_{name}", BASE, sizes) for name in sizes.peers},
         }
-        for each in running.values():
-            processes.enter_context(each)
+        for contender in running.values():
+            processes.enter_context(contender)
         seconds = _rounds(running, sizes.repeats, say)
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     words = [f"{name} {value:.2f} s" for name, value in middle.items()]
@@ -68,9 +68,11 @@ def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
     return [ratio(1, seconds["DataLoader loop"], seconds["this lab"], note, seconds)]
 
 
+KINDS = [(layers, conditional) for layers in (2, 3, 4) for conditional in (False, True)]
+
+
 def ten_ablations(sizes: Sizes, say: Say) -> list[Result]:
     """Rows 2, 3 and 4: `vae-lab train experiments=reference` in an empty folder, the loops, and the floor."""
-    kinds = [(layers, conditional) for layers in (2, 3, 4) for conditional in (False, True)]
     names = ("ablations", "training", "DataLoader loops", "floor", "rest")
     rounds: dict[str, list[float]] = {name: [] for name in names}
     with ExitStack() as processes:
@@ -79,14 +81,14 @@ def ten_ablations(sizes: Sizes, say: Say) -> list[Result]:
             (layers, conditional): processes.enter_context(
                 _loop("hand_written", Architecture(layers, classes=CLASSES * conditional), sizes)
             )
-            for layers, conditional in kinds
+            for layers, conditional in KINDS
         }
         for i in range(sizes.long_repeats):
             say(f"round {i + 1} of {sizes.long_repeats}: vae-lab train experiments=reference")
             peaks = [_peak(floor)]
             wall, runs, workers = _ablations(sizes)
             peaks.append(_peak(floor))
-            if i == 0 and not sizes.full:  # the loops' first epochs, which count nowhere
+            if i == 0 and not sizes.full:  # the loops' first epochs are not counted
                 for loop in loops.values():
                     loop.turn()
             say(f"round {i + 1} of {sizes.long_repeats}: it took {wall:.0f} s; now the DataLoader loops")
@@ -96,11 +98,17 @@ def ten_ablations(sizes: Sizes, say: Say) -> list[Result]:
             rounds["floor"].append(floor_seconds(runs, statistics.median(peaks)))
             rounds["DataLoader loops"].append(_ten_loops(runs, loops, sizes))
             rounds["rest"].append(1 - training / wall)
+    return _ablation_results(rounds, runs, workers, sizes)
+
+
+def _ablation_results(
+    rounds: dict[str, list[float]], runs: list[TrainedRun], workers: int, sizes: Sizes
+) -> list[Result]:
     middle = {name: statistics.median(values) for name, values in rounds.items()}
     how = (
         "run to their end"
         if sizes.full
-        else f"one epoch of each of {len(kinds)} depths and kinds, times the ten runs' epochs"
+        else f"one epoch of each of {len(KINDS)} depths and kinds, times the ten runs' epochs"
     )
     whole = (
         f"{len(runs)} runs of {sizes.epochs} epochs: the command {middle['ablations']:.0f} s, "
@@ -124,11 +132,11 @@ def many_seeds(sizes: Sizes, say: Say) -> list[Result]:
     seconds: dict[str, list[float]] = {"stacked": [], "basic": []}
     training: dict[str, list[float]] = {"stacked": [], "basic": []}
     for i in range(sizes.seed_repeats):
-        for launcher, found in seconds.items():
+        for launcher in seconds:
             say(f"round {i + 1} of {sizes.seed_repeats}: hydra/launcher={launcher}")
             with _scratch() as folder:
                 options = [*work, f"hydra/launcher={launcher}", *sizes.lab()]
-                found.append(train(*options, folder=folder).wall)
+                seconds[launcher].append(train(*options, folder=folder).wall)
                 training[launcher].append(training_seconds(*store.read(folder)))
     words = [
         f"{name} {statistics.median(seconds[key]):.0f} s, of which training "
@@ -207,7 +215,7 @@ def comparison(sizes: Sizes, say: Say) -> list[Result]:
     return [Result(8, statistics.median(seconds["compare"]), seconds["compare"], note, seconds)]
 
 
-# What is measured together; the rows that it gives come first.
+# Rows that are measured together, and the function that measures them.
 GROUPS: list[tuple[tuple[int, ...], Callable[[Sizes, Say], list[Result]]]] = [
     ((7,), short_commands),
     ((1,), epochs_side_by_side),
@@ -219,16 +227,14 @@ GROUPS: list[tuple[tuple[int, ...], Callable[[Sizes, Say], list[Result]]]] = [
 
 
 def _rounds(running: dict[str, Contender], repeats: int, say: Say) -> dict[str, list[float]]:
-    """Seconds of everybody's turn in each of `repeats` rounds; a first round counts nowhere."""
+    """Returns the seconds of all turns in each of `repeats` rounds; a first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in running}
     for i in range(repeats + 1):
-        found = {}
-        for name, each in running.items():
+        for name, contender in running.items():
             say(f"{f'round {i} of {repeats}' if i else 'warm-up'}: {name}")
-            found[name] = each.turn()
-        if i:
-            for name, value in found.items():
-                seconds[name].append(value)
+            turn = contender.turn()
+            if i:
+                seconds[name].append(turn)
     return seconds
 
 
@@ -247,7 +253,7 @@ def _loop(module: str, what: Architecture, sizes: Sizes) -> Contender:
 
 
 def _ablations(sizes: Sizes) -> tuple[float, list[TrainedRun], int]:
-    """Wall seconds of the command, its runs, and how many were trained at a time."""
+    """Returns the wall seconds of the command, its runs, and how many were trained at a time."""
     with _scratch() as folder:
         options = ["experiments=reference", f"train.epochs={sizes.epochs}", *sizes.lab()]
         used = train(*options, folder=folder)

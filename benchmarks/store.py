@@ -1,4 +1,4 @@
-"""What a finished multirun says of its training, read from the store that it left."""
+"""The training of a finished multirun, read from its store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.work import CLASSES, Architecture, TrainedRun
 
 
 class Span(NamedTuple):
-    """When a run was under way, in milliseconds, and with how many it was trained as one stack."""
+    """The time of a run, in milliseconds, and the number of runs in its stack."""
 
     start: int
     end: int
@@ -20,19 +20,19 @@ class Span(NamedTuple):
 
 
 def at_a_time(spans: list[Span]) -> int:
-    """The most runs, or stacks of runs, that were under way at once."""
+    """Returns the most runs, or stacks of runs, that were trained at once."""
     changes = [(span.start, Fraction(1, span.stack)) for span in spans]
     changes += [(span.end, -Fraction(1, span.stack)) for span in spans]
     return math.ceil(max(itertools.accumulate(change for _, change in sorted(changes))))
 
 
 def read(folder: Path) -> tuple[list[TrainedRun], int]:
-    """The runs of the store in `folder`, and how many runs or stacks were trained at a time."""
+    """Returns the runs of the store in `folder`, and how many runs or stacks were trained at a time."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    ids = [each.experiment_id for each in client.search_experiments()]
-    found, spans = [], []
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    trained_runs, spans = [], []
     for run in client.search_runs(ids, max_results=1000):
         if run.data.tags.get("vae_lab.kind") == "sweep":
             continue
@@ -44,7 +44,7 @@ def read(folder: Path) -> tuple[list[TrainedRun], int]:
             classes=CLASSES if values["model.conditional"].lower() == "true" else 0,
         )
         seconds = run.data.metrics["train/total_seconds"]
-        found.append(TrainedRun(architecture, int(values["train.epochs"]), seconds))
+        trained_runs.append(TrainedRun(architecture, int(values["train.epochs"]), seconds))
         stack = int(run.data.tags.get("vae_lab.stack", 1))
         spans.append(Span(run.info.start_time, run.info.end_time, stack))
-    return found, at_a_time(spans)
+    return trained_runs, at_a_time(spans)

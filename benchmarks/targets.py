@@ -1,4 +1,4 @@
-"""What must hold, what is aimed at, and whether a measured figure reaches it."""
+"""The figures that must be reached, those that are aimed at, and verdicts on measured ones."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Target(NamedTuple):
     form: str = ".2f"
 
     def reaches(self, value: float, bound: float) -> bool:
-        """Whether `value` is at least as good as `bound`."""
+        """Returns whether `value` is at least as good as `bound`."""
         return value >= bound if self.more_is_better else value <= bound
 
     def verdict(self, value: float) -> str:
-        """`aim reached`, `reached` or `short`."""
+        """Returns `aim reached`, `reached` or `short`."""
         if self.reaches(value, self.aim):
             return "aim reached"
         return "reached" if self.reaches(value, self.must) else "short"
 
-    def shown(self, value: float) -> str:
-        """The value as the tables write it."""
+    def format(self, value: float) -> str:
+        """Returns the value as the tables write it."""
         return format(value, self.form)
 
 
@@ -46,21 +46,21 @@ TARGETS = {
 
 
 class Result(NamedTuple):
-    """A row as it was measured."""
+    """The measurement of a row."""
 
     row: int
     value: float  # of the medians
     rounds: list[float]  # the same figure of every round alone
-    note: str  # what it comes from, in words and seconds
+    note: str  # its origin, in words and seconds
     series: dict[str, list[float]]  # seconds of everything that was timed, by round
 
     @property
     def target(self) -> Target:
-        """What it is held against."""
+        """The row's target."""
         return TARGETS[self.row]
 
     def record(self) -> dict[str, Any]:
-        """The row for the JSON file."""
+        """Returns the row for the JSON file."""
         target = self.target
         return {
             "row": self.row,
@@ -82,6 +82,6 @@ class Result(NamedTuple):
 def ratio(
     row: int, slow: list[float], fast: list[float], note: str, series: dict[str, list[float]]
 ) -> Result:
-    """How many times `slow` takes `fast`: of the medians, and round by round."""
+    """Returns how many times as long `slow` takes as `fast`: by medians, and round by round."""
     value = statistics.median(slow) / statistics.median(fast)
     return Result(row, value, [a / b for a, b in zip(slow, fast, strict=True)], note, series)

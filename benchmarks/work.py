@@ -1,4 +1,4 @@
-"""The matrix products of training: what no way of writing the loop can do without."""
+"""The matrix products of training, which every way of writing the loop must compute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Architecture(NamedTuple):
         return f"{kind} {PIXELS}-{self.hidden}x{self.layers}-{self.latent}"
 
     def weights(self) -> list[int]:
-        """The number of weights of every layer, without biases, from the image to the image."""
+        """Returns the number of weights of every layer, without biases, from the image to the image."""
         between = [self.hidden * self.hidden] * (self.layers - 1)
         return [
             (PIXELS + self.classes) * self.hidden,
@@ -32,7 +32,7 @@ class Architecture(NamedTuple):
         ]
 
     def work(self, images: int = IMAGES) -> float:
-        """Floating-point operations of the matrix products of one epoch.
+        """Returns the floating-point operations of the matrix products of one epoch.
 
         Each weight is used in the forward pass, for its own gradient and, but for the encoder's first layer,
         for the gradient of what came in: a multiplication and an addition a weight and image each time.
@@ -45,7 +45,7 @@ BASE = Architecture()
 
 
 class TrainedRun(NamedTuple):
-    """What a finished run says of its training."""
+    """The training of a finished run."""
 
     architecture: Architecture
     epochs: int
@@ -53,17 +53,17 @@ class TrainedRun(NamedTuple):
 
 
 def floor_seconds(runs: list[TrainedRun], peak: float) -> float:
-    """Seconds that the runs' matrix products need at `peak` operations a second."""
+    """Returns the seconds that the runs' matrix products need at `peak` operations a second."""
     return sum(run.architecture.work() * run.epochs for run in runs) / peak
 
 
 def training_seconds(runs: list[TrainedRun], workers: int) -> float:
-    """Seconds of a command in which `workers` runs at a time were trained: its training's share."""
+    """Returns the seconds of training in a command that trained `workers` runs at a time."""
     return sum(run.seconds for run in runs) / workers
 
 
 def loop_seconds(runs: list[TrainedRun], epoch_seconds: dict[tuple[int, bool], float]) -> float:
-    """What the runs would take one after another, given a loop's seconds an epoch by (layers, is a CVAE)."""
+    """Returns the seconds of all runs in sequence, given a loop's for an epoch by (layers, is a CVAE)."""
     return sum(
         run.epochs * epoch_seconds[run.architecture.layers, bool(run.architecture.classes)] for run in runs
     )

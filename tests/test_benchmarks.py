@@ -19,8 +19,8 @@ from benchmarks.targets import TARGETS, Result, ratio
 from benchmarks.work import BASE, Architecture, TrainedRun, floor_seconds, loop_seconds, training_seconds
 from vae_lab.models import VAE
 
-TOLD = ("processor", "cores", "instructions", "memory", "torch", "threads", "BLAS", "Python", "environment")
-MACHINE = dict.fromkeys(TOLD, "some") | {"GPU": "none", "commit": "0123456", "date": "2026-01-01"}
+FACTS = ("processor", "cores", "instructions", "memory", "torch", "threads", "BLAS", "Python", "environment")
+MACHINE = dict.fromkeys(FACTS, "some") | {"GPU": "none", "commit": "0123456", "date": "2026-01-01"}
 
 
 def result(row: int, *rounds: float) -> Result:
@@ -34,7 +34,7 @@ def record(*results: Result) -> dict[str, Any]:
         "minutes": 18.6,
         "command": "python -m benchmarks",
         "quick": False,
-        "rows": [each.record() for each in results],
+        "rows": [row.record() for row in results],
     }
 
 
@@ -52,9 +52,9 @@ def test_weights_are_those_of_the_labs_model_and_of_the_plain_one(what: Architec
     lab = VAE(784, what.classes, what.latent, what.layers, hidden_size=what.hidden)
     plain = PlainVAE(what.layers, what.hidden, what.latent, what.classes)
     for model in (lab, plain):
-        found = [layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear)]
-        assert sum(found) == sum(what.weights())
-        assert found[0] == what.weights()[0]
+        weights = [layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear)]
+        assert sum(weights) == sum(what.weights())
+        assert weights[0] == what.weights()[0]
 
 
 def test_shares_of_a_command_with_two_workers() -> None:
@@ -66,7 +66,7 @@ def test_shares_of_a_command_with_two_workers() -> None:
 
 def test_runs_at_a_time_are_counted_from_their_starts_and_ends() -> None:
     spans = [(0, 10), (10, 20), (20, 30)], [(0, 10), (1, 30), (10, 20), (20, 40)], [(0, 9), (1, 8), (2, 7)]
-    assert [store.at_a_time([store.Span(*each) for each in found]) for found in spans] == [1, 2, 3]
+    assert [store.at_a_time([store.Span(*span) for span in runs]) for runs in spans] == [1, 2, 3]
     assert store.at_a_time([store.Span(i, 50 + i, stack=8) for i in range(16)]) == 2
 
 
@@ -98,20 +98,20 @@ def test_verdicts_at_the_bounds(row: int, value: float, verdict: str) -> None:
 
 
 def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
-    found = ratio(1, [10.0, 12.0, 50.0], [5.0, 4.0, 5.0], "", {})
-    assert found.value == 12 / 5
-    assert found.rounds == [2.0, 3.0, 10.0]
-    assert (found.record()["least"], found.record()["most"], found.record()["rounds"]) == (2.0, 10.0, 3)
+    row = ratio(1, [10.0, 12.0, 50.0], [5.0, 4.0, 5.0], "", {})
+    assert row.value == 12 / 5
+    assert row.rounds == [2.0, 3.0, 10.0]
+    assert (row.record()["least"], row.record()["most"], row.record()["rounds"]) == (2.0, 10.0, 3)
 
 
 def test_every_row_stands_in_markdown_terminal_and_plot() -> None:
     rows = json.loads(json.dumps(record(result(1, 3.1, 3.3, 3.5), result(4, 0.09))))["rows"]
-    made = outputs.markdown(rows)
+    table = outputs.markdown(rows)
     assert (
         "| 1 | one run's training against the DataLoader loop | 3.00 | 4.00 | 3.30 times faster "
-        "| 3.10 to 3.50 | 3 | reached |" in made
+        "| 3.10 to 3.50 | 3 | reached |" in table
     )
-    assert "| 8.0% | 4.0% | 9.0% of the time | one round | 1 | short |" in made
+    assert "| 8.0% | 4.0% | 9.0% of the time | one round | 1 | short |" in table
     assert outputs.terminal(rows).row_count == 2
     labels = [label.get_text() for label in outputs.plot(rows).axes[0].get_yticklabels()]
     assert [label[0] for label in labels] == ["4", "1"]  # the first row at the top
@@ -119,30 +119,30 @@ def test_every_row_stands_in_markdown_terminal_and_plot() -> None:
 
 def test_a_bar_is_at_0_where_a_row_must_be_and_at_1_where_it_aims() -> None:
     for row, target in TARGETS.items():
-        made = result(row, target.must).record()
-        assert outputs.progress(made, target.must) == pytest.approx(0)
-        assert outputs.progress(made, target.aim) == pytest.approx(1)
+        row_record = result(row, target.must).record()
+        assert outputs.progress(row_record, target.must) == pytest.approx(0)
+        assert outputs.progress(row_record, target.aim) == pytest.approx(1)
 
 
 def test_the_page_gets_its_result_between_the_markers_again_and_again() -> None:
     before = page.PAGE.read_text()
-    first = page.replaced(before, "result", page.section([record(result(1, 2.0))]))
-    second = page.replaced(first, "result", page.section([record(result(1, 5.0))]))
+    first = page.replace_section(before, "result", page.section([record(result(1, 2.0))]))
+    second = page.replace_section(first, "result", page.section([record(result(1, 5.0))]))
     assert "2.00 times faster" in first
     assert "2.00 times faster" not in second
     assert "5.00 times faster" in second
     assert second.split("<!-- result: end -->")[1] == before.split("<!-- result: end -->")[1]
     with pytest.raises(ValueError, match="has no <!-- other: start -->"):
-        page.replaced(before, "other", "")
+        page.replace_section(before, "other", "")
 
 
 def test_of_several_results_the_last_that_has_a_row_gives_it() -> None:
     first = record(result(1, 2.0), result(4, 0.09))
     second = record(result(1, 5.0))
-    assert [row["measured"] for row in page.merged([first, second])] == [5.0, 0.09]
-    made = page.section([first, second])
-    assert made.index("- Row 4: `") < made.index("- Row 1: `")
-    assert "2.00 times faster" not in made
+    assert [row["measured"] for row in page.latest_rows([first, second])] == [5.0, 0.09]
+    section = page.section([first, second])
+    assert section.index("- Row 4: `") < section.index("- Row 1: `")
+    assert "2.00 times faster" not in section
     elsewhere = {**second, "machine": {**second["machine"], "processor": "another"}}
     with pytest.raises(ValueError, match="different machines"):
         page.section([first, elsewhere])
@@ -154,10 +154,10 @@ def test_operations_fall_into_their_groups_and_python_gets_the_rest() -> None:
     assert profile.group("aten::index_select", [profile.RANGE]) == profile.DATA
     assert profile.group("aten::sum", []) == profile.ELEMENTWISE
     assert profile.group("aten::t", ["aten::linear"]) == profile.PYTHON
-    found = profile.shares({profile.MATRIX: 2.0, profile.OPTIMIZER: 1.0, profile.PYTHON: 9.0}, epoch=4.0)
-    assert found[profile.MATRIX] == 0.5
-    assert found[profile.PYTHON] == 0.25
-    assert sum(found.values()) == pytest.approx(1)
+    shares = profile.shares({profile.MATRIX: 2.0, profile.OPTIMIZER: 1.0, profile.PYTHON: 9.0}, epoch=4.0)
+    assert shares[profile.MATRIX] == 0.5
+    assert shares[profile.PYTHON] == 0.25
+    assert sum(shares.values()) == pytest.approx(1)
     assert profile.shares({profile.MATRIX: 6.0, profile.OPTIMIZER: 2.0}, epoch=4.0)[profile.MATRIX] == 0.75
 
 
@@ -166,12 +166,12 @@ def test_others_than_the_lab_have_nothing_of_it(program: str) -> None:
     clean = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
     code = (
         f"import os, sys, benchmarks.contenders.{program}; "
-        "print([each for each in sys.modules if 'vae_lab' in each], os.environ.get('GOMP_SPINCOUNT'))"
+        "print([name for name in sys.modules if 'vae_lab' in name], os.environ.get('GOMP_SPINCOUNT'))"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=clean, capture_output=True, text=True, check=True
     )
-    assert found.stdout.strip() == "[] None"
+    assert process.stdout.strip() == "[] None"
 
 
 def test_the_lab_is_held_up_between_the_epochs_of_its_own_command() -> None:

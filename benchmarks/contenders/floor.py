@@ -13,7 +13,7 @@ SIZE = 1536  # rows and columns: large enough for the peak, small enough for the
 
 
 def sgemm_peak(seconds: float, device: str) -> float:
-    """The best rate of float32 matrix products within `seconds`, in operations a second."""
+    """Returns the best rate of float32 matrix products within `seconds`, in operations a second."""
     a, b, out = (torch.randn(SIZE, SIZE, device=device) for _ in range(3))
     products = 1 if device == "cpu" else 100  # a GPU is asked in batches: waiting for it takes time too
     best, end = 0.0, time.perf_counter() + seconds

@@ -31,7 +31,7 @@ class PlainVAE(nn.Module):
         self.pixels = nn.Linear(hidden, 784)
 
     def forward(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities of the pixels, posterior mean and log-variance."""
+        """Returns the probabilities of the pixels, the posterior mean and the log-variance."""
         x = x.view(-1, 784)
         c = functional.one_hot(label, self.classes).float() if self.classes else None
         hidden = self.encoder(x if c is None else torch.cat([x, c], dim=1))
@@ -42,7 +42,7 @@ class PlainVAE(nn.Module):
 
 
 def stack(sizes: list[int]) -> nn.Sequential:
-    """Linear + ReLU from each size to the next."""
+    """Returns Linear + ReLU from each size to the next."""
     layers: list[nn.Module] = []
     for i in range(len(sizes) - 1):
         layers += [nn.Linear(sizes[i], sizes[i + 1]), nn.ReLU()]
@@ -50,14 +50,14 @@ def stack(sizes: list[int]) -> nn.Sequential:
 
 
 def loss_function(image: Tensor, x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    """Summed binary cross entropy plus the KL divergence."""
+    """Returns the summed binary cross entropy plus the KL divergence."""
     bce = functional.binary_cross_entropy(image, x.view(-1, 784), reduction="sum")
     return bce - 0.5 * torch.sum(1 + log_var - mean.pow(2) - log_var.exp())
 
 
 @contextmanager
 def mnist(folder: str) -> Iterator[datasets.MNIST]:
-    """The MNIST of torchvision, over files that are there already."""
+    """Torchvision's MNIST, over links to the files in `folder`."""
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch) / "MNIST" / "raw"
         raw.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The command `vae-lab train`, unchanged but for being held up between its epochs until it is its turn."""
+"""The command `vae-lab train`, unchanged except that it waits for its turn before every epoch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def hold_up() -> None:
     """Lets the training loop wait for a turn before every epoch.
 
     A turn ends when the lab asks for its next epoch, after evaluation and logging, so that these do not run
-    in another contender's turn; what is told is the time of training alone, as the lab records it.
+    in another contender's turn; its seconds are those of training alone, as the lab records them.
     """
     from benchmarks.contenders.turns import Turns
     from vae_lab import training

@@ -1,4 +1,4 @@
-"""A contender's side of the pipe: it waits until it is its turn, and tells how long an epoch took."""
+"""A contender's side of the pipe: it waits for its turn, and reports how long an epoch took."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 class Turns:
     """Reads a line for every turn, and writes the seconds of every epoch.
 
-    What a library prints goes to standard error, so that nothing else gets into the pipe.
+    Libraries print to standard error instead, so that nothing else gets into the pipe.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class Turns:
         self._begin = 0.0
 
     def ready(self) -> None:
-        """Tells that everything is loaded."""
-        self._tell({"threads": torch.get_num_threads(), "imports_lab": "vae_lab" in sys.modules})
+        """Reports that everything is loaded."""
+        self._report({"threads": torch.get_num_threads(), "imports_lab": "vae_lab" in sys.modules})
 
     def wait(self) -> None:
         """Returns when it is this contender's turn; ends the program when there is none any more."""
@@ -36,21 +36,21 @@ class Turns:
 
     def done(self, seconds: float | None = None) -> None:
         """Ends the turn; its epoch took `seconds`, by default all of the turn."""
-        self._tell({"seconds": time.perf_counter() - self._begin if seconds is None else seconds})
+        self._report({"seconds": time.perf_counter() - self._begin if seconds is None else seconds})
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """One turn, all of which is measured."""
+        """Waits for a turn and measures the whole block."""
         self.wait()
         yield
         self.done()
 
-    def _tell(self, what: dict[str, object]) -> None:
-        print(json.dumps(what), file=self._pipe, flush=True)
+    def _report(self, facts: dict[str, object]) -> None:
+        print(json.dumps(facts), file=self._pipe, flush=True)
 
 
 def options(description: str | None) -> argparse.Namespace:
-    """What every contender is told: where the images are, what to train and where."""
+    """Returns the options of every contender: the images, the model, the batch size and the device."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", required=True, help="folder of MNIST's four IDX files")
     parser.add_argument("--layers", type=int, default=3)
