@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -52,6 +53,7 @@ class AblationSweeper(Sweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         master, loader = self.config, self.hydra_context.config_loader
+        HydraConfig.instance().set_config(master)  # what ${hydra:...} in a value is resolved by
         plan = checked_plan(_without_hydra(master))
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides(arguments)

@@ -87,3 +87,32 @@ def test_the_first_invalid_point_stops_the_sweep(composed: Compose) -> None:
         names({"cross": {"model.layers": []}}, composed)
     with pytest.raises(UserError, match=r"takes lists, choice\(\.\.\.\) and range\(\.\.\.\) only"):
         names({}, composed, "objective.beta=interval(0,1)")
+
+
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_a_key_is_the_same_key_with_and_without_a_plus(plus: str, composed: Compose) -> None:
+    decays = axes(
+        OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}}),
+        PARSER.parse_overrides(["optimizer=sgd", f"{plus}optimizer.weight_decay=0,0.1"]),
+        PARSER,
+    )
+    assert decays.cross == {"optimizer.weight_decay": ["0", "0.1"]}
+    points = jobs(decays, lambda values: composed(*values))
+    assert [point.name for point in points] == [
+        "weight_decay=0 vae L3 Z15 s0",
+        "weight_decay=0.1 vae L3 Z15 s0",
+    ]
+    assert points[1].overrides == ("optimizer=sgd", f"{plus}optimizer.weight_decay=0.1")
+    assert names({"cross": {f"{plus}optimizer.weight_decay": [0, 0.1]}}, composed, "optimizer=sgd") == [
+        *["weight_decay=0 vae L3 Z15 s0", "weight_decay=0.1 vae L3 Z15 s0"]
+    ]
+
+
+def test_a_forced_key_replaces_its_axis(composed: Compose) -> None:
+    sizes = {"one_at_a_time": {"model.latent_size": [10, 15]}}
+    assert names(sizes, composed, "++model.latent_size=2,3") == [
+        "vae L3 Z15 s0",
+        "vae L3 Z2 s0",
+        "vae L3 Z3 s0",
+    ]
+    assert names({"replicate": {"seed": [0]}}, composed, "++seed=0,1") == ["vae L3 Z15 s0", "vae L3 Z15 s1"]

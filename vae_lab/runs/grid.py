@@ -33,6 +33,11 @@ class Axes(NamedTuple):
     one_at_a_time: dict[str, list[str]]
     replicate: dict[str, list[str]]
     also: dict[str, dict[str, str]] = {}  # noqa: RUF012  further points by name, each with what it sets
+    prefixes: dict[str, str] = {}  # noqa: RUF012  of keys that are added, + or ++, or deleted, ~
+
+    def overrides(self, values: Mapping[str, str]) -> list[str]:
+        """Returns the values of a point as Hydra's overrides."""
+        return [_override(self.prefixes.get(key, ""), key, value) for key, value in values.items()]
 
 
 def axes(
@@ -42,18 +47,22 @@ def axes(
 
     A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
     replaces the values of its axis, or is crossed if it is in none (`seed` replicates). `seeds` replicates
-    every point with that many seeds.
+    every point with that many seeds. A key is the same key with and without a plus before it.
     """
+    prefixes: dict[str, str] = {}
     cross, one_at_a_time, replicate = (
-        {key: _values(key, value, parser) for key, value in sweep[kind].items()}
+        {_plain(key, prefixes): _values(key, value, parser) for key, value in sweep[kind].items()}
         for kind in ("cross", "one_at_a_time", "replicate")
     )
-    also = {name: _settings(name, settings) for name, settings in (sweep.get("also") or {}).items()}
-    declared = Axes({}, cross, one_at_a_time, replicate, also)
+    also = {
+        name: {_plain(key, prefixes): value for key, value in _settings(name, settings).items()}
+        for name, settings in (sweep.get("also") or {}).items()
+    }
+    declared = Axes({}, cross, one_at_a_time, replicate, also, prefixes)
     if seeds is not None:
         declared.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
     for override in overrides:
-        key = override.get_key_element()
+        key = _plain(override.get_key_element(), prefixes)
         home = next((axis for axis in (cross, one_at_a_time, replicate) if key in axis), None)
         if override.is_sweep_override():
             target = home if home is not None else replicate if key == REPLICATED else cross
@@ -65,6 +74,20 @@ def axes(
                 settings.pop(key, None)
             declared.fixed[key] = override.get_value_element_as_str()
     return declared
+
+
+def _plain(key: str, prefixes: dict[str, str]) -> str:
+    """Returns a key without its plus or tilde, which is noted in `prefixes`."""
+    plain = key.lstrip("+~")
+    if prefix := key.removesuffix(plain):
+        prefixes[plain] = prefix
+    else:
+        prefixes.pop(plain, None)
+    return plain
+
+
+def _override(prefix: str, key: str, value: str) -> str:
+    return f"~{key}" if prefix == "~" else f"{prefix}{key}={value}"
 
 
 def _listed(override: Override) -> list[str]:
@@ -178,7 +201,7 @@ def jobs(
     distinct: dict[Identity, Job] = {}
     known = {} if known is None else known
     for leaving, values in combinations(axes):
-        overrides = [f"{key}={value}" for key, value in values.items()]
+        overrides = axes.overrides(values)
         settings = config.checked(compose(overrides))
         identity = tuple(config.parameters(settings).items())
         job = distinct.get(identity) or known.get(identity)

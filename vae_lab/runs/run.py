@@ -272,10 +272,7 @@ def _check_finite(held_out: evaluation.HeldOut, epoch: int) -> None:
 
 
 def _new_folder(store: Store, run_id: str) -> RunFolder:
-    try:
-        folder = RunFolder.lock(store.uri, run_id)
-    except OSError as error:
-        raise tracking.unwritable(store.uri, error) from error
+    folder = RunFolder.lock(store.uri, run_id)
     assert folder is not None, "a run that was just made has no other process"
     return folder
 
