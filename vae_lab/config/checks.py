@@ -7,27 +7,42 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from vae_lab.config.identity import flatten, layers
-from vae_lab.config.references import check_reference
+from vae_lab.config.names import flatten, layers
+from vae_lab.config.references import parse_reference
 from vae_lab.config.schema import BUILT_IN_MODEL, GROUPS, Config, ruled_keys, valid_keys
 from vae_lab.errors import UserError, choices, quoted
 
 PLANNED = ("seeds", "max_seeds", "reuse", "sweep", "study")  # what a multirun is made of, beside its points
 
 
+def known_key(key: str) -> bool:
+    """Returns whether the schema has a key, keys below it, or leaves open what lies below one above it.
+
+    >>> [known_key(key) for key in ("model.layers", "study", "optimizer.betas", "modle")]
+    [True, True, True, False]
+    """
+    return any(
+        key == valid or valid.startswith(f"{key}.") or key.startswith(f"{valid}.") for valid in valid_keys()
+    )
+
+
 def unknown_key(key: str) -> UserError:
-    """The error for a key that the schema does not have."""
+    """Returns the error for a key that the schema does not have.
+
+    >>> print(unknown_key("objective.bta"))
+    objective.bta: unknown key; did you mean objective.beta? Valid: objective.beta, ...
+    """
     group = key.partition(".")[0]
-    tops = {each.partition(".")[0] for each in valid_keys()} | {"sweeps", "experiments"}
-    valid = valid_keys(f"{group}.") if "." in key and group in tops else tops
+    groups = {valid.partition(".")[0] for valid in valid_keys()} | {"sweeps", "experiments"}
+    valid = valid_keys(f"{group}.") if "." in key and group in groups else groups
     return UserError(f"{quoted(key)}: unknown key{choices(key, valid)}")
 
 
 def checked(config: DictConfig) -> DictConfig:
-    """The composed config, typed by the schema and within every range.
+    """Returns the composed config, typed by the schema and within every range.
 
     Raises:
-        UserError: an unknown key, a wrong type, a missing value or a value out of range.
+        UserError: An unknown key, a wrong type, a missing value or a value out of range.
     """
     typed = _within_ranges(config, [key for key, _ in ruled_keys()])
     _check_together(typed)
@@ -36,12 +51,12 @@ def checked(config: DictConfig) -> DictConfig:
 
 
 def checked_plan(config: DictConfig) -> DictConfig:
-    """What a multirun's config says of its points, its seeds and its study, checked as `checked` does.
+    """Returns a multirun's config, of which only its points, seeds and study are within their ranges.
 
-    What the points say themselves may still be missing from that config.
+    Values that the points set may still be missing from it.
 
     Raises:
-        UserError: as `checked`.
+        UserError: As `checked`.
     """
     typed = _within_ranges(config, [key for key, _ in ruled_keys() if key.partition(".")[0] in PLANNED])
     _check_study(typed)
@@ -49,7 +64,7 @@ def checked_plan(config: DictConfig) -> DictConfig:
 
 
 def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
-    """The config typed by the schema, with a value in range for each of `keys`."""
+    """Returns the config typed by the schema, with a value in range for each of `keys`."""
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Config), config)
         assert isinstance(typed, DictConfig)
@@ -72,23 +87,23 @@ def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
 
 
 def _unfit(config: DictConfig, error: OmegaConfBaseException) -> UserError:
-    """The error for a value that the schema cannot take, or an interpolation that leads nowhere."""
+    """Returns the error for a value that the schema cannot take, or an interpolation that leads nowhere."""
     reason = str(error.msg or error).splitlines()[0].rstrip(".")
-    suspects = []
+    interpolated = []
     if isinstance(error, InterpolationResolutionError):
-        plain = flatten(OmegaConf.to_container(config, resolve=False), "")
-        suspects = [key for key, text in plain if "${" in text]
-    flat = [key for key in GROUPS if key in config and not OmegaConf.is_dict(config._get_node(key))]
-    key = error.full_key or ", ".join(suspects or flat) or "config"
+        leaves = flatten(OmegaConf.to_container(config, resolve=False))
+        interpolated = [key for key, text in leaves if "${" in text]
+    no_mappings = [key for key in GROUPS if key in config and not OmegaConf.is_dict(config._get_node(key))]
+    key = error.full_key or ", ".join(interpolated or no_mappings) or "config"
     return UserError(f"{quoted(key)}: {quoted(reason, 300)}.")
 
 
 def _check_together(config: DictConfig) -> None:
     widths, depths = config.model.hidden_size, layers(config)
     if OmegaConf.is_list(widths) and {*depths} != {len(widths)}:
-        told = depths[0] if depths[0] == depths[1] else f"{depths[0]} and {depths[1]}"
+        counts = " and ".join(str(depth) for depth in dict.fromkeys(depths))
         raise UserError(
-            f"model.hidden_size={quoted(list(widths))}: {len(widths)} widths for {told} layers; "
+            f"model.hidden_size={quoted(list(widths))}: {len(widths)} widths for {counts} layers; "
             f"give one width a layer, or model.layers={len(widths)}."
         )
     if config.model.options and config.model._target_ == BUILT_IN_MODEL:
@@ -107,7 +122,7 @@ def _check_together(config: DictConfig) -> None:
 
 def _check_study(config: DictConfig) -> None:
     if config.study.reference is not None:
-        check_reference(OmegaConf.to_container(config.study.reference))
+        parse_reference(OmegaConf.to_container(config.study.reference))
     if config.study.oracle is not None:
         _check_oracle(config.study.oracle, config.sweep.also)
 

@@ -12,7 +12,13 @@ from pathlib import Path
 
 
 def checksum(files: Iterable[Path | str]) -> str:
-    """Sixteen hex digits of what files do; of Python, comments, docstrings and empty lines do not count."""
+    """Returns sixteen hex digits of what files do.
+
+    In Python, comments, docstrings and empty lines do not count.
+
+    >>> checksum([__file__]) == checksum([Path(__file__)])
+    True
+    """
     hashed = hashlib.sha256()
     for file in map(Path, files):
         raw = file.read_bytes()
@@ -24,10 +30,13 @@ def checksum(files: Iterable[Path | str]) -> str:
 
 
 def instructions(source: str) -> str:
-    """Python source without comments, docstrings and empty lines; the same for every version of Python.
+    """Returns Python source without comments, docstrings and empty lines, alike for every version of Python.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: It is no Python.
+
+    >>> instructions("x = 1  # one")
+    'x = 1'
     """
     lines = source.split("\n")  # not splitlines(), which also ends lines where Python does not
     tree = ast.parse(source)
@@ -46,13 +55,13 @@ def instructions(source: str) -> str:
             lines[first - 1], rest = lines[first - 1][:left], lines[last - 1][right:]
             lines[first:last] = [""] * (last - first)
             lines[last - 1] = lines[last - 1].ljust(right) + rest if rest.strip() else lines[last - 1]
-    kept = [line if number in within else line.rstrip() for number, line in enumerate(lines, 1)]
-    return "\n".join(line for number, line in enumerate(kept, 1) if line or number in within)
+    trimmed = [line if number in within else line.rstrip() for number, line in enumerate(lines, 1)]
+    return "\n".join(line for number, line in enumerate(trimmed, 1) if line or number in within)
 
 
 def _docstring(node: ast.AST) -> ast.Constant | None:
     if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return None
     first = node.body[0] if node.body else None
-    found = first.value if isinstance(first, ast.Expr) else None
-    return found if isinstance(found, ast.Constant) and isinstance(found.value, str) else None
+    value = first.value if isinstance(first, ast.Expr) else None
+    return value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None

@@ -20,7 +20,7 @@ LONGEST_NAME = 200  # characters of a run's name
 
 
 class Rule(NamedTuple):
-    """What a value must fulfil: the test, and the rule in words."""
+    """What a value must be: the test, and the same in words that follow `must be`."""
 
     holds: Callable[[Any], bool]
     text: str
@@ -92,7 +92,6 @@ POINT_NAME = r"[A-Za-z0-9][\w +-]{0,39}"
 _NAME = r"[\w][\w .+()=,-]{0,199}"
 _NAME_TEXT = "letters, digits, spaces and . _ - + = , ( ), starting with a letter or digit, 200 at most"
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)+"
-_RUN_ID = r"\w{1,64}"
 
 
 def _target() -> Any:
@@ -173,9 +172,6 @@ class TrackingConfig:
     uri: str | None = _or_null(_ruled(_is_address, "an address such as sqlite:///FILE or http://HOST:PORT"))
     experiment: str = _matching(_NAME, _NAME_TEXT)
     run_name: str | None = _or_null(_line(LONGEST_NAME))
-    parent_run_id: str | None = _or_null(_matching(_RUN_ID, "the id of an MLflow run"))
-    study: str | None = _or_null(_line(LONGEST_NAME))
-    runs: int = _whole(1)
     wait: float = _from(0)
 
 
@@ -242,12 +238,16 @@ GROUPS = {
 
 
 def valid_keys(prefix: str = "") -> list[str]:
-    """The dotted keys of the schema below `prefix`, as in `model` -> `model.layers`, ..."""
+    """Returns the dotted keys of the schema that begin with `prefix`.
+
+    >>> valid_keys("objective.")[:2]
+    ['objective.likelihood', 'objective.beta']
+    """
     return [key for key, _ in ruled_keys() if key.startswith(prefix)]
 
 
 def ruled_keys(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Rule | None]]:
-    """Every dotted key of the schema with its rule."""
+    """Yields every dotted key of the schema with its rule, None where the type is rule enough."""
     for item in fields(node):
         nested = GROUPS.get(item.name) if node is Config else None
         if nested is not None and is_dataclass(nested):

@@ -1,7 +1,7 @@
-"""Names of classes and functions that stand in a store, and which of them are imported.
+"""Names of classes and functions in a store, and which of them may be imported.
 
-What a run's config or model file names is run when it is imported. Whoever can write to a store can name
-anything, so of such names only the lab's own are followed, and those that the reader has named too.
+Importing what a run's config or model file names runs its code. Whoever can write to a store can name
+anything, so only the lab's own names are imported, and those that the reader has given as trusted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,21 @@ OWN = frozenset(
 
 
 def check_trusted(target: object, trusted: Collection[str], where: str) -> str:
-    """The name, if it may be imported.
+    """Returns the name, if it may be imported.
 
     Args:
-        target: dotted name that was found in a store.
-        trusted: names that the reader gave, beside the lab's own.
-        where: what names it, for the message.
+        target: Dotted name from a store.
+        trusted: Names that the reader gave, beside the lab's own.
+        where: What names it, for the message.
 
     Raises:
-        UserError: it is neither the lab's own nor trusted.
+        UserError: It is neither the lab's own nor trusted.
+
+    >>> check_trusted("my_models.Ladder", ["my_models.Ladder"], "model.pt")
+    'my_models.Ladder'
+    >>> check_trusted("os.system", [], "model.pt")
+    Traceback (most recent call last):
+    vae_lab.errors.UserError: model.pt: names os.system, which is not the lab's own, and importing ...
     """
     if isinstance(trusted, str):
         raise UserError(

@@ -1,0 +1,29 @@
+"""The fingerprint of a config: two configs that share it describe the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from omegaconf import DictConfig, OmegaConf
+
+WHERE_IT_RUNS = (("data", "root"), ("train", "device"), ("train", "threads"))
+
+
+def fingerprint(config: DictConfig) -> str:
+    """Returns twelve hex digits of what determines a run's result.
+
+    Where it runs and how it is recorded and asked about do not enter: tracking, study, sweep, data.root,
+    train.device, train.threads, and of the evaluation all that can be measured later.
+
+    Args:
+        config: A checked config.
+    """
+    groups = ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"]
+    relevant = OmegaConf.to_container(OmegaConf.masked_copy(config, groups))
+    assert isinstance(relevant, dict)
+    for group, key in WHERE_IT_RUNS:
+        del relevant[group][key]
+    relevant["active_threshold"] = config.evaluation.active_threshold  # what every epoch's active units are
+    text = json.dumps(relevant, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

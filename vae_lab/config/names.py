@@ -1,0 +1,105 @@
+"""What a config is called, and what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lab.config.schema import BUILT_IN_MODEL, LONGEST_NAME
+
+RECORDED = ("data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed")
+SHOWN_IN_EVERY_NAME = (
+    *("model", "model.layers", "model.encoder_layers", "model.decoder_layers", "model.latent_size"),
+    "seed",
+)
+
+
+def layers(config: DictConfig) -> tuple[int, int]:
+    """Returns the numbers of layers of the encoder and of the decoder.
+
+    >>> model = {"layers": 3, "encoder_layers": None, "decoder_layers": 5}
+    >>> layers(OmegaConf.create({"model": model}))
+    (3, 5)
+    """
+    model = config.model
+    return (
+        model.layers if model.encoder_layers is None else model.encoder_layers,
+        model.layers if model.decoder_layers is None else model.decoder_layers,
+    )
+
+
+def model_name(config: DictConfig) -> str:
+    """Returns `vae` or `cvae`; for a class of the user's own, its name in lower case.
+
+    >>> model_name(OmegaConf.create({"model": {"_target_": "my_models.Ladder"}}))
+    'ladder'
+    """
+    if config.model._target_ == BUILT_IN_MODEL:
+        return "cvae" if config.model.conditional else "vae"
+    return str(config.model._target_).rpartition(".")[2].lower()
+
+
+def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str:
+    """Returns a name whose telling part comes first.
+
+    Args:
+        config: A checked config.
+        varied: Key and value of what else tells the run apart from its neighbours.
+
+    >>> model = {"layers": 3, "encoder_layers": None, "decoder_layers": None, "latent_size": 15}
+    >>> model |= {"_target_": "vae_lab.models.VAE", "conditional": False}
+    >>> config = OmegaConf.create({"model": model, "seed": 0})
+    >>> run_name(config)
+    'vae L3 Z15 s0'
+    >>> run_name(config, {"model.layers": "3", "objective.beta": "4"})
+    'beta=4 vae L3 Z15 s0'
+    """
+    varied_parts = [
+        f"{key.rpartition('.')[2]}={value}"
+        for key, value in (varied or {}).items()
+        if key not in SHOWN_IN_EVERY_NAME
+    ]
+    encoder, decoder = layers(config)
+    depth = f"L{encoder}" if encoder == decoder else f"L{encoder}+{decoder}"
+    return " ".join(
+        [*varied_parts, model_name(config), depth, f"Z{config.model.latent_size}", f"s{config.seed}"]
+    )
+
+
+def quotable(name: str) -> str:
+    r"""Returns a name as it can stand in Hydra's quotes: one printable line, no longer than a run's name.
+
+    >>> quotable("it's ${seed}\n")
+    'its $seed}'
+    """
+    printable = "".join(sign for sign in name if sign.isprintable() and sign != "'").replace("${", "$")
+    return printable[:LONGEST_NAME].rstrip("\\ ")
+
+
+def parameters(config: DictConfig) -> dict[str, str]:
+    """Returns the flat parameters of a run: dotted keys with their values as text, and each group's name."""
+    flat = dict(flatten(OmegaConf.to_container(OmegaConf.masked_copy(config, list(RECORDED)))))
+    for group in ("optimizer", "scheduler"):
+        if config[group] is not None:
+            flat[group] = str(config[group]._target_).rpartition(".")[2].lower()
+    named = {
+        "model": model_name(config),
+        "data": str(config.data.name),
+        "objective": config.objective.likelihood,
+    }
+    return named | flat
+
+
+def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the leaves of nested mappings as dotted keys and texts.
+
+    >>> list(flatten({"model": {"layers": 3, "options": {}}, "scheduler": None}))
+    [('model.layers', '3'), ('scheduler', 'null')]
+    """
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif node != {}:
+        yield prefix, "null" if node is None else str(node)
