@@ -69,7 +69,7 @@ def lab(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[
 
     def train(*arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()
-        code = command.train(list(arguments))
+        code = command.run_hydra(list(arguments))
         out, err = capfd.readouterr()
         return code, out, err
 
@@ -112,5 +112,5 @@ def ablations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert train.train(["sweeps=ablations", *SMALL]) == 0
+        assert train.run_hydra(["sweeps=ablations", *SMALL]) == 0
     return folder

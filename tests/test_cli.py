@@ -3,13 +3,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from tests.conftest import SMALL
-from vae_lab.cli import commands, train_help
+from vae_lab.cli import NAMES, commands, train_help
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.cli.train import train
+from vae_lab.cli.train import run_hydra, train
 from vae_lab.errors import UserError
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -25,7 +26,7 @@ def vae_lab(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [(), *((name,) for name in sorted(commands.commands) if name != "train")],
+    [(), *((name,) for name in NAMES if name != "train")],
 )
 def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(commands, [*command, "--help"])
@@ -38,10 +39,32 @@ def test_help_teaches_with_examples(command: tuple[str, ...]) -> None:
     assert all(name in line for line in shown), "every example has a line of its own"
 
 
+def test_every_command_is_imported_from_the_module_of_its_name() -> None:
+    context = click.Context(commands)
+    assert commands.list_commands(context) == sorted(NAMES)
+    for name in NAMES:
+        command = commands.get_command(context, name)
+        assert command is not None
+        assert (command.name, command.callback.__module__) == (name, f"vae_lab.cli.{name}")
+    assert "Did you mean 'train'?" in CliRunner().invoke(commands, ["trian"]).output
+
+
+def test_the_help_of_every_command_imports_nothing_heavy() -> None:
+    program = (
+        "import click, sys; from vae_lab.cli import NAMES, commands; context = click.Context(commands); "
+        "pages = [commands.get_command(context, name).get_help(context) for name in NAMES]; "
+        "print(len(pages), {'torch', 'mlflow', 'pandas', 'matplotlib', 'numpy', 'rich'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.stdout == f"{len(NAMES)} set()\n", result.stderr
+
+
 def test_train_help_shows_every_group_and_every_key_with_its_meaning(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert train(["--help"]) == 0
+    assert run_hydra(["--help"]) == 0
     out, _ = capfd.readouterr()
     for word in (
         "ablations",
@@ -61,8 +84,9 @@ def test_train_help_shows_every_group_and_every_key_with_its_meaning(
 
 def test_help_composed_config_and_mistakes_import_neither_torch_nor_mlflow() -> None:
     program = (
-        "import sys; from vae_lab.cli.train import train; train(['--cfg', 'job']); train(['--help']); "
-        "train(['model=vea']); train(['model.layers=0']); train(['-m', 'model.layers=0,1']); "
+        "import sys; from vae_lab.cli.train import run_hydra as train; train(['--cfg', 'job']); "
+        "train(['--help']); train(['model=vea']); train(['model.layers=0']); "
+        "train(['-m', 'model.layers=0,1']); "
         "print('imported:', *({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     result = subprocess.run(
@@ -72,7 +96,7 @@ def test_help_composed_config_and_mistakes_import_neither_torch_nor_mlflow() -> 
 
 
 def test_the_tables_of_an_analysis_need_no_mlflow() -> None:
-    program = "import sys; from vae_lab.report import analysis_tables; print('mlflow' in sys.modules)"
+    program = "import sys; import vae_lab.report.analyses; print('mlflow' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
@@ -103,6 +127,16 @@ def test_the_installed_command_answers_and_exits_with_its_code(tmp_path: Path) -
         (["model.layers=2,3"], "model.layers=2,3: to train each of these add -m"),
         (["--config-dir", "/nowhere"], "/nowhere"),
         (["scheduler=none"], "scheduler=none: no such option. Valid: cosine, multistep, step."),
+        (["model=null"], "model=null: no such option. Valid: cvae, vae."),
+        (["~modle"], "modle: unknown key; did you mean model?"),
+        (["model/x=1"], "model/x: unknown key"),
+        (["seed=range(0,3)"], "seed=range(0,3): to train each of these add -m."),
+        (
+            ["optimizer.momentum=1"],
+            "optimizer.momentum: nothing of that name is in it; to add it, write a plus",
+        ),
+        (["seed=1", "scheduler.step_size=3"], "scheduler.step_size: nothing of that name is in it"),
+        (["seed=1", "hydra.mode=nothing"], "hydra.mode=nothing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -124,10 +158,33 @@ def test_a_folder_of_ones_own_configs_is_used(lab: Lab, folder: Path) -> None:
     assert "hidden_size: 4" in out
 
 
+def test_a_group_of_ones_own_is_known_with_its_options(lab: Lab, folder: Path) -> None:
+    (folder / "own" / "budget").mkdir(parents=True)
+    (folder / "own" / "budget" / "long.yaml").write_text("# @package _global_\ntrain: {epochs: 77}\n")
+    for place in (["--config-dir", "own"], [f"hydra.searchpath=[file://{folder / 'own'}]"]):
+        code, out, err = lab(*place, "+budget=long", "--cfg", "job")
+        assert (code, err) == (0, "")
+        assert "epochs: 77" in out
+        assert "budget=short: no such option. Valid: long." in lab(*place, "+budget=short")[2]
+        assert "budget=3: no such option. Valid: long." in lab(*place, "+budget=3")[2]
+    assert "budget: unknown key" in lab("+budget=long")[2]
+
+
+def test_a_list_of_values_needs_no_flag_where_a_study_makes_it_a_multirun(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra_plugins.vae_lab.sweeper import AblationSweeper
+
+    lines: list[list[str]] = []
+    monkeypatch.setattr(AblationSweeper, "sweep", lambda _, arguments: lines.append(arguments))
+    assert lab("sweeps=depth", "seed=0,1") == (0, "", "")
+    assert lab("-m", "model=glob(*)") == (0, "", "")
+    assert lines == [["sweeps=depth", "seed=0,1"], ["model=glob(*)"]]
+
+
 def completions(words: list[str], incomplete: str) -> list[str]:
-    command = commands.commands["train"]
-    context = command.make_context("train", list(words), resilient_parsing=True)
-    return [str(item.value) for item in complete_overrides(context, command.params[0], incomplete)]
+    context = train.make_context("train", list(words), resilient_parsing=True)
+    return [str(item.value) for item in complete_overrides(context, train.params[0], incomplete)]
 
 
 def test_groups_options_and_keys_complete() -> None:
@@ -205,9 +262,10 @@ def planted(folder: Path) -> str:
     return parent.run_id
 
 
-def test_verdict_prints_what_the_runs_say_and_keeps_it_on_the_parent_run(planted: str) -> None:
+def test_verdict_prints_what_the_runs_say_and_writes_nothing(planted: str, folder: Path) -> None:
     from vae_lab.tracking import Store
 
+    before = Store.open().record(planted)
     expected = {
         "terminal": "supported", "markdown": "| C1", "csv": "C1,supported,test/loss,10.3",
         "latex": r"\begin{tabular}", "html": "<table",
@@ -218,12 +276,32 @@ def test_verdict_prints_what_the_runs_say_and_keeps_it_on_the_parent_run(planted
         assert result.exit_code == 0, result.output
         assert part in result.output
         assert sentence in result.output
-    store = Store.open()
-    assert store.record(planted).tags["vae_lab.verdict.C1"] == "supported"
-    for suffix in ("md", "csv", "tex", "html"):
-        assert sentence in store.download(planted, f"tables/verdicts.{suffix}").read_text()
+    assert Store.open().record(planted) == before
+    assert not list(folder.rglob("verdicts.*"))
     sequential = CliRunner().invoke(commands, ["verdict", "depth", "--sequential", "--format", "csv"])
     assert "C1,supported" in sequential.output
+
+
+def test_only_status_marks_a_run_whose_process_is_gone_and_names_it_as_it_is_called(planted: str) -> None:
+    from vae_lab.tracking import ERROR, RUN, Store, member_tag
+
+    program = (
+        "import os, sys; from vae_lab.tracking import Store; run = Store.open().start("
+        f"'lab', '[red]gone[/blue]', kind='{RUN}', tags={{'{member_tag(planted)}': '1'}}); "
+        "print(run.run_id, flush=True); os._exit(9)"
+    )
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    run_id = child.stdout.strip()
+    for command in ("compare", "verdict", "report"):
+        result = CliRunner().invoke(commands, [command, "depth"])
+        assert result.exit_code == 0, result.output
+        assert Store.open().record(run_id).status == "RUNNING"
+    result = CliRunner().invoke(commands, ["status", "depth"])
+    assert "14 of 15 runs finished, 1 interrupted" in result.output
+    assert "[red]gone[/blue]  interrupted" in result.output
+    marked = Store.open().record(run_id)
+    assert marked.status == "KILLED"
+    assert "ended without closing it" in marked.tags[ERROR]
 
 
 def test_verdict_needs_a_study_with_claims(ablations: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         small = ["data=digits", "train.epochs=3", "train.device=cpu"]
-        assert train.train(["--config-dir", "own", "experiments=judged", *small]) == 0
+        assert train.run_hydra(["--config-dir", "own", "experiments=judged", *small]) == 0
         store = Store.open()
         study = load_study(store, "judged")
         found = judge_study(study)

@@ -39,7 +39,7 @@ def back_between(bench: Bench, rounds: int) -> None:
         child.says(f"epoch {bench.random.randint(2, 5)}/")
         child.kill()
         # From its start: the first call of the clock's reader that a resumed run makes.
-        jump = Fault("vae_lab.cli.train.train", action=CLOCK, amount=-HOUR)
+        jump = Fault("vae_lab.cli.train.run_hydra", action=CLOCK, amount=-HOUR)
         child = home.start(*VAE, faults=[jump])
         code = child.code()
         told = [f"exit code {code}: {child.err[-300:]}"] if code else bench.compared(home, VAE)

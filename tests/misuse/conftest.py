@@ -43,11 +43,10 @@ def answer(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
 
     Composing, checking and preparing are the lab's own; only the training itself is left out.
     """
-    from vae_lab import config
-    from vae_lab.runs import multirun, parts, single
+    from vae_lab.runs import multirun, single
 
-    monkeypatch.setattr(single, "run_once", lambda found, _: str(parts.prepare(config.checked(found))))
-    monkeypatch.setattr(multirun, "sweep", lambda *_: None)
+    monkeypatch.setattr(single, "run_once", lambda job: str(job.parts))
+    monkeypatch.setattr(multirun, "run_multirun", lambda *_: None)
     before = left_behind(folder)
 
     def ask(*arguments: str) -> str:

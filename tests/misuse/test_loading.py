@@ -17,7 +17,7 @@ import vae_lab
 from tests.misuse.conftest import PROFILE, TINY, Lab
 from vae_lab import files, tracking
 from vae_lab.cli import ui
-from vae_lab.cli.train import train
+from vae_lab.cli.train import run_hydra
 from vae_lab.errors import LabError
 from vae_lab.files import PACKAGE
 from vae_lab.report import pictures
@@ -44,7 +44,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
         patch.chdir(folder)
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert train(["-m", *TINY, "seed=0", "study.name=mine"]) == 0
+        assert run_hydra(["-m", *TINY, "seed=0", "study.name=mine"]) == 0
         store = Store.open(f"sqlite:///{folder / 'mlflow.db'}")
         (parent,) = store.tagged(tracking.KIND, tracking.SWEEP)
         (run,) = store.members(parent.run_id)
@@ -209,7 +209,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from([*Plan.__dataclass_fields__, "more"])
+FIELDS = st.sampled_from([*Plan.__struct_fields__, "more"])
 DAMAGED_PLANS = st.one_of(
     JSON.map(json.dumps),
     st.dictionaries(FIELDS, JSON, max_size=4).map(lambda found: json.dumps({"name": "mine"} | found)),

@@ -15,7 +15,8 @@ from tests.misuse.conftest import PROFILE, TINY, Answer, Lab, left_behind
 from vae_lab import config, tracking
 from vae_lab.errors import UserError
 from vae_lab.report.page import rendering
-from vae_lab.runs.grid import axes, points
+from vae_lab.runs.grid import axes, jobs
+from vae_lab.runs.job import Multirun
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import Store
 
@@ -42,7 +43,7 @@ NAMES = {
 }
 Compose = Callable[..., DictConfig]
 RULED = ("tracking.experiment", "study.name", "data.name")
-LINES = ("tracking.run_name", "tracking.study", "study.question")
+LINES = ("tracking.run_name", "study.question")
 
 
 def quoted(text: str) -> str:
@@ -51,7 +52,7 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-@pytest.mark.parametrize("key", [*RULED, *LINES, "tracking.parent_run_id"])
+@pytest.mark.parametrize("key", [*RULED, *LINES])
 def test_a_name_is_taken_by_its_rule_or_refused_by_it(composed: Compose, key: str) -> None:
     plain = composed(*TINY)
     for kind, name in NAMES.items():
@@ -98,11 +99,15 @@ def test_a_points_name_survives_hydras_quotes(composed: Compose, value: str) -> 
     given = parser.parse_overrides([f"data.root={quoted(value)},/x"])
     empty = OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}})
     try:
-        made = points(axes(empty, given, parser), lambda overrides: composed(*overrides))
+        points = jobs(axes(empty, given, parser), lambda overrides: composed(*overrides))
     except (UserError, HydraException):
         assume(False)
-    for point in made:
-        assert composed(*point.overrides).tracking.run_name == point.name
+    for job in points:
+        assert config.checked(composed(*job.overrides)) == job.settings
+        # Its name reaches the processes of other launchers within this override.
+        multirun = Multirun("0" * 32, value, len(points), job.name)
+        (sent,) = parser.parse_overrides([f"+hydra.job.env_set.X={multirun.to_text()}"])
+        assert Multirun.from_text(str(sent.value())) == multirun
 
 
 class Page(HTMLParser):
@@ -144,7 +149,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             one_at_a_time={"model.layers": ["1", HOSTILE]},
             base={"model.layers": "1"},
             claims=[claim | {"explanation": HOSTILE}],
-            reference={"source": HOSTILE, "note": HOSTILE},
+            reference=config.Reference(source=HOSTILE, note=HOSTILE),
         )
         store = Store.open(uri, create=True)
         parent = store.start("lab", HOSTILE, kind=tracking.SWEEP, tags={tracking.STUDY: "hostile"})

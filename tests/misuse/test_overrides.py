@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.misuse.conftest import PROFILE, TINY, Answer, Lab, left_behind
 from vae_lab import tracking
 from vae_lab.cli.completion import complete_overrides
+from vae_lab.cli.train import train
 from vae_lab.config import valid_keys
 
 KEYS = [
@@ -344,8 +345,5 @@ def test_a_valid_line_ends_finished_or_failed_with_its_reason(
     word=TEXT,
 )
 def test_completion_never_fails_in_the_shell(words: list[str], word: str) -> None:
-    from vae_lab.cli import commands
-
-    command = commands.commands["train"]
-    context = command.make_context("train", list(words), resilient_parsing=True)
-    assert isinstance(complete_overrides(context, command.params[0], word), list)
+    context = train.make_context("train", list(words), resilient_parsing=True)
+    assert isinstance(complete_overrides(context, train.params[0], word), list)

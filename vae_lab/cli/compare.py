@@ -2,83 +2,126 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
+from vae_lab.cli.options import format_option, uri_option
 from vae_lab.errors import UserError
-from vae_lab.report import tables
-from vae_lab.report.tables import Table
-from vae_lab.studies.comparison import Study, load_study, requested_metrics
-from vae_lab.tracking import KIND, STUDY, SWEEP, Reader, reader
+
+if TYPE_CHECKING:
+    from vae_lab.report.tables import Contrast, Table
+    from vae_lab.studies.comparison import Study
+    from vae_lab.tracking import Reader
 
 
+@click.command
+@click.argument("study", required=False)
+@format_option
+@click.option("--metric", "metrics", multiple=True, help="Show this metric instead; can be given again.")
+@click.option("--by", multiple=True, help="One row for each value of this key; can be given again.")
+@click.option(
+    "--contrast",
+    "contrasts",
+    multiple=True,
+    metavar="KEY=A,B",
+    help="What going from A to B changes, paired by seed, instead; can be given again.",
+)
+@click.option("--importance", is_flag=True, help="How much of the variance each key explains, instead.")
+@uri_option
 def compare(
     study: str | None,
     form: str,
-    metrics: Sequence[str],
-    by: Sequence[str],
-    contrasts: Sequence[str],
+    metrics: tuple[str, ...],
+    by: tuple[str, ...],
+    contrasts: tuple[str, ...],
     importance: bool,
     uri: str | None,
 ) -> None:
-    """Prints the tables of `study`, or the list of studies."""
-    asked = [tables.parse_contrast(text) for text in contrasts]
-    if by and (asked or importance):
+    """Print the ablation tables of STUDY, read from MLflow.
+
+    STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it,
+    the multiruns of the store are listed. Where seeds repeat, values are means with 95 % intervals, and the
+    best are marked only where the seeds show that others are worse.
+
+    \b
+    Examples:
+      vae-lab compare reference
+      vae-lab compare reference --format latex > tables.tex
+      vae-lab compare depth --by model.layers --metric test/loss --metric test/kl
+      vae-lab compare depth --contrast model.layers=2,3 --contrast model.layers=3,4
+      vae-lab compare ablations --importance --metric test/loss
+    """
+    from vae_lab.report import tables
+    from vae_lab.studies.comparison import load_study
+    from vae_lab.tracking import reader
+
+    if by and (contrasts or importance):
         raise UserError(
             "--by: groups the rows of the ablation tables; leave it out with --contrast and --importance."
         )
+    parsed = [tables.parse_contrast(text) for text in contrasts]
     store = reader(uri)
     if study is None:
-        _list(store)
+        _print_multiruns(store)
         return
-    found = load_study(store, study)
-    chosen = requested_metrics(metrics, found.runs)
-    made = tables.contrast_tables(found, asked, chosen) if asked else []
+    loaded = load_study(store, study)
+    _print(loaded, _tables(store, loaded, metrics, by, parsed, importance), form)
+
+
+def _tables(
+    store: Reader,
+    study: Study,
+    metrics: Sequence[str],
+    by: Sequence[str],
+    contrasts: list[Contrast],
+    importance: bool,
+) -> list[Table]:
+    from vae_lab.report import tables
+    from vae_lab.studies.comparison import requested_metrics
+
+    columns = requested_metrics(metrics, study.runs)
+    drawn = tables.contrast_tables(study, contrasts, columns) if contrasts else []
     if importance:
-        made += tables.importance_tables(found, chosen, needed=True)
-    if not (asked or importance):
-        made = tables.study_tables(found, by, chosen)
-        if not by and not metrics:
-            made += _analyses(store, found)
+        drawn += tables.importance_tables(study, columns, needed=True)
+    if contrasts or importance:
+        return drawn
+    drawn = tables.study_tables(study, by, columns)
+    if by or metrics or (study.plan.oracle is None and study.plan.reference is None):
+        return drawn
+    from vae_lab.report.analyses import analysis_tables  # draws too: a second of imports
+
+    return [*drawn, *analysis_tables(store, study)]
+
+
+def _print(study: Study, drawn: Sequence[Table], form: str) -> None:
+    from rich.text import Text
+
+    from vae_lab.cli.listing import started
+    from vae_lab.report import tables
+
     if form != "terminal":
-        click.echo("\n".join(tables.FORMATS[form](table) for table in made), nl=False)
+        click.echo("\n".join(tables.FORMATS[form](table) for table in drawn), nl=False)
         return
     console = tables.console()
-    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(found.parent.started / 1000))
-    finished = sum(run.status == "FINISHED" for run in found.runs)
-    lead = f"{found.plan.name}: {finished} of {len(found.runs)} runs finished, started {started}"
-    console.print(lead, markup=False)
-    if found.plan.question:
-        console.print(found.plan.question, markup=False)
-    for table in made:
+    finished = sum(run.status == "FINISHED" for run in study.runs)
+    when = started(study.parent)
+    console.print(Text(f"{study.plan.name}: {finished} of {len(study.runs)} runs finished, started {when}"))
+    if study.plan.question:
+        console.print(Text(study.plan.question))
+    for table in drawn:
         console.print()
         tables.show(table, console)
 
 
-def _analyses(store: Reader, study: Study) -> list[Table]:
-    if study.plan.oracle is None and study.plan.reference is None:
-        return []
-    from vae_lab.report.analyses import analysis_tables  # draws too: a second of imports
+def _print_multiruns(store: Reader) -> None:
+    from vae_lab.cli.listing import print_multiruns
+    from vae_lab.tracking import KIND, SWEEP
 
-    return analysis_tables(store, study)
-
-
-def _list(store: Reader) -> None:
     parents = store.tagged(KIND, SWEEP)
-    if not parents:
-        click.echo("No multirun is kept here yet. Start one with: vae-lab train experiments=reference")
-        return
-    shown = RichTable(box=None, header_style="bold")
-    for heading in ("study", "started", "status", "parent run"):
-        shown.add_column(heading)
-    for parent in parents:
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000))
-        name = Text(parent.tags.get(STUDY, parent.name))
-        shown.add_row(name, started, parent.status.lower(), parent.run_id)
-    Console(highlight=False).print(shown)
-    click.echo("\nTables: vae-lab compare STUDY")
+    details = {
+        "status": [parent.status.lower() for parent in parents],
+        "parent run": [parent.run_id for parent in parents],
+    }
+    print_multiruns(parents, details, "Tables: vae-lab compare STUDY")

@@ -1,15 +1,38 @@
-"""Shell completion of what follows `train`: config groups, their options and keys, asked of Hydra."""
+"""`vae-lab completion`: a shell's completion script; and what follows `train`, completed as Hydra would."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from click import Context, Parameter
+import click
 from click.shell_completion import CompletionItem
 
+SHELLS = ("bash", "zsh", "fish")
 
-def complete_overrides(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
-    """Completions of the word being typed after `vae-lab train`.
+
+@click.command
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the completion script of SHELL, which completes groups and keys after `train` too.
+
+    \b
+    Examples:
+      source <(vae-lab completion bash)          add this line to ~/.bashrc
+      vae-lab completion fish > ~/.config/fish/completions/vae-lab.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    script = completion_class(context.find_root().command, {}, "vae-lab", "_VAE_LAB_COMPLETE")
+    click.echo(script.source())
+
+
+def complete_overrides(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Returns completions of the word being typed after `vae-lab train`.
 
     Bash takes `model=cv` apart at the equals sign and replaces only what follows it; other shells hand over
     and replace the whole word.
@@ -21,16 +44,18 @@ def complete_overrides(context: Context, parameter: Parameter, incomplete: str) 
     elif not incomplete and words and "=" not in words[-1] and not words[-1].startswith("-"):
         typed = f"{words.pop()}="
     try:
-        found = _query(words, typed + incomplete)
-    except (
-        Exception
-    ):  # an earlier word is wrong: there is nothing to go by, and a shell is no place to say so
+        completions = _completions(words, typed + incomplete)
+    except Exception:  # an earlier word is wrong, and a shell is no place to say so
         return []
-    return [CompletionItem(each.removeprefix(typed)) for each in found if each.startswith(typed)]
+    return [CompletionItem(text.removeprefix(typed)) for text in completions if text.startswith(typed)]
 
 
 def joined(pieces: Iterable[str]) -> list[str]:
-    """The words of a line that bash took apart: `model`, `=`, `vae` is `model=vae` again."""
+    """Returns the words of a line that bash took apart.
+
+    >>> joined(["model", "=", "vae", "-m"])
+    ['model=vae', '-m']
+    """
     words: list[str] = []
     open_value = False
     for piece in pieces:
@@ -42,19 +67,11 @@ def joined(pieces: Iterable[str]) -> list[str]:
     return words
 
 
-def _query(words: list[str], word: str) -> list[str]:
-    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_automatic_config_search_path
-    from hydra.core.global_hydra import GlobalHydra
+def _completions(words: list[str], word: str) -> list[str]:
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from vae_lab.files import CONF
+    from vae_lab.cli.overrides import Line, config_loader
 
-    path = create_automatic_config_search_path(None, None, str(CONF))
-    assert isinstance(path, ConfigSearchPathImpl)
-    try:
-        loader = Hydra.create_main_hydra2(task_name="vae-lab", config_search_path=path).config_loader
-        return DefaultCompletionPlugin(loader)._query(config_name="config", line=" ".join([*words, word]))
-    finally:
-        GlobalHydra.instance().clear()
+    line = Line([*words, word])
+    plugin = DefaultCompletionPlugin(config_loader(line))
+    return plugin._query(config_name=line.config_name, line=" ".join(line.overrides))

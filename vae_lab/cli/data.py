@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import yaml
-from hydra.utils import get_method
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from vae_lab.cli.train_help import first_comment
-from vae_lab.data import Dataset
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vae_lab.data import Dataset
+
 FIGURES = (".png", ".pdf", ".svg")
 RANK_SHARES = (0.90, 0.95, 0.99)
+PCA_HEADINGS = (
+    *("Z", "variance\nkept, %", "noise sd\nwhite = 1", "log density\nnats/image"),
+    "dimensions\nabove noise",
+)
 PCA_NOTE = (
     "Noise: the maximum likelihood sigma^2 of Z dimensions, the mean of the eigenvalues left out.\n"
     "Dimensions above noise: what a linear VAE of any latent size uses if its sigma is held at that\n"
@@ -27,77 +29,125 @@ PCA_NOTE = (
 )
 
 
-def describe(name: str | None, root: str | None) -> Dataset | None:
-    """Prints what a data set holds and where it lies, and gives it; without a name, lists all."""
+@click.command
+@click.argument("name", required=False)
+@click.option("--root", help="Folder of the files, as data.root.")
+@click.option("--svd", is_flag=True, help="Show the singular values of the training images, too.")
+@click.option(
+    "--latent-size",
+    "latent_sizes",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(10, 15, 30),
+    show_default=True,
+    help="With --svd: a latent size to compare; can be given again.",
+)
+@click.option("--figure", type=click.Path(dir_okay=False), help="With --svd: draw the spectrum to this file.")
+def data(
+    name: str | None, root: str | None, svd: bool, latent_sizes: tuple[int, ...], figure: str | None
+) -> None:
+    """Fetch and check a data set, and say what is in it; without NAME, list the data sets.
+
+    \b
+    Examples:
+      vae-lab data mnist
+      vae-lab data idx --root ~/my-images
+      vae-lab data mnist --svd --figure spectrum.png
+    """
+    if figure and not svd:
+        raise UserError(f"--figure {figure}: there is nothing to draw without --svd.")
+    if svd and name is None:
+        raise UserError("--svd: needs the name of a data set, as in: vae-lab data mnist --svd")
     files = {file.stem: file for file in sorted((CONF / "data").glob("*.yaml"))}
     if name is None:
-        for each, file in files.items():
-            click.echo(f"{each:15} {first_comment(file)}")
-        return None
+        from vae_lab.cli.train_help import first_comment
+
+        for stem, file in files.items():
+            click.echo(f"{stem:15} {first_comment(file)}")
+        return
     if name not in files:
         raise UserError(f"{quoted(name)}: no such data set{choices(name, files)}")
+    dataset = _load(files[name], root)
+    _print_facts(dataset)
+    if svd:
+        _print_spectrum(dataset, latent_sizes, figure)
+
+
+def _load(file: Path, root: str | None) -> Dataset:
+    import logging
+
+    import yaml
+    from hydra.utils import get_method
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vae_lab").setLevel(logging.INFO)
-    settings = yaml.safe_load(files[name].read_text())
+    settings = yaml.safe_load(file.read_text())
     root = root or settings.get("root")
     if root == "???":
-        raise UserError(f"{name}: needs --root, the folder of its IDX files.")
-    data: Dataset = get_method(settings["_target_"])(root=root)
-    channels, height, width = data.shape
-    click.echo(f"{data.name}: checked, checksum {data.checksum}")
-    click.echo(f"  images    {len(data.train):,} to train on, {len(data.test):,} held out")
+        raise UserError(f"{file.stem}: needs --root, the folder of its IDX files.")
+    dataset: Dataset = get_method(settings["_target_"])(root=root)
+    return dataset
+
+
+def _print_facts(dataset: Dataset) -> None:
+    train, (channels, height, width) = dataset.train, dataset.shape
+    counts = train.labels.bincount(minlength=dataset.classes).tolist()
+    click.echo(f"{dataset.name}: checked, checksum {dataset.checksum}")
+    click.echo(f"  images    {len(train):,} to train on, {len(dataset.test):,} held out")
     click.echo(f"  size      {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}")
-    counts = data.train.labels.bincount(minlength=data.classes).tolist()
-    click.echo(f"  classes   {data.classes}, with {min(counts):,} to {max(counts):,} training images each")
-    click.echo(f"  pixels    mean {data.train.scaled(slice(None)).mean():.4f}, black 0, white 1")
-    click.echo(f"  files     {data.origin}")
-    return data
+    click.echo(f"  classes   {dataset.classes}, with {min(counts):,} to {max(counts):,} training images each")
+    click.echo(f"  pixels    mean {train.scaled(slice(None)).mean():.4f}, black 0, white 1")
+    click.echo(f"  files     {dataset.origin}")
 
 
-def spectrum(data: Dataset, latent_sizes: Sequence[int], figure: str | None) -> None:
+def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str | None) -> None:
     """Prints, and draws if asked to, the singular value spectrum of the centred training images."""
-    from vae_lab.evaluation import spectrum as pca
-    from vae_lab.report import pictures
+    from vae_lab.evaluation import spectrum
 
     if figure and Path(figure).suffix.lower() not in FIGURES:
         raise UserError(f"--figure {quoted(figure)}: must end in one of {', '.join(FIGURES)}.")
     for size in latent_sizes:
-        if size >= data.size:
-            raise UserError(f"--latent-size {size}: must be below the {data.size} pixels of an image.")
-    found = pca.eigenvalues(data.train)
-    singular = pca.singular_values(found, len(data.train))
-    ranks = {share: pca.rank_at(found, share) for share in RANK_SHARES}
-    click.echo(f"\nSpectrum of the centred training images, {len(data.train):,} x {data.size}")
-    click.echo(f"  variance  {found.sum():.3f} over all pixels, white = 1")
-    click.echo(
-        f"  largest   {', '.join(f'{value:.1f}' for value in singular[:6].tolist())} (singular values)"
-    )
+        if size >= dataset.size:
+            raise UserError(f"--latent-size {size}: must be below the {dataset.size} pixels of an image.")
+    eigenvalues = spectrum.eigenvalues(dataset.train)
+    singular = spectrum.singular_values(eigenvalues, len(dataset.train)).tolist()
+    ranks = {share: spectrum.rank_at(eigenvalues, share) for share in RANK_SHARES}
+    click.echo(f"\nSpectrum of the centred training images, {len(dataset.train):,} x {dataset.size}")
+    click.echo(f"  variance  {eigenvalues.sum():.3f} over all pixels, white = 1")
+    click.echo(f"  largest   {', '.join(f'{value:.1f}' for value in singular[:6])} (singular values)")
     for share, rank in ranks.items():
         click.echo(f"  {share:.0%}       of the variance is in {rank} dimensions")
-    sizes = Table(box=box.SIMPLE_HEAD)
-    for heading in (
-        "Z",
-        "variance\nkept, %",
-        "noise sd\nwhite = 1",
-        "log density\nnats/image",
-        "dimensions\nabove noise",
-    ):
-        sizes.add_column(heading, justify="right")
-    kept = pca.cumulative_variance(found)
+    _print_pca(eigenvalues, latent_sizes)
+    if figure:
+        from vae_lab.report.charts.data_spectrum import data_spectrum
+        from vae_lab.report.drawing import save
+
+        title = f"{dataset.name}: {len(dataset.train):,} centred training images"
+        shares = spectrum.cumulative_variance(eigenvalues).tolist()
+        save(data_spectrum(singular, shares, ranks, title), figure)
+        click.echo(f"Drawn to {figure}")
+
+
+def _print_pca(eigenvalues: Tensor, latent_sizes: Sequence[int]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from vae_lab.evaluation import spectrum
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in PCA_HEADINGS:
+        table.add_column(heading, justify="right")
+    shares = spectrum.cumulative_variance(eigenvalues)
     for size in latent_sizes:
-        noise = pca.noise_variance(found, size)
-        density = pca.log_likelihood(found, size)
-        sizes.add_row(
+        noise = spectrum.noise_variance(eigenvalues, size)
+        table.add_row(
             str(size),
-            f"{100 * float(kept[size - 1]):.1f}",
+            f"{100 * float(shares[size - 1]):.1f}",
             f"{noise**0.5:.4f}",
-            f"{density:,.1f}",
-            str(pca.active_dimensions(found, noise)),
+            f"{spectrum.log_likelihood(eigenvalues, size):,.1f}",
+            str(spectrum.active_dimensions(eigenvalues, noise)),
         )
     click.echo("\nProbabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)")
-    Console(highlight=False).print(sizes)
+    Console(highlight=False).print(table)
     click.echo(PCA_NOTE)
-    if figure:
-        title = f"{data.name}: {len(data.train):,} centred training images"
-        pictures.spectrum(singular.tolist(), kept.tolist(), ranks, title).savefig(figure)
-        click.echo(f"Drawn to {figure}")

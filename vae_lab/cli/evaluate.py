@@ -2,43 +2,82 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import sys
+from typing import TYPE_CHECKING
 
-import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+import click
 
-from vae_lab import config
-from vae_lab.cli.train import FAILED, explained
-from vae_lab.errors import UserError
-from vae_lab.files import CONF
-from vae_lab.runs import measuring
-from vae_lab.tracking import Store
+from vae_lab.cli.completion import complete_overrides
+from vae_lab.cli.options import uri_option
+from vae_lab.errors import LabError, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
+@click.command
+@click.argument("name", metavar="RUN_OR_STUDY")
+@click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
+@click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
+@click.option(
+    "--trust",
+    "trusted",
+    multiple=True,
+    metavar="NAME",
+    help="A model class or data function of your own that may be imported; can be given again.",
+)
+@uri_option
 def evaluate(
-    name: str, overrides: Sequence[str], trusted: Sequence[str], uri: str | None, again: bool
-) -> int:
-    """Measures the finished runs of `name`; gives the exit code."""
+    name: str, overrides: tuple[str, ...], again: bool, trusted: tuple[str, ...], uri: str | None
+) -> None:
+    """Add measures to finished runs without training them again.
+
+    RUN_OR_STUDY is the id of a run or of a parent run, or a study's name, for its newest multirun. What
+    follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named, and of
+    data.root, train.device and train.threads.
+
+    A run names the class of its model and the function that loads its data. Those that are not the lab's own
+    are imported only if --trust names them, since a store may hold what others wrote.
+
+    \b
+    Examples:
+      vae-lab evaluate reference
+      vae-lab evaluate reference evaluation.importance_samples=1000 --again
+      vae-lab evaluate 8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c evaluation.samples=10000
+      vae-lab evaluate tempered --trust my_models.Tempered
+    """
+    import logging
+
+    import torch
+
+    from vae_lab.runs import measuring
+    from vae_lab.tracking import Store
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("vae_lab").setLevel(logging.INFO)
-    wanted = composed(measuring.allowed(overrides))
-    if wanted.train.threads is not None:
-        torch.set_num_threads(wanted.train.threads)
-    failed = measuring.evaluate(Store.open(uri), name, wanted, trusted=trusted, again=again)
-    return FAILED if failed else 0
+    settings = composed(measuring.evaluation_overrides(overrides))
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    failures = measuring.evaluate(Store.open(uri), name, settings, trusted=trusted, again=again)
+    sys.exit(LabError.exit_code if failures else 0)
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    """The lab's config with these overrides, checked.
+    """Returns the lab's config with these overrides, checked.
 
     Raises:
-        UserError: an override that Hydra does not take, or a value out of range.
+        UserError: An override that Hydra does not take, or a value out of range.
     """
+    from hydra import compose, initialize_config_dir
+
+    from vae_lab import config
+    from vae_lab.cli.overrides import Line, check_line, explained
+
+    line = Line(overrides, multirun=False)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            found = compose("config", overrides)
+        check_line(line)
+        with initialize_config_dir(line.config_path, version_base="1.3"):
+            settings = compose(line.config_name, overrides)
     except Exception as error:
-        raise UserError(explained(error)) from None
-    return config.checked(found)
+        raise UserError(explained(error, line)) from None
+    return config.checked(settings)

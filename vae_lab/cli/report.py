@@ -1,4 +1,4 @@
-"""`vae-lab report`: a study as one page, beside the reader and on its parent run."""
+"""`vae-lab report`: a study as one page."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ from pathlib import Path
 
 import click
 
+from vae_lab.cli.options import uri_option
 from vae_lab.errors import UserError
-from vae_lab.report.page import rendering
-from vae_lab.report.page.contents import gather
-from vae_lab.studies.claims import judge_study
-from vae_lab.studies.comparison import load_study
-from vae_lab.tracking import Recorder, Store
 
 
+@click.command
+@click.argument("study")
+@click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
+@click.option("--links/--no-links", default=True, help="Whether it links to the runs in your MLflow.")
+@uri_option
 def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
-    """Writes the page of `study`, in HTML and Markdown, and prints where it is.
+    """Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
 
-    The page on the parent run has links to MLflow in any case; without `links` the file's has none.
+    The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
+    as Markdown beside it. The store is only read: the page on the study's parent run is that of the end of
+    its multirun, or of `vae-lab evaluate`.
+
+    \b
+    Examples:
+      vae-lab report reference
+      vae-lab report reference --no-links --output docs/reference.html     a page to be published
     """
-    store = Store.open(uri)
-    found = load_study(store, study)
-    file = Path(output) if output else Path(f"{rendering.file_name(found.plan.name)}.html")
+    from vae_lab.report.page import rendering
+    from vae_lab.report.page.contents import gather
+    from vae_lab.studies.claims import judge_study
+    from vae_lab.studies.comparison import load_study
+    from vae_lab.tracking import reader
+
+    store = reader(uri)
+    loaded = load_study(store, study)
+    file = Path(output) if output else Path(f"{rendering.file_name(loaded.plan.name)}.html")
     if file.suffix not in (".html", ".htm"):
         raise UserError(f"--output {file}: the page is HTML. Valid: a name that ends in .html.")
     if not file.parent.is_dir():
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
-    verdicts = judge_study(found) if found.plan.claims else []
-    contents = gather(store, found, verdicts)
-    shown = contents if links else contents._replace(links=[], runs=[])
-    for written in rendering.write(shown, file):
+    contents = gather(store, loaded, judge_study(loaded) if loaded.plan.claims else [])
+    if not links:
+        contents = contents._replace(links=[], runs=[])
+    for written in rendering.write(contents, file):
         click.echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")
-    recorder = Recorder(store, found.parent.run_id, found.parent.experiment_id)
-    with recorder.artifacts() as folder:
-        rendering.write(contents, folder / rendering.ARTIFACT)
-    click.echo(f"{store.place(found.parent.run_id, rendering.ARTIFACT)}  on the parent run")

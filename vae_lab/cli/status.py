@@ -2,105 +2,99 @@
 
 from __future__ import annotations
 
-import time
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from vae_lab.report.tables import console
-from vae_lab.studies.comparison import Study, load_study
-from vae_lab.studies.status import RunState, counted, states
-from vae_lab.tracking import COMMAND, KIND, STUDY, SWEEP, Reader, kept, reader
+from vae_lab.cli.options import uri_option
 
-COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "missing": "dim"}
-SHOWN = 40  # unfinished runs in the table, unless all are asked for
+if TYPE_CHECKING:
+    from vae_lab.studies.comparison import Study
+    from vae_lab.tracking import Reader
+
+MOST_RUNS = 40  # unfinished ones that are listed, unless all are asked for
 
 
-def status(name: str | None, every: bool, uri: str | None) -> None:
-    """Prints the state of a study's runs, or of all studies."""
+@click.command
+@click.argument("study", required=False)
+@click.option("--all", "every", is_flag=True, help="Finished runs too.")
+@uri_option
+def status(study: str | None, every: bool, uri: str | None) -> None:
+    """Say which runs of STUDY are finished, running, interrupted, failed or missing.
+
+    STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it, all
+    studies are listed. Runs whose process is gone are marked as interrupted; the command that started the
+    study, given again, goes on with them after their last finished epoch.
+
+    \b
+    Examples:
+      vae-lab status
+      vae-lab status reference --all
+    """
+    from vae_lab.tracking import reader
+
     store = reader(uri)
+    if study is None:
+        _print_studies(store)
+    else:
+        _print_study(_marked_study(store, study), study, every)
+
+
+def _marked_study(store: Reader, name: str) -> Study:
+    """Returns a study whose runs are marked in the store as interrupted if their process is gone."""
+    from vae_lab.studies.comparison import find_parent, load_study
+    from vae_lab.tracking import process_end
+
+    parent = find_parent(store, name)
+    dead = [run for run in (parent, *store.members(parent.run_id)) if process_end(run)]
+    if dead:
+        from vae_lab.tracking import Store  # only now, as it brings MLflow with it
+
+        Store.open(store.uri).close_gone(dead)
+    return load_study(store, parent.run_id)
+
+
+def _print_study(study: Study, name: str, every: bool) -> None:
+    from rich.text import Text
+
+    from vae_lab.cli.listing import in_words, print_runs
+    from vae_lab.report.tables import console
+    from vae_lab.studies.status import count_states, run_states
+    from vae_lab.tracking import COMMAND
+
+    states = run_states(study)
+    listed = states if every else [run for run in states if run.state != "finished"]
+    most = len(listed) if every else MOST_RUNS
     terminal = console()
-    if name is None:
-        _list(store, terminal)
-        return
-    study = load_study(store, name)
-    found = states(study)
-    terminal.print(f"{study.plan.name}: {_words(counted(found))}", highlight=False)
-    left = found if every else [each for each in found if each.state != "finished"]
-    if left:
+    terminal.print(Text(f"{study.plan.name}: {in_words(count_states(states))}"))
+    if listed:
         terminal.print()
-        terminal.print(_table(left if every else left[:SHOWN]))
-    if not every and len(left) > SHOWN:
-        terminal.print(
-            f"and {len(left) - SHOWN} more; all of them: vae-lab status {name} --all", highlight=False
-        )
-    if any(each.state in ("interrupted", "failed", "missing") for each in found):
+        print_runs(listed[:most])
+    if len(listed) > most:
+        more = len(listed) - most
+        terminal.print(Text(f"and {more} more; all of them: vae-lab status {name} --all"))
+    if any(run.state in ("interrupted", "failed", "missing") for run in states):
         again = study.parent.tags.get(COMMAND, "the command that started it")
-        terminal.print(
-            f"\nTo go on, give the same command again:\n  {again}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
+        terminal.print(Text(f"\nTo go on, give the same command again:\n  {again}"), soft_wrap=True)
 
 
-def _list(store: Reader, terminal: Console) -> None:
-    parents = store.tagged(KIND, SWEEP)
-    if not parents:
-        click.echo("No multirun is kept here yet. Start one with: vae-lab train experiments=reference")
-        return
-    shown = Table(box=None, header_style="bold")
-    for heading in ("study", "started", "runs"):
-        shown.add_column(heading)
-    for parent in {each.tags.get(STUDY, each.name): each for each in reversed(parents)}.values():
-        study: Study = load_study(store, parent.run_id)
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000))
-        shown.add_row(study.plan.name, started, _words(counted(states(study))))
-    terminal.print(shown)
-    terminal.print("\nRun by run: vae-lab status STUDY", highlight=False)
-    if files := kept(store.uri):
+def _print_studies(store: Reader) -> None:
+    from rich.text import Text
+
+    from vae_lab.cli.listing import in_words, print_multiruns, study_name
+    from vae_lab.report.tables import console
+    from vae_lab.studies.status import count_states, run_states
+    from vae_lab.tracking import KIND, SWEEP, checkpoint_files
+
+    newest = {study_name(parent): parent for parent in reversed(store.tagged(KIND, SWEEP))}
+    parents = list(newest.values())
+    states = [run_states(_marked_study(store, parent.run_id)) for parent in parents]
+    counts = [in_words(count_states(runs)) for runs in states]
+    print_multiruns(parents, {"runs": counts}, "Run by run: vae-lab status STUDY")
+    if files := checkpoint_files(store.uri):
         size = sum(file.stat().st_size for file in files) / 1e6
         text = (
             f"\n{len(files)} runs under way or interrupted have {size:.1f} MB of checkpoints in\n"
             f"  {files[0].parent.parent}\nTo give up interrupted ones, remove their folders."
         )
-        terminal.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _table(rows: list[RunState]) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("run", no_wrap=True)
-    table.add_column("state")
-    table.add_column("epochs", justify="right")
-    table.add_column("last heard of", justify="right")
-    table.add_column("why")
-    for row in rows:
-        done = "" if row.epochs is None else f"{row.done}/{row.epochs}"
-        colour = COLOURS[row.state]
-        table.add_row(
-            row.name.replace("[", "\\["),
-            f"[{colour}]{row.state}[/{colour}]",
-            done,
-            _ago(row.heard),
-            row.note.replace("[", "\\["),
-        )
-    return table
-
-
-def _words(count: dict[str, int]) -> str:
-    total = sum(count.values())
-    if not total:
-        return "no runs"
-    rest = [f"{number} {state}" for state, number in count.items() if state != "finished"]
-    return ", ".join([f"{count.get('finished', 0)} of {total} runs finished", *rest])
-
-
-def _ago(at: int | None) -> str:
-    if at is None:
-        return ""
-    seconds = max(0.0, time.time() - at / 1000)
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size or (unit != "days" and seconds >= size):
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+        console().print(Text(text), soft_wrap=True)

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from vae_lab.files import CONF, CONFIG_ROOT
 
-HIDDEN = {"tracking.parent_run_id", "tracking.runs", "tracking.study"}  # set by the lab itself
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
 HYDRAS = "hydra"  # keys that are Hydra's own
 LAUNCHERS = {  # of a multirun; the first is the default
@@ -46,7 +45,7 @@ FLAGS = """\
 
 
 def show() -> None:
-    """Prints the page."""
+    """Prints the page of `vae-lab train --help`."""
     console = Console(highlight=False)
     console.print(INTRODUCTION)
     console.print("[bold]Groups[/bold]: choose with GROUP=OPTION")
@@ -62,8 +61,11 @@ def _plain_table() -> Table:
 
 def _groups() -> Table:
     table = _plain_table()
-    folders = [each for each in sorted(CONF.iterdir()) if each.is_dir()]
-    for folder in [*folders, CONFIG_ROOT / "sweeps", CONFIG_ROOT / "experiments"]:
+    for folder in [
+        *filter(Path.is_dir, sorted(CONF.iterdir())),
+        CONFIG_ROOT / "sweeps",
+        CONFIG_ROOT / "experiments",
+    ]:
         for i, file in enumerate(sorted(folder.glob("*.yaml"))):
             table.add_row(folder.name if i == 0 else "", file.stem, escape(first_comment(file)))
     for i, (launcher, meaning) in enumerate(LAUNCHERS.items()):
@@ -74,19 +76,22 @@ def _groups() -> Table:
 def _keys() -> Table:
     table = _plain_table()
     for key, default, meaning in documented_keys():
-        if key not in HIDDEN:
-            table.add_row(key, escape(default), escape(meaning))
+        table.add_row(key, escape(default), escape(meaning))
     return table
 
 
 def first_comment(file: Path) -> str:
-    """What a YAML file says of itself in its first comment."""
+    """Returns what a YAML file says in its first comment."""
     lines = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
     return next((line for line in lines if not line.startswith("@package")), "")
 
 
 def documented_keys() -> Iterator[tuple[str, str, str]]:
-    """Key, default and meaning of everything of the lab's own that the default config holds."""
+    """Yields key, default and meaning of everything in the lab's default config but Hydra's part.
+
+    >>> next(documented_keys())[:2]
+    ('data.name', 'mnist')
+    """
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     for entry in defaults:
         if not isinstance(entry, dict):
@@ -101,14 +106,14 @@ def documented_keys() -> Iterator[tuple[str, str, str]]:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str, str]]:
-    """The keys of a file, those one level down as `section.key`."""
+    """Yields the keys of a file, those one level down as `section.key`."""
     section = ""
     for line in file.read_text().splitlines():
-        found = LINE.match(line)
-        if found is None or found["key"] in ("defaults", "_target_"):
+        match = LINE.match(line)
+        if match is None or match["key"] in ("defaults", "_target_"):
             continue
-        if not found["indent"]:
-            section = found["key"]
-            yield section, found["value"], found["meaning"] or ""
+        if not match["indent"]:
+            section = match["key"]
+            yield section, match["value"], match["meaning"] or ""
         elif section != HYDRAS:
-            yield f"{section}.{found['key']}", found["value"], found["meaning"] or ""
+            yield f"{section}.{match['key']}", match["value"], match["meaning"] or ""

@@ -7,23 +7,33 @@ import signal
 import subprocess
 import sys
 import time
-import webbrowser
-from urllib.error import URLError
-from urllib.request import urlopen
+from typing import TYPE_CHECKING
 
 import click
 
+from vae_lab.cli.options import uri_option
 from vae_lab.errors import LabError
-from vae_lab.report.views import NAME, address, page, study_views
-from vae_lab.studies.comparison import load_study
-from vae_lab.tracking import KIND, RUN, SWEEP, Store, sqlite_file
+
+if TYPE_CHECKING:
+    from vae_lab.tracking import Reader
 
 HOST = "127.0.0.1"  # never the network: whoever reaches the UI can delete runs
 START_SECONDS = 60.0
 
 
-def serve(port: int, uri: str | None, browser: bool) -> None:
-    """Starts the server, prints the link to the newest study's charts and stays until interrupted."""
+@click.command
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@uri_option
+@click.option(
+    "--open/--no-open", "browser", default=False, help="Open the page in the browser.", show_default=True
+)
+def ui(port: int, uri: str | None, browser: bool) -> None:
+    """Serve the MLflow UI on 127.0.0.1 and print the link that shows the runs."""
+    import webbrowser
+
+    from vae_lab.report.views import address
+    from vae_lab.tracking import Store, sqlite_file
+
     store = Store.open(uri)
     file = sqlite_file(store.uri)
     if file is None:
@@ -50,8 +60,12 @@ def serve(port: int, uri: str | None, browser: bool) -> None:
         server.wait()
 
 
-def first_page(store: Store) -> str:
-    """The charts of the newest multirun's first question; the list of experiments if there is none."""
+def first_page(store: Reader) -> str:
+    """Returns the page of the newest multirun's first question, or of all runs if there is no multirun."""
+    from vae_lab.report.views import page, study_views
+    from vae_lab.studies.comparison import load_study
+    from vae_lab.tracking import KIND, RUN, SWEEP
+
     parents = store.tagged(KIND, SWEEP)
     if not parents:
         runs = store.tagged(KIND, RUN)
@@ -62,7 +76,9 @@ def first_page(store: Store) -> str:
 
 
 def start(uri: str, port: int) -> subprocess.Popen[str]:
-    """An MLflow server on 127.0.0.1 over the store at `uri`."""
+    """Starts an MLflow server on 127.0.0.1 over the store at `uri` and returns its process."""
+    from vae_lab.report.views import NAME
+
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     command += ["--host", HOST, "--port", str(port)]
     names = (NAME, "localhost", HOST)
@@ -76,6 +92,9 @@ def start(uri: str, port: int) -> subprocess.Popen[str]:
 
 
 def _answers(port: int) -> bool:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
     try:
         with urlopen(f"http://{HOST}:{port}/health", timeout=2):
             return True

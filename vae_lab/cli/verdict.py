@@ -1,23 +1,37 @@
-"""`vae-lab verdict`: what a study's runs say to its claims."""
+"""`vae-lab verdict`: a study's claims, judged by its runs."""
 
 from __future__ import annotations
 
 import click
 
-from vae_lab.report import tables
-from vae_lab.report.verdicts import print_verdicts, record_verdicts
-from vae_lab.studies.claims import judge_study
-from vae_lab.studies.comparison import load_study
-from vae_lab.tracking import Recorder, Store
+from vae_lab.cli.options import format_option, uri_option
 
 
+@click.command
+@click.argument("study")
+@format_option
+@click.option("--sequential", is_flag=True, help="Seeds were added until the verdicts were clear.")
+@uri_option
 def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
-    """Judges the claims of `study`, keeps the verdicts on its parent run and prints them."""
-    store = Store.open(uri)
-    found = load_study(store, study)
-    verdicts = judge_study(found, sequential=sequential)
-    table = record_verdicts(Recorder(store, found.parent.run_id, found.parent.experiment_id), verdicts)
+    """Judge the claims of STUDY: supported, refuted or undecided, with effect and interval.
+
+    Runs that differ only by seed are paired. Nothing is written: the end of a multirun and `vae-lab evaluate`
+    keep the verdicts of their time on the study's parent run.
+    A study whose number of seeds was chosen while looking at its verdicts needs --sequential.
+
+    \b
+    Examples:
+      vae-lab verdict reference
+      vae-lab verdict reference --format markdown > verdicts.md
+    """
+    from vae_lab.report import tables
+    from vae_lab.report.verdicts import print_verdicts, verdict_table
+    from vae_lab.studies.claims import judge_study
+    from vae_lab.studies.comparison import load_study
+    from vae_lab.tracking import reader
+
+    verdicts = judge_study(load_study(reader(uri), study), sequential=sequential)
     if form == "terminal":
         print_verdicts(verdicts, tables.console())
     else:
-        click.echo(tables.FORMATS[form](table), nl=False)
+        click.echo(tables.FORMATS[form](verdict_table(verdicts)), nl=False)
