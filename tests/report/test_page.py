@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -271,6 +273,27 @@ def test_a_page_to_be_published_leads_nobody_to_a_local_server(
         assert "In MLflow" not in written
     parent = load_study(store, "ablations").parent
     assert "In MLflow" in store.download(parent.run_id, rendering.ARTIFACT).read_text()
+
+
+def test_a_page_is_made_without_mlflow_and_is_the_same(
+    ablations: Path, folder: Path, contents: Contents
+) -> None:
+    program = """
+import sys
+from vae_lab.report.page.contents import gather
+from vae_lab.report.page.rendering import html
+from vae_lab.studies.comparison import load_study
+from vae_lab.tracking import reader
+store = reader(sys.argv[1])
+open("page.html", "w").write(html(gather(store, load_study(store, "ablations"))))
+assert not {"mlflow", "torch"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", program, f"sqlite:///{ablations / 'mlflow.db'}"], check=True)
+    assert (folder / "page.html").read_text() == html(contents)
+
+
+def test_the_environment_of_stored_runs_is_found() -> None:
+    assert tracking.ENVIRONMENT == "vae_lab.environment", "stores keep it under this tag"
 
 
 @pytest.mark.parametrize("output", ["page.pdf", "no/such/folder/page.html"])

@@ -294,6 +294,19 @@ def test_losses_under_different_weights_of_the_kl_are_not_ranked_but_their_elbos
     assert [cell.best for cell in column(table, "negative ELBO")] == [True, False]
 
 
+def test_the_elbo_stands_beside_the_loss_only_where_they_may_differ() -> None:
+    def headings(**params: str) -> list[str]:
+        runs = [record(loss=100.0, seed=str(seed), **params) for seed in range(2)]
+        for each in runs:
+            each.metrics["test/negative_elbo"] = 100.0  # type: ignore[index]
+        table, *_ = tables.study_tables(study(Plan(name="x", cross={"model": ["vae"]}), *runs))
+        return [column.heading for column in table.columns]
+
+    assert "negative ELBO" not in headings(model="vae"), "an older run says nothing of its objective"
+    assert "negative ELBO" not in headings(model="vae", objective__beta="1.0", objective__penalty="none")
+    assert "negative ELBO" in headings(model="vae", objective__beta="4.0")
+
+
 def test_failures_are_counted_and_named_with_their_reason() -> None:
     runs = grid({("vae", "1"): near(100.0)})
     lost = StoredRun(

@@ -45,6 +45,17 @@ def test_every_logged_metric_and_picture_has_a_card(ablations: Path) -> None:
     assert logged <= carded
 
 
+def test_any_name_makes_a_view_that_can_be_read() -> None:
+    name = "\"a\" {{ 1 }} 'b' <i> \\ é"
+    plan = Plan(name=name, cross={"model": ["vae", name]}, one_at_a_time={name: ["1"]}, base={name: name})
+    odd = study(plan, record("FINISHED", 100.0, model=name, **{name: "1"}))
+    for view in views.study_views(odd):
+        state = views.view_state(view, odd)
+        assert state["searchFilter"] == view.where
+        assert f"params.`{name}`" in state["selectedColumns"]
+        assert state["compareRunCharts"][0]["xaxis"]["key"] == view.axis
+
+
 def test_colours_tell_families_apart_and_every_run_of_a_family() -> None:
     runs = [run(model, layers, 15) for model in ("vae", "cvae") for layers in (2, 3, 4)]
     named = [each.__class__(**{**each.__dict__, "run_id": str(i)}) for i, each in enumerate(runs)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vae_lab.report import pictures, tables, views
-from vae_lab.report.analyses import analyses
 from vae_lab.report.charts.loss_curves import LossCurves, study_losses
 from vae_lab.report.drawing import Drawing, save_figures
 from vae_lab.report.lines import configuration
@@ -42,33 +41,30 @@ class Conclusion(NamedTuple):
 def conclude(store: Store, recorder: Recorder) -> Conclusion:
     """Writes tables, verdicts, pictures, description and page to the parent run; returns what they say."""
     study = load_study(store, recorder.run_id)
-    ablations = [*tables.study_tables(study), *tables.importance_tables(study)]
-    analysed = analyses(store, study)
     verdicts = judge_study(study) if study.plan.claims else []
+    contents = gather(store, study, verdicts)
     with recorder.artifacts() as folder:
         (folder / "tables").mkdir()
-        write_tables(folder, "ablations", ablations)
-        for analysis in analysed:
+        write_tables(folder, "ablations", contents.tables)
+        for analysis in contents.analyses:
             write_tables(folder, analysis.key, analysis.tables)
         if verdicts:
             write_tables(folder, "verdicts", [verdict_table(verdicts)])
-        charts = [chart for analysis in analysed for chart, _ in analysis.charts]
+        charts = [chart for analysis in contents.analyses for chart, _ in analysis.charts]
         save_figures(folder, [*study_figures(store, study), *charts])
     recorder.tag({VERDICT_TAG + verdict.claim.id: verdict.verdict for verdict in verdicts})
-    shown = ablations + [table for analysis in analysed for table in analysis.tables]
-    recorder.tag({NOTE: description(study, shown, verdicts)})
+    results = contents.tables + [table for analysis in contents.analyses for table in analysis.tables]
+    recorder.tag({NOTE: description(study, results, verdicts)})
     views.write_views(store, recorder, study)
     with recorder.artifacts() as folder:
-        rendering.write(gather(store, study, verdicts), folder / rendering.ARTIFACT)
-    return Conclusion(shown, verdicts)
+        rendering.write(contents, folder / rendering.ARTIFACT)
+    return Conclusion(results, verdicts)
 
 
-def write_tables(folder: Path, name: str, contents: Iterable[Table]) -> None:
+def write_tables(folder: Path, name: str, contents: Sequence[Table]) -> None:
     """Writes tables to `folder`/tables, as one file in each format."""
-    contents = list(contents)
     for form, suffix in tables.SUFFIXES.items():
-        text = "\n".join(map(tables.FORMATS[form], contents))
-        (folder / "tables" / f"{name}.{suffix}").write_text(text)
+        (folder / "tables" / f"{name}.{suffix}").write_text("\n".join(map(tables.FORMATS[form], contents)))
 
 
 def study_figures(store: Reader, study: Study) -> list[Drawing]:
@@ -114,7 +110,7 @@ def configurations(study: Study) -> dict[str, list[StoredRun]]:
     return runs_of
 
 
-def description(study: Study, shown: Sequence[Table], verdicts: Sequence[Verdict] = ()) -> str:
+def description(study: Study, results: Sequence[Table], verdicts: Sequence[Verdict] = ()) -> str:
     """The parent run's Markdown page."""
     plan, safe = study.plan, tables.markdown_text
     finished = sum(run.status == "FINISHED" for run in study.runs)
@@ -126,7 +122,7 @@ def description(study: Study, shown: Sequence[Table], verdicts: Sequence[Verdict
         f"![Samples of every configuration]({sheet})",
     ]
     tail = [*_verdict_parts(verdicts), PICTURES]
-    texts = [tables.markdown(table) for table in shown]
+    texts = [tables.markdown(table) for table in results]
     while texts and sum(len(part) + 2 for part in (*head, *texts, *tail)) > LONGEST_NOTE:
         texts.pop()  # it is among the artifacts all the same
     return "\n\n".join(part for part in (*head, *texts, *tail) if part)

@@ -44,6 +44,8 @@ def download_artifact(
     local = Path(artifact_place(artifact_uri, path))
     if local.is_file():
         return unaltered(local, checksum)
+    if artifact_uri.startswith("file:"):
+        raise LabError(f"{run_id}: has no artifact {path}: there is no file {local}.")
     from mlflow import MlflowClient  # late: most stores are local and are read without it
     from mlflow.exceptions import MlflowException
 

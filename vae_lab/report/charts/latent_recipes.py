@@ -97,7 +97,8 @@ def _draw_large(axes: Axes, large: Mapping[str, Sequence[float]]) -> None:
 def _label_predictions(figure: Figure, axes: Axes, predictions: Sequence[Prediction]) -> None:
     """Writes each prediction's name above its line, upright and pushed apart where lines are close."""
     figure.draw_without_rendering()
-    points = [float(axes.transData.transform((each.size, 1))[0]) * 72 / figure.dpi for each in predictions]
+    pixels = axes.transData.transform([(prediction.size, 1) for prediction in predictions])[:, 0]
+    points = (pixels * 72 / figure.dpi).tolist()
     order = sorted(range(len(points)), key=lambda i: points[i])
     for i, place in zip(order, pushed_apart([points[i] for i in order], LABEL_GAP), strict=True):
         prediction, shade = predictions[i], SHADES[predictions[i].recipe]

@@ -128,14 +128,8 @@ def _label_ends(axes: Axes, heading: str, ends: Sequence[End], height: float) ->
     if crowded:
         shift = min(shift, heights[0] - low)
     for end, text_height in zip(ends, heights, strict=True):
-        lead = {
-            "relpos": (0, 0.5),
-            "arrowstyle": "-",
-            "color": end.shade,
-            "linewidth": 0.6,
-            "shrinkA": 2,
-            "shrinkB": 1,
-        }
+        lead: dict[str, Any] = {"relpos": (0, 0.5), "arrowstyle": "-", "shrinkA": 2, "shrinkB": 1}
+        lead |= {"color": end.shade, "linewidth": 0.6}
         axes.annotate(
             shortened(end.label), (end.epoch, end.value), (50 if crowded else 7, text_height - shift),
             textcoords=("offset points", "data"), va="center", color=end.shade, weight="bold",

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vae_lab.report import tables
-from vae_lab.report.tables import Column, Table
+from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.comparison import POINT, Study
 from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, StoredRun
 
@@ -27,14 +26,14 @@ def shared(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
     for key, value in sorted(first.items()):
         group, _, name = key.partition(".")
         axis = key in (*plan.cross, *plan.one_at_a_time, *plan.replicate, POINT)
-        # `data` and `objective` say by name what these keys say again.
-        said = name in ("name", "likelihood") and value == first.get(group)
-        own = name == "_target_" and value.startswith("vae_lab.")
-        if axis or said or own or value == "null" or MACHINERY.match(key):
+        # The names of `data` and `objective` say the same as these keys.
+        repeated = name in ("name", "likelihood") and value == first.get(group)
+        class_of_the_lab = name == "_target_" and value.startswith("vae_lab.")
+        if axis or repeated or class_of_the_lab or value == "null" or MACHINERY.match(key):
             continue
         if all(other.get(key) == value for other in others):
-            shown = ("", value.rpartition(".")[2]) if name == "_target_" else (name, value)
-            groups.setdefault(group, []).append(shown)
+            setting = ("", value.rpartition(".")[2]) if name == "_target_" else (name, value)
+            groups.setdefault(group, []).append(setting)
     return list(groups.items())
 
 
@@ -45,20 +44,18 @@ def varied(study: Study) -> Table:
         ("one at a time", study.plan.one_at_a_time),
         ("replicates", study.plan.replicate),
     )
-    rows = []
-    for way, axis in ways:
-        for key, values in axis.items():
-            base = study.plan.base.get(key)
-            rows.append(
-                [tables.Cell(key), tables.Cell(", ".join(values)), tables.Cell(way), tables.Cell(base)]
-            )
+    base = study.plan.base
+    rows = [
+        (key, ", ".join(values), way, base.get(key)) for way, axis in ways for key, values in axis.items()
+    ]
     for name, settings in study.plan.also.items():
-        sets = ", ".join(f"{key} {value}" for key, value in settings.items())
-        rows.append([tables.Cell(name), tables.Cell(sets), tables.Cell("a named point"), tables.Cell(None)])
+        rows.append(
+            (name, ", ".join(" ".join(setting) for setting in settings.items()), "a named point", None)
+        )
     columns = [Column(name, numeric=False) for name in ("key", "values", "how", "base")]
-    if not study.plan.base:
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return Table("What varies", columns, rows)
+    if not base:
+        columns.pop()
+    return Table("What varies", columns, [[Cell(x) for x in row[: len(columns)]] for row in rows])
 
 
 def environment(study: Study) -> list[tuple[str, list[str]]]:
@@ -81,12 +78,12 @@ def environment(study: Study) -> list[tuple[str, list[str]]]:
 
 
 def _facts(text: str) -> dict[str, Any]:
-    """What a run's tag says; nothing if it was cut or written by others."""
+    """Returns the facts in a run's tag; none if it was cut or written by others."""
     try:
-        found = json.loads(text)
+        facts = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def command(run: StoredRun) -> str:

@@ -16,7 +16,6 @@ from vae_lab.studies.comparison import (
     Study,
     comparisons,
     groups_by_family,
-    has_params,
     is_number,
     key_name,
     param_values,
@@ -30,7 +29,7 @@ Values = Mapping[tuple[str, ...], float]  # of one row, by replicate
 LEVEL = 0.05  # of marking the best wrongly; intervals have 1 - LEVEL
 NAMED = 5  # failed runs whose names stand below a table
 LIKE_THE_LOSS = "test/negative_elbo"  # where every run has this objective:
-PLAIN_ELBO = {"objective.beta": "1.0", "objective.penalty": "none"}
+PLAIN_ELBO = (("objective.beta", "1.0"), ("objective.penalty", "none"))
 
 
 def study_tables(study: Study, by: Sequence[str] = (), metrics: Sequence[Metric] = ()) -> list[Table]:
@@ -94,7 +93,8 @@ def _ablation_table(
     lead = len(columns)
     if published:
         columns += _published_column(comparison, plan)
-        plain = all(has_params(run, PLAIN_ELBO) for group in groups for run in group.finished)
+        finished = [run for group in groups for run in group.finished]
+        plain = all(run.params.get(key, value) == value for run in finished for key, value in PLAIN_ELBO)
         metrics = [metric for metric in metrics if metric.key != LIKE_THE_LOSS or not plain]
     ranked = []
     for metric in metrics:
