@@ -40,7 +40,7 @@ def hold_up() -> None:
 def main() -> None:
     """Runs `vae-lab train ARGUMENTS` in a store that is thrown away."""
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["XDG_STATE_HOME"] = str(Path(scratch) / "state")  # checkpoints and journals go with it
+        os.environ["XDG_STATE_HOME"] = str(Path(scratch) / "state")  # checkpoints and spools go with it
         store = f"tracking.uri=sqlite:///{Path(scratch) / 'mlflow.db'}"
         sys.argv = ["vae-lab", "train", *sys.argv[1:], f"train.epochs={MANY}", store]
         hold_up()

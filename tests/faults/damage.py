@@ -9,7 +9,7 @@ from tests.faults import kept
 from tests.faults.bench import DIGITS, SWEEP, VAE, Bench, Command, unclean
 from tests.faults.children import Child, Home
 from tests.faults.disks import one_message
-from tests.faults.injected import BEFORE, Fault
+from tests.faults.injected import AFTER, AWAY, Fault
 
 Damage = Callable[[bytes, random.Random], bytes]
 SHORT: Command = ("train", *DIGITS, "train.epochs=1", "evaluation.pictures=false")
@@ -81,32 +81,45 @@ def snapshots(bench: Bench, rounds: int) -> None:
             bench.say(f"{fault}, {way}")
 
 
-def journals(bench: Bench, rounds: int) -> None:
-    """A run dies between its journal and MLflow, and the journal is damaged before it goes on."""
-    fault = "a damaged journal"
+def spools(bench: Bench, rounds: int) -> None:
+    """A run dies while its records wait for a store that is away, and some are damaged before it goes on."""
+    fault = "a damaged spool"
     for way, damage in WAYS.items():
-        for file in ("records", "delivered"):
+        for many in (False, True):
             for _ in range(rounds):
                 home = bench.home()
-                deliver = "vae_lab.tracking.courier.Courier._deliver_here"
-                child = home.start(*VAE, faults=[Fault(deliver, bench.random.randint(10, 30), BEFORE)])
+                away = Fault(
+                    "mlflow.MlflowClient.log_batch", bench.random.randint(2, 6), action=AWAY, amount=999
+                )
+                death = Fault("vae_lab.tracking.spool.Spool.append", bench.random.randint(2, 12), AFTER)
+                child = home.start(*VAE, faults=[away, death])
                 told = [] if child.code() == -9 else [f"exit code {child.code()} in place of SIGKILL"]
-                for found in (home.state / "vae_lab" / "journal").rglob(file):
-                    found.write_bytes(damage(found.read_bytes(), bench.random))
-                told += _survives_a_damaged_journal(bench, home)
-                bench.tally.count(fault, 1, [f"{file}, {way}: {each}" for each in told])
+                files = sorted((home.state / "vae_lab" / "spool").rglob("*.record"))
+                for file in files if many else bench.random.sample(files, min(len(files), 1)):
+                    file.write_bytes(damage(file.read_bytes(), bench.random))
+                told += _survives_a_damaged_spool(bench, home)
+                what = f"{'all' if many else 'one'} of {len(files)}, {way}"
+                bench.tally.count(fault, 1, [f"{what}: {line}" for line in told])
                 bench.close(home, told)
         bench.say(f"{fault}, {way}")
 
 
-def _survives_a_damaged_journal(bench: Bench, home: Home) -> list[str]:
-    """Either nothing is missing, or the record is refused by name: never a traceback, never a wrong value."""
+def _survives_a_damaged_spool(bench: Bench, home: Home) -> list[str]:
+    """Each damaged record is named, and nothing else is missing: never a traceback, never a wrong value."""
     child: Child = home.start(*VAE)
     told = one_message(child)
-    if child.code() == 0:
-        found = kept.differences(bench.reference(VAE).kept, kept.read(home.database))
-        return told + ([] if "damaged" in child.err else found)
-    return told if "damaged" in child.err else [*told, "the damage is not named"]
+    if "damaged" not in child.err:
+        told.append("the damage is not named")
+    for run in kept.read(home.database):
+        (expected,) = [same for same in bench.reference(VAE).kept if same.name == run.name]
+        for key, points in run.metrics.items():
+            if (
+                not {(step, value) for step, value, _ in points}
+                <= {(step, value) for step, value, _ in expected.metrics.get(key, [])}
+                and key not in kept.CLOCKS
+            ):
+                told.append(f"{key} has a wrong value")
+    return told
 
 
 def classifiers(bench: Bench, rounds: int) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong inside a process at a chosen call: it dies, its disk is full, its clock jumps.
+"""What goes wrong in a process at a chosen call: it dies, its disk is full, its clock jumps, a store is away.
 
 Nothing of this is in the lab: a child of the zygote replaces functions in itself before it runs a command.
 """
@@ -6,6 +6,7 @@ Nothing of this is in the lab: a child of the zygote replaces functions in itsel
 from __future__ import annotations
 
 import atexit
+import errno
 import io
 import itertools
 import json
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 BEFORE, MIDDLE, AFTER = "before", "middle", "after"
-KILL, LIMIT, CLOCK = "kill", "limit", "clock"
+KILL, LIMIT, CLOCK, AWAY = "kill", "limit", "clock", "away"
 
 
 class Fault(NamedTuple):
@@ -32,8 +33,8 @@ class Fault(NamedTuple):
     call: int = 1  # from 1
     moment: str = BEFORE  # or MIDDLE: the call has done half of its work; or AFTER
     only: str = ""  # count calls only where an argument's text has this
-    action: str = KILL  # or LIMIT: no file grows beyond `amount` bytes; or CLOCK: it jumps `amount` seconds
-    amount: float = 0
+    action: str = KILL  # or LIMIT: no file grows beyond `amount` bytes; or CLOCK: it jumps `amount` seconds;
+    amount: float = 0  # or AWAY: this call and those after it fail, `amount` of them
 
 
 def arm(fault: Fault) -> None:
@@ -46,8 +47,10 @@ def arm(fault: Fault) -> None:
             if fault.only and fault.only not in _text(arguments):
                 return real(*arguments, **named)
             with guard:
-                due = next(calls) == fault.call
-            if not due:
+                number = next(calls)
+            if fault.action == AWAY and fault.call <= number < fault.call + fault.amount:
+                raise OSError(errno.EAGAIN, "the store is away")
+            if fault.action == AWAY or number != fault.call:
                 return real(*arguments, **named)
             if fault.moment == BEFORE:
                 _strike(fault)
@@ -130,10 +133,6 @@ def _half_copied(_real: Callable[..., Any], source: Any, target: Any, length: in
     target.flush()
 
 
-def _half_written(real: Callable[..., Any], descriptor: int, data: bytes, offset: int) -> None:
-    real(descriptor, data[: len(data) // 2], offset)
-
-
 def _half_on_the_disk(_real: Callable[..., Any], descriptor: int) -> None:
     with suppress(OSError):  # a folder
         os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
@@ -142,6 +141,5 @@ def _half_on_the_disk(_real: Callable[..., Any], descriptor: int) -> None:
 HALVES: dict[str, Callable[..., None]] = {
     "torch.save": _half_saved,
     "shutil.copyfileobj": _half_copied,
-    "os.pwrite": _half_written,
     "os.fsync": _half_on_the_disk,  # what was not synced when the power went
 }

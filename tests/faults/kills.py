@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tests.faults import kept
 from tests.faults.bench import CVAE, PAIR, STACK, SWEEP, VAE, Bench, Command
 from tests.faults.children import Home
-from tests.faults.injected import AFTER, BEFORE, MIDDLE, Fault
+from tests.faults.injected import AFTER, AWAY, BEFORE, MIDDLE, Fault
 
 NAMES = {
     VAE: "a run",
@@ -37,10 +37,8 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
     ),
     "between a checkpoint and its record": (
         Window("os.replace", AFTER, "epoch.pt"),
-        Window("vae_lab.tracking.journal.Journal.append", BEFORE, "'metrics'"),
-        Window("vae_lab.tracking.journal.Journal.append", AFTER, "'metrics'"),
-        Window("os.pwrite", MIDDLE, "/records"),
-        Window("vae_lab.tracking.journal.Journal.done", BEFORE),
+        Window("vae_lab.tracking.Recorder.log", BEFORE),
+        Window("vae_lab.tracking.Recorder.log", AFTER),
     ),
     "inside a call of MLflow": (
         Window("mlflow.MlflowClient.log_batch", BEFORE),
@@ -57,8 +55,8 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
         Window("mlflow.MlflowClient.log_inputs", AFTER),
     ),
     "among the final artifacts": (
-        Window("vae_lab.runs.run.write_results", BEFORE),
-        Window("vae_lab.runs.run.write_results", AFTER),
+        Window("vae_lab.runs.run.write_artifacts", BEFORE),
+        Window("vae_lab.runs.run.write_artifacts", AFTER),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "model.pt"),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "figures"),
         Window("mlflow.MlflowClient.log_artifact", AFTER, "figures"),
@@ -76,6 +74,16 @@ PARENTS: dict[str, tuple[Window, ...]] = {
         Window("mlflow.MlflowClient.set_terminated", AFTER, last=True),
     ),
 }
+
+
+# While the store is away, so that records wait, and while they are delivered.
+SPOOL = (
+    Window("os.fsync", MIDDLE, ".record"),
+    Window("os.replace", BEFORE, ".record"),
+    Window("os.replace", AFTER, ".record"),
+    Window("vae_lab.tracking.spool.Spool.remove", BEFORE),
+    Window("vae_lab.tracking.spool.Spool.remove", AFTER),
+)
 
 
 def targets() -> list[tuple[str, str]]:
@@ -121,6 +129,23 @@ def in_windows(bench: Bench, command: Command, group: dict[str, tuple[Window, ..
                 where = f"{NAMES[command]}, {window.moment} call {call} of {window.target} {window.only}"
                 _survived(bench, fault, home, command, killed, where)
             bench.say(f"{fault}, {NAMES[command]}: {window.moment} {window.target} {window.only}")
+
+
+def in_spool(bench: Bench, command: Command, rounds: int) -> None:
+    """Kills while records wait for a store that is away, or while it gets them when it is back."""
+    fault = "SIGKILL while records wait"
+    for window in SPOOL:
+        for _ in range(rounds):
+            home, call = bench.home(), bench.random.randint(1, 6)
+            since = bench.random.randint(2, 8)
+            away = Fault("mlflow.MlflowClient.log_batch", since, action=AWAY, amount=3)
+            child = home.start(
+                *command, faults=[away, Fault(window.target, call, window.moment, window.only)]
+            )
+            killed = int(child.code() == -9)
+            where = f"away since call {since}, {window.moment} call {call} of {window.target}"
+            _survived(bench, fault, home, command, killed, where)
+        bench.say(f"{fault}, {NAMES[command]}: {window.moment} {window.target}")
 
 
 def in_a_row(bench: Bench, command: Command, windows: Sequence[Window]) -> None:

@@ -16,6 +16,8 @@ def _random(bench: Bench, number: int, rounds: int) -> None:
 def _windows(bench: Bench, number: int, rounds: int) -> None:
     kills.in_windows(bench, VAE, kills.WINDOWS, rounds)
     kills.in_windows(bench, SWEEP, kills.WINDOWS | kills.PARENTS, rounds)
+    kills.in_spool(bench, VAE, rounds)
+    kills.in_spool(bench, SWEEP, rounds)
 
 
 def _stops(bench: Bench, number: int, rounds: int) -> None:
@@ -52,7 +54,7 @@ def _clock(bench: Bench, number: int, rounds: int) -> None:
 def _damage(bench: Bench, number: int, rounds: int) -> None:
     damage.checkpoints(bench, rounds)
     damage.snapshots(bench, 1)
-    damage.journals(bench, 1)
+    damage.spools(bench, 1)
     damage.classifiers(bench, 1)
 
 

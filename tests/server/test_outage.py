@@ -20,7 +20,7 @@ from tests.server.conftest import Server
 from vae_lab import tracking
 from vae_lab.cli.sync import deliver
 from vae_lab.tracking import Recorder, Store, StoredRun
-from vae_lab.tracking.spool import waiting
+from vae_lab.tracking.spool import backlogs
 
 Lab = Callable[..., tuple[int, str, str]]
 VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
@@ -101,7 +101,7 @@ def test_a_server_that_stands_still_holds_up_no_run_and_gets_every_record_once(
     mlflow_server.signal(signal.SIGCONT)
     record_epochs(recorder, range(60, 80))
     recorder.finish("FINISHED")
-    assert list(waiting(tracking.spool_folder(store.uri))) == []
+    assert list(backlogs(tracking.spool_folder(store.uri))) == []
     assert_complete(store, recorder.run_id, 80)
 
 

@@ -21,7 +21,7 @@ from vae_lab.cli.sync import deliver
 from vae_lab.errors import LabError
 from vae_lab.tracking import Store
 from vae_lab.tracking.processes import this_process
-from vae_lab.tracking.spool import Record, Spool, waiting
+from vae_lab.tracking.spool import Record, Spool, backlogs
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_finished_run_leaves_no_spool(store: Store) -> None:
     recorder = store.start("lab", "run", kind=tracking.RUN)
     recorder.log({"loss": 1.0}, 0)
     recorder.finish("FINISHED")
-    assert list(waiting(tracking.spool_folder(store.uri))) == []
+    assert list(backlogs(tracking.spool_folder(store.uri))) == []
     assert [path.name for path in tracking.spool_folder(store.uri).iterdir()] == ["address"]
 
 
@@ -207,7 +207,7 @@ def test_files_wait_in_the_spool_with_their_record(store: Store) -> None:
     assert store.download(recorder.run_id, "note.txt").read_text() == "kept"
     assert store.download(recorder.run_id, "model/model.pt").read_bytes() == b"weights"
     assert len(store.client.list_artifacts(recorder.run_id, "images")) == 2
-    assert list(waiting(tracking.spool_folder(store.uri))) == []
+    assert list(backlogs(tracking.spool_folder(store.uri))) == []
 
 
 def test_later_records_of_a_run_queue_behind_those_that_wait(store: Store) -> None:
@@ -275,8 +275,8 @@ def test_a_record_that_the_store_refuses_is_raised_and_kept(store: Store) -> Non
     recorder.log({"loss": 1.0}, 0)
     recorder.finish("FINISHED")
     assert points(store, recorder.run_id, "loss") == [(0, 1.0)]
-    [spool] = waiting(tracking.spool_folder(store.uri))
-    assert (spool.records, len(spool.refused)) == (0, 1)
+    [spool] = backlogs(tracking.spool_folder(store.uri))
+    assert (spool.left, len(spool.refused)) == (0, 1)
     assert len(list(spool.folder.glob("*.refused"))) == 1
 
 
@@ -288,11 +288,11 @@ def test_a_database_that_cannot_grow_lets_the_run_go_on_and_gets_everything_late
     with no_file_grows_beyond((folder / "mlflow.db").stat().st_size):
         for epoch in range(1, 40):
             recorder.log({"loss": float(epoch)}, epoch, ("curve", [float(epoch)] * 100, 100 * epoch))
-        assert list(waiting(tracking.spool_folder(store.uri)))
+        assert list(backlogs(tracking.spool_folder(store.uri)))
         assert "training goes on, they wait on this machine" in caplog.text
         assert store.history(recorder.run_id, "loss")[0] == 0.0  # what was kept before is readable
     recorder.finish("FINISHED")
-    assert list(waiting(tracking.spool_folder(store.uri))) == []
+    assert list(backlogs(tracking.spool_folder(store.uri))) == []
     assert points(store, recorder.run_id, "loss") == [(epoch, float(epoch)) for epoch in range(40)]
     assert len(store.client.get_metric_history(recorder.run_id, "curve")) == 4000
     assert store.record(recorder.run_id).status == "FINISHED"

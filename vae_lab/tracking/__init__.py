@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vae_lab.tracking.address import resolve_address, sqlite_file, store_name
-from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders, unwritable
+from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders
 from vae_lab.tracking.processes import (
     RunFolder,
     checkpoint_files,
@@ -97,5 +97,4 @@ __all__ = [
     "spool_folders",
     "sqlite_file",
     "store_name",
-    "unwritable",
 ]

@@ -5,56 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import silence, sqlite_file
-from vae_lab.tracking.delivery import drain, why
+from vae_lab.tracking.delivery import drain_folder, why
 from vae_lab.tracking.folders import spool_address
-from vae_lab.tracking.spool import Waiting, refusals, reopened, waiting
+from vae_lab.tracking.spool import Backlog, backlogs
 
 
-class Delivery(NamedTuple):
-    """What became of one run's spool."""
-
-    run_id: str
-    name: str  # of the run; empty where the store does not say
-    delivered: int
-    left: int
-    note: str  # why records are left
-    refused: list[str]  # what will never be delivered, each with the reason
-    folder: Path
-
-
-def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Delivery]:
+def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Backlog]:
     """Delivers the spools in `folder`, run by run; a store that is away is asked once.
 
     Args:
         folder: The folder of one store's spools.
         to: The store's address, if it is another one now.
+
+    Yields:
+        What became of each.
     """
-    spools = list(waiting(folder))
-    uri = to or spool_address(folder)
+    waiting = list(backlogs(folder))
     client, away = None, ""
-    if any(spool.records for spool in spools):
+    if any(backlog.left for backlog in waiting):
         try:
-            client = _client(uri)
+            client = _client(to or spool_address(folder))
         except LabError as error:
             away = str(error)
-    for spool in spools:
-        if spool.busy:
-            yield _left(spool, "the run goes on and delivers them itself" if spool.records else "")
+    for backlog in waiting:
+        if backlog.busy:
+            yield backlog._replace(note="the run goes on and delivers them itself")
         elif client is None:
-            yield _left(spool, away)
+            yield backlog._replace(note=away)
         else:
-            assert uri is not None
-            delivery = _deliver(client, uri, spool)
-            yield delivery
-            if delivery.note:
-                client, away = None, delivery.note
+            name = ""
+            with suppress(MlflowException):
+                name = client.get_run(backlog.run_id).info.run_name
+            outcome = drain_folder(client, backlog.folder)._replace(name=name)
+            yield outcome
+            if outcome.note:
+                client, away = None, outcome.note
 
 
 def _client(uri: str | None) -> MlflowClient:
@@ -71,24 +62,3 @@ def _client(uri: str | None) -> MlflowClient:
     except Exception as error:
         raise LabError(f"the store cannot be opened: {why(error)}") from error
     return client
-
-
-def _left(spool: Waiting, note: str) -> Delivery:
-    return Delivery(spool.run_id, "", 0, spool.records, note, spool.refused, spool.folder)
-
-
-def _deliver(client: MlflowClient, uri: str, look: Waiting) -> Delivery:
-    spool = reopened(uri, look.folder)
-    if spool is None:
-        return _left(look, "another process delivers them")
-    note, name, delivered = "", "", 0
-    with suppress(MlflowException):
-        name = client.get_run(look.run_id).info.run_name
-    try:
-        for sentence in drain(client, spool):
-            delivered += not sentence
-    except Exception as error:
-        note = why(error)
-    left, refused = spool.pending, refusals(look.folder)
-    spool.close()
-    return Delivery(look.run_id, name, delivered, left, note, refused, look.folder)

@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import silence, store_name
-from vae_lab.tracking.delivery import deliver, drain, refusal, why
+from vae_lab.tracking.delivery import deliver, drain, drain_folder, refusal, why
 from vae_lab.tracking.folders import spool_folder, unwritable
-from vae_lab.tracking.spool import Record, Spool, reopened
+from vae_lab.tracking.spool import Record, Spool
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,7 @@ class Courier:
         self.away = ""  # why the store does not take records; empty while it does
         self._vain = -VAIN_SECONDS  # when a wait for it was given up last, by the monotonic clock
         self._spools: dict[str, Spool] = {}
-        self._ended: set[str] = set()  # runs whose spools are closed once they are empty
-        self._refused: dict[str, str] = {}  # by run, until its next call raises it
         self._changed = threading.Condition()
-        self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
 
     def spool(self, run_id: str) -> Spool:
@@ -52,7 +49,6 @@ class Courier:
             LabError: It cannot be written.
         """
         with self._changed:
-            self._ended.discard(run_id)
             if run_id not in self._spools:
                 self._spools[run_id] = Spool.open(self.uri, run_id)
             return self._spools[run_id]
@@ -77,15 +73,14 @@ class Courier:
                 spool.append(record)
             except OSError as full:  # then what waits goes to the store now, and the record after it
                 if away := away or self._deliver_now(spool, record):
-                    raise LabError(
-                        f"{unwritable(self.uri, full)} {self.name} does not take records either: {why(away)}."
-                    ) from away
+                    either = f"{self.name} does not take records either: {why(away)}."
+                    raise LabError(f"{unwritable(spool.folder, full)} {either}") from away
             else:
                 with self._changed:
                     if away is not None:
                         self._note_away(away)
                     self._work()
-        self._raise_refused(run_id)
+        self._raise_refused(spool)
         if wait:
             self.finish(run_id)
 
@@ -93,18 +88,15 @@ class Courier:
         """Hands over what waits and then the record; returns why the store does not take it now."""
         try:
             with spool.delivering:
-                for sentence in drain(self.client, spool):
-                    self._note_refused(spool, sentence)
+                drain(self.client, spool)
                 deliver(self.client, spool.run_id, record)
         except Exception as error:
             if not (reason := refusal(error)):
                 return error
-            sentence = f"({record.content}) {reason}"
             try:
-                sentence = spool.set_aside(spool.append(record), sentence)
+                spool.set_aside(spool.append(record), f"({record.content}) {reason}")
             except OSError:  # it is said, but cannot be kept
-                sentence = f"a record {sentence}"
-            self._note_refused(spool, sentence)
+                spool.refused.append(f"a record ({record.content}) {reason}")
         return None
 
     def settle(self, run_id: str) -> int:
@@ -114,8 +106,8 @@ class Courier:
             return 0
         with self._changed:
             if spool.pending:
-                self._hurry.set()
                 self._work()
+                self._changed.notify_all()  # no pause before the next attempt
             begin, last = time.monotonic(), spool.pending
             while spool.pending and not (self.away and time.monotonic() - self._vain < VAIN_SECONDS):
                 self._changed.wait(0.1)
@@ -124,7 +116,7 @@ class Courier:
                 if time.monotonic() - begin > (AWAY_PATIENCE if self.away else SLOW_PATIENCE):
                     self._vain = time.monotonic()
                     break
-        self._raise_refused(run_id)
+        self._raise_refused(spool)
         return spool.pending
 
     def catch_up(self, run_id: str) -> str:
@@ -134,26 +126,21 @@ class Courier:
             The reason if something still waits, else an empty text.
         """
         for folder in sorted(spool_folder(self.uri).glob(f"{run_id}*")):
-            spool = reopened(self.uri, folder)
-            if spool is None:
-                return "another process delivers its records"
-            try:
-                for sentence in filter(None, drain(self.client, spool)):
-                    log.warning(f"{self.name}: run {run_id}: {sentence}")
-            except Exception as error:
-                return why(error)
-            finally:
-                spool.close()
+            backlog = drain_folder(self.client, folder)
+            for sentence in backlog.refused:
+                log.warning(f"{self.name}: run {run_id}: {sentence}")
+            if backlog.note:
+                return backlog.note
         return ""
 
     def finish(self, run_id: str) -> None:
-        """Settles the run and closes its spool; if records are left it says so, and closes it later."""
+        """Settles the run and closes its spool; if records are left, the thread goes on and this says so."""
         try:
             left = self.settle(run_id)
         finally:
             with self._changed:
-                self._ended.add(run_id)
-                self._close_ended()
+                if run_id in self._spools and not self._spools[run_id].pending:
+                    self._spools.pop(run_id).close()
         if left:
             log.warning(
                 f"{left} records of run {run_id[:8]} wait for {self.name}. "
@@ -166,26 +153,20 @@ class Courier:
             self.settle(run_id)
 
     def close(self) -> None:
-        """At the end of the process: a last chance for what waits, then every spool is let go."""
+        """At the end of the process: a last chance for what waits, then empty spools are removed."""
         try:
             if not self.away:
                 self.settle_all()
         except LabError as error:
             log.warning(str(error))
         with self._changed:
-            self._ended |= set(self._spools)
-            self._close_ended()
+            for spool in [spool for spool in self._spools.values() if not spool.pending]:
+                self._spools.pop(spool.run_id).close()
 
-    def _note_refused(self, spool: Spool, sentence: str) -> None:
-        if sentence:
-            with self._changed:
-                self._refused[spool.run_id] = sentence
-
-    def _raise_refused(self, run_id: str) -> None:
-        with self._changed:
-            sentence = self._refused.pop(run_id, "")
-        if sentence:
-            raise LabError(f"{self.name}: run {run_id}: {sentence}")
+    def _raise_refused(self, spool: Spool) -> None:
+        sentences, spool.refused = spool.refused, []
+        if sentences:
+            raise LabError(f"{self.name}: run {spool.run_id}: {'; '.join(sentences)}")
 
     def _work(self) -> None:
         """Starts the thread unless it is at work. The caller holds the condition."""
@@ -197,33 +178,24 @@ class Courier:
         attempt = 0
         while True:
             with self._changed:
-                self._close_ended()
                 busy = [spool for spool in self._spools.values() if spool.pending]
                 if not busy:
                     self._thread = None  # the next record starts another
                     return
-            if self.away and self.remote and silence(self.uri):
-                self._pause(attempt)
-                attempt += 1
-                continue
-            for spool in busy:  # a record of each, so that none waits for all of another's
-                try:
-                    self._note_refused(spool, next(drain(self.client, spool), ""))
-                except Exception as error:
+            try:
+                if self.away and self.remote and (reason := silence(self.uri)):
+                    raise LabError(reason)
+                for spool in busy:  # a record of each, so that none waits for all of another's
+                    drain(self.client, spool, at_most=1)
+                    attempt = 0
                     with self._changed:
-                        self._note_away(error)
-                    self._pause(attempt)
-                    attempt += 1
-                    break
-                attempt = 0
+                        self._note_back()
+                        self._changed.notify_all()
+            except Exception as error:
                 with self._changed:
-                    self._note_back()
-                    self._changed.notify_all()
-
-    def _pause(self, attempt: int) -> None:
-        if self._hurry.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]):
-            self._hurry.clear()
-            time.sleep(RETRY_SECONDS[0])
+                    self._note_away(error)
+                    self._changed.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                attempt += 1
 
     def _note_away(self, error: Exception) -> None:
         if not self.away:
@@ -237,13 +209,6 @@ class Courier:
             self.away, self._vain = "", -VAIN_SECONDS
             count = sum(spool.pending for spool in self._spools.values()) + 1
             log.warning(f"{self.name} is back and gets the {count} records that waited.")
-
-    def _close_ended(self) -> None:
-        """Closes the spools of ended runs that are empty. The caller holds the condition."""
-        for run_id in [run_id for run_id in self._ended if run_id in self._spools]:
-            if not self._spools[run_id].pending:
-                self._spools.pop(run_id).close()
-                self._ended.discard(run_id)
 
 
 _couriers: dict[str, Courier] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import requests
 from mlflow import MlflowClient
@@ -14,7 +15,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from vae_lab.files import DamagedError
-from vae_lab.tracking.spool import Record, Spool
+from vae_lab.tracking.spool import Backlog, Record, Spool, look
 
 # Its failures come with tracebacks in the log, and are raised too.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -25,32 +26,51 @@ _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALR
 _REFUSED_FILES = (400, 404, 405, 413, 415)  # the same from a server that takes artifacts
 
 
-def drain(client: MlflowClient, spool: Spool) -> Iterator[str]:
-    """Hands what waits in a spool to the store, oldest first; yields after each record.
+def drain(client: MlflowClient, spool: Spool, *, at_most: float = math.inf) -> None:
+    """Hands what waits in a spool to the store, oldest first.
 
-    Yields:
-        Why the record was set aside, as the store refused it or it is damaged; empty if the store has it.
+    A record that the store refuses or that is damaged is set aside, and the next follows.
+
+    Args:
+        client: The store.
+        spool: What waits.
+        at_most: How many records to hand over or to set aside.
 
     Raises:
         Exception: Whatever MLflow and its storage raise while they cannot take records.
     """
-    while True:
+    count = 0
+    while count < at_most:
         with spool.delivering:
             if (number := spool.first) is None:
                 return
             try:
                 with spool.read(number) as record:
                     deliver(client, spool.run_id, record)
+                spool.remove(number)
             except DamagedError as error:
-                sentence = spool.set_aside(number, str(error))
+                spool.set_aside(number, str(error))
             except Exception as error:
                 if not (reason := refusal(error)):
                     raise
-                sentence = spool.set_aside(number, f"({record.content}) {reason}")
-            else:
-                sentence = ""
-                spool.remove(number)
-        yield sentence
+                spool.set_aside(number, f"({record.content}) {reason}")
+        count += 1
+
+
+def drain_folder(client: MlflowClient, folder: Path) -> Backlog:
+    """Delivers what a dead process left in the folder of a spool and returns what became of it."""
+    spool = Spool.reopen(folder)
+    if spool is None:
+        return look(folder)._replace(note="another process delivers its records")
+    note, before = "", spool.pending
+    try:
+        drain(client, spool)
+    except Exception as error:
+        note = why(error)
+    delivered = before - spool.pending - len(spool.refused)
+    backlog = look(folder)._replace(delivered=delivered, note=note)
+    spool.close()
+    return backlog
 
 
 def deliver(client: MlflowClient, run_id: str, record: Record) -> None:

@@ -62,13 +62,13 @@ def check_writable(uri: str) -> None:
         with tempfile.TemporaryFile(dir=make_spool_folder(uri)) as file:
             file.write(bytes(PROBE_BYTES))
     except OSError as error:
-        raise unwritable(uri, error) from error
+        raise unwritable(spool_folder(uri), error) from error
 
 
-def unwritable(uri: str, error: OSError) -> LabError:
-    """Returns the message for a disk on which records of a store's runs cannot wait."""
+def unwritable(folder: Path, error: OSError) -> LabError:
+    """Returns the message for a folder in which nothing of a run can be kept."""
     return LabError(
-        f"{spool_folder(uri)}: records cannot be kept here: {error.strerror or error}. Free some space, or "
+        f"{folder}: records cannot be kept here: {error.strerror or error}. Free some space, or "
         "choose another folder with XDG_STATE_HOME."
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from vae_lab.tracking.folders import lock_folder, run_folder
+from vae_lab.tracking.folders import lock_folder, run_folder, unwritable
 from vae_lab.tracking.records import HEARTBEAT, PROCESS, StoredRun
 
 CHECKPOINT_FILE = "epoch.pt"
@@ -40,16 +40,17 @@ class RunFolder:
         """Returns the run's folder, made if it is not there; None if another process holds it.
 
         Raises:
-            OSError: The disk is full or cannot be written.
+            LabError: The disk is full or cannot be written.
         """
         folder = run_folder(uri, run_id)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = lock_folder(folder)
-        if lock is None:
-            return None
-        for scratch in folder.glob(f".{CHECKPOINT_FILE}.*"):  # of a process that was killed while it wrote
-            scratch.unlink(missing_ok=True)
-        return cls(folder, lock)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = lock_folder(folder)
+            for scratch in folder.glob(f".{CHECKPOINT_FILE}.*") if lock is not None else ():
+                scratch.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        return None if lock is None else cls(folder, lock)
 
     @property
     def checkpoint(self) -> Path:

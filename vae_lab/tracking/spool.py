@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from errno import ENOSPC
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipFile
@@ -29,7 +31,7 @@ from filelock import FileLock
 
 from vae_lab.errors import LabError
 from vae_lab.files import DamagedError, read_sealed, write_sealed
-from vae_lab.tracking.folders import lock_folder, make_spool_folder, unwritable
+from vae_lab.tracking.folders import lock_folder, make_spool_folder, spool_folder, unwritable
 
 HEAD = "record.json"  # in the zip, beside the record's files
 SCRATCH = ".files."  # begins the name of a folder that a killed process may leave behind
@@ -69,12 +71,13 @@ class Record:
 class Spool:
     """The waiting records of one run in this process; safe to use from several threads.
 
-    Use `Spool.open`.
+    Use `Spool.open` to write, `Spool.reopen` to deliver what a dead process left.
     """
 
-    def __init__(self, uri: str, folder: Path, lock: FileLock) -> None:
-        self.uri, self.folder, self._lock = uri, folder, lock
-        self.run_id = run_of(folder)
+    def __init__(self, folder: Path, lock: FileLock) -> None:
+        self.folder, self._lock = folder, lock
+        self.run_id = folder.name.partition(".")[0]
+        self.refused: list[str] = []  # what this process has set aside and not yet said
         self.delivering = threading.RLock()  # held by the thread that delivers from it
         self._guard = threading.Lock()
         for leftover in folder.glob(".*"):  # of a process that was killed
@@ -94,11 +97,17 @@ class Spool:
             while True:  # another process may be at work on the same run: then one more spool
                 folder = parent / (f"{run_id}.{number}" if number else run_id)
                 folder.mkdir(exist_ok=True, mode=0o700)
-                if (lock := lock_folder(folder)) is not None:
-                    return cls(uri, folder, lock)
+                if (spool := cls.reopen(folder)) is not None:
+                    return spool
                 number += folder.is_dir()
         except OSError as error:
-            raise unwritable(uri, error) from error
+            raise unwritable(spool_folder(uri), error) from error
+
+    @classmethod
+    def reopen(cls, folder: Path) -> Spool | None:
+        """Returns the spool in a folder; None if another process has it."""
+        lock = lock_folder(folder)
+        return None if lock is None else cls(folder, lock)
 
     @property
     def pending(self) -> int:
@@ -116,8 +125,13 @@ class Spool:
         Raises:
             OSError: The disk is full or cannot be written; the spool is as it was before.
         """
+        packed = io.BytesIO()
+        with ZipFile(packed, "w", strict_timestamps=False) as archive:
+            archive.writestr(HEAD, json.dumps(vars(record) | {"files": None}))
+            for name, path in record.named_files().items():
+                archive.write(path, f"files/{name}")
         with self._guard:
-            write_sealed(self._path(self._last + 1), _packed(record))
+            write_sealed(self._path(self._last + 1), packed.getvalue())
             self._last += 1
             self._numbers.append(self._last)
             return self._last
@@ -143,23 +157,25 @@ class Spool:
             if len(archive.namelist()) == 1:
                 yield record
                 return
-            with _unpacked(archive, self.folder) as files:
-                yield Record(**{**vars(record), "files": files})
+            roomy = shutil.disk_usage(self.folder).free > 2 * len(packed)
+            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.folder if roomy else None) as scratch:
+                archive.extractall(scratch)
+                yield replace(record, files=Path(scratch) / "files")
 
     def remove(self, number: int) -> None:
-        """Lets go of the oldest record, which the store has."""
+        """Lets go of a record that the store has."""
         with suppress(OSError):  # a record delivered twice does no harm
             self._path(number).unlink()
         self._numbers.remove(number)
 
-    def set_aside(self, number: int, reason: str) -> str:
-        """Keeps a record that will never be delivered, to be looked at; returns what to say of it."""
+    def set_aside(self, number: int, reason: str) -> None:
+        """Keeps a record that will never be delivered, to be looked at, and says so in `refused`."""
         sentence = f"record {number} {reason}"
         with suppress(OSError):
             self._path(number).rename(self._path(number, "refused"))
             self._path(number, "reason").write_text(sentence)
         self._numbers.remove(number)
-        return sentence
+        self.refused.append(sentence)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -171,7 +187,7 @@ class Spool:
         try:
             folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=self.folder))
         except OSError as error:
-            raise unwritable(self.uri, error) from error
+            raise unwritable(self.folder, error) from error
         try:
             yield folder
         except LabError:
@@ -179,10 +195,7 @@ class Spool:
         except Exception as error:
             if shutil.disk_usage(folder).free >= LITTLE_SPACE:
                 raise
-            raise LabError(
-                f"{self.folder}: the disk is full. Free some space, or choose another folder with "
-                "XDG_STATE_HOME."
-            ) from error
+            raise unwritable(self.folder, OSError(ENOSPC, os.strerror(ENOSPC))) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -196,42 +209,39 @@ class Spool:
         return self.folder / f"{number:08d}.{ending}"
 
 
-class Waiting(NamedTuple):
-    """What a look from outside finds in a spool's folder."""
+class Backlog(NamedTuple):
+    """What waits of one run, and what became of it."""
 
     folder: Path
     run_id: str
-    records: int  # that the store does not have
-    refused: list[str]  # what was refused or damaged, each with the reason
-    busy: bool  # held by a process that is alive
+    left: int  # records that the store does not have
+    refused: list[str]  # what will never be delivered, each with the reason
+    busy: bool = False  # held by a process that is alive
+    name: str = ""  # of the run, where the store says it
+    delivered: int = 0
+    note: str = ""  # why records are left
 
 
-def run_of(folder: Path) -> str:
-    """Returns the id of the run whose spool lies in `folder`."""
-    return folder.name.partition(".")[0]
+def look(folder: Path) -> Backlog:
+    """Returns what waits in the folder of a spool."""
+    run_id = folder.name.partition(".")[0]
+    return Backlog(folder, run_id, len(_numbers(folder, "record")), refusals(folder))
 
 
-def waiting(parent: Path) -> Iterator[Waiting]:
-    """Yields the spools in `parent`, oldest first; those of dead processes that hold nothing are removed."""
-    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
-    for folder in sorted(folders, key=_age):
-        records, refused = len(_numbers(folder, "record")), refusals(folder)
+def backlogs(parent: Path) -> Iterator[Backlog]:
+    """Yields what waits in the spools in `parent`; those of dead processes that hold nothing are removed."""
+    for folder in sorted(path for path in parent.glob("*") if path.is_dir()):
+        backlog = look(folder)
         try:
             lock = lock_folder(folder)
         except OSError:  # a disk that cannot be written
             lock = None
         if lock is not None:
-            if not records and not refused:
+            if not backlog.left and not backlog.refused:
                 shutil.rmtree(folder, ignore_errors=True)
             lock.release()
-        if records or refused:
-            yield Waiting(folder, run_of(folder), records, refused, busy=lock is None)
-
-
-def reopened(uri: str, folder: Path) -> Spool | None:
-    """Returns the spool in `folder`, to deliver what a dead process left; None if another process has it."""
-    lock = lock_folder(folder)
-    return None if lock is None else Spool(uri, folder, lock)
+        if backlog.left or backlog.refused:
+            yield backlog._replace(busy=lock is None)
 
 
 def refusals(folder: Path) -> list[str]:
@@ -247,35 +257,3 @@ def refusals(folder: Path) -> list[str]:
 
 def _numbers(folder: Path, ending: str) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob(f"*.{ending}") if path.stem.isdecimal())
-
-
-def _age(folder: Path) -> float:
-    """Returns when the oldest record was written; 0 if none can be looked at."""
-    try:
-        return min((path.stat().st_mtime for path in folder.glob("*.record")), default=0.0)
-    except OSError:
-        return 0.0
-
-
-def _packed(record: Record) -> bytes:
-    packed = io.BytesIO()
-    with ZipFile(packed, "w", strict_timestamps=False) as archive:
-        archive.writestr(HEAD, json.dumps(vars(record) | {"files": None}))
-        for name, path in record.named_files().items():
-            archive.write(path, f"files/{name}")
-    return packed.getvalue()
-
-
-@contextmanager
-def _unpacked(archive: ZipFile, folder: Path) -> Iterator[Path]:
-    """Yields a folder with the files of a record, beside its spool or, without room there, elsewhere."""
-    for parent in (folder, None):
-        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=parent) as scratch:
-            try:
-                archive.extractall(scratch)
-            except OSError:
-                if parent is None:
-                    raise
-                continue
-            yield Path(scratch) / "files"
-            return

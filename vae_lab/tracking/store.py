@@ -32,7 +32,7 @@ from vae_lab.tracking.processes import RunFolder, forget, heartbeat, process_end
 from vae_lab.tracking.provenance import code_tags, user
 from vae_lab.tracking.recorder import Recorder
 from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, StoredRun, checksum_tag, member_tag
-from vae_lab.tracking.spool import waiting
+from vae_lab.tracking.spool import backlogs
 
 for _noisy in ("alembic", "mlflow"):  # MLflow sets levels of its own when imported
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -235,9 +235,9 @@ class Store:
         """Says once a process that records of earlier runs wait for this store."""
         if self.uri not in _mentioned:
             _mentioned.add(self.uri)
-            spools = [spool for spool in waiting(spool_folder(self.uri)) if not spool.busy]
-            if count := sum(spool.records for spool in spools):
-                runs = "an earlier run" if len(spools) == 1 else f"{len(spools)} earlier runs"
+            waiting = [backlog for backlog in backlogs(spool_folder(self.uri)) if not backlog.busy]
+            if count := sum(backlog.left for backlog in waiting):
+                runs = "an earlier run" if len(waiting) == 1 else f"{len(waiting)} earlier runs"
                 log.warning(
                     f"{store_name(self.uri)}: {count} records of {runs} wait. Deliver them with: vae-lab sync"
                 )
