@@ -27,7 +27,7 @@ def cache_folder(name: str) -> Path:
 
 
 def state_folder(name: str) -> Path:
-    """Returns the user's folder of files that must not be lost, such as `journal`; it need not exist."""
+    """Returns the user's folder of files that must not be lost, such as `spool`; it need not exist."""
     return Path(platformdirs.user_state_dir("vae_lab", appauthor=False)) / name
 
 
