@@ -109,7 +109,7 @@ def test_a_key_is_the_same_key_with_and_without_a_plus(plus: str, composed: Comp
 
 
 def test_a_forced_key_replaces_its_axis(composed: Compose) -> None:
-    sizes = {"one_at_a_time": {"model.latent_size": [10, 15]}}
+    sizes: dict[str, object] = {"one_at_a_time": {"model.latent_size": [10, 15]}}
     assert names(sizes, composed, "++model.latent_size=2,3") == [
         "vae L3 Z15 s0",
         "vae L3 Z2 s0",
