@@ -33,7 +33,10 @@ def run(python: Path, folder: Path, *arguments: str, path: str = "") -> subproce
     )  # fmt: skip
 
 
-TEMPLATES = ("page.html.jinja", "page.md.jinja", "page.css", "table.html.jinja", "table.css")
+TEMPLATES = (
+    *("page.html.jinja", "page.md.jinja", "page.css"),
+    *("table.html.jinja", "table.css", "view.json.jinja"),
+)
 CHECKS = (
     (("train", "--cfg", "job", "sweeps=ablations"), "model.latent_size"),
     (("train", "--cfg", "job", "experiments=reference"), "name: reference"),

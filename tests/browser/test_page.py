@@ -59,9 +59,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> str:
         assert train.run_hydra(["--config-dir", "own", "experiments=judged", *small]) == 0
         store = Store.open()
         study = load_study(store, "judged")
-        found = judge_study(study)
-        assert [each.verdict for each in found] == ["supported", "refuted"]
-        file, _ = write(gather(store, study, found), folder / "judged.html")
+        verdicts = judge_study(study)
+        assert [verdict.verdict for verdict in verdicts] == ["supported", "refuted"]
+        file, _ = write(gather(store, study, verdicts), folder / "judged.html")
     return file.as_uri()
 
 

@@ -30,17 +30,17 @@ class Tags(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in self.VOID:
@@ -97,9 +97,11 @@ def test_no_text_of_a_run_becomes_markup(hostile: Store) -> None:
     text = html(gather(hostile, load_study(hostile, HOSTILE)))
     tags = Tags(text)
     assert tags.open == []
-    assert "script" not in {tag for tag, _ in tags.found}
-    assert not [attributes for _, attributes in tags.found if any(key.startswith("on") for key in attributes)]
-    assert all(str(a["src"]).startswith("data:") for tag, a in tags.found if tag == "img")
+    assert "script" not in {tag for tag, _ in tags.elements}
+    assert not [
+        attributes for _, attributes in tags.elements if any(key.startswith("on") for key in attributes)
+    ]
+    assert all(str(a["src"]).startswith("data:") for tag, a in tags.elements if tag == "img")
     assert text.count("&lt;script&gt;alert(1)") > 10
 
 
@@ -117,7 +119,7 @@ def test_the_page_needs_nothing_from_elsewhere(contents: Contents) -> None:
     text = html(contents)
     tags = Tags(text)
     assert tags.open == []
-    for tag, attributes in tags.found:
+    for tag, attributes in tags.elements:
         assert tag not in ("script", "iframe", "object")
         assert str(attributes.get("src", "data:")).startswith("data:")
         if tag == "link":
@@ -131,7 +133,7 @@ def test_the_page_needs_nothing_from_elsewhere(contents: Contents) -> None:
 
 
 def test_ids_are_unique_and_the_contents_lead_somewhere(contents: Contents) -> None:
-    tags = Tags(html(contents)).found
+    tags = Tags(html(contents)).elements
     ids = [a["id"] for tag, a in tags if "id" in a and tag in ("section", "clippath")]
     assert len(ids) == len(set(ids))
     targets = [str(a["href"])[1:] for tag, a in tags if tag == "a" and str(a["href"]).startswith("#")]
@@ -227,9 +229,9 @@ def test_a_study_without_claims_or_finished_runs_has_a_page(folder: Path) -> Non
         "lab", "vae", kind="run", params={"model": "vae"}, tags={tracking.member_tag(parent.run_id): "1"}
     )
     run.finish("FAILED")
-    found = gather(store, load_study(store, "empty"))
-    assert found.state == "0 of 1 runs finished, 1 did not"
-    text = html(found)
+    contents = gather(store, load_study(store, "empty"))
+    assert contents.state == "0 of 1 runs finished, 1 did not"
+    text = html(contents)
     assert Tags(text).open == []
     assert 'id="verdicts"' not in text
     assert 'id="curves"' not in text

@@ -69,11 +69,11 @@ NOISE = (0.3, -0.2, 0.1, 0.0, -0.1, 0.2, -0.3, 0.05)
 
 
 def near(centre: float, order: int = 1) -> list[float]:
-    return [centre + each for each in NOISE[::order]]
+    return [centre + noise for noise in NOISE[::order]]
 
 
 def column(table: Table, heading: str) -> list[Cell]:
-    place = [each.heading for each in table.columns].index(heading)
+    place = [entry.heading for entry in table.columns].index(heading)
     return [row[place] for row in table.rows]
 
 
@@ -186,7 +186,7 @@ def test_one_run_each_marks_nothing_and_shows_no_interval() -> None:
     assert not table.marked
     assert all(cell.half is None for row in table.rows for cell in row)
     assert "One run a row: no intervals, and no row is marked as best." in table.note
-    assert "n" not in [each.heading for each in table.columns]
+    assert "n" not in [entry.heading for entry in table.columns]
     assert [(row[0].value, row[1].value) for row in table.rows] == [("vae", "2"), ("vae", "3"), ("cvae", "3")]
 
 
@@ -238,10 +238,10 @@ def test_too_few_seeds_to_tell_rows_apart_are_named() -> None:
 
 def test_more_of_what_is_better_is_best() -> None:
     shares = {("vae", "1"): near(0.5), ("vae", "2"): near(5.5)}
-    found = tables.study_tables(study(GRID, *grid(shares, "eval/recognizable_share")))
-    (quality,) = (table for table in found if "quality" in table.title)
+    study_tables = tables.study_tables(study(GRID, *grid(shares, "eval/recognizable_share")))
+    (quality,) = (table for table in study_tables if "quality" in table.title)
     assert [cell.best for cell in column(quality, "recognizable share")] == [False, True]
-    assert [each.heading for each in quality.columns] == ["model", "layers", "n", "recognizable share"]
+    assert [entry.heading for entry in quality.columns] == ["model", "layers", "n", "recognizable share"]
 
 
 def test_the_losses_of_vae_and_cvae_are_never_ranked_but_their_marginals_are() -> None:
@@ -266,8 +266,8 @@ def test_kinds_of_likelihood_never_share_a_column(key: str, values: tuple[str, .
         for i, value in enumerate(values)
         for seed in range(8)
     ]
-    for each in runs:
-        each.metrics["eval/precision"] = 0.5  # type: ignore[index]
+    for trained in runs:
+        trained.metrics["eval/precision"] = 0.5  # type: ignore[index]
     plan = Plan(name="x", cross={key: list(values)}, replicate=GRID.replicate)
     *losses, quality = tables.study_tables(study(plan, *runs))
     assert [len(table.rows) for table in losses] == [1] * len(values)
@@ -286,8 +286,8 @@ def test_losses_under_different_weights_of_the_kl_are_not_ranked_but_their_elbos
         for beta in (1, 4)
         for seed, noise in enumerate(NOISE)
     ]
-    for each in runs:
-        each.metrics["test/negative_elbo"] = each.metrics["test/loss"]  # type: ignore[index]
+    for trained in runs:
+        trained.metrics["test/negative_elbo"] = trained.metrics["test/loss"]  # type: ignore[index]
     plan = Plan(name="x", cross={"objective.beta": ["1.0", "4.0"]}, replicate=GRID.replicate)
     (table,) = tables.study_tables(study(plan, *runs))
     assert [cell.best for cell in column(table, "held-out loss")] == [False, False]
@@ -297,8 +297,8 @@ def test_losses_under_different_weights_of_the_kl_are_not_ranked_but_their_elbos
 def test_the_elbo_stands_beside_the_loss_only_where_they_may_differ() -> None:
     def headings(**params: str) -> list[str]:
         runs = [record(loss=100.0, seed=str(seed), **params) for seed in range(2)]
-        for each in runs:
-            each.metrics["test/negative_elbo"] = 100.0  # type: ignore[index]
+        for trained in runs:
+            trained.metrics["test/negative_elbo"] = 100.0  # type: ignore[index]
         table, *_ = tables.study_tables(study(Plan(name="x", cross={"model": ["vae"]}), *runs))
         return [column.heading for column in table.columns]
 
@@ -319,8 +319,8 @@ def test_failures_are_counted_and_named_with_their_reason() -> None:
 
 def test_a_value_of_fewer_seeds_than_the_row_says_so() -> None:
     runs = grid({("vae", "1"): near(100.0)})
-    for each in runs[:3]:
-        each.metrics["train/loss"] = 5.0 + len(each.name)  # type: ignore[index]
+    for trained in runs[:3]:
+        trained.metrics["train/loss"] = 5.0 + len(trained.name)  # type: ignore[index]
     runs[0].metrics["train/loss"] = math.nan  # type: ignore[index]
     (table,) = tables.study_tables(study(GRID, *runs))
     assert column(table, "train loss")[0].count == 2
@@ -337,8 +337,8 @@ def test_rows_that_pool_configurations_average_within_each_seed() -> None:
 
 def test_measures_taken_at_different_settings_are_named() -> None:
     runs = grid({("vae", "1"): near(0.5)}, "eval/precision")
-    for i, each in enumerate(runs):
-        each.tags[EVALUATION] = f"samples={100 * (i % 2 + 1)}"  # type: ignore[index]
+    for i, trained in enumerate(runs):
+        trained.tags[EVALUATION] = f"samples={100 * (i % 2 + 1)}"  # type: ignore[index]
     losses, quality = tables.study_tables(study(GRID, *runs))
     assert "Not all were measured alike: samples=100; or samples=200." in quality.note
     assert "alike" not in losses.note
@@ -347,7 +347,9 @@ def test_measures_taken_at_different_settings_are_named() -> None:
 def test_a_configuration_without_a_finished_run_keeps_its_row() -> None:
     plan = Plan(name="x", cross={"model": ["vae"]})
     (table,) = tables.study_tables(study(plan, record("FAILED", model="vae")))
-    assert {cell.text(each) for cell, each in zip(table.rows[0][2:], table.columns[2:], strict=True)} == {"–"}
+    assert {cell.text(entry) for cell, entry in zip(table.rows[0][2:], table.columns[2:], strict=True)} == {
+        "–"
+    }
     assert column(table, "failed") == [Cell(1.0)]
 
 
@@ -356,7 +358,7 @@ def test_a_contrast_is_of_runs_of_the_same_seed_at_the_same_place() -> None:
     runs = grid({("vae", "1"): before, ("vae", "2"): after, ("cvae", "1"): before, ("cvae", "2"): before})
     (table,) = tables.contrast_tables(study(GRID, *runs), [tables.parse_contrast("model.layers=1,2")])
     expected = paired_interval([b - a for a, b in zip(before, after, strict=True)])
-    names = [each.heading for each in table.columns]
+    names = [entry.heading for entry in table.columns]
     vae, cvae = ({name: cell.value for name, cell in zip(names, row, strict=True)} for row in table.rows)
     assert vae["model"] == "vae"
     assert [vae[name] for name in ("change", "from", "to")] == pytest.approx(list(expected[:3]))
@@ -368,8 +370,8 @@ def test_a_contrast_is_of_runs_of_the_same_seed_at_the_same_place() -> None:
 
 def test_holms_adjustment_is_over_all_contrasts_and_measures_asked_for() -> None:
     runs = grid({("vae", str(i)): near(100.0 + i, (-1) ** i) for i in (1, 2, 3)})
-    for each in runs:
-        each.metrics["train/loss"] = each.metrics["test/loss"]  # type: ignore[index]
+    for trained in runs:
+        trained.metrics["train/loss"] = trained.metrics["test/loss"]  # type: ignore[index]
     asked = [tables.parse_contrast(f"model.layers={pair}") for pair in ("1,2", "2,3")]
     made = tables.contrast_tables(
         study(GRID, *runs), asked, [metric_named("test/loss"), metric_named("train/loss")]
@@ -388,8 +390,8 @@ def test_vae_and_cvae_are_contrasted_only_in_what_they_share() -> None:
     asked = [tables.parse_contrast("model=vae,cvae")]
     with pytest.raises(UserError, match=r"test/loss of runs that differ in model\.conditional"):
         tables.contrast_tables(study(GRID, *runs), asked)
-    for each in runs:
-        each.metrics["test/negative_log_marginal"] = each.metrics["test/loss"]  # type: ignore[index]
+    for trained in runs:
+        trained.metrics["test/negative_log_marginal"] = trained.metrics["test/loss"]  # type: ignore[index]
     (table,) = tables.contrast_tables(study(GRID, *runs), asked)
     assert "test/negative_log_marginal" in table.title
 
@@ -434,7 +436,7 @@ def test_importance_shares_out_the_variance_of_a_full_grid_with_its_interactions
     # Sums of squares by hand: effects 12.5 and 3.5, interaction 5, residual 8 * 0.1^2.
     squares = [2 * 12.5**2, 2 * 3.5**2, 5**2 / 2, 0.08]
     assert list(shares) == ["layers", "latent size", "layers × latent size", "the rest: seeds"]
-    assert list(shares.values()) == pytest.approx([100 * each / sum(squares) for each in squares])
+    assert list(shares.values()) == pytest.approx([100 * square / sum(squares) for square in squares])
     assert tables.importance_tables(study(plan, *runs[2:])) == []
     with pytest.raises(UserError, match="grid is not full"):
         tables.importance_tables(study(plan, *runs[2:]), needed=True)
@@ -444,4 +446,4 @@ def test_importance_takes_vae_and_cvae_apart() -> None:
     losses = {(m, str(i)): near(100.0 + i) for m in ("vae", "cvae") for i in (1, 2)}
     assert tables.importance_tables(study(GRID, *grid(losses))) == []
     (table,) = tables.importance_tables(study(GRID, *grid(losses)), needed=True)
-    assert [each.heading for each in table.columns] == ["key", "held-out loss, VAE", "held-out loss, CVAE"]
+    assert [entry.heading for entry in table.columns] == ["key", "held-out loss, VAE", "held-out loss, CVAE"]

@@ -30,9 +30,9 @@ def test_the_terminal_shows_every_verdict_and_its_sentence_whole(verdicts: list[
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     words = " ".join(text.split())
-    for each in verdicts:
-        assert each.sentence in words
-        assert each.claim.text in words
+    for verdict in verdicts:
+        assert verdict.sentence in words
+        assert verdict.claim.text in words
     (row,) = [line for line in text.splitlines() if line.split()[:2] == ["C1", "supported"]]
     assert "+10.0" in row
     assert "0.021" in row
@@ -49,9 +49,9 @@ def test_the_table_keeps_numbers_unrounded_and_leaves_the_infinite_out(verdicts:
 @pytest.mark.parametrize("form", tables.FORMATS)
 def test_every_format_holds_every_sentence(verdicts: list[Verdict], form: str) -> None:
     text = tables.FORMATS[form](verdict_tables.verdict_table(verdicts))
-    for each in verdicts:
+    for verdict in verdicts:
         assert (
-            each.sentence.replace("%", r"\%" if form == "latex" else "%").replace(
+            verdict.sentence.replace("%", r"\%" if form == "latex" else "%").replace(
                 "_", r"\_" if form == "latex" else "_"
             )
             in text
@@ -66,7 +66,7 @@ def test_the_note_names_95_percent_only_where_that_is_the_level(verdicts: list[V
 
 def test_the_pages_table_keeps_every_claim_and_its_sentence(verdicts: list[Verdict]) -> None:
     brief = verdict_tables.brief_table(verdicts)
-    assert [row[0].value for row in brief.rows] == [each.claim.id for each in verdicts]
-    for row, each in zip(brief.rows, verdicts, strict=True):
-        assert row[1].value == each.verdict
-        assert each.sentence in str(row[-1].value)
+    assert [row[0].value for row in brief.rows] == [verdict.claim.id for verdict in verdicts]
+    for row, verdict in zip(brief.rows, verdicts, strict=True):
+        assert row[1].value == verdict.verdict
+        assert verdict.sentence in str(row[-1].value)

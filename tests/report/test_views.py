@@ -1,6 +1,7 @@
 import base64
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,35 @@ from vae_lab.tracking import Store
 
 def stored_views(store: Store, experiment_id: str) -> dict[str, dict[str, Any]]:
     """The saved views of an experiment: key to title and state."""
-    found = {}
+    saved = {}
     for key, value in store.client.get_experiment(experiment_id).tags.items():
         if key.startswith(views.VIEW_TAG):
             envelope = json.loads(value)
             packed = envelope["state"].removeprefix("deflate;")
             state = json.loads(zlib.decompress(base64.b64decode(packed)))
-            found[key.removeprefix(views.VIEW_TAG)] = {"title": envelope["name"], "state": state}
-    return found
+            saved[key.removeprefix(views.VIEW_TAG)] = {"title": envelope["name"], "state": state}
+    return saved
 
 
 def test_every_question_of_a_study_has_a_view_that_finds_its_runs(ablations: Path) -> None:
     store = Store.open(f"sqlite:///{ablations / 'mlflow.db'}")
-    found = load_study(store, "ablations")
-    kept = stored_views(store, found.parent.experiment_id)
-    assert {key: view["title"] for key, view in kept.items()} == {
+    loaded = load_study(store, "ablations")
+    saved = stored_views(store, loaded.parent.experiment_id)
+    assert {key: view["title"] for key, view in saved.items()} == {
         "ablations-model-layers": "1 What depth does",
         "ablations-model-latent-size": "2 What latent size does",
         "ablations-all": "3 All runs, best first",
     }
-    counts = {key: len(store.records(view["state"]["searchFilter"])) for key, view in kept.items()}
+    counts = {key: len(store.records(view["state"]["searchFilter"])) for key, view in saved.items()}
     assert counts == {"ablations-model-layers": 6, "ablations-model-latent-size": 6, "ablations-all": 10}
 
 
 def test_every_logged_metric_and_picture_has_a_card(ablations: Path) -> None:
     store = Store.open(f"sqlite:///{ablations / 'mlflow.db'}")
-    found = load_study(store, "ablations")
-    state = stored_views(store, found.parent.experiment_id)["ablations-all"]["state"]
+    loaded = load_study(store, "ablations")
+    state = stored_views(store, loaded.parent.experiment_id)["ablations-all"]["state"]
     carded = {card.get("metricKey") for card in state["compareRunCharts"]}
-    logged = {metric for each in found.runs for metric in each.metrics}
+    logged = {metric for trained in loaded.runs for metric in trained.metrics}
     assert logged <= carded
 
 
@@ -58,7 +59,7 @@ def test_any_name_makes_a_view_that_can_be_read() -> None:
 
 def test_colours_tell_families_apart_and_every_run_of_a_family() -> None:
     runs = [run(model, layers, 15) for model in ("vae", "cvae") for layers in (2, 3, 4)]
-    named = [each.__class__(**{**each.__dict__, "run_id": str(i)}) for i, each in enumerate(runs)]
+    named = [replace(trained, run_id=str(i)) for i, trained in enumerate(runs)]
     shades = views.colours(comparisons(study(ONE_AT_A_TIME, *named)))
     assert len(set(shades.values())) == 6
     assert all(len(shade) == 7 and shade.startswith("#") for shade in shades.values())

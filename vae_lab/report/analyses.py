@@ -34,8 +34,8 @@ class Analysis(NamedTuple):
 
 def analyses(store: Reader, study: Study) -> list[Analysis]:
     """The analyses that a study declares, as far as it has the runs for them."""
-    made = [_latent_recipes(store, study), _published(store, study)]
-    return [analysis for analysis in made if analysis is not None]
+    declared = [_latent_recipes(store, study), _published(store, study)]
+    return [analysis for analysis in declared if analysis is not None]
 
 
 def analysis_tables(store: Reader, study: Study) -> list[Table]:

@@ -76,24 +76,18 @@ def study_figures(store: Reader, study: Study) -> list[Drawing]:
     strips = [(run.name, picture(store, run, STRIP_FILE)) for run in chosen]
     repeated = ", the first run of each configuration" if len(strips) < len(study.runs) else ""
     sheet = pictures.contact_sheet(strips, f"{study.plan.name}: prior samples{repeated}")
-    curves = {
-        name: [losses for run in runs if (losses := _held_out(store, run))] for name, runs in runs_of.items()
-    }
     shades = views.colours(comparisons(study))
-    series = [
-        LossCurves(name, curves[name], [], shades.get(runs[0].run_id, ""))
-        for name, runs in runs_of.items()
-        if curves[name]
-    ]
+    series = []
+    for name, runs in runs_of.items():
+        finished = [run.run_id for run in runs if run.status == "FINISHED"]
+        held_out = [losses for run_id in finished if (losses := store.history(run_id, "test/loss"))]
+        if held_out:
+            series.append(LossCurves(name, held_out, [], shades.get(runs[0].run_id, "")))
     if not series:
         return [sheet]
-    several = any(len(configuration.held_out) > 1 for configuration in series)
+    several = any(len(curves.held_out) > 1 for curves in series)
     title = f"{study.plan.name}: held-out loss" + ", means and ranges" * several
     return [sheet, study_losses("held_out_loss", "", series, title=title, size=CURVES_SIZE)]
-
-
-def _held_out(store: Reader, run: StoredRun) -> list[float]:
-    return store.history(run.run_id, "test/loss") if run.status == "FINISHED" else []
 
 
 def configurations(study: Study) -> dict[str, list[StoredRun]]:

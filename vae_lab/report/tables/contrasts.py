@@ -35,7 +35,7 @@ class _Pairs(NamedTuple):
     """Runs that differ in a contrast's parameter only, by replicate."""
 
     contrast: Contrast
-    place: dict[str, str]  # the values of the other parameters that vary
+    shared: dict[str, str]  # the values of the other parameters that vary
     before: dict[tuple[str, ...], StoredRun]
     after: dict[tuple[str, ...], StoredRun]
 
@@ -183,9 +183,9 @@ def _contrast_table(
 ) -> Table:
     intervals = [statistics.paired_interval(d, 1 - LEVEL) for d in differences]
     digits = max([metric.digits, *map(_decimals, intervals)])
-    keys = dict.fromkeys(key for pair in pairs for key in pair.place)
-    places = {key: [pair.place.get(key, "") for pair in pairs] for key in keys}
-    varied = {key: values for key, values in places.items() if len({*values}) > 1}
+    keys = dict.fromkeys(key for pair in pairs for key in pair.shared)
+    shared = {key: [pair.shared.get(key, "") for pair in pairs] for key in keys}
+    varied = {key: values for key, values in shared.items() if len({*values}) > 1}
     replicates = " and ".join(map(key_name, _replicate(study)))
     signed = partial(Column, digits=digits, signed=True)
     columns: list[tuple[Column, Sequence[float | str | None]]] = [

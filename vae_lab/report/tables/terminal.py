@@ -64,8 +64,7 @@ def _parts(widths: list[int], lead: int, limit: int) -> list[list[int]]:
 def _filled(widths: list[int], lead: int, limit: int) -> list[list[int]]:
     """The first `lead` columns and as many others as fit into the limit, one at least, over and over."""
     first = list(range(min(lead, len(widths))))
-    parts, used = [list(first)], sum(widths[i] + GAP for i in first)
-    start = used
+    parts, used = [list(first)], (start := sum(widths[i] + GAP for i in first))
     for i in range(len(first), len(widths)):
         if used + widths[i] > limit and len(parts[-1]) > len(first):
             parts.append(list(first))
@@ -85,11 +84,7 @@ def _rich_table(table: Table, part: list[int], texts: list[list[str]], widths: l
         # Flush right by spaces of our own: Rich would take the places kept for marks and intervals away.
         printed.add_column(heading, no_wrap=True, vertical="bottom", min_width=widths[i])
     for number, row in enumerate(table.rows):
-        cells = []
-        for i in part:
-            numeric, text = table.columns[i].numeric, texts[i][number]
-            cells.append(
-                Text(text.rjust(widths[i]) if numeric else text, "bold green" if row[i].best else "")
-            )
+        aligned = [texts[i][number].rjust(widths[i] * table.columns[i].numeric) for i in part]
+        cells = [Text(text, "bold green" * row[i].best) for i, text in zip(part, aligned, strict=True)]
         printed.add_row(*cells, end_section=number in table.breaks)
     return printed
