@@ -23,7 +23,7 @@ def section(records: Sequence[Mapping[str, Any]]) -> str:
     """Returns the page's section of the results; a row is taken from the last record that has it.
 
     Raises:
-        ValueError: they come from different machines.
+        ValueError: They come from different machines.
     """
     machines = {outputs.machine_line(record["machine"]) for record in records}
     if len(machines) > 1:
@@ -55,7 +55,7 @@ def replace_section(page: str, name: str, content: str) -> str:
     """Returns the page with new content between the markers of that name.
 
     Raises:
-        ValueError: the page has no such markers.
+        ValueError: The page has no such markers.
     """
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     before, start_marker, rest = page.partition(start)

@@ -25,8 +25,8 @@ class Contender:
     """A program of `benchmarks.contenders` that trains an epoch when it is asked to.
 
     Args:
-        module: its name.
-        arguments: its command line.
+        module: Its name.
+        arguments: Its command line.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:
@@ -108,7 +108,7 @@ def train(*arguments: str, folder: Path) -> Usage:
     """Runs `vae-lab train ARGUMENTS` in `folder`.
 
     Raises:
-        FailedError: it did not end well.
+        FailedError: It did not end well.
     """
     used = vae_lab("train", *arguments, folder=folder)
     if used.code:

@@ -22,14 +22,14 @@ def load(run_id: str, *, uri: str | None = None, device: str = "cpu", trust: Col
     """Returns the trained model of an MLflow run, in evaluation mode.
 
     Args:
-        run_id: id of a run that `vae-lab train` has finished.
-        uri: the tracking store; by default the one that `vae-lab train` uses in this folder.
-        device: where the weights are put: cpu, cuda, cuda:N or mps.
-        trust: dotted names of model classes of your own that may be imported, such as my_models.Tempered.
+        run_id: Id of a run that `vae-lab train` has finished.
+        uri: The tracking store; by default the one that `vae-lab train` uses in this folder.
+        device: Where the weights are put: cpu, cuda, cuda:N or mps.
+        trust: Dotted names of model classes of your own that may be imported, such as my_models.Tempered.
 
     Raises:
-        UserError: the run's model is of a class that is neither the lab's nor trusted.
-        LabError: no such run, a run without a model, or a damaged file.
+        UserError: The run's model is of a class that is neither the lab's nor trusted.
+        LabError: No such run, a run without a model, or a damaged file.
 
     Examples:
         The image that a model decodes from the mean of the prior::

@@ -42,7 +42,7 @@ class Checkpoint(NamedTuple):
         """Writes the checkpoint; at every moment the file holds the previous one or this one, whole.
 
         Raises:
-            OSError: the disk is full or cannot be written; the file holds the previous one.
+            OSError: The disk is full or cannot be written; the file holds the previous one.
         """
         content = io.BytesIO()
         stored = self._replace(model=_copied_to_cpu(self.model))
@@ -54,8 +54,8 @@ class Checkpoint(NamedTuple):
         """Returns the checkpoint in a file of `save`; `load_state_dict` moves its tensors off the CPU.
 
         Raises:
-            FileNotFoundError: the file does not exist.
-            DamagedError: the file is damaged, or another version of the lab wrote it.
+            FileNotFoundError: The file does not exist.
+            DamagedError: The file is damaged, or another version of the lab wrote it.
         """
         raw = files.read_sealed(path)
         try:
@@ -85,13 +85,13 @@ def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()
     """Returns the model in a file of `save_model`, in evaluation mode.
 
     Args:
-        path: the file.
-        device: where the weights are put.
-        trusted: dotted names of model classes, beside the lab's own, that may be imported.
+        path: The file.
+        device: Where the weights are put.
+        trusted: Dotted names of model classes, beside the lab's own, that may be imported.
 
     Raises:
-        UserError: the file names a class that is not trusted.
-        LabError: the file is damaged, of another format, or names no model class.
+        UserError: The file names a class that is not trusted.
+        LabError: The file is damaged, of another format, or names no model class.
     """
     try:
         with warnings.catch_warnings():  # torch warns of a file's pickle protocol before it refuses the file

@@ -30,7 +30,7 @@ def resolve(name: str) -> torch.device:
     """Returns the device of that name; `auto` is CUDA, then MPS, then the CPU.
 
     Raises:
-        UserError: this machine has no such device.
+        UserError: This machine has no such device.
 
     Examples:
         >>> resolve("cpu")

@@ -35,7 +35,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """Writes a file that holds the old content or the whole new one at every moment, even at a power cut.
 
     Raises:
-        OSError: the disk is full or cannot be written; the file holds the old content.
+        OSError: The disk is full or cannot be written; the file holds the old content.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -71,8 +71,8 @@ def read_sealed(path: Path) -> bytes:
     """Returns the content of a file of `write_sealed`.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        DamagedError: the file is not as it was written, or cannot be read.
+        FileNotFoundError: The file does not exist.
+        DamagedError: The file is not as it was written, or cannot be read.
     """
     try:
         raw = path.read_bytes()
@@ -94,7 +94,7 @@ def unaltered(path: Path, expected: str | None) -> Path:
     """Returns the file, if it has the expected checksum or none is known.
 
     Raises:
-        DamagedError: the file is not as it was recorded.
+        DamagedError: The file is not as it was recorded.
     """
     if expected is not None and checksum(path) != expected:
         raise DamagedError(f"{path}: is damaged: its checksum is not the one that the run recorded.")

@@ -51,11 +51,11 @@ class VAE(nn.Module):
         condition_size: C, 0 for a VAE, the number of classes for a CVAE.
         latent_size: Z.
         layers: Linear + activation layers in the encoder, and again in the decoder.
-        encoder_layers: layers of the encoder alone, if it differs.
-        decoder_layers: layers of the decoder alone, if it differs.
-        hidden_size: width of each layer, or the encoder's widths from the image inwards.
-        activation: a key of `ACTIVATIONS`.
-        init: how the first weights are drawn, see `initialize`.
+        encoder_layers: Layers of the encoder alone, if it differs.
+        decoder_layers: Layers of the decoder alone, if it differs.
+        hidden_size: Width of each layer, or the encoder's widths from the image inwards.
+        activation: A key of `ACTIVATIONS`.
+        init: How the first weights are drawn, see `initialize`.
 
     Examples:
         >>> cvae = VAE(784, condition_size=10, latent_size=15)

@@ -104,7 +104,7 @@ class Gaussian:
     """Independent normal pixels around sigmoid(logits).
 
     Args:
-        std: the standard deviation of every pixel, in units where white is 1.
+        std: The standard deviation of every pixel, in units where white is 1.
 
     Examples:
         >>> pixels = Gaussian(std=1.0)
@@ -130,7 +130,7 @@ def likelihood(name: str, std: float = 0.1) -> Likelihood:
     """Returns the likelihood of that name: bernoulli, continuous_bernoulli or gaussian (with `std`).
 
     Raises:
-        UserError: the name is unknown.
+        UserError: The name is unknown.
 
     Examples:
         >>> likelihood("bernoulli").mean(torch.zeros(3))
@@ -174,7 +174,7 @@ def penalty(name: str, posterior: Posterior) -> Tensor:
     gradient are the same.
 
     Raises:
-        UserError: the name is none of `PENALTIES`.
+        UserError: The name is none of `PENALTIES`.
 
     Examples:
         >>> means = torch.tensor([[1.0, -2.0], [0.0, 0.5]])
@@ -209,11 +209,11 @@ class Objective:
     The weights may be tensors (K, 1) as well: one for each run of a stack.
 
     Args:
-        likelihood: of the pixels.
-        beta: weight of the KL.
-        warmup_epochs: epochs over which that weight rises linearly from 0 to beta.
-        penalty: a name of `PENALTIES`.
-        penalty_weight: its weight.
+        likelihood: The likelihood of the pixels.
+        beta: Weight of the KL.
+        warmup_epochs: Epochs over which that weight rises linearly from 0 to beta.
+        penalty: A name of `PENALTIES`.
+        penalty_weight: Its weight.
 
     Examples:
         >>> objective = Objective(likelihood("bernoulli"), beta=4.0)

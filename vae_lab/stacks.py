@@ -86,7 +86,7 @@ class Stack:
     """K models of one architecture, called as one.
 
     Args:
-        models: stackable, of equal architecture and on one device. Their parameters become views.
+        models: K stackable models of one architecture, on one device. Their parameters become views.
     """
 
     def __init__(self, models: Sequence[VAE]) -> None:
@@ -262,13 +262,13 @@ def train_together(
     """Trains all members in place and yields after every epoch.
 
     Args:
-        members: runs of one architecture, likelihood and kind of penalty, on one device.
-        batches: batches of any seed; each member sees those of its own seed.
-        epochs: passes over the images.
-        precision: see `devices.autocast`.
-        compiled: see `training.Trainer`.
-        done: epochs that all members have behind them; training starts after these.
-        going: called after every epoch with the index of a member; False ends that member's training.
+        members: Runs of one architecture, likelihood and kind of penalty, on one device.
+        batches: Batches of any seed; each member sees those of its own seed.
+        epochs: Passes over the images.
+        precision: See `devices.autocast`.
+        compiled: See `training.Trainer`.
+        done: Epochs that all members have behind them; training starts after these.
+        going: Called after every epoch with the index of a member; False ends that member's training.
 
     Yields:
         The record of each member's epoch by its index in `members`, or the error of one that diverged, which

@@ -84,22 +84,22 @@ def train(
     """Trains `model` in place and yields after every epoch.
 
     Args:
-        model: called as model(x, c, noise); returns pixel logits and posterior.
-        objective: the loss per example.
-        optimizer: over the model's parameters.
-        batches: the epochs' minibatches, on the model's device.
-        epochs: passes over the images.
-        seed: the run's seed, for the posterior noise.
-        scheduler: stepped after every epoch.
-        precision: see `devices.autocast`.
-        compiled: see `Trainer`.
-        done: epochs that model, optimizer and scheduler have behind them; training starts after these.
+        model: Called as model(x, c, noise); returns pixel logits and posterior.
+        objective: The loss per example.
+        optimizer: One over the model's parameters.
+        batches: The epochs' minibatches, on the model's device.
+        epochs: Passes over the images.
+        seed: The run's seed, for the posterior noise.
+        scheduler: Stepped after every epoch.
+        precision: See `devices.autocast`.
+        compiled: See `Trainer`.
+        done: Epochs that model, optimizer and scheduler have behind them; training starts after these.
 
     Yields:
         The record of each epoch.
 
     Raises:
-        DivergedError: a term is not finite; the message names the term, the epoch and the step.
+        DivergedError: A term is not finite; the message names the term, the epoch and the step.
     """
     trainer = Trainer(model, objective, batches, precision=precision, compiled=compiled)
     for epoch in range(done + 1, epochs + 1):
@@ -114,11 +114,11 @@ class Trainer:
     """Trains one model, or one stack of models, an epoch at a time.
 
     Args:
-        model: trained in place.
-        objective: the loss per example.
-        batches: the epochs' minibatches, on the model's device.
-        precision: see `devices.autocast`.
-        compiled: whether torch.compile compiles forward and backward pass; on CUDA they become CUDA graphs,
+        model: The model or the stack, trained in place.
+        objective: The loss per example.
+        batches: The epochs' minibatches, on the model's device.
+        precision: See `devices.autocast`.
+        compiled: Whether torch.compile compiles forward and backward pass; on CUDA they become CUDA graphs,
             and a step takes a handful of launches instead of hundreds.
     """
 
@@ -134,7 +134,7 @@ class Trainer:
         """Trains one epoch; returns the mean terms of every minibatch (S, 3, *), on the CPU, and the seconds.
 
         Raises:
-            Interrupted: a second request to stop came in the middle of the epoch.
+            Interrupted: A second request to stop came in the middle of the epoch.
         """
         self.model.train()
         start = time.perf_counter()
@@ -212,7 +212,7 @@ def epoch_record(
     """Returns the record of one run's epoch, from the mean terms of its minibatches (S, 3) and their sizes.
 
     Raises:
-        DivergedError: a term is not finite.
+        DivergedError: A term is not finite.
     """
     _raise_if_diverged(step_terms, epoch)
     weights = torch.tensor(sizes, dtype=torch.float64)

@@ -80,12 +80,12 @@ class Batches:
     """The minibatches of an epoch: shuffled, in [0, 1], with their conditions.
 
     Args:
-        images: the training images, already on the device.
-        batch_size: images a batch; the last batch holds the rest.
-        C: size of the condition, 0 for none.
-        seed: the run's seed, which with the epoch's number sets the order. With K seeds a batch has a leading
+        images: The training images, already on the device.
+        batch_size: Images a batch; the last batch holds the rest.
+        C: Size of the condition, 0 for none.
+        seed: The run's seed, which with the epoch's number sets the order. With K seeds a batch has a leading
             axis of K runs, each of which sees the same images as it would alone.
-        dynamic: whether every pixel is drawn black or white anew in every epoch (Burda et al. 2016,
+        dynamic: Whether every pixel is drawn black or white anew in every epoch (Burda et al. 2016,
             section 5.1).
 
     Examples:

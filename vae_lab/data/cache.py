@@ -25,13 +25,13 @@ def verified_files(
     """Returns the paths of the data set's raw files by name; fetches files that are missing or damaged.
 
     Args:
-        dataset: name for messages.
-        folder: the folder of the files.
-        md5: file name to hex digest of the raw file.
-        sources: called only if a file must be fetched; returns the sources in the order of trying.
+        dataset: Name for messages.
+        folder: The folder of the files.
+        md5: File name to hex digest of the raw file.
+        sources: Called only if a file must be fetched; returns the sources in the order of trying.
 
     Raises:
-        LabError: no source has all missing files, or the folder cannot be written.
+        LabError: No source has all missing files, or the folder cannot be written.
     """
     if unusable_files(folder, md5):
         try:

@@ -26,7 +26,7 @@ def read(path: Path) -> NDArray[np.uint8]:
     """Returns the array in an IDX file of unsigned bytes, gzipped if the name ends in .gz.
 
     Raises:
-        UserError: not an IDX file of unsigned bytes, or not as long as its header says.
+        UserError: Not an IDX file of unsigned bytes, or not as long as its header says.
     """
     try:
         gzipped = path.suffix == ".gz"

@@ -114,7 +114,7 @@ def idx(root: str) -> Dataset:
     Nothing is fetched, and there is no checksum to verify.
 
     Raises:
-        UserError: a file is missing or damaged, or the files do not fit each other.
+        UserError: A file is missing or damaged, or the files do not fit each other.
     """
     folder = _folder(root)
     paths = {}
@@ -163,7 +163,7 @@ def _dataset(name: str, origin: str, train: Arrays, test: Arrays, peak: int) -> 
     """Returns the data set of images (N, height, width) or (N, channels, height, width) and labels (N,).
 
     Raises:
-        UserError: images and labels, or training and held-out part, do not fit each other.
+        UserError: Images and labels, or training and held-out part, do not fit each other.
     """
     _check_arrays(name, train, test)
     checksum = hashlib.sha256()

@@ -43,7 +43,7 @@ def gunzip(gzipped: bytes, name: str) -> bytes:
     """Returns the content of a gzip file of up to LARGEST bytes: a small file can unpack to more than memory.
 
     Raises:
-        OSError: its content is larger, or the file is cut.
+        OSError: Its content is larger, or the file is cut.
     """
     stream = zlib.decompressobj(GZIP)
     content = stream.decompress(gzipped, LARGEST)
@@ -63,7 +63,7 @@ class Source(Protocol):
         """Yields the name and the raw bytes of each file, one after the other.
 
         Raises:
-            OSError: the place cannot be reached, or does not hold the file.
+            OSError: The place cannot be reached, or does not hold the file.
         """
 
 

@@ -79,14 +79,14 @@ def log_marginal(
     true labels, and only the other labels' are drawn here. For a VAE, without labels, it is `conditional`.
 
     Args:
-        model: the trained model.
+        model: The trained model.
         likelihood: p(x | z).
         images: N held-out images.
         conditional: `importance_weighted` of the images with their true labels (N,).
-        train_labels: labels of the training images.
-        draws: importance draws for each other label.
-        seed: of the draws.
-        batch_size: images decoded at a time.
+        train_labels: Labels of the training images.
+        draws: Importance draws for each other label.
+        seed: The seed of the draws.
+        batch_size: Images decoded at a time.
     """
     C = model.condition_size
     if not C:

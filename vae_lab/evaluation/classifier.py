@@ -41,7 +41,7 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
     A file that is damaged, or was written by other code or for other data, is not used.
 
     Raises:
-        LabError: the cache cannot be written.
+        LabError: The cache cannot be written.
     """
     folder = files.cache_folder("classifiers")
     path = folder / f"{data.name}-{key(data.checksum)}.pt"

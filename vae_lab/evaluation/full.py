@@ -42,16 +42,16 @@ def full_evaluation(
     """Returns the metrics of a trained model by name; docs/metrics.md explains each.
 
     Args:
-        model: the trained model.
-        objective: its loss.
-        data: the images as the model was trained on them, on the model's device.
-        grey: the same without binarization, as decoded images are.
-        seed: of every draw; equal weights have equal metrics.
-        posterior_draws: draws for each held-out image; 0 leaves out the loss and the use of the latent space.
-        importance_samples: importance draws for a held-out image; 0 leaves out the bounds.
-        importance_images: held-out images that get them.
-        samples: images drawn from the prior; 0 leaves out their quality.
-        batch_size: images decoded at a time.
+        model: The trained model.
+        objective: Its loss.
+        data: The images as the model was trained on them, on the model's device.
+        grey: The same without binarization, as decoded images are.
+        seed: The seed of every draw; equal weights have equal metrics.
+        posterior_draws: Draws for each held-out image; 0 leaves out the loss and the use of the latent space.
+        importance_samples: Importance draws for a held-out image; 0 leaves out the bounds.
+        importance_images: Held-out images that get them.
+        samples: Images drawn from the prior; 0 leaves out their quality.
+        batch_size: Images decoded at a time.
     """
     common = {"seed": seed, "batch_size": batch_size}
     metrics: dict[str, float] = {}

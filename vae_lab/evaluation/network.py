@@ -32,7 +32,7 @@ class Classifier(nn.Module):
     """Two convolutions, a layer of features and one of classes, for images of any size.
 
     Args:
-        shape: channels, height, width of one image.
+        shape: Channels, height, width of one image.
         classes: C.
     """
 
