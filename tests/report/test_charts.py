@@ -166,7 +166,7 @@ def test_pictures_drawn_in_several_threads_are_those_of_one(tmp_path: Path) -> N
 
 
 def test_a_picture_shows_a_box_for_a_sign_that_the_font_lacks() -> None:
-    with drawing.printed(
+    with drawing.standalone_figure(
         study_losses("a", "", [LossCurves("数 L2", [[9.0, 8.0]], [])], title="数")
     ) as figure:
         texts = [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text)]
@@ -177,7 +177,7 @@ def test_a_picture_shows_a_box_for_a_sign_that_the_font_lacks() -> None:
 def test_the_labels_of_many_configurations_do_not_overlap(count: int) -> None:
     losses = np.random.default_rng(count).normal(100, 0.1, count)  # they end close together
     series = [LossCurves(f"cvae L{i} Z30", [[150.0, 110.0, loss]], []) for i, loss in enumerate(losses)]
-    with drawing.printed(study_losses("a", "", series, title="many", size=(8.0, 4.0))) as figure:
+    with drawing.standalone_figure(study_losses("a", "", series, title="many", size=(8.0, 4.0))) as figure:
         figure.draw_without_rendering()
         boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts if text.get_text()]
     assert len(boxes) == count
@@ -194,13 +194,15 @@ def test_more_configurations_than_can_be_read_have_no_labels() -> None:
 
 
 def test_a_mean_goes_on_over_the_longer_replicates() -> None:
-    with drawing.printed(study_losses("a", "", [LossCurves("k", [[9.0, 8.0], [7.0]], [])])) as figure:
+    with drawing.standalone_figure(
+        study_losses("a", "", [LossCurves("k", [[9.0, 8.0], [7.0]], [])])
+    ) as figure:
         (line,) = figure.axes[0].lines
     assert np.array_equal(line.get_ydata(), [8.0, 8.0])
 
 
 def test_one_epoch_can_be_seen() -> None:
-    with drawing.printed(study_losses("a", "", [LossCurves("k", [[9.0]], [])])) as figure:
+    with drawing.standalone_figure(study_losses("a", "", [LossCurves("k", [[9.0]], [])])) as figure:
         (line,) = figure.axes[0].lines
     assert line.get_marker() == "o"
 
@@ -214,7 +216,7 @@ def test_a_runs_curves_show_train_and_held_out_with_units() -> None:
         }
         for i in range(3)
     ]
-    with drawing.printed(run_losses(epochs, "vae")) as figure:
+    with drawing.standalone_figure(run_losses(epochs, "vae")) as figure:
         assert [axes.get_title() for axes in figure.axes] == ["Loss", "Reconstruction", "KL"]
         assert figure.axes[0].get_ylabel() == "nats per image"
         legend = figure.axes[0].get_legend()
@@ -228,7 +230,7 @@ def test_a_runs_curves_show_train_and_held_out_with_units() -> None:
 
 def test_a_data_set_s_spectrum_names_the_ranks(tmp_path: Path) -> None:
     chart = data_spectrum([3.0, 2.0, 1.0], [0.64, 0.93, 1.0], {0.9: 2}, "digits")
-    with drawing.printed(chart) as figure:
+    with drawing.standalone_figure(chart) as figure:
         left, right = figure.axes
         assert [text.get_text() for text in right.texts] == ["90%: 2"]
         assert left.get_ylabel() == "singular value"

@@ -5,7 +5,7 @@ import numpy as np
 from vae_lab import tracking
 from vae_lab.report import conclusion, tables
 from vae_lab.report.conclusion import description
-from vae_lab.report.drawing import printed
+from vae_lab.report.drawing import standalone_figure
 from vae_lab.report.pictures import load_picture
 from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
@@ -65,10 +65,10 @@ def test_runs_that_differ_by_seed_share_a_row_and_a_curve(folder: Path) -> None:
             run.log({"test/loss": loss}, step=epoch)
         run.finish("FINISHED" if losses else "FAILED")
     sheet, curves = conclusion.study_figures(store, load_study(store, "seeds"))
-    with printed(sheet) as figure:
+    with standalone_figure(sheet) as figure:
         labels = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert labels[-1] == "vae L2 Z2 s1", "the first that finished"
-    with printed(curves) as figure:
+    with standalone_figure(curves) as figure:
         (axes,) = figure.axes
         (curve,) = axes.lines
         assert [text.get_text() for text in axes.texts if text.get_text()] == ["vae L2 Z2"]

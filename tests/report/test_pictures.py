@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vae_lab.report import pictures
-from vae_lab.report.drawing import printed, save, save_figures
+from vae_lab.report.drawing import save, save_figures, standalone_figure
 
 
 def test_a_grid_holds_each_image_at_its_place() -> None:
@@ -41,7 +41,7 @@ def test_enlarging_repeats_pixels() -> None:
 def test_the_contact_sheet_has_a_row_a_run_and_says_which_has_no_samples(tmp_path: Path) -> None:
     strip = np.zeros((8, 80, 1), dtype=np.uint8)
     sheet = pictures.contact_sheet([("vae L2", strip), ("vae L3", None)], "depth")
-    with printed(sheet) as figure:
+    with standalone_figure(sheet) as figure:
         texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts == ["vae L2", "no samples: the run did not finish", "vae L3"]
     save(sheet, tmp_path / "sheet.png")
@@ -49,7 +49,7 @@ def test_the_contact_sheet_has_a_row_a_run_and_says_which_has_no_samples(tmp_pat
 
 def test_row_labels_stand_beside_their_rows(tmp_path: Path) -> None:
     grid = pictures.image_grid("grid", torch.rand(6, 16), (1, 4, 4), 2, "classes", ["0", "1", "2"])
-    with printed(grid) as figure:
+    with standalone_figure(grid) as figure:
         assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["0", "1", "2"]
     save_figures(tmp_path, [grid])
     assert (tmp_path / "figures" / "grid.png").stat().st_size > 1000

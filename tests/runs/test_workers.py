@@ -9,7 +9,7 @@ from vae_lab import load, tracking
 from vae_lab.errors import UserError
 from vae_lab.runs.job import Job, job_of
 from vae_lab.runs.single import run_once
-from vae_lab.runs.workers import Crew, crew, packs_of, train_in_workers
+from vae_lab.runs.workers import CoreShares, packs_of, share_cores, train_in_workers
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -25,15 +25,15 @@ def job(composed: Compose, *overrides: str) -> Job:
 @pytest.mark.parametrize(
     ("cores", "packs", "device", "workers", "threads", "known"),
     [
-        (2, 10, CPU, None, None, Crew(2, 1)),
-        (2, 1, CPU, None, None, Crew(1, 2)),  # one run has the machine for itself
-        (64, 10, CPU, None, None, Crew(10, 6)),
-        (8, 10, CPU, None, 4, Crew(2, 4)),
-        (8, 10, CPU, 3, None, Crew(3, 2)),
-        (8, 10, CPU, 3, 4, Crew(3, 4)),
-        (1, 10, CPU, None, 2, Crew(1, 2)),
-        (16, 10, GPU, None, None, Crew(1, 16)),
-        (16, 10, GPU, 2, None, Crew(2, 8)),
+        (2, 10, CPU, None, None, CoreShares(2, 1)),
+        (2, 1, CPU, None, None, CoreShares(1, 2)),  # one run has the machine for itself
+        (64, 10, CPU, None, None, CoreShares(10, 6)),
+        (8, 10, CPU, None, 4, CoreShares(2, 4)),
+        (8, 10, CPU, 3, None, CoreShares(3, 2)),
+        (8, 10, CPU, 3, 4, CoreShares(3, 4)),
+        (1, 10, CPU, None, 2, CoreShares(1, 2)),
+        (16, 10, GPU, None, None, CoreShares(1, 16)),
+        (16, 10, GPU, 2, None, CoreShares(2, 8)),
     ],
 )
 def test_the_cores_are_shared_out_once(
@@ -42,11 +42,11 @@ def test_the_cores_are_shared_out_once(
     device: torch.device,
     workers: int | None,
     threads: int | None,
-    known: Crew,
+    known: CoreShares,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
-    assert crew(packs, device, workers, threads) == known
+    assert share_cores(packs, device, workers, threads) == known
 
 
 def test_the_longest_work_comes_first() -> None:

@@ -120,7 +120,7 @@ def test_each_kind_of_claim_is_supported_refuted_or_undecided(case: str, sequent
         *["supported", "refuted", "undecided", "undecided"]
     ]
     assert supported.effect > 0
-    assert supported.better == 1.0
+    assert supported.agreement == 1.0
     assert supported.needed is None
     assert 0 < supported.low <= supported.effect <= supported.high
     assert few.needed is not None
@@ -159,7 +159,7 @@ def test_one_step_the_other_way_refutes_a_monotone_claim_and_is_named() -> None:
     verdict = judged(CASES["increasing"][0], runs(10, lambda m, L, Z: {2: 0, 3: 9, 4: 5}[L]))
     assert verdict.verdict == "refuted"
     assert verdict.effect == pytest.approx(2.5, abs=0.5)
-    assert verdict.better == 0
+    assert verdict.agreement == 0
     assert "from layers 3 to 4 the held-out loss falls by 4" in verdict.sentence
 
 
@@ -275,7 +275,7 @@ def test_one_or_two_seeds_are_too_few_and_equal_runs_no_evidence(case: str, seed
     claim, true, _ = CASES[case]
     assert judged(claim, runs(seeds, true)).verdict == "undecided"
     equal = judged(claim, runs(12, lambda *_: 100.0, noise=0, shared=0))
-    assert (equal.verdict, equal.p, equal.effect, equal.better) == ("undecided", 1.0, 0.0, 0.5)
+    assert (equal.verdict, equal.p, equal.effect, equal.agreement) == ("undecided", 1.0, 0.0, 0.5)
     assert equal.needed == math.inf
     assert "more than 1,000 seeds" in equal.sentence
 

@@ -31,7 +31,7 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
     """Serve the MLflow UI on 127.0.0.1 and print the link that shows the runs."""
     import webbrowser
 
-    from vae_lab.report.views import address
+    from vae_lab.report.views import ui_address
     from vae_lab.tracking import Store, sqlite_file
 
     store = Store.open(uri)
@@ -47,7 +47,7 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _wait(server, port)
-        link = f"{address(port)}/{first_page(store)}"
+        link = f"{ui_address(port)}/{first_page(store)}"
         plain = f"http://{HOST}:{port}/{first_page(store)}"
         click.echo(f"\n  {link}\n\nIf the browser does not know that name:\n  {plain}\n\nCtrl-C stops it.")
         if browser:

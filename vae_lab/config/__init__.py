@@ -1,25 +1,38 @@
 """The config of an experiment: its schema, its checks, its names and its fingerprint."""
 
 from vae_lab.config.checks import checked, checked_plan, known_key, unknown_key
-from vae_lab.config.fingerprint import fingerprint
+from vae_lab.config.fingerprint import config_fingerprint
 from vae_lab.config.names import SHOWN_IN_EVERY_NAME, layers, model_name, parameters, quotable, run_name
 from vae_lab.config.references import Reference, Value, parse_reference
-from vae_lab.config.schema import BASE, BUILT_IN_MODEL, MOST_SEEDS, POINT_NAME, Config, valid_keys
+from vae_lab.config.schema import (
+    BASE,
+    BUILT_IN_MODEL,
+    MOST_SEEDS,
+    NOTHING,
+    OPTIONAL_GROUPS,
+    POINT_NAME,
+    STUDY_GROUPS,
+    Config,
+    valid_keys,
+)
 from vae_lab.config.yaml_size import check_size
 
 __all__ = [
     "BASE",
     "BUILT_IN_MODEL",
     "MOST_SEEDS",
+    "NOTHING",
+    "OPTIONAL_GROUPS",
     "POINT_NAME",
     "SHOWN_IN_EVERY_NAME",
+    "STUDY_GROUPS",
     "Config",
     "Reference",
     "Value",
     "check_size",
     "checked",
     "checked_plan",
-    "fingerprint",
+    "config_fingerprint",
     "known_key",
     "layers",
     "model_name",

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 WHERE_IT_RUNS = (("data", "root"), ("train", "device"), ("train", "threads"))
 
 
-def fingerprint(config: DictConfig) -> str:
+def config_fingerprint(config: DictConfig) -> str:
     """Returns twelve hex digits of what determines a run's result.
 
     Where it runs and how it is recorded and asked about do not enter: tracking, study, sweep, data.root,

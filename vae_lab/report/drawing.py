@@ -88,7 +88,7 @@ def svg(drawing: Drawing) -> str:
 
 def save(drawing: Drawing, file: str | Path) -> None:
     """Writes the drawing with its title as a picture of its own, in the format of the file's suffix."""
-    with printed(drawing) as figure:
+    with standalone_figure(drawing) as figure:
         figure.savefig(file, dpi=DOTS)
 
 
@@ -100,10 +100,10 @@ def save_figures(folder: Path, drawings: Iterable[Drawing]) -> None:
 
 
 @contextmanager
-def printed(drawing: Drawing) -> Iterator[Figure]:
+def standalone_figure(drawing: Drawing) -> Iterator[Figure]:
     """Yields the figure of a picture that stands alone, with its title and in the page's light colours."""
     taller = drawing._replace(height=drawing.height + TITLE_HEIGHT * bool(drawing.title))
-    with _drawn(taller, _light()) as figure:
+    with _drawn(taller, _light_colours()) as figure:
         if drawing.title:
             figure.suptitle(drawing.title, fontsize=11)
         for text in figure.findobj(Text):
@@ -124,7 +124,7 @@ def _drawn(drawing: Drawing, colours: Sequence[str]) -> Iterator[Figure]:
 
 
 @functools.cache
-def _light() -> list[str]:
+def _light_colours() -> list[str]:
     """The page's light colours in the order of C0 to C10."""
     style = (files.PACKAGE / "report" / "templates" / "page.css").read_text().partition("@media")[0]
     shades = dict(re.findall(r"--(\w+): (#\w+)", style))
@@ -133,12 +133,12 @@ def _light() -> list[str]:
 
 def _with_boxes(text: str, *family: str) -> str:
     """A text with a box for each sign that Matplotlib's font lacks, of which it would warn."""
-    known = _signs(family)
+    known = _known_characters(family)
     return "".join(sign if ord(sign) in known or sign == "\n" else BOX for sign in text)
 
 
 @functools.cache
-def _signs(family: tuple[str, ...]) -> frozenset[int]:
+def _known_characters(family: tuple[str, ...]) -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties(family=list(family)))).get_charmap())
 
 

@@ -39,7 +39,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("from", digits=3), [finite(v.low) for v in verdicts]),
         (Column("to", digits=3), [finite(v.high) for v in verdicts]),
         (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
-        (Column("P(better)"), [finite(v.better) for v in verdicts]),
+        (Column("P(better)"), [finite(v.agreement) for v in verdicts]),
         (Column("adjusted p", digits=4), [finite(v.adjusted_p) for v in verdicts]),
         (Column("seeds needed", digits=0), [finite(v.needed) for v in verdicts]),
         (Column("finding", numeric=False), [v.sentence for v in verdicts]),
@@ -55,7 +55,7 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
         (Column("finding", numeric=False), [f"{v.claim.text} {v.sentence}" for v in verdicts]),
     ]
-    return Table.of(TITLE, columns, BRIEF_NOTE + _adding(verdicts))
+    return Table.of(TITLE, columns, BRIEF_NOTE + _warning_about_added_seeds(verdicts))
 
 
 def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
@@ -89,10 +89,10 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
 def _note(verdicts: Sequence[Verdict]) -> str:
     exact = all(verdict.claim.level == 0.05 for verdict in verdicts)
     note = NOTE if exact else NOTE.replace("its 95 % interval", "its interval at the claim's level")
-    return note + _adding(verdicts)
+    return note + _warning_about_added_seeds(verdicts)
 
 
-def _adding(verdicts: Sequence[Verdict]) -> str:
+def _warning_about_added_seeds(verdicts: Sequence[Verdict]) -> str:
     """What to know before more seeds are trained, where a claim could have been settled and was not."""
     could = any(
         not verdict.settled and verdict.n >= least_replicates(verdict.claim.level, len(verdicts))

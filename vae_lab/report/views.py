@@ -51,7 +51,7 @@ class View(NamedTuple):
     where: str  # MLflow's filter of the runs
 
 
-def address(port: int = PORT) -> str:
+def ui_address(port: int = PORT) -> str:
     """Where `vae-lab ui` is opened.
 
     The name leads to this machine like `localhost`, but keeps the UI from unfolding its assistant over a

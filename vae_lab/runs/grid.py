@@ -51,11 +51,17 @@ def axes(
     """
     prefixes: dict[str, str] = {}
     cross, one_at_a_time, replicate = (
-        {_plain(key, prefixes): _values(key, value, parser) for key, value in sweep[kind].items()}
+        {
+            _plain(key, prefixes): _option_names(key, _values(key, value, parser))
+            for key, value in sweep[kind].items()
+        }
         for kind in ("cross", "one_at_a_time", "replicate")
     )
     also = {
-        name: {_plain(key, prefixes): value for key, value in _settings(name, settings).items()}
+        name: {
+            _plain(key, prefixes): _option_names(key, [value])[0]
+            for key, value in _settings(name, settings).items()
+        }
         for name, settings in (sweep.get("also") or {}).items()
     }
     declared = Axes({}, cross, one_at_a_time, replicate, also, prefixes)
@@ -66,7 +72,7 @@ def axes(
         home = next((axis for axis in (cross, one_at_a_time, replicate) if key in axis), None)
         if override.is_sweep_override():
             target = home if home is not None else replicate if key == REPLICATED else cross
-            target[key] = _listed(override)
+            target[key] = listed(override)
         else:
             if home is not None:
                 del home[key]
@@ -86,11 +92,23 @@ def _plain(key: str, prefixes: dict[str, str]) -> str:
     return plain
 
 
+def _option_names(key: str, values: list[str]) -> list[str]:
+    """Returns the values of a key as Hydra takes them, of a config group null by the option's name."""
+    plain = key.lstrip("+~")
+    if plain in config.STUDY_GROUPS:
+        raise UserError(
+            f"sweep: {plain}: is no axis, as each of its options is a study; give several on the command line, "
+            f"as in {plain}=A,B."
+        )
+    optional = plain in config.OPTIONAL_GROUPS
+    return [config.NOTHING if optional and value == "null" else value for value in values]
+
+
 def _override(prefix: str, key: str, value: str) -> str:
     return f"~{key}" if prefix == "~" else f"{prefix}{key}={value}"
 
 
-def _listed(override: Override) -> list[str]:
+def listed(override: Override) -> list[str]:
     """Returns the values that an override of several stands for."""
     line = quoted(override.input_line)
     if not override.is_discrete_sweep():
@@ -134,7 +152,7 @@ def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
         return [_as_override(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
     (override,) = parser.parse_overrides([f"{key}={value}"])
     if override.is_sweep_override():
-        return _listed(override)
+        return listed(override)
     return [override.get_value_element_as_str()]
 
 
@@ -170,10 +188,10 @@ def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:
         *axes.also.items(),
     ]
     return [
-        (leaving, {**axes.fixed, **crossed, **replica, **single})
+        (departure, {**axes.fixed, **crossed, **replica, **single})
         for replica in _product(axes.replicate)
         for crossed in _product(axes.cross)
-        for leaving, single in alone
+        for departure, single in alone
     ]
 
 
@@ -200,28 +218,30 @@ def jobs(
     """
     distinct: dict[Identity, Job] = {}
     known = {} if known is None else known
-    for leaving, values in combinations(axes):
+    for departure, values in combinations(axes):
         overrides = axes.overrides(values)
         settings = config.checked(compose(overrides))
         identity = tuple(config.parameters(settings).items())
         job = distinct.get(identity) or known.get(identity)
         if job is None:
-            telling = {key: _value(key, values, settings, choices or {}) for key in _telling(axes, leaving)}
-            name = config.run_name(settings, telling)
-            name = config.quotable(f"{leaving} {name}" if leaving in axes.also else name)
+            in_name = {
+                key: _value(key, values, settings, choices or {}) for key in _keys_in_name(axes, departure)
+            }
+            name = config.run_name(settings, in_name)
+            name = config.quotable(f"{departure} {name}" if departure in axes.also else name)
             job = Job(settings, name, tuple(overrides))
-        if leaving in axes.also and leaving not in job.points:
-            job = replace(job, points=(*job.points, leaving))
+        if departure in axes.also and departure not in job.points:
+            job = replace(job, points=(*job.points, departure))
         distinct[identity] = known[identity] = job
     return list(distinct.values())
 
 
-def _telling(axes: Axes, leaving: str) -> list[str]:
+def _keys_in_name(axes: Axes, departure: str) -> list[str]:
     """Returns the varied keys in a point's name: of many varied one at a time, the one that left the base."""
-    if leaving in axes.also:
+    if departure in axes.also:
         return list(axes.cross)
     alone = [key for key in axes.one_at_a_time if key not in SHOWN_IN_EVERY_NAME]
-    return [*axes.cross, *(alone if len(alone) == 1 else [key for key in alone if key == leaving])]
+    return [*axes.cross, *(alone if len(alone) == 1 else [key for key in alone if key == departure])]
 
 
 def _value(key: str, values: Mapping[str, str], settings: DictConfig, choices: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     with _parent_run(store, settings.tracking.experiment, tags, anew=master.reuse == "never") as parent:
         # A round of seeds=auto is sequential anyway, and has no need to be told so.
         sequential = master.seeds == "auto" or (
-            master.reuse != "never" and _chosen_by_verdicts(store, study, first)
+            master.reuse != "never" and _seeds_followed_verdicts(store, study, first)
         )
         _record_spectrum(parent.recorder, settings)
         for current in chain([first], rounds):
@@ -174,7 +174,7 @@ def _record_plan(recorder: Recorder, plan: Plan) -> None:
         (folder / PLAN_FILE).write_text(plan.to_json())
 
 
-def _chosen_by_verdicts(store: Store, study: str, current: Round) -> bool:
+def _seeds_followed_verdicts(store: Store, study: str, current: Round) -> bool:
     """Returns whether a multirun of this name trained runs of it and added seeds until it was clear.
 
     Their number follows from their values, and only a sequential test allows for that.

@@ -65,17 +65,17 @@ def prepare(settings: DictConfig) -> Parts:
     data = dataset(settings.data, device)
     arguments = _model_arguments(settings.model, data)
     with torch.device("meta"):
-        outline = _build(settings, arguments)
-    state = _optimizer_state(settings, device)
-    _check_memory(settings, outline, data, device, copies=2 + state)
+        meta_model = _build(settings, arguments)
+    state = _count_state_tensors(settings, device)
+    _check_memory(settings, meta_model, data, device, copies=2 + state)
     return Parts(
-        fingerprint=fingerprint(settings, data),
+        fingerprint=run_fingerprint(settings, data),
         device=device,
         data=data,
         objective=build_objective(settings),
         model_arguments=arguments,
-        weights=models.parameter_count(outline),
-        stack_key=_stack_key(settings, arguments) if stacks.stackable(outline) else None,
+        weights=models.parameter_count(meta_model),
+        stack_key=_stack_key(settings, arguments) if stacks.stackable(meta_model) else None,
     )
 
 
@@ -110,7 +110,7 @@ def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
     return json.dumps(shared, sort_keys=True, default=str)
 
 
-def _optimizer_state(settings: DictConfig, device: torch.device) -> int:
+def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
     """Trains one weight for as many epochs as the schedule may need.
 
     Returns:
@@ -131,7 +131,7 @@ def _optimizer_state(settings: DictConfig, device: torch.device) -> int:
 
 
 def _check_memory(
-    settings: DictConfig, outline: nn.Module, data: Dataset, device: torch.device, *, copies: int
+    settings: DictConfig, meta_model: nn.Module, data: Dataset, device: torch.device, *, copies: int
 ) -> None:
     """Refuses a model that memory cannot hold, before it is built and the machine runs out.
 
@@ -144,14 +144,14 @@ def _check_memory(
     together = max(
         min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
     )
-    width = sum(layer.out_features for layer in outline.modules() if isinstance(layer, nn.Linear))
-    numbers = copies * models.parameter_count(outline) + 2 * together * width
+    width = sum(layer.out_features for layer in meta_model.modules() if isinstance(layer, nn.Linear))
+    numbers = copies * models.parameter_count(meta_model) + 2 * together * width
     needed = FLOAT * (numbers + len(data.train) * settings.model.latent_size)
     free = machine.free_memory(device)
     if needed > free:
         sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
         raise UserError(
-            f"{sizes}: must fit into memory; to train {models.parameter_count(outline):,} weights on this "
+            f"{sizes}: must fit into memory; to train {models.parameter_count(meta_model):,} weights on this "
             f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
         )
 
@@ -168,12 +168,12 @@ def build_objective(settings: DictConfig) -> Objective:
     )
 
 
-def fingerprint(settings: DictConfig, data: Dataset) -> str:
+def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
     """Returns twelve hex digits of what determines a result: config, data and code of the training path."""
     kinds = [("model", nn.Module), ("optimizer", Optimizer)]
     kinds += [("scheduler", LRScheduler)] if settings.scheduler is not None else []
     classes = [class_named(settings[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
-    text = " ".join([config.fingerprint(settings), data.checksum, _code_of_training(*classes)])
+    text = " ".join([config.config_fingerprint(settings), data.checksum, _code_of_training(*classes)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -120,7 +120,7 @@ class RunDisplay:
         """Seconds since the run began."""
         return time.monotonic() - self.begin
 
-    def resume(self, done: int) -> None:
+    def show_resumed(self, done: int) -> None:
         """Says that the run was interrupted after `done` epochs and is resumed there."""
         console.print(f"{self.label}: goes on after epoch {done} of {self.epochs}.", markup=False)
         self.display.skip(done)

@@ -105,6 +105,7 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 def study_name(master: DictConfig, axes: Axes) -> str:
     """Returns the study's name, else the sweep's file name, else the keys that vary."""
     sweep = OmegaConf.select(master, "hydra.runtime.choices.sweeps")
+    sweep = None if sweep == config.NOTHING else sweep
     keys = [*axes.cross, *axes.one_at_a_time, *axes.also, *axes.replicate]
     varied = " x ".join(key.rpartition(".")[2] for key in keys)
     return config.quotable(str(master.study.name or sweep or varied)) or "multirun"

@@ -45,7 +45,7 @@ class Interrupted(NamedTuple):
 
 
 class Run:
-    """A job that is being trained: `open`, then `record_epoch` after every epoch, then `close` or `fail`.
+    """A job under way: `start_or_resume`, then `record_epoch` after every epoch, then `close` or `fail`.
 
     After every epoch the run is saved on this machine as a `Checkpoint`, before anything of that epoch is
     recorded. A run that was interrupted in between is resumed from there and records that epoch again:
@@ -80,12 +80,12 @@ class Run:
         self._folder: RunFolder | None = None
         self._display = ExitStack()
 
-    def open(self, store: Store, display: Display, *, together: int = 1) -> None:
+    def start_or_resume(self, store: Store, display: Display, *, together: int = 1) -> None:
         """Starts the record, or resumes an interrupted one; `together` runs are trained as one stack."""
         self.shown = self._display.enter_context(display.run(self.job.name, self.settings.train.epochs))
         params = config.parameters(self.settings) | {"model.parameters": str(parameter_count(self.model))}
         tags = self._tags(together)
-        interrupted = None if self.settings.reuse == "never" else self._interrupted(store, params)
+        interrupted = None if self.settings.reuse == "never" else self._find_interrupted(store, params)
         checkpoint = None
         if interrupted is None:
             experiment = self.settings.tracking.experiment
@@ -203,7 +203,7 @@ class Run:
             self.recorder.log(checkpoint.history[-1], step, curve, tags=heartbeat, when=at)
         log_pictures(self.settings, self.parts, self.model, self.recorder, step=step, when=at)
 
-    def _interrupted(self, store: Store, params: dict[str, str]) -> Interrupted | None:
+    def _find_interrupted(self, store: Store, params: dict[str, str]) -> Interrupted | None:
         """Returns a run of the same result to resume: one that has a checkpoint, or no epoch yet."""
         for stored in store.unfinished(tracking.FINGERPRINT, self.parts.fingerprint):
             if any(params.get(key) != value for key, value in stored.params.items()):
@@ -242,7 +242,7 @@ class Run:
         if self.parts.device.type == "cpu":
             torch.set_num_threads(checkpoint.threads)
         if checkpoint.epoch:
-            self.shown.resume(checkpoint.epoch)
+            self.shown.show_resumed(checkpoint.epoch)
 
     def _tags(self, together: int) -> dict[str, str | None]:
         parts, multirun = self.parts, self.job.multirun

@@ -31,22 +31,22 @@ def train_jobs(jobs: Sequence[Job]) -> list[Result]:
     thread = ThreadRuns({}, {})
     try:
         for place, job in enumerate(jobs):
-            with thread.failing(place):
-                thread.runs[place] = Run(job)
-                thread.runs[place].open(_store(job), progress.current_display(), together=len(jobs))
-        while lagging := _lagging(thread.runs):
-            places = list(lagging)
-            with thread.failing(places[0], DivergedError):  # a run alone raises it
-                for trained in _epochs(lagging, thread.runs):
+            with thread.ending_on_error(place):
+                run = thread.runs[place] = Run(job)
+                run.start_or_resume(_store(job), progress.current_display(), together=len(jobs))
+        while least_advanced := _least_advanced(thread.runs):
+            places = list(least_advanced)
+            with thread.ending_on_error(places[0], DivergedError):  # a run alone raises it
+                for trained in _epochs(least_advanced, thread.runs):
                     by_index = {0: trained} if isinstance(trained, Epoch) else trained
                     for index, epoch in by_index.items():
-                        with thread.failing(places[index]):
+                        with thread.ending_on_error(places[index]):
                             thread.runs[places[index]].record_epoch(epoch)
                     interruption.check()
-                    if not thread.runs.keys() & lagging.keys():
+                    if not thread.runs.keys() & least_advanced.keys():
                         break
         for place in list(thread.runs):
-            with thread.failing(place):
+            with thread.ending_on_error(place):
                 thread.results[place] = thread.runs[place].close()
                 del thread.runs[place]
     except BaseException as error:  # an interruption, or a fault of the loop itself
@@ -65,7 +65,7 @@ class ThreadRuns(NamedTuple):
     results: dict[int, Result]
 
     @contextmanager
-    def failing(self, place: int, kind: type[Exception] = Exception) -> Iterator[None]:
+    def ending_on_error(self, place: int, kind: type[Exception] = Exception) -> Iterator[None]:
         """Ends the run at a place, and no other, if the block raises an error of that kind."""
         try:
             yield
@@ -81,7 +81,7 @@ def _store(job: Job) -> Store:
     return Store.open(tracking.uri, create=True, wait=tracking.wait if job.multirun else 0.0)
 
 
-def _lagging(runs: Mapping[int, Run]) -> dict[int, Run]:
+def _least_advanced(runs: Mapping[int, Run]) -> dict[int, Run]:
     """Returns the unfinished runs that have the fewest epochs behind them; none once all are finished.
 
     A stack that was interrupted while its runs were saved has some that are an epoch behind: these are
@@ -92,14 +92,16 @@ def _lagging(runs: Mapping[int, Run]) -> dict[int, Run]:
     return {place: run for place, run in unfinished.items() if run.done == fewest}
 
 
-def _epochs(lagging: Mapping[int, Run], runs: Mapping[int, Run]) -> Iterator[Epoch | dict[int, Trained]]:
+def _epochs(
+    least_advanced: Mapping[int, Run], runs: Mapping[int, Run]
+) -> Iterator[Epoch | dict[int, Trained]]:
     """Returns the loop over the epochs of runs that have equally many behind them, until they have caught up.
 
     It yields the epoch of one run, or those of a stack by their places in it, and asks `runs` after each
     epoch which of the stack are still wanted.
     """
-    places = list(lagging)
-    first = lagging[places[0]]
+    places = list(least_advanced)
+    first = least_advanced[places[0]]
     further = [run.done for run in runs.values() if run.done > first.done]
     options: dict[str, Any] = {
         "epochs": min(further, default=first.settings.train.epochs),
@@ -107,11 +109,11 @@ def _epochs(lagging: Mapping[int, Run], runs: Mapping[int, Run]) -> Iterator[Epo
         "compiled": first.settings.train.compile,
         "done": first.done,
     }
-    if len(lagging) == 1:
+    if len(least_advanced) == 1:
         options |= {"seed": first.settings.seed, "scheduler": first.scheduler}
         return training.train(first.model, first.parts.objective, first.optimizer, first.batches, **options)
     members = [
         stacks.Member(run.model, run.parts.objective, run.optimizer, run.scheduler, run.settings.seed)
-        for run in lagging.values()
+        for run in least_advanced.values()
     ]
     return stacks.train_together(members, first.batches, going=lambda index: places[index] in runs, **options)

@@ -18,15 +18,17 @@ from vae_lab.runs.job import Job, Result
 from vae_lab.runs.together import train_jobs
 
 
-class Crew(NamedTuple):
+class CoreShares(NamedTuple):
     """How many threads train at once, and how many CPU threads each of them has."""
 
     workers: int
     threads: int
 
 
-def crew(packs: int, device: torch.device, workers: int | None = None, threads: int | None = None) -> Crew:
-    """Returns the crew for a number of packs, each a run or a stack of runs.
+def share_cores(
+    packs: int, device: torch.device, workers: int | None = None, threads: int | None = None
+) -> CoreShares:
+    """Returns how the cores are shared by a number of packs, each a run or a stack of runs.
 
     Args:
         packs: What there is to share out.
@@ -38,7 +40,7 @@ def crew(packs: int, device: torch.device, workers: int | None = None, threads: 
     if workers is None:
         workers = 1 if device.type != "cpu" else max(1, cores // (threads or 1))
     workers = max(1, min(workers, packs))
-    return Crew(workers, threads or max(1, cores // workers))
+    return CoreShares(workers, threads or max(1, cores // workers))
 
 
 def packs_of(
@@ -104,15 +106,15 @@ def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None
     return [results[place] for place in range(len(jobs))]
 
 
-def _shared_out(jobs: Sequence[Job], stack: int, workers: int | None) -> tuple[list[list[int]], Crew]:
-    """Returns the packs of jobs by their places, and the crew that trains them."""
+def _shared_out(jobs: Sequence[Job], stack: int, workers: int | None) -> tuple[list[list[int]], CoreShares]:
+    """Returns the packs of jobs by their places, and how they share the cores."""
     threads, device = jobs[0].settings.train.threads, jobs[0].parts.device
     # By what the multirun plans, not by what is left to do: a run must come out the same to the last bit
     # where it is trained alone because the others are there already.
     planned = max(len(jobs), *(job.multirun.runs for job in jobs if job.multirun), 0)
-    chosen = crew(planned, device, workers, threads)
+    chosen = share_cores(planned, device, workers, threads)
     work = [job.parts.weights * len(job.parts.data.train) * job.settings.train.epochs for job in jobs]
     packs = packs_of(work, [job.parts.stack_key for job in jobs], stack, chosen.workers)
     if stack > 1:
-        chosen = crew(len(packs), device, workers, threads)
+        chosen = share_cores(len(packs), device, workers, threads)
     return packs, chosen

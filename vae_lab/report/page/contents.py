@@ -98,7 +98,7 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
     failed = len(study.runs) - finished
     first = _first_runs(compared)
     server = sqlite_file(store.uri) is None
-    base = f"{store.uri.rstrip('/') if server else views.address()}/"
+    base = f"{store.uri.rstrip('/') if server else views.ui_address()}/"
     explained = explanations(judged)
     return Contents(
         name=plan.name,

@@ -112,7 +112,7 @@ def _ablation_table(
         columns,
         _note(comparison, metrics, ranked),
         breaks=_breaks(comparison),
-        best=_meaning(comparison),
+        best=_meaning_of_mark(comparison),
         lead=lead,
     )
 
@@ -198,7 +198,7 @@ def _best(metric: Metric, values: Sequence[Values], ranked: Iterable[Sequence[in
     return best
 
 
-def _meaning(comparison: Comparison) -> str:
+def _meaning_of_mark(comparison: Comparison) -> str:
     among = f" of one {', '.join(map(key_name, comparison.within))}" if comparison.within else ""
     return (
         f"Best: no other row{among} is shown to be better (sign-flip test, paired by "

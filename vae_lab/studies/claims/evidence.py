@@ -195,7 +195,7 @@ def _monotone(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
 
 def _better(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     lead = (x[0, :, 0] - x[1, :, 0]) * (-1 if claim.lower_is_better else 1)
-    return _one_contrast(lead, wording, test)
+    return _evidence_of(lead, wording, test)
 
 
 def _smaller_spread(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
@@ -204,10 +204,10 @@ def _smaller_spread(claim: Claim, x: Array, wording: Wording, test: Test) -> Evi
     Of two values that is the gap between them, of more the standard deviation.
     """
     of, than = np.abs(np.diff(x, axis=-1))[..., 0] if x.shape[-1] == 2 else x.std(-1, ddof=1)
-    return _one_contrast(than - of, wording, test)
+    return _evidence_of(than - of, wording, test)
 
 
-def _one_contrast(d: Array, wording: Wording, test: Test) -> Evidence:
+def _evidence_of(d: Array, wording: Wording, test: Test) -> Evidence:
     p = test(d)
     return Evidence(float(p.up), float(p.down), d, _agreement(d), d, -d, wording)
 

@@ -41,7 +41,7 @@ class Verdict:
     n: int  # replicates that have every run compared
     p: float  # of the verdict, on the two-sided scale
     adjusted_p: float  # after Holm over the study's claims
-    better: float  # share of replicates that agree with the claim by themselves, ties half
+    agreement: float  # share of replicates that agree with the claim by themselves, ties half
     needed: float | None  # replicates that would settle it, if undecided; inf if no effect is seen
     sentence: str
 

@@ -34,7 +34,7 @@ class Directions(NamedTuple):
     down: Array
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Returns Student's t interval of the mean of values (n,); exact for normal values.
 
     Examples:
@@ -48,19 +48,20 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     mean = float(x.mean())
     if len(x) == 1:
         return Interval(mean, -math.inf, math.inf, "none")
-    half = float(special.stdtrit(len(x) - 1, (1 + level) / 2)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    half = float(special.stdtrit(len(x) - 1, (1 + confidence) / 2)) * float(x.std(ddof=1)) / math.sqrt(len(x))
     return Interval(mean, mean - half, mean + half, "t")
 
 
-def paired_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
+def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> Interval:
     """Returns the bootstrap interval (BCa) of the mean of paired differences (n,).
 
     Few or equal differences have Student's t interval instead.
 
     A bootstrap mean never leaves the range of its n differences, which misses the centre of a symmetric
     distribution with probability 2/2^n: below `least_replicates` no bootstrap interval can hold its level,
-    and the t interval is returned. Above, the level is raised to what gives normal data Student's interval
-    (Hesterberg 2015), since resampling is narrow by sqrt((n - 1) / n) and has normal instead of t tails.
+    and the t interval is returned. Above, the confidence is raised to what gives normal data Student's
+    interval (Hesterberg 2015), since resampling is narrow by sqrt((n - 1) / n) and has normal instead of t
+    tails.
 
     References:
         Efron, Better bootstrap confidence intervals, JASA 1987; Hesterberg, What teachers should know
@@ -73,11 +74,11 @@ def paired_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
     """
     x = np.asarray(differences, dtype=np.float64)
     n = len(x)
-    if n < least_replicates(1 - level) or np.ptp(x) <= ROUNDING * np.abs(x).max():
-        return mean_interval(x, level)
+    if n < least_replicates(1 - confidence) or np.ptp(x) <= ROUNDING * np.abs(x).max():
+        return mean_interval(x, confidence)
     from scipy import stats
 
-    reach = math.sqrt(n / (n - 1)) * float(special.stdtrit(n - 1, (1 + level) / 2))
+    reach = math.sqrt(n / (n - 1)) * float(special.stdtrit(n - 1, (1 + confidence) / 2))
     bounds = stats.bootstrap(
         (x,),
         np.mean,

@@ -56,10 +56,10 @@ def anytime_sign_flip(differences: ArrayLike) -> Directions:
     return Directions(np.minimum(1.0, 2 / up.max(-1)), np.minimum(1.0, 2 / down.max(-1)))
 
 
-def confidence_sequence(differences: ArrayLike, level: float = 0.95) -> Interval:
+def confidence_sequence(differences: ArrayLike, confidence: float = 0.95) -> Interval:
     """Returns an interval of the centre of symmetric differences (n,), right at every n at once.
 
-    It is right with probability `level`, and spans the centres that the anytime test does not reject,
+    It is right with probability `confidence`, and spans the centres that the anytime test does not reject,
     tried on a grid.
     """
     x = np.asarray(differences, dtype=np.float64)
@@ -69,7 +69,7 @@ def confidence_sequence(differences: ArrayLike, level: float = 0.95) -> Interval
     margin = span or max(abs(mean), 1.0)
     centres = np.linspace(x.min() - 2 * margin, x.max() + 2 * margin, GRID)
     p = anytime_sign_flip(x - centres[:, None])
-    inside = centres[two_sided(p) > 1 - level]
+    inside = centres[two_sided(p) > 1 - confidence]
     if len(inside) == 0 or inside[0] == centres[0] or inside[-1] == centres[-1]:
         return Interval(mean, -math.inf, math.inf, "none")
     step = centres[1] - centres[0]
