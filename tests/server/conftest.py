@@ -68,10 +68,10 @@ class Server:
 
 @pytest.fixture(scope="session")
 def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("server"))
-    yield made
-    if made.running:
-        made.kill()
+    mlflow = Server(tmp_path_factory.mktemp("server"))
+    yield mlflow
+    if mlflow.running:
+        mlflow.kill()
 
 
 @pytest.fixture

@@ -79,9 +79,9 @@ def test_a_server_killed_and_restarted_under_load_gets_every_record_once_and_in_
         recorder.finish("FINISHED")
         assert store.record(recorder.run_id).status == "FINISHED"
         assert_complete(store, recorder.run_id, count)
-    told = [record.message for record in caplog.records]
-    assert sum("takes no records" in line for line in told) == 2
-    assert sum("is back" in line for line in told) == 2
+    messages = [record.message for record in caplog.records]
+    assert sum("takes no records" in line for line in messages) == 2
+    assert sum("is back" in line for line in messages) == 2
     assert list(tracking.spool_folder(store.uri).glob("*/*.record")) == []
 
 
@@ -133,19 +133,19 @@ def test_a_run_whose_server_vanished_ends_and_sync_delivers_what_an_untroubled_r
     assert capfd.readouterr().out == "No records wait.\n"
 
     assert lab(*arguments)[0] == 0
-    kept, own = Store.open(address), Store.open()
-    there, here = in_experiment(kept, "vanished"), own.records()[0]
-    assert there.status == here.status == "FINISHED"
-    assert there.params == here.params
-    assert there.metrics.keys() == here.metrics.keys()
-    for metric in there.metrics:
+    served, local = Store.open(address), Store.open()
+    remote_run, local_run = in_experiment(served, "vanished"), local.records()[0]
+    assert remote_run.status == local_run.status == "FINISHED"
+    assert remote_run.params == local_run.params
+    assert remote_run.metrics.keys() == local_run.metrics.keys()
+    for metric in remote_run.metrics:
         if "second" not in metric:  # times differ
             points = [
                 [(point.step, point.value) for point in store.client.get_metric_history(run.run_id, metric)]
-                for store, run in ((kept, there), (own, here))
+                for store, run in ((served, remote_run), (local, local_run))
             ]
             assert points[0] == points[1], metric
-    assert listing(kept, there.run_id) == listing(own, here.run_id)
+    assert listing(served, remote_run.run_id) == listing(local, local_run.run_id)
 
 
 def in_experiment(store: Store, name: str) -> StoredRun:
@@ -157,10 +157,10 @@ def in_experiment(store: Store, name: str) -> StoredRun:
 
 def listing(store: Store, run_id: str, path: str = "") -> list[str]:
     """The paths of a run's artifacts; of a picture's name, without its time and token."""
-    found: list[str] = []
+    paths: list[str] = []
     for file in store.client.list_artifacts(run_id, path or None):
-        found += listing(store, run_id, file.path) if file.is_dir else [file.path.partition("+timestamp")[0]]
-    return sorted(found)
+        paths += listing(store, run_id, file.path) if file.is_dir else [file.path.partition("+timestamp")[0]]
+    return sorted(paths)
 
 
 def test_a_process_killed_before_delivery_loses_nothing_that_it_had_recorded(

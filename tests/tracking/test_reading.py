@@ -70,9 +70,9 @@ def copies(file: Path, run: str, count: int) -> None:
 
 
 def opened() -> Tables:
-    found = reader()
-    assert isinstance(found, Tables)
-    return found
+    tables = reader()
+    assert isinstance(tables, Tables)
+    return tables
 
 
 def test_a_thousand_runs_are_read_alike_from_the_tables_and_by_mlflows_client(
@@ -81,23 +81,23 @@ def test_a_thousand_runs_are_read_alike_from_the_tables_and_by_mlflows_client(
     monkeypatch.chdir(many)
     tables, store = opened(), Store.open()
     (parent,) = tables.tagged(KIND, SWEEP)
-    found, expected = tables.members(parent.run_id), store.members(parent.run_id)
-    assert len(found) == RUNS
-    assert repr(found) == repr(expected)  # nan is unlike itself
-    assert {run.status for run in found} == set(STATUSES)
-    assert len({run.experiment_id for run in found}) == 2
-    assert math.isnan(found[0].metrics["odd/nan"])
+    members, expected = tables.members(parent.run_id), store.members(parent.run_id)
+    assert len(members) == RUNS
+    assert repr(members) == repr(expected)  # nan is unlike itself
+    assert {run.status for run in members} == set(STATUSES)
+    assert len({run.experiment_id for run in members}) == 2
+    assert math.isnan(members[0].metrics["odd/nan"])
     assert repr(tables.tagged(KIND, RUN)) == repr(store.tagged(KIND, RUN))
     assert tables.tagged(KIND, "nothing") == []
 
 
 def test_deleted_runs_and_experiments_are_not_read(folder: Path) -> None:
     store = Store.open(create=True)
-    kept, gone = (store.start("lab", name, kind=RUN) for name in ("kept", "gone"))
+    active, deleted = (store.start("lab", name, kind=RUN) for name in ("active", "deleted"))
     store.start("closed", "of a deleted experiment", kind=RUN)
-    store.client.delete_run(gone.run_id)
+    store.client.delete_run(deleted.run_id)
     store.client.delete_experiment(store.experiment("closed").experiment_id)
-    assert [run.run_id for run in opened().tagged(KIND, RUN)] == [kept.run_id]
+    assert [run.run_id for run in opened().tagged(KIND, RUN)] == [active.run_id]
     assert opened().tagged(KIND, RUN) == store.tagged(KIND, RUN)
 
 
@@ -106,7 +106,7 @@ def test_a_value_that_looks_like_sql_is_only_a_value(folder: Path) -> None:
     odd = "x' OR '1'='1"
     run = store.start("lab", "a", kind=RUN, tags={odd: odd})
     store.start("lab", "b", kind=RUN)
-    assert [found.run_id for found in opened().tagged(odd, odd)] == [run.run_id]
+    assert [match.run_id for match in opened().tagged(odd, odd)] == [run.run_id]
 
 
 def test_artifacts_are_found_where_the_client_finds_them(folder: Path) -> None:
@@ -114,8 +114,8 @@ def test_artifacts_are_found_where_the_client_finds_them(folder: Path) -> None:
     run = store.start("lab", "a", kind=RUN)
     with run.artifacts() as scratch:
         (scratch / "a note.txt").write_text("kept")
-    found = opened().download(run.run_id, "a note.txt")
-    assert found == store.download(run.run_id, "a note.txt")
+    file = opened().download(run.run_id, "a note.txt")
+    assert file == store.download(run.run_id, "a note.txt")
     with pytest.raises(LabError, match=r"has no artifact model/model\.pt"):
         opened().download(run.run_id, "model/model.pt")
 
@@ -125,9 +125,9 @@ def test_the_history_of_a_metric_is_that_of_the_client(folder: Path) -> None:
     run = store.start("lab", "a", kind=RUN)
     for step, value in ((2, 3.0), (10, math.nan), (1, 5.0)):
         run.log({"test/loss": value, "test/kl": 1.0}, step)
-    found = opened().history(run.run_id, "test/loss")
-    assert found == pytest.approx(store.history(run.run_id, "test/loss"), nan_ok=True)
-    assert found[:2] == [5.0, 3.0]
+    history = opened().history(run.run_id, "test/loss")
+    assert history == pytest.approx(store.history(run.run_id, "test/loss"), nan_ok=True)
+    assert history[:2] == [5.0, 3.0]
     assert opened().history(run.run_id, "no/such") == []
 
 

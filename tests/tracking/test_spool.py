@@ -333,9 +333,9 @@ def test_eight_processes_on_one_fresh_store_lose_nothing(folder: Path) -> None:
         subprocess.Popen([sys.executable, "-c", program, str(place)], stderr=subprocess.PIPE, text=True)
         for place in range(8)
     ]
-    said = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, said
-    assert said == [""] * 8
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, errors
+    assert errors == [""] * 8
     store = Store.open()
     runs = store.records()
     assert sorted(run.params["place"] for run in runs) == [str(place) for place in range(8)]

@@ -52,12 +52,12 @@ def test_what_is_recorded_is_read_back_by_mlflows_own_client(store: Store) -> No
 
 def test_the_runs_of_a_multirun_are_found_oldest_first(store: Store) -> None:
     parent = store.start("lab", "sweep", kind=tracking.SWEEP)
-    made = [
+    recorders = [
         store.start("lab", f"run {i}", kind=tracking.RUN, tags={tracking.member_tag(parent.run_id): "1"})
         for i in range(3)
     ]
     store.start("lab", "other", kind=tracking.RUN)
-    assert [child.run_id for child in store.members(parent.run_id)] == [run.run_id for run in made]
+    assert [child.run_id for child in store.members(parent.run_id)] == [run.run_id for run in recorders]
     assert store.record(parent.run_id).kind == tracking.SWEEP
 
 
