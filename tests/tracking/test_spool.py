@@ -311,6 +311,18 @@ def test_no_room_for_spool_and_database_is_said_in_one_message(store: Store, fol
     assert points(store, recorder.run_id, "loss") == [(1, 2.0)]
 
 
+def test_files_that_find_no_room_are_one_message(store: Store) -> None:
+    recorder = store.start("lab", "run", kind=tracking.RUN)
+    with (
+        no_file_grows_beyond(1000),
+        pytest.raises(LabError, match="cannot be kept here: File too large"),
+        recorder.artifacts() as scratch,
+    ):
+        (scratch / "model.pt").write_bytes(bytes(2000))
+    recorder.finish("FINISHED")
+    assert store.client.list_artifacts(recorder.run_id) == []
+
+
 def test_a_full_disk_is_said_before_a_run_starts(store: Store) -> None:
     with (
         no_file_grows_beyond(1),

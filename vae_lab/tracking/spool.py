@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from errno import ENOSPC
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipFile
@@ -35,6 +35,7 @@ from vae_lab.tracking.folders import lock_folder, make_spool_folder, spool_folde
 
 HEAD = "record.json"  # in the zip, beside the record's files
 SCRATCH = ".files."  # begins the name of a folder that a killed process may leave behind
+FULL = (ENOSPC, EFBIG, EDQUOT)  # errors of a disk, or a user's share of it, that takes no more
 LITTLE_SPACE = 1 << 20  # bytes; with fewer left, a failed write is put down to a full disk
 
 
@@ -193,9 +194,11 @@ class Spool:
         except LabError:
             raise
         except Exception as error:
-            if shutil.disk_usage(folder).free >= LITTLE_SPACE:
-                raise
-            raise unwritable(self.folder, OSError(ENOSPC, os.strerror(ENOSPC))) from error
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise unwritable(self.folder, error) from error
+            if shutil.disk_usage(folder).free < LITTLE_SPACE:
+                raise unwritable(self.folder, OSError(ENOSPC, os.strerror(ENOSPC))) from error
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
