@@ -126,7 +126,7 @@ def test_the_installed_command_answers_and_exits_with_its_code(tmp_path: Path) -
         (["model.layers=[1"], "model.layers=[1: not of the form KEY=VALUE"),
         (["model.layers=2,3"], "model.layers=2,3: to train each of these add -m"),
         (["--config-dir", "/nowhere"], "/nowhere"),
-        (["scheduler=none"], "scheduler=none: no such option. Valid: cosine, multistep, step."),
+        (["scheduler=flat"], "scheduler=flat: no such option. Valid: cosine, multistep, none, step."),
         (["model=null"], "model=null: no such option. Valid: cvae, vae."),
         (["~modle"], "modle: unknown key; did you mean model?"),
         (["model/x=1"], "model/x: unknown key"),
@@ -347,5 +347,5 @@ def test_a_full_disk_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(checkpoints, "save_model", full)
     code, _, err = lab(*SMALL, "train.epochs=1")
     assert code == 1
-    assert "vae-lab: model.pt: No space left on device." in err
+    assert "records cannot be kept here: No space left on device. Free some space" in err
     assert "Traceback" not in err

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from vae_lab.files import CONF, CONFIG_ROOT
 
 GROUPS = ("sweeps", "experiments")
+
+for _group in GROUPS:  # an option that says nothing, for lines such as `experiments=reference sweeps=null`
+    ConfigStore.instance().store(group=_group, name="none", node={}, package="_global_", provider="vae_lab")
 
 
 class StudySource(FileConfigSource):

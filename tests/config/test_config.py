@@ -21,7 +21,7 @@ GLOBAL_FILES = sorted(
 def test_every_yaml_file_composes_to_a_valid_config(path: Path, composed: Compose) -> None:
     needed = ["data.root=/somewhere"] if path.stem == "idx" else []
     settings = config.checked(composed(f"{path.parent.name}={path.stem}", *needed))
-    assert len(config.fingerprint(settings)) == 12
+    assert len(config.config_fingerprint(settings)) == 12
     assert path.read_text().startswith("#"), "a YAML file says in its first line what it is"
 
 
@@ -92,7 +92,7 @@ def test_one_width_a_layer_is_valid(composed: Compose) -> None:
 
 def test_the_fingerprint_tells_results_apart_and_nothing_else(composed: Compose) -> None:
     def of(*overrides: str) -> str:
-        return config.fingerprint(config.checked(composed(*overrides)))
+        return config.config_fingerprint(config.checked(composed(*overrides)))
 
     same = ["train.device=cpu", "train.threads=1", "data.root=/x", "tracking.experiment=x", "study.name=x"]
     same += ["evaluation=full", "evaluation.batch_size=7", "evaluation.pictures=false"]

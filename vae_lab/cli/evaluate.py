@@ -71,11 +71,11 @@ def composed(overrides: list[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
     from vae_lab import config
-    from vae_lab.cli.overrides import Line, check_line, explained
+    from vae_lab.cli.overrides import Line, checked_lines, explained
 
     line = Line(overrides, multirun=False)
     try:
-        check_line(line)
+        checked_lines(line)
         with initialize_config_dir(line.config_path, version_base="1.3"):
             settings = compose(line.config_name, overrides)
     except Exception as error:

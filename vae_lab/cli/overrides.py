@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import traceback
 import warnings
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -13,15 +14,16 @@ from hydra._internal.utils import create_automatic_config_search_path, get_args_
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Glob, Override, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from vae_lab.config import check_size, known_key, unknown_key
+from vae_lab.config import NOTHING, STUDY_GROUPS, check_size, known_key, unknown_key
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
+from vae_lab.runs.grid import listed
 
 CONFIG = "config"  # the lab's, which names no further folders of configs
 LONGEST = 1000  # characters of a message, most of which name the valid choices
@@ -90,8 +92,11 @@ def config_loader(line: Line) -> ConfigLoader:
     return ConfigLoaderImpl(path)
 
 
-def check_line(line: Line) -> None:
+def checked_lines(line: Line) -> list[Line]:
     """Checks what can be said of every override before the config is composed.
+
+    Returns:
+        The lines to be run one after another: one for each study, where several are asked for.
 
     Raises:
         UserError: An override of a key that does not exist, of a group with what is no option, or with a list
@@ -102,25 +107,54 @@ def check_line(line: Line) -> None:
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(line.overrides)
     folders = [text for text in line.overrides if text.startswith("hydra.searchpath=")]
     primary = None if line.config_path == str(CONF) and line.config_name == CONFIG else line.config_name
+    spellings: list[list[str]] = []  # of each override; several where each is a study
     for override in overrides:
-        key = override.key_or_group
+        key, spelling = override.key_or_group, [str(override.input_line)]
         # With the groups within it, since a group need not have options of its own.
         options = "." not in key and loader.get_group_options(key, None, primary, folders)
         if options:
-            _check_option(override, options)
+            spelling = _options(override, options)
         elif key.partition(".")[0] != "hydra" and not known_key(key):
             raise unknown_key(key)
-    swept = next((override for override in overrides if override.is_sweep_override()), None)
-    if swept is not None and not _is_multirun(line, loader):
-        raise _needs_multirun(swept)
+        spellings.append(spelling)
+    lines = [line._replace(overrides=list(texts)) for texts in itertools.product(*spellings)]
+    if len(lines) > 1:
+        for study in lines:  # a mistake in one is told before another has been trained
+            _compose(loader, study)
+    swept = [override for override in overrides if override.is_sweep_override()]
+    several = next((override for override in swept if override.key_or_group not in STUDY_GROUPS), None)
+    if several is not None and not all(_is_multirun(study, loader) for study in lines):
+        raise _needs_multirun(several)
+    return lines
 
 
-def _check_option(override: Override, options: list[str]) -> None:
-    """Refuses what is no name; a wrong name is left to Hydra, whose error is the same for a study's YAML."""
-    value = override.value()
-    deleted = override.is_delete() and value is None
-    if not (deleted or override.is_sweep_override() or isinstance(value, str | list | dict)):
-        raise UserError(f"{quoted(override.input_line)}: no such option{choices(value, options)}")
+def _options(override: Override, options: list[str]) -> list[str]:
+    """Returns what a choice of a group is for Hydra: one text, or one for each of several studies.
+
+    What is no name is refused; a wrong name is left to Hydra, whose error is the same for a study's YAML.
+    """
+    key: str = override.get_key_element()
+    value: Any = override.value()
+    if override.is_delete() and value is None:
+        return [str(override.input_line)]
+    if override.is_sweep_override() and not (isinstance(value, Glob) and key not in STUDY_GROUPS):
+        names = value.filter(sorted({*options} - {NOTHING})) if isinstance(value, Glob) else listed(override)
+        if not names:
+            raise UserError(f"{quoted(override.input_line)}: must be one value at least.")
+        names = [_option(override, None if name == "null" else name, options) for name in names]
+        return [f"{key}={name}" for name in (names if key in STUDY_GROUPS else [",".join(names)])]
+    name = _option(override, value, options)
+    return [str(override.input_line) if value is not None else f"{key}={name}"]
+
+
+def _option(override: Override, value: object, options: list[str]) -> str:
+    if value is None and NOTHING in options:
+        return NOTHING
+    if not isinstance(value, str | list | dict | Glob):
+        shown = "null" if value is None else value
+        named = f"{override.key_or_group}={quoted(shown)}"
+        raise UserError(f"{named}: no such option{choices(shown, options)}")
+    return str(value)
 
 
 def _needs_multirun(override: Override) -> UserError:

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -57,17 +57,20 @@ def run_hydra(arguments: list[str]) -> int:
 
         train_help.show()
         return 0
-    from vae_lab.cli.overrides import Line, check_line, parse_line
+    from vae_lab.cli.overrides import Line, checked_lines, parse_line
 
     log_messages()
     _single_run_failures.clear()
-    line = Line([])
-    wants_traceback = FULL_ERROR in os.environ
+    line, wants_traceback = Line([]), FULL_ERROR in os.environ
     try:
         with _as_hydra_expects(arguments):
             line = parse_line(sys.argv[1:])
-            check_line(line)
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+            lines = checked_lines(line)
+            if len(lines) == 1:
+                sys.argv[1:] = _in_place_of(line.overrides, lines[0].overrides, sys.argv[1:])
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+        if len(lines) > 1:
+            return _run_each(_in_place_of(line.overrides, study.overrides, arguments) for study in lines)
         if _single_run_failures:
             raise _single_run_failures[0]
     except KeyboardInterrupt:
@@ -80,6 +83,21 @@ def run_hydra(arguments: list[str]) -> int:
             raise
         return _report(error, line)
     return 0
+
+
+def _in_place_of(before: list[str], after: list[str], words: list[str]) -> list[str]:
+    spellings = dict(zip(before, after, strict=True))
+    return [spellings.get(word, word) for word in words]
+
+
+def _run_each(lines: Iterable[list[str]]) -> int:
+    """Runs several lines one after another and returns the worst exit code."""
+    worst = 0
+    for arguments in lines:
+        worst = max(worst, run_hydra(arguments))
+        if worst == INTERRUPTED:
+            break
+    return worst
 
 
 @contextmanager

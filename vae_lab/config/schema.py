@@ -86,6 +86,9 @@ _SEEDS = _ruled(
     f"null, auto or a whole number from 1 to {MOST_SEEDS}",
 )
 
+NOTHING = "none"  # the option of a config group that leaves things as they are; null is its other spelling
+OPTIONAL_GROUPS = ("scheduler", "sweeps", "experiments")  # which have it
+STUDY_GROUPS = ("sweeps", "experiments")  # whose options are multiruns
 BASE = "base"  # of the points of a sweep, the one that the composed config describes
 POINT_NAME = r"[A-Za-z0-9][\w +-]{0,39}"
 

@@ -97,8 +97,8 @@ def _option_names(key: str, values: list[str]) -> list[str]:
     plain = key.lstrip("+~")
     if plain in config.STUDY_GROUPS:
         raise UserError(
-            f"sweep: {plain}: is no axis, as each of its options is a study; give several on the command line, "
-            f"as in {plain}=A,B."
+            f"sweep: {plain}: is no axis, as each of its options is a study; give several on the command "
+            f"line, as in {plain}=A,B."
         )
     optional = plain in config.OPTIONAL_GROUPS
     return [config.NOTHING if optional and value == "null" else value for value in values]

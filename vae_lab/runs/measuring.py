@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 def target_named(store: Store, name: str) -> Target:
-    """Returns the finished runs of a run id, a parent's id or a study's name.
+    """Returns the finished runs of a run id, a parent's id or a study's name; closes those of dead processes.
 
     Raises:
         UserError: The store knows no such name, or the run has not finished.
@@ -53,6 +53,7 @@ def target_named(store: Store, name: str) -> Target:
         run = None
     if run is None or run.kind != RUN:
         study = load_study(store, name)
+        store.close_gone([study.parent, *store.members(study.parent.run_id)])
         return Target([run for run in study.runs if run.status == "FINISHED"], study)
     if run.status != "FINISHED":
         raise UserError(f"{name}: is {run.status}; only finished runs have a model to measure.")
