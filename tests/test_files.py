@@ -40,7 +40,7 @@ TEMPLATES = (
 CHECKS = (
     (("train", "--cfg", "job", "sweeps=ablations"), "model.latent_size"),
     (("train", "--cfg", "job", "experiments=reference"), "name: reference"),
-    (("train", "sweeps=none"), "Valid: ablations, depth, latent_size, seeds"),
+    (("train", "sweeps=nosuch"), "Valid: ablations, depth, latent_size, none, seeds"),
     (("train", "--help"), "sweeps"),
 )
 

@@ -58,7 +58,7 @@ def ui_address(port: int = PORT) -> str:
     quarter of the page, as it does there at every first visit.
 
     Examples:
-        >>> address(5001)
+        >>> ui_address(5001)
         'http://vae-lab.localhost:5001'
     """
     return f"http://{NAME}:{port}"
