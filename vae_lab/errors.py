@@ -38,8 +38,13 @@ def quoted(value: object, longest: int = 100) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-def choices(value: object, valid: Iterable[str]) -> str:
+def choices(value: object, valid: Iterable[str], listed: Iterable[str] | None = None) -> str:
     """Returns the end of a message: `; did you mean X?` if a choice is close, then the valid ones.
+
+    Args:
+        value: What was given.
+        valid: All choices.
+        listed: Those that the message lists, where all would be too many.
 
     Examples:
         >>> print("model=vea: unknown" + choices("vea", ["vae", "cvae"]))
@@ -48,4 +53,6 @@ def choices(value: object, valid: Iterable[str]) -> str:
     options = sorted(valid)
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.65)
     hint = f"; did you mean {close[0]}?" if close else "."
-    return f"{hint} Valid: {', '.join(options)}." if options else hint
+    shown = options if listed is None else list(listed)
+    rest = ", ..." if len(shown) < len(options) else "."
+    return f"{hint} Valid: {', '.join(shown)}{rest}" if shown else hint

@@ -122,6 +122,17 @@ def series(metrics: Mapping[str, float], name: str) -> list[float]:
     return [numbered[number] for number in sorted(numbered)]
 
 
+def is_metric(key: str) -> bool:
+    """Returns whether runs can log a metric of that key.
+
+    Examples:
+        >>> [is_metric(key) for key in ("test/loss", "test/kl_dimension/3", "test/lss")]
+        [True, True, False]
+    """
+    name, _, number = key.rpartition("/")
+    return key in CATALOGUE or (name in SERIES and number.isdigit())
+
+
 def metric_named(key: str) -> Metric:
     """Returns the metric of that key; one that the catalogue lacks is headed by its key.
 

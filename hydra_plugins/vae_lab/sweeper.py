@@ -71,7 +71,8 @@ class AblationSweeper(Sweeper):
             return axes, grid.jobs(axes, lambda values: composed(tuple(values)), choices, known)
 
         # Before seconds go into imports: a mistake in one point is told at once.
-        jobs_of(1 if plan.seeds == "auto" else plan.seeds)
+        _, jobs = jobs_of(1 if plan.seeds == "auto" else plan.seeds)
+        _check_study(plan, jobs, [override.key_or_group for override in overrides])
         from vae_lab.runs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
@@ -92,6 +93,18 @@ class AblationSweeper(Sweeper):
             variable = f"+hydra.job.env_set.{MULTIRUN_VARIABLE}={job.multirun.to_text()}"
             lines.append([*job.overrides, variable])
         return [_result(job_return) for job_return in self.launcher.launch(lines, initial_job_idx=0)]
+
+
+def _check_study(plan: DictConfig, jobs: Sequence[Job], overridden: Sequence[str]) -> None:
+    study = OmegaConf.to_container(plan.study)
+    assert isinstance(study, dict)
+    if not (study["claims"] or study["reference"] or study["oracle"]):
+        return
+    from vae_lab.config import parameters
+    from vae_lab.studies.planned import PlannedRuns, check_declared
+
+    runs = PlannedRuns([parameters(job.settings) for job in jobs], plan.sweep.also, overridden)
+    check_declared({str(key): value for key, value in study.items()}, runs)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,8 +15,9 @@ from vae_lab.runs import progress
 from vae_lab.runs.grid import REPLICATED, Axes
 from vae_lab.runs.job import Job
 from vae_lab.studies import claims
-from vae_lab.studies.claims import Verdict
+from vae_lab.studies.claims import Verdict, unmeasured
 from vae_lab.studies.plan import Oracle, Plan
+from vae_lab.studies.planned import unplanned
 
 Key = tuple[str, str]  # fingerprint and name of a run
 
@@ -78,6 +79,32 @@ def plan_of(master: DictConfig, current: Round, name: str, sequential: bool) -> 
         oracle=None if first.study.oracle is None else Oracle(**_plain(first.study.oracle)),
         runs=list(current.jobs),
     )
+
+
+def announced(plan: Plan, current: Round) -> Plan:
+    """Returns the plan, once it has been said which of its claims these runs cannot settle, and why."""
+    if not plan.claims:
+        return plan
+    settings = [job.settings for job in current.jobs.values()]
+    absent = unplanned(plan, [config.parameters(point) for point in settings])
+    if absent:
+        progress.console.print(
+            f"{_claims_in_words(absent)} undecided: no run is planned for what is compared."
+        )
+    left_out = unmeasured(claims.parse(plan.claims), settings[0].evaluation)
+    if left_out:
+        keys = ", ".join(dict.fromkeys(f"{key}=0" for _, key in left_out))
+        progress.console.print(
+            f"{_claims_in_words(claim.id for claim, _ in left_out)} undecided: {keys} leaves out what is "
+            f"measured for that; evaluation=full adds it, also later by vae-lab evaluate.",
+            soft_wrap=True,
+        )
+    return plan
+
+
+def _claims_in_words(ids: Iterable[str]) -> str:
+    names = list(ids)
+    return f"Claim {names[0]} stays" if len(names) == 1 else f"Claims {', '.join(names)} stay"
 
 
 def _named_points(current: Round) -> dict[str, dict[str, str]]:

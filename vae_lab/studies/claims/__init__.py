@@ -1,6 +1,6 @@
 """Claims of a study: how its YAML declares them, and what its runs say to each."""
 
-from vae_lab.studies.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, check_measured, parse
+from vae_lab.studies.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, check_measured, parse, unmeasured
 from vae_lab.studies.claims.explained import Explanation, explanation_summary, explanations
 from vae_lab.studies.claims.verdicts import (
     Verdict,
@@ -29,4 +29,5 @@ __all__ = [
     "round_target",
     "runs_frame",
     "supported_refuted_or_undecided",
+    "unmeasured",
 ]

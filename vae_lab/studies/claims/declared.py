@@ -86,13 +86,27 @@ def check_measured(claims: Sequence[Claim], evaluation: Mapping[Any, Any]) -> No
         claims: of a study that adds seeds until they are settled.
         evaluation: the group `evaluation` of its runs.
     """
-    for claim in claims:
-        needs = metric_named(claim.metric).needs
-        if needs and not evaluation[needs]:
-            raise UserError(
-                f"seeds=auto: claim {claim.id} is about {claim.metric}, which is not measured with "
-                f"evaluation.{needs}=0: no number of seeds would settle it. Add evaluation=full."
-            )
+    for claim, key in unmeasured(claims, evaluation):
+        raise UserError(
+            f"seeds=auto: claim {claim.id} is about {claim.metric}, which is not measured with "
+            f"{key}=0: no number of seeds would settle it. Add evaluation=full."
+        )
+
+
+def unmeasured(claims: Iterable[Claim], evaluation: Mapping[Any, Any]) -> list[tuple[Claim, str]]:
+    """Returns the claims on what no run measures, each with the key that would add it.
+
+    Args:
+        claims: of a study.
+        evaluation: the group `evaluation` of its runs.
+
+    Examples:
+        >>> claim = Claim("C3", "Clearer.", "eval/sharpness", "increasing", along="model.layers")
+        >>> [key for _, key in unmeasured([claim], {"samples": 0})]
+        ['evaluation.samples']
+    """
+    needs = [(claim, metric_named(claim.metric).needs) for claim in claims]
+    return [(claim, f"evaluation.{count}") for claim, count in needs if count and not evaluation[count]]
 
 
 def _parse(entry: Mapping[str, Any], name: str) -> Claim:

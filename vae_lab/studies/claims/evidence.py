@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -133,12 +133,17 @@ def _axis_values(claim: Claim, tables: Sequence[pd.DataFrame], design: Design) -
         return []
     planned = [canonical(value) for value in (design.axes or {}).get(claim.along, ())]
     values = set(planned) or {str(value) for table in tables for value in table.columns}
+    check_ordered(claim, values)
+    return sorted(values, key=lambda value: (_number(value), value))
+
+
+def check_ordered(claim: Claim, values: Iterable[str]) -> None:
+    """Raises a UserError for a claim that orders values of its axis that have no order."""
     texts = [value for value in values if not is_number(value)]
     if texts and claim.expect != "smaller_spread":
         raise UserError(
             f"claim {claim.id}: along={claim.along}: its value {min(texts)} is no number and has no order."
         )
-    return sorted(values, key=lambda value: (_number(value), value))
 
 
 def _paired(tables: Sequence[pd.DataFrame]) -> Array:
