@@ -1,4 +1,4 @@
-"""The training of a finished multirun, read from its store."""
+"""Reads from a store how long each run of a finished multirun trained."""
 
 from __future__ import annotations
 

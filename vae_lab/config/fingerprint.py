@@ -1,4 +1,4 @@
-"""The fingerprint of a config: two configs that share it describe the same result."""
+"""The config's share of a run's fingerprint; `runs.parts.run_fingerprint` adds data and code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a config is called, and what is recorded of it."""
+"""The names of runs and models, and the flat parameters that a run records of its config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a multirun's parent run is given when it ends: tables, pictures, a description, the page."""
+"""Writes tables, verdicts, pictures, description and page to the parent run when a multirun ends."""
 
 from __future__ import annotations
 
@@ -107,10 +107,9 @@ def configurations(study: Study) -> dict[str, list[StoredRun]]:
 def description(study: Study, results: Sequence[Table], verdicts: Sequence[Verdict] = ()) -> str:
     """The parent run's Markdown page."""
     plan, safe = study.plan, tables.markdown_text
-    finished = sum(run.status == "FINISHED" for run in study.runs)
     sheet = f"get-artifact?path=figures/contact_sheet.png&run_uuid={study.parent.run_id}"
     head = [  # the UI folds what follows the first lines
-        f"{safe(plan.question or f'{plan.name}:')} {finished} of {len(study.runs)} runs finished.",
+        f"{safe(plan.question or f'{plan.name}:')} {states_in_words(study)}.",
         "\n".join(f"- {safe(views.answer(comparison))}" for comparison in comparisons(study)),
         views.links(study),
         f"![Samples of every configuration]({sheet})",

@@ -1,4 +1,4 @@
-"""The three recipes for the latent size beside each other: as a table and in a sentence."""
+"""The table of the recipes for the latent size, and the sentence that sums it up."""
 
 from __future__ import annotations
 

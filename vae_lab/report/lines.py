@@ -1,4 +1,4 @@
-"""The rows of a study's tables line by line, as charts and sentences go through them."""
+"""The rows that one curve of a chart joins: those that differ in a table's last key only."""
 
 from __future__ import annotations
 

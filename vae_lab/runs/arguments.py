@@ -1,4 +1,4 @@
-"""What a class of the user's choice says of its arguments, as one line that names the config's key."""
+"""Turns what a class of the user's choice raises for its arguments into one line that names the config's key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run, unless one of the same result has finished."""
+"""Trains one job, or takes the finished run of the same result in its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a multirun sets out to do, as its parent run keeps it."""
+"""The plan of a multirun, `study.json` of its parent run: what varies, its claims, the runs that it wants."""
 
 from __future__ import annotations
 

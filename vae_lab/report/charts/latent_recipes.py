@@ -1,4 +1,4 @@
-"""Three recipes for the latent size over one axis of dimensions."""
+"""The chart of the recipes for the latent size: sweep, spectrum and KL over one axis of dimensions."""
 
 from __future__ import annotations
 

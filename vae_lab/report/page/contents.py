@@ -94,8 +94,6 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
     """Returns the contents of a study's page; without verdicts its claims stand there unjudged."""
     plan, parent = study.plan, study.parent
     compared = comparisons(study)
-    finished = sum(run.status == "FINISHED" for run in study.runs)
-    failed = len(study.runs) - finished
     first = _first_runs(compared)
     server = sqlite_file(store.uri) is None
     base = f"{store.uri.rstrip('/') if server else views.ui_address()}/"
@@ -103,7 +101,7 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
     return Contents(
         name=plan.name,
         question=plan.question or "",
-        state=f"{finished} of {len(study.runs)} runs finished" + (f", {failed} did not" * bool(failed)),
+        state=states_in_words(study),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000)),
         answers=_answers(compared),
         verdicts=brief_table(judged) if judged else None,

@@ -27,7 +27,7 @@ from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 Values = Mapping[tuple[str, ...], float]  # of one row, by replicate
 LEVEL = 0.05  # of marking the best wrongly; intervals have 1 - LEVEL
-NAMED = 5  # failed runs whose names stand below a table
+NAMED = 5  # unfinished runs whose names stand below a table
 LIKE_THE_LOSS = "test/negative_elbo"  # where every run has this objective:
 PLAIN_ELBO = (("objective.beta", "1.0"), ("objective.penalty", "none"))
 
@@ -65,7 +65,7 @@ def _measured(comparison: Comparison, metric: Metric) -> bool:
 def _kinds(comparison: Comparison, metrics: Iterable[Metric]) -> list[tuple[str, Comparison]]:
     """The runs whose numbers may share columns, under what tells them from the others."""
     keys = tuple(dict.fromkeys(key for metric in metrics for key in metric.column_keys))
-    runs = [run for group in comparison.groups for run in (*group.finished, *group.failed)]
+    runs = [run for group in comparison.groups for run in group.runs]
     kinds = list(dict.fromkeys(param_values(run, keys) for run in runs))
     if len(kinds) < 2:
         return [("", comparison)]
@@ -76,11 +76,12 @@ def _kinds(comparison: Comparison, metrics: Iterable[Metric]) -> list[tuple[str,
             group._replace(
                 finished=[run for run in group.finished if param_values(run, keys) == kind],
                 failed=[run for run in group.failed if param_values(run, keys) == kind],
+                interrupted=[run for run in group.interrupted if param_values(run, keys) == kind],
             )
             for group in comparison.groups
         ]
         title = ", ".join(f"{key_name(keys[i])} {kind[i]}" for i in varied)
-        rows = [group for group in groups if group.finished or group.failed]
+        rows = [group for group in groups if group.runs]
         parts.append((title, comparison._replace(groups=rows)))
     return parts
 
@@ -118,7 +119,7 @@ def _ablation_table(
 
 
 def _row_columns(comparison: Comparison) -> list[tuple[Column, list[Cell]]]:
-    """The columns that say what a row is: its keys, its replicates, and how many of its runs failed."""
+    """The columns that say what a row is: its keys, its replicates, and how many of its runs did not finish."""
     groups = comparison.groups
     keys = {key: [group.keys[key] for group in groups] for key in comparison.by}
     columns = [
@@ -127,8 +128,13 @@ def _row_columns(comparison: Comparison) -> list[tuple[Column, list[Cell]]]:
     ]
     if any(group.n > 1 for group in groups):
         columns.append((Column("n", _replicates(comparison), 0), [Cell(float(group.n)) for group in groups]))
-    if any(group.failed for group in groups):
-        columns.append((Column("failed", "runs", 0), [Cell(float(len(group.failed))) for group in groups]))
+    unfinished = {
+        "failed": [len(group.failed) for group in groups],
+        "interrupted": [len(group.interrupted) for group in groups],
+    }
+    for state, counts in unfinished.items():
+        if any(counts):
+            columns.append((Column(state, "runs", 0), [Cell(float(count)) for count in counts]))
     return columns
 
 
@@ -218,7 +224,8 @@ def _note(comparison: Comparison, metrics: Sequence[Metric], ranked: Sequence[Se
         *_note_on_replicates(comparison, ranked),
         f"Rows are means over {', '.join(map(key_name, pooled))}." if pooled else "",
         *_note_on_evaluation([run for group in groups for run in group.finished], metrics),
-        _note_on_failures([run for group in groups for run in group.failed]),
+        _named_runs("Failed", [run for group in groups for run in group.failed]),
+        _named_runs("Interrupted", [run for group in groups for run in group.interrupted]),
     ]
     return " ".join(filter(None, sentences))
 
@@ -254,17 +261,18 @@ def _note_on_evaluation(finished: Sequence[StoredRun], metrics: Sequence[Metric]
     return sentences
 
 
-def _note_on_failures(failed: Sequence[StoredRun]) -> str:
-    """The runs that failed by name, with the reason if they left one."""
-    if not failed:
+def _named_runs(state: str, runs: Sequence[StoredRun]) -> str:
+    """The runs that did not finish by name, with the reason if it says more than the state."""
+    if not runs:
         return ""
-    names = [f"{run.name} ({reason})" if (reason := _reason(run)) else run.name for run in failed[:NAMED]]
-    more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-    return f"Failed: {', '.join(names)}{more}."
+    reasons = [(run, _reason(run)) for run in runs[:NAMED]]
+    names = [run.name if reason in ("", state.lower()) else f"{run.name} ({reason})" for run, reason in reasons]
+    more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+    return f"{state}: {', '.join(names)}{more}."
 
 
 def _reason(run: StoredRun) -> str:
-    text = run.tags.get(ERROR, "killed" if run.status == "KILLED" else "")
+    text = run.tags.get(ERROR, "")
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

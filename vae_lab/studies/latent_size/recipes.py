@@ -1,4 +1,4 @@
-"""Three recipes for the latent size, and how far each is from the best size of a sweep.
+"""What each recipe predicts as the latent size, and how many nats that is behind the best size of a sweep.
 
 1. The sweep itself: the size with the best mean of the metric.
 2. The data's spectrum, without training: the ranks that hold a share of the variance, and the dimensions
