@@ -1,4 +1,4 @@
-"""How to choose a latent size: three recipes (sweep, spectrum of the data, active units), held against a sweep.
+"""How to choose a latent size: three recipes (sweep, spectrum, active units), held against a sweep.
 
 - `spectrum`: the spectrum of a study's training data, kept on its parent run.
 - `recipes`: what each recipe predicts, and what its prediction costs in nats.
