@@ -238,6 +238,78 @@ def test_a_damaged_plan_is_one_message(kept: Kept, replaced: Any, command: Lab, 
         assert PLAN_FILE in err
 
 
+@pytest.fixture
+def without_plan(kept: Kept) -> Iterator[str]:
+    """The newest parent run of the store, of the study `mine` too, killed before it had a plan."""
+    store = Store.open(kept.uri)
+    run_id = store.start("vae_lab", "mine", kind=tracking.SWEEP, tags={tracking.STUDY: "mine"}).run_id
+    yield run_id
+    store.client.delete_run(run_id)
+
+
+@pytest.mark.parametrize("line", [["status"], ["status", "mine"], ["compare", "mine"], ["report", "mine"]])
+def test_a_parent_that_cannot_be_read_is_named_and_the_others_are_shown(
+    kept: Kept,
+    without_plan: str,
+    command: Lab,
+    caplog: pytest.LogCaptureFixture,
+    line: list[str],
+    folder: Path,
+) -> None:
+    code, out, _ = command(*line, "--uri", kept.uri)
+    assert code == 0
+    assert "mine" in out
+    (message,) = caplog.messages
+    assert message.startswith(f"Left out: {without_plan}: has no artifact {PLAN_FILE}")
+    assert len(message.splitlines()) == 1
+
+
+def test_a_parent_that_cannot_be_read_is_refused_by_its_id(
+    kept: Kept, without_plan: str, command: Lab
+) -> None:
+    code, _, err = command("compare", without_plan, "--uri", kept.uri)
+    assert code == 1
+    assert f"{without_plan}: has no artifact {PLAN_FILE}" in err
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"name": 3}'])
+def test_a_damaged_plan_is_left_out_of_the_list_and_of_the_ui(
+    kept: Kept, replaced: Any, command: Lab, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    replaced(kept.parent / PLAN_FILE, content)
+    code, out, _ = command("status", "--uri", kept.uri)
+    assert code == 0
+    assert "mine" not in out
+    (message,) = caplog.messages
+    assert message.startswith(f"Left out: {kept.parent_id}: its {PLAN_FILE} cannot be read: ")
+    assert ui.first_page(Store.open(kept.uri)).startswith("#/experiments/")
+
+
+def test_the_ui_opens_at_the_newest_study_that_can_be_read(kept: Kept, without_plan: str) -> None:
+    page = ui.first_page(Store.open(kept.uri))
+    assert "viewStateShareKey" in page or "compareRunsMode" in page, page
+
+
+@pytest.mark.parametrize("moment", ["_record_spectrum", "_record_plan", "_train"])
+def test_a_multirun_that_is_stopped_in_its_first_seconds_leaves_a_store_that_can_be_read(
+    folder: Path, command: Lab, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    from vae_lab.runs import multirun
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(multirun, moment, interrupted)
+        assert run_hydra(["-m", *TINY, "seed=0", "study.name=mine"]) == 130
+    code, out, _ = command("status")
+    assert code == 0
+    if moment != "_record_plan":  # it is written with the parent, before anything else is done
+        assert "0 of 1 runs finished" in out
+    assert run_hydra(["-m", *TINY, "seed=0", "study.name=mine"]) == 0
+    assert "1 of 1 runs finished" in command("status")[1]
+
+
 def test_a_studys_page_does_not_leave_the_folder(
     kept: Kept, replaced: Any, command: Lab, folder: Path
 ) -> None:

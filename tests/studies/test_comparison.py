@@ -12,7 +12,7 @@ from vae_lab.studies.comparison import (
     Group,
     Study,
     comparisons,
-    find_parent,
+    find_parents,
     groups_by_family,
     key_name,
     load_study,
@@ -224,8 +224,8 @@ def test_a_run_whose_process_is_gone_is_interrupted_for_the_reader_who_writes_no
 
 def test_a_study_is_its_newest_multirun_and_an_older_one_is_named_by_its_id(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, [])
-    assert find_parent(shelf, "mine").run_id == "newer1"
-    assert find_parent(shelf, "older1").run_id == "older1"
+    assert find_parents(shelf, "mine")[0].run_id == "newer1"
+    assert [parent.run_id for parent in find_parents(shelf, "older1")] == ["older1"]
     with pytest.raises(UserError, match="mien: no such study or parent run in shelf; did you mean mine"):
         load_study(shelf, "mien")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ from vae_lab.cli.options import uri_option
 
 if TYPE_CHECKING:
     from vae_lab.studies.comparison import Study
-    from vae_lab.tracking import Reader
+    from vae_lab.tracking import Reader, StoredRun
 
 MOST_RUNS = 40  # unfinished ones that are listed, unless all are asked for
 
@@ -42,16 +43,22 @@ def status(study: str | None, every: bool, uri: str | None) -> None:
 
 def _marked_study(store: Reader, name: str) -> Study:
     """Returns a study whose runs are marked in the store as interrupted if their process is gone."""
-    from vae_lab.studies.comparison import find_parent, load_study
+    from vae_lab.studies.comparison import find_parents, load_study
+
+    _mark_gone(store, find_parents(store, name))
+    return load_study(store, name)
+
+
+def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
+    """Marks those runs of multiruns in the store as interrupted whose process is gone."""
     from vae_lab.tracking import process_end
 
-    parent = find_parent(store, name)
-    dead = [run for run in (parent, *store.members(parent.run_id)) if process_end(run)]
+    runs = [run for parent in parents for run in (parent, *store.members(parent.run_id))]
+    dead = [run for run in runs if process_end(run)]
     if dead:
         from vae_lab.tracking import Store  # only now, as it brings MLflow with it
 
         Store.open(store.uri).close_gone(dead)
-    return load_study(store, parent.run_id)
 
 
 def _print_study(study: Study, name: str, every: bool) -> None:
@@ -83,14 +90,18 @@ def _print_studies(store: Reader) -> None:
 
     from vae_lab.cli.listing import in_words, print_multiruns, study_name
     from vae_lab.report.tables import console
+    from vae_lab.studies.comparison import readable_studies
     from vae_lab.studies.status import count_states, run_states
     from vae_lab.tracking import KIND, SWEEP, checkpoint_files
 
-    newest = {study_name(parent): parent for parent in reversed(store.tagged(KIND, SWEEP))}
-    parents = list(newest.values())
-    states = [run_states(_marked_study(store, parent.run_id)) for parent in parents]
-    counts = [in_words(count_states(runs)) for runs in states]
-    print_multiruns(parents, {"runs": counts}, "Run by run: vae-lab status STUDY")
+    _mark_gone(store, store.tagged(KIND, SWEEP))
+    by_name: dict[str, list[StoredRun]] = {}
+    for parent in reversed(store.tagged(KIND, SWEEP)):
+        by_name.setdefault(study_name(parent), []).insert(0, parent)
+    newest = [next(readable_studies(store, parents), None) for parents in by_name.values()]
+    studies = [study for study in newest if study is not None]
+    counts = [in_words(count_states(run_states(study))) for study in studies]
+    print_multiruns([study.parent for study in studies], {"runs": counts}, "Run by run: vae-lab status STUDY")
     if files := checkpoint_files(store.uri):
         size = sum(file.stat().st_size for file in files) / 1e6
         text = (

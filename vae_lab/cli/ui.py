@@ -63,16 +63,14 @@ def ui(port: int, uri: str | None, browser: bool) -> None:
 def first_page(store: Reader) -> str:
     """Returns the page of the newest multirun's first question, or of all runs if there is no multirun."""
     from vae_lab.report.views import page, study_views
-    from vae_lab.studies.comparison import load_study
+    from vae_lab.studies.comparison import readable_studies
     from vae_lab.tracking import KIND, RUN, SWEEP
 
-    parents = store.tagged(KIND, SWEEP)
-    if not parents:
-        runs = store.tagged(KIND, RUN)
-        where = f"experiments/{runs[0].experiment_id}/runs" if runs else "experiments"
-        return f"#/{where}?workflowType=machine_learning"
-    study = load_study(store, parents[0].run_id)
-    return page(study.parent.experiment_id, study_views(study)[0])
+    for study in readable_studies(store, store.tagged(KIND, SWEEP)):
+        return page(study.parent.experiment_id, study_views(study)[0])
+    runs = store.tagged(KIND, RUN)
+    where = f"experiments/{runs[0].experiment_id}/runs" if runs else "experiments"
+    return f"#/{where}?workflowType=machine_learning"
 
 
 def start(uri: str, port: int) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from vae_lab.runs.grid import Axes
 from vae_lab.runs.job import Job, Multirun, Result
 from vae_lab.runs.measuring import add_measures, wants_measures
 from vae_lab.runs.parts import dataset
-from vae_lab.runs.rounds import Key, Round, multirun_command, plan_of, seed_counts, study_name
+from vae_lab.runs.rounds import Key, Round, announced, multirun_command, plan_of, seed_counts, study_name
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.comparison import load_study
@@ -68,14 +68,17 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     study = study_name(master, first.axes)
     tags = {tracking.STUDY: study, tracking.COMMAND: multirun_command(master, arguments)}
     finished: set[Key] = set()
-    with _parent_run(store, settings.tracking.experiment, tags, anew=master.reuse == "never") as parent:
-        # A round of seeds=auto is sequential anyway, and has no need to be told so.
-        sequential = master.seeds == "auto" or (
-            master.reuse != "never" and _seeds_followed_verdicts(store, study, first)
-        )
+    # A round of seeds=auto is sequential anyway, and has no need to be told so.
+    sequential = master.seeds == "auto" or (
+        master.reuse != "never" and _seeds_followed_verdicts(store, study, first)
+    )
+    plan = announced(plan_of(master, first, study, sequential), first)
+    experiment = settings.tracking.experiment
+    with _parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
         _record_spectrum(parent.recorder, settings)
         for current in chain([first], rounds):
-            _record_plan(parent.recorder, plan_of(master, current, study, sequential))
+            if current is not first:
+                _record_plan(parent.recorder, plan_of(master, current, study, sequential))
             wanted = {key: job for key, job in current.jobs.items() if key not in finished}
             _train(parent, wanted, len(current.jobs), launch, reuse=master.reuse)
             finished |= wanted.keys()
@@ -105,10 +108,13 @@ def _verdicts(parent: Parent) -> list[Verdict]:
 
 
 @contextmanager
-def _parent_run(store: Store, experiment: str, tags: dict[str, str], *, anew: bool) -> Iterator[Parent]:
+def _parent_run(
+    store: Store, experiment: str, tags: dict[str, str], plan: Plan, *, anew: bool
+) -> Iterator[Parent]:
     """Yields the multirun's parent run: the one that the same command left unfinished, else a new one.
 
-    In the end, failures or not, it gets its tables, pictures and status.
+    It has its plan before anything else is done. In the end, failures or not, it gets its tables, pictures
+    and status.
     """
     study = tags[tracking.STUDY]
     unfinished = None if anew else _unfinished(store, tags)
@@ -121,13 +127,18 @@ def _parent_run(store: Store, experiment: str, tags: dict[str, str], *, anew: bo
         locked = RunFolder.lock(store.uri, parent.recorder.run_id)
         assert locked is not None, "a run that was just made has no other process"
         folder = locked
-    status = "KILLED"
+    status, planned = "KILLED", False
     try:
+        _record_plan(parent.recorder, plan)
+        planned = True
         yield parent
         status = "FAILED" if parent.failures else "FINISHED"
     finally:
         try:
-            _conclude(parent, status)
+            if planned:
+                _conclude(parent, status)
+            else:
+                parent.recorder.finish(status)
         finally:
             folder.release()
 

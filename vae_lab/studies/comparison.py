@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from vae_lab.config import BASE
 from vae_lab.errors import LabError, UserError, choices, quoted
+from vae_lab.files import DamagedError
 from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import ERROR, FINGERPRINT, KIND, STUDY, SWEEP, Reader, StoredRun, process_end
+
+log = logging.getLogger(__name__)
 
 POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
 
@@ -92,29 +96,24 @@ class Study(NamedTuple):
 def load_study(store: Reader, name: str) -> Study:
     """Returns the newest multirun of a study, or the one whose parent run has this id (or its first letters).
 
-    Nothing is written: a run whose process is gone is interrupted in what is returned, not in the store.
+    Nothing is written: a run whose process is gone is interrupted in what is returned, not in the store. A
+    multirun of the name that cannot be read is named in a warning, and the one before it is taken.
 
     Raises:
         UserError: the store has neither.
-        LabError: the multirun's plan cannot be read.
+        LabError: no such multirun's plan can be read.
     """
-    parent = find_parent(store, name)
-    try:
-        plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    runs = [with_point(interrupted_if_gone(run), plan) for run in store.members(parent.run_id)]
-    # In the plan's order: that in which they began is another each time, where runs share the machine.
-    order = {planned: place for place, planned in enumerate(plan.runs)}
-    runs.sort(key=lambda run: order.get((run.tags.get(FINGERPRINT, ""), run.name), len(order)))
-    return Study(interrupted_if_gone(parent), plan, runs)
+    *newer, oldest = find_parents(store, name)
+    for study in readable_studies(store, newer):
+        return study
+    return read_study(store, oldest)
 
 
-def find_parent(store: Reader, name: str) -> StoredRun:
-    """Returns the parent run of a study's newest multirun, or the parent run with this id.
+def find_parents(store: Reader, name: str) -> list[StoredRun]:
+    """Returns the parent runs of a study's multiruns, newest first, or the one parent run with this id.
 
     Args:
-        store: where it is looked for.
+        store: where they are looked for.
         name: of the study; or the parent run's id or its first letters, six at least.
 
     Raises:
@@ -123,10 +122,38 @@ def find_parent(store: Reader, name: str) -> StoredRun:
     parents = store.tagged(KIND, SWEEP)
     by_name = [parent for parent in parents if parent.tags.get(STUDY) == name]
     by_id = [parent for parent in parents if len(name) >= 6 and parent.run_id.startswith(name)]
-    for parent in (*by_name, *by_id):
-        return parent
+    if matches := by_name or by_id[:1]:
+        return matches
     known = {parent.tags.get(STUDY, "") for parent in parents}
     raise UserError(f"{quoted(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
+
+
+def readable_studies(store: Reader, parents: Iterable[StoredRun]) -> Iterator[Study]:
+    """Yields the multirun of each parent run; one that cannot be read is named in a warning and left out."""
+    for parent in parents:
+        try:
+            study = read_study(store, parent)
+        except LabError as error:
+            log.warning(f"Left out: {error}")
+        else:
+            yield study
+
+
+def read_study(store: Reader, parent: StoredRun) -> Study:
+    """Returns the multirun of a parent run.
+
+    Raises:
+        LabError: its plan cannot be read.
+    """
+    try:
+        plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text())
+    except (DamagedError, OSError, ValueError) as error:
+        raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
+    runs = [with_point(interrupted_if_gone(run), plan) for run in store.members(parent.run_id)]
+    # In the plan's order: that in which they began is another each time, where runs share the machine.
+    order = {planned: place for place, planned in enumerate(plan.runs)}
+    runs.sort(key=lambda run: order.get((run.tags.get(FINGERPRINT, ""), run.name), len(order)))
+    return Study(interrupted_if_gone(parent), plan, runs)
 
 
 def interrupted_if_gone(run: StoredRun) -> StoredRun:
