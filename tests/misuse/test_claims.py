@@ -48,7 +48,7 @@ def own_study(folder: Path, claim: str) -> None:
         ),
         (
             DEPTH + ", within: {model: vea}",
-            "claim C1: within: model=vea: no run of that value is planned; did you mean vae? Valid: cvae, vae.",
+            "claim C1: within: model=vea: no run of that value is planned; did you mean vae? Valid: cvae,",
         ),
         (
             DEPTH + ", within: {optimizer.lr: 0.5}",

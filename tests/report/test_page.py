@@ -230,7 +230,7 @@ def test_a_study_without_claims_or_finished_runs_has_a_page(folder: Path) -> Non
     )
     run.finish("FAILED")
     contents = gather(store, load_study(store, "empty"))
-    assert contents.state == "0 of 1 runs finished, 1 did not"
+    assert contents.state == "0 of 1 runs finished, 1 failed"
     text = html(contents)
     assert Tags(text).open == []
     assert 'id="verdicts"' not in text

@@ -100,14 +100,14 @@ def _print(study: Study, drawn: Sequence[Table], form: str) -> None:
 
     from vae_lab.cli.listing import started
     from vae_lab.report import tables
+    from vae_lab.studies.status import states_in_words
 
     if form != "terminal":
         click.echo("\n".join(tables.FORMATS[form](table) for table in drawn), nl=False)
         return
     console = tables.console()
-    finished = sum(run.status == "FINISHED" for run in study.runs)
     when = started(study.parent)
-    console.print(Text(f"{study.plan.name}: {finished} of {len(study.runs)} runs finished, started {when}"))
+    console.print(Text(f"{study.plan.name}: {states_in_words(study)}, started {when}"))
     if study.plan.question:
         console.print(Text(study.plan.question))
     for table in drawn:

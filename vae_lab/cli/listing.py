@@ -70,19 +70,6 @@ def print_runs(states: Sequence[RunState]) -> None:
     console().print(table)
 
 
-def in_words(counts: Mapping[str, int]) -> str:
-    """Returns how many runs are in each state.
-
-    >>> in_words({"finished": 2, "failed": 1})
-    '2 of 3 runs finished, 1 failed'
-    """
-    total = sum(counts.values())
-    if not total:
-        return "no runs"
-    unfinished = [f"{number} {state}" for state, number in counts.items() if state != "finished"]
-    return ", ".join([f"{counts.get('finished', 0)} of {total} runs finished", *unfinished])
-
-
 def time_since(seconds: float) -> str:
     """Returns how long ago something was, days and hours once there are two of them.
 

@@ -64,9 +64,9 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
 def _print_study(study: Study, name: str, every: bool) -> None:
     from rich.text import Text
 
-    from vae_lab.cli.listing import in_words, print_runs
+    from vae_lab.cli.listing import print_runs
     from vae_lab.report.tables import console
-    from vae_lab.studies.status import count_states, run_states
+    from vae_lab.studies.status import count_states, in_words, run_states
     from vae_lab.tracking import COMMAND
 
     states = run_states(study)
@@ -88,10 +88,10 @@ def _print_study(study: Study, name: str, every: bool) -> None:
 def _print_studies(store: Reader) -> None:
     from rich.text import Text
 
-    from vae_lab.cli.listing import in_words, print_multiruns, study_name
+    from vae_lab.cli.listing import print_multiruns, study_name
     from vae_lab.report.tables import console
     from vae_lab.studies.comparison import readable_studies
-    from vae_lab.studies.status import count_states, run_states
+    from vae_lab.studies.status import states_in_words
     from vae_lab.tracking import KIND, SWEEP, checkpoint_files
 
     _mark_gone(store, store.tagged(KIND, SWEEP))
@@ -100,7 +100,7 @@ def _print_studies(store: Reader) -> None:
         by_name.setdefault(study_name(parent), []).insert(0, parent)
     newest = [next(readable_studies(store, parents), None) for parents in by_name.values()]
     studies = [study for study in newest if study is not None]
-    counts = [in_words(count_states(run_states(study))) for study in studies]
+    counts = [states_in_words(study) for study in studies]
     print_multiruns([study.parent for study in studies], {"runs": counts}, "Run by run: vae-lab status STUDY")
     if files := checkpoint_files(store.uri):
         size = sum(file.stat().st_size for file in files) / 1e6

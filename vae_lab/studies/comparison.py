@@ -33,9 +33,15 @@ class Group(NamedTuple):
 
     keys: dict[str, str]  # what tells this row from the others
     finished: list[StoredRun]
-    failed: list[StoredRun]  # the interrupted ones among them
+    failed: list[StoredRun]
     replicate: tuple[str, ...] = ("seed",)  # parameters that name a replicate
     pooled: tuple[str, ...] = ()  # varied parameters that do not tell rows apart
+    interrupted: Sequence[StoredRun] = ()
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        """Those that have ended, however they did."""
+        return [*self.finished, *self.failed, *self.interrupted]
 
     def by_replicate(self, metric: str) -> dict[tuple[str, ...], float]:
         """The metric, or the parameter that is a number, of every finished replicate that has it.
@@ -266,9 +272,17 @@ def _comparison(
         members = rows[values]
         pooled = tuple(key for key in varied if len({run.params.get(key, "") for run in members}) > 1)
         finished = [run for run in members if run.status == "FINISHED"]
-        failed = [run for run in members if run.status in ("FAILED", "KILLED")]
-        groups.append(Group(dict(zip(by, values, strict=True)), finished, failed, replicate, pooled))
+        done = {_attempted(run, replicate) for run in finished}  # some of them at a second attempt
+        unfinished = [run for run in members if _attempted(run, replicate) not in done]
+        failed = [run for run in unfinished if run.status == "FAILED"]
+        stopped = [run for run in unfinished if run.status == "KILLED"]
+        groups.append(Group(dict(zip(by, values, strict=True)), finished, failed, replicate, pooled, stopped))
     return Comparison(title, by, within, groups)
+
+
+def _attempted(run: StoredRun, replicate: Sequence[str]) -> tuple[str, ...]:
+    """What several attempts at one run share."""
+    return run.tags.get(FINGERPRINT, run.run_id), *param_values(run, replicate)
 
 
 def varied_keys(plan: Plan) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vae_lab.studies.comparison import Study
@@ -55,6 +55,25 @@ def count_states(states: Sequence[RunState]) -> dict[str, int]:
     """
     count = Counter(state.state for state in states)
     return {state: count[state] for state in STATES if count[state]}
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """Returns how many runs are in each state.
+
+    Examples:
+        >>> in_words({"finished": 2, "failed": 1})
+        '2 of 3 runs finished, 1 failed'
+    """
+    total = sum(counts.values())
+    if not total:
+        return "no runs"
+    unfinished = [f"{number} {state}" for state, number in counts.items() if state != "finished"]
+    return ", ".join([f"{counts.get('finished', 0)} of {total} runs finished", *unfinished])
+
+
+def states_in_words(study: Study) -> str:
+    """Returns how many of the planned runs are in each state, as all that is printed says it."""
+    return in_words(count_states(run_states(study)))
 
 
 def _state(run: StoredRun) -> RunState:

@@ -119,7 +119,7 @@ def _ablation_table(
 
 
 def _row_columns(comparison: Comparison) -> list[tuple[Column, list[Cell]]]:
-    """The columns that say what a row is: its keys, its replicates, and how many of its runs did not finish."""
+    """The columns that say what a row is: its keys, its replicates, and how many of its runs are lost."""
     groups = comparison.groups
     keys = {key: [group.keys[key] for group in groups] for key in comparison.by}
     columns = [
@@ -266,7 +266,9 @@ def _named_runs(state: str, runs: Sequence[StoredRun]) -> str:
     if not runs:
         return ""
     reasons = [(run, _reason(run)) for run in runs[:NAMED]]
-    names = [run.name if reason in ("", state.lower()) else f"{run.name} ({reason})" for run, reason in reasons]
+    names = [
+        run.name if reason in ("", state.lower()) else f"{run.name} ({reason})" for run, reason in reasons
+    ]
     more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
     return f"{state}: {', '.join(names)}{more}."
 
