@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -53,3 +55,18 @@ def test_the_log_likelihood_is_that_of_the_fitted_normal_distribution(latent_siz
     data = white * PLANTED.sqrt()  # with exactly the planted covariance
     expected = torch.distributions.Normal(0, variances.sqrt()).log_prob(data).sum(-1).mean()
     assert spectrum.log_likelihood(PLANTED, latent_size) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_variance_that_only_rounding_makes_is_none() -> None:
+    flat = Images(torch.full((50, 6), 77, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64), 255)
+    assert spectrum.eigenvalues(flat).tolist() == [0.0] * 6
+    few = torch.randint(0, 256, (4, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    eigenvalues = spectrum.eigenvalues(Images(few, torch.zeros(4, dtype=torch.int64), 255))
+    assert int((eigenvalues > 0).sum()) == 3  # four centred images span three dimensions
+
+
+def test_without_noise_the_density_has_no_bound() -> None:
+    planar = torch.tensor([5.0, 3.0, 0.0, 0.0], dtype=torch.float64)
+    assert spectrum.noise_variance(planar, 2) == 0
+    assert spectrum.log_likelihood(planar, 2) == math.inf
+    assert math.isfinite(spectrum.log_likelihood(planar, 1))

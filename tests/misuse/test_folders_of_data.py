@@ -1,5 +1,6 @@
 import gzip
 import os
+import re
 import struct
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from vae_lab.data import cache, idx
 from vae_lab.data.idx import write
 from vae_lab.data.sources import FILES, LARGEST, gunzip
 from vae_lab.errors import LabError, UserError
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 IMAGES = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
 LABELS = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
@@ -183,3 +186,54 @@ def test_the_oddest_data_that_fit_are_trained_on(
         write(root / name, array)
     code, _, err = lab("data=idx", f"data.root='{root}'", "model=cvae", *TINY[1:-1])
     assert code == 0, err
+
+
+def described(command: Lab, root: Path, images: Pixels, labels: Pixels = LABELS, *flags: str) -> str:
+    """What `vae-lab data` says of images and their labels, which are also those held out."""
+    for name, array in zip(FILES, (images, labels, images, labels), strict=True):
+        write(root / name, array)
+    code, out, err = command("data", "idx", "--root", str(root), *flags)
+    assert code == 0, err
+    return " ".join(out.split())
+
+
+def test_a_spectrum_is_compared_at_the_latent_sizes_that_fit(command: Lab, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 300)).astype(np.uint8)
+    labels = (np.arange(40) % 3).astype(np.uint8)
+    for (height, width), sizes in {(4, 5): "10 15", (5, 8): "10 15 30", (2, 3): "5", (1, 1): ""}.items():
+        images = noise[:, : height * width].reshape(-1, height, width)
+        out = described(command, tmp_path, images, labels, "--svd", "--figure", str(tmp_path / "a.png"))
+        rows = re.findall(r" (\d+) \d+\.\d 0\.\d{4} -?[\d,]+\.\d \d+(?= )", out)
+        assert " ".join(rows) == sizes, out
+        assert ("no latent size is below the one pixel of an image" in out) == (not sizes)
+
+
+def test_a_latent_size_without_noise_has_no_density_and_says_why(command: Lab, tmp_path: Path) -> None:
+    code, out, err = command("data", "digits", "--svd", "--latent-size", "61", "--latent-size", "20")
+    assert code == 0, err
+    assert re.search(r"61 +100\.0 +0\.0000 +– +60", out)  # 60 pixels vary
+    assert "–: Z dimensions hold all variance" in out
+    few = np.random.default_rng(0).integers(0, 256, (4, 5, 5)).astype(np.uint8)
+    out = described(command, tmp_path, few, np.array([0, 1, 2, 0], np.uint8), "--svd")
+    assert "10 100.0 0.0000 – 3" in out  # four centred images span three dimensions
+
+
+def test_images_that_are_all_the_same_have_no_spectrum(command: Lab, tmp_path: Path) -> None:
+    images = np.full((6, 4, 4), 100, np.uint8)
+    out = described(command, tmp_path, images)
+    assert "mean 0.3922" in out
+    code, _, err = command("data", "idx", "--root", str(tmp_path), "--svd")
+    assert code == 2
+    assert (
+        err
+        == f"vae-lab: --svd: all training images of {tmp_path.name} are the same; they have no spectrum.\n"
+    )
+
+
+def test_classes_without_images_and_a_wrong_white_are_said(command: Lab, tmp_path: Path) -> None:
+    out = described(command, tmp_path, IMAGES, LABELS + 1)
+    assert "classes 3 of 4, with 2 to 2 training images each" in out
+    assert "no training image has label 0; nothing is drawn or counted of such a class." in out
+    out = described(command, tmp_path, IMAGES // 64, LABELS)
+    assert "classes 3, with 2 to 2 training images each" in out
+    assert "pixels run from 0 to 1, but white is 255." in out

@@ -289,7 +289,7 @@ def test_a_stop_that_is_asked_for_twice_ends_the_final_measures_and_these_are_ta
 ) -> None:
     real = evaluation.full_evaluation
 
-    def stopped(*arguments: Any, **named: Any) -> dict[str, float]:
+    def stopped(*arguments: Any, **named: Any) -> evaluation.Measures:
         interruption.request()
         interruption.request()
         return real(*arguments, **named)

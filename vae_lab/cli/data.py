@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FIGURES = (".png", ".pdf", ".svg")
 RANK_SHARES = (0.90, 0.95, 0.99)
+LATENT_SIZES = (10, 15, 30)  # compared if no others are named
 PCA_HEADINGS = (
     *("Z", "variance\nkept, %", "noise sd\nwhite = 1", "log density\nnats/image"),
     "dimensions\nabove noise",
@@ -27,6 +29,7 @@ PCA_NOTE = (
     "Dimensions above noise: what a linear VAE of any latent size uses if its sigma is held at that\n"
     "value; the others collapse (Lucas et al. 2019). The log density is of grey pixels."
 )
+NO_NOISE_NOTE = "–: Z dimensions hold all variance; no noise is left, and the density has no bound."
 
 
 @click.command
@@ -38,9 +41,7 @@ PCA_NOTE = (
     "latent_sizes",
     type=click.IntRange(1),
     multiple=True,
-    default=(10, 15, 30),
-    show_default=True,
-    help="With --svd: a latent size to compare; can be given again.",
+    help="With --svd: a latent size to compare; can be given again. [default: 10, 15 and 30 that fit]",
 )
 @click.option("--figure", type=click.Path(dir_okay=False), help="With --svd: draw the spectrum to this file.")
 def data(
@@ -90,14 +91,20 @@ def _load(file: Path, root: str | None) -> Dataset:
 
 
 def _print_facts(dataset: Dataset) -> None:
+    from vae_lab.data.arrays import remarks
+
     train, (channels, height, width) = dataset.train, dataset.shape
     counts = train.labels.bincount(minlength=dataset.classes).tolist()
     click.echo(f"{dataset.name}: checked, checksum {dataset.checksum}")
     click.echo(f"  images    {len(train):,} to train on, {len(dataset.test):,} held out")
     click.echo(f"  size      {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}")
-    click.echo(f"  classes   {dataset.classes}, with {min(counts):,} to {max(counts):,} training images each")
+    trained = [count for count in counts if count]
+    classes = f"{len(trained)} of {dataset.classes}" if len(trained) < dataset.classes else f"{len(trained)}"
+    click.echo(f"  classes   {classes}, with {min(trained):,} to {max(trained):,} training images each")
     click.echo(f"  pixels    mean {train.scaled(slice(None)).mean():.4f}, black 0, white 1")
     click.echo(f"  files     {dataset.origin}")
+    for remark in remarks(dataset):
+        click.echo(f"  {remark}")
 
 
 def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str | None) -> None:
@@ -110,6 +117,10 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
         if size >= dataset.size:
             raise UserError(f"--latent-size {size}: must be below the {dataset.size} pixels of an image.")
     eigenvalues = spectrum.eigenvalues(dataset.train)
+    if not eigenvalues.any():
+        raise UserError(
+            f"--svd: all training images of {quoted(dataset.name)} are the same; they have no spectrum."
+        )
     singular = spectrum.singular_values(eigenvalues, len(dataset.train)).tolist()
     ranks = {share: spectrum.rank_at(eigenvalues, share) for share in RANK_SHARES}
     click.echo(f"\nSpectrum of the centred training images, {len(dataset.train):,} x {dataset.size}")
@@ -117,7 +128,7 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
     click.echo(f"  largest   {', '.join(f'{value:.1f}' for value in singular[:6])} (singular values)")
     for share, rank in ranks.items():
         click.echo(f"  {share:.0%}       of the variance is in {rank} dimensions")
-    _print_pca(eigenvalues, latent_sizes)
+    _print_pca(eigenvalues, latent_sizes or _latent_sizes_below(dataset.size))
     if figure:
         from vae_lab.report.charts.data_spectrum import data_spectrum
         from vae_lab.report.drawing import save
@@ -128,6 +139,11 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
         click.echo(f"Drawn to {figure}")
 
 
+def _latent_sizes_below(pixels: int) -> list[int]:
+    """Returns those of LATENT_SIZES that fit, else the largest that does; none for an image of one pixel."""
+    return [size for size in LATENT_SIZES if size < pixels] or [*range(1, pixels)][-1:]
+
+
 def _print_pca(eigenvalues: Tensor, latent_sizes: Sequence[int]) -> None:
     from rich import box
     from rich.console import Console
@@ -135,19 +151,27 @@ def _print_pca(eigenvalues: Tensor, latent_sizes: Sequence[int]) -> None:
 
     from vae_lab.evaluation import spectrum
 
+    if not latent_sizes:
+        click.echo("\nProbabilistic PCA: no latent size is below the one pixel of an image.")
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for heading in PCA_HEADINGS:
         table.add_column(heading, justify="right")
     shares = spectrum.cumulative_variance(eigenvalues)
+    densities = []
     for size in latent_sizes:
         noise = spectrum.noise_variance(eigenvalues, size)
+        density = spectrum.log_likelihood(eigenvalues, size)
+        densities.append(density)
         table.add_row(
             str(size),
             f"{100 * float(shares[size - 1]):.1f}",
             f"{noise**0.5:.4f}",
-            f"{spectrum.log_likelihood(eigenvalues, size):,.1f}",
+            f"{density:,.1f}" if math.isfinite(density) else "–",
             str(spectrum.active_dimensions(eigenvalues, noise)),
         )
     click.echo("\nProbabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)")
     Console(highlight=False).print(table)
     click.echo(PCA_NOTE)
+    if math.inf in densities:
+        click.echo(NO_NOISE_NOTE)

@@ -21,10 +21,11 @@ from vae_lab.evaluation.decoded import (
     reconstructions,
 )
 from vae_lab.evaluation.elbo import HeldOut, held_out
-from vae_lab.evaluation.full import full_evaluation
+from vae_lab.evaluation.full import Measures, full_evaluation
 
 __all__ = [
     "HeldOut",
+    "Measures",
     "class_samples",
     "classifier",
     "decode",

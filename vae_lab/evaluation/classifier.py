@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import logging
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,23 @@ class TrainedClassifier(NamedTuple):
     accuracy: float
 
 
+def obstacle(data: Dataset) -> str:
+    """Returns why no classifier can be trained on a data set; empty if one can.
+
+    Examples:
+        >>> from vae_lab.data import dataset
+        >>> obstacle(dataset("blank", [[[0]]], [0], [[[0]]], [0]))
+        'all training images are of one class, which leaves a classifier nothing to learn'
+    """
+    if len(data.trained_classes) < 2:
+        return "all training images are of one class, which leaves a classifier nothing to learn"
+    _, height, width = data.shape
+    # The first convolution leaves one number of a channel; batch normalization needs two to have a variance.
+    if max(height, width) <= 2 and len(data.train) % network.BATCH == 1:
+        return f"the classifier cannot be trained on a last batch of one image of {height} x {width} pixels"
+    return ""
+
+
 def load_or_train(data: Dataset) -> TrainedClassifier:
     """Returns the classifier of a data set, on the data's device, from the cache or trained now.
 
@@ -44,7 +62,7 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
         LabError: The cache cannot be written.
     """
     folder = files.cache_folder("classifiers")
-    path = folder / f"{data.name}-{key(data.checksum)}.pt"
+    path = folder / f"{re.sub(r'[^-.()#, 0-9A-Za-z_]', '_', data.name)[:60]}-{key(data.checksum)}.pt"
     trained = _load(path, data)
     if trained is None:
         try:

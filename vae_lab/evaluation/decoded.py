@@ -5,6 +5,8 @@ Shapes: N images, D pixels, Z latent dimensions, C condition.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,17 +24,29 @@ def decode(model: VAE, likelihood: Likelihood, z: Tensor, c: Tensor) -> Tensor:
     return likelihood.mean(model.logits(z.to(device), c.to(device))).float().cpu()
 
 
-def prior_samples(model: VAE, likelihood: Likelihood, count: int, *, seed: int) -> Tensor:
-    """Returns images (count, D) decoded from prior draws; a CVAE's have its classes in turn."""
-    c = one_hot(torch.arange(count) % max(model.condition_size, 1), model.condition_size)
+def prior_samples(
+    model: VAE, likelihood: Likelihood, count: int, *, seed: int, classes: Sequence[int] = ()
+) -> Tensor:
+    """Returns images (count, D) decoded from prior draws; a CVAE's have the classes in turn.
+
+    Without `classes` these are all that the model knows.
+    """
+    labels = _labels(model, classes)
+    c = one_hot(labels[torch.arange(count) % len(labels)], model.condition_size)
     return decode(model, likelihood, prior_noise(model, count, seed=seed), c)
 
 
-def class_samples(model: VAE, likelihood: Likelihood, columns: int, *, seed: int) -> Tensor:
-    """Returns images (C columns, D) of a CVAE: a row for each class, one latent vector for each column."""
-    C = model.condition_size
-    z = prior_noise(model, columns, seed=seed).repeat(C, 1)
-    return decode(model, likelihood, z, one_hot(torch.arange(C).repeat_interleave(columns), C))
+def class_samples(
+    model: VAE, likelihood: Likelihood, columns: int, *, seed: int, classes: Sequence[int] = ()
+) -> Tensor:
+    """Returns images (rows columns, D) of a CVAE: a row for each class, one latent vector for each column."""
+    labels = _labels(model, classes)
+    z = prior_noise(model, columns, seed=seed).repeat(len(labels), 1)
+    return decode(model, likelihood, z, one_hot(labels.repeat_interleave(columns), model.condition_size))
+
+
+def _labels(model: VAE, classes: Sequence[int]) -> Tensor:
+    return torch.tensor(classes or range(max(model.condition_size, 1)))
 
 
 def prior_noise(model: VAE, count: int, *, seed: int) -> Tensor:

@@ -23,7 +23,7 @@ class HeldOut(NamedTuple):
     negative_elbo: float  # reconstruction + KL, whatever beta was
     reconstruction: float
     kl: float
-    active_units: int
+    active_units: int | None  # None for one image, which has no variance
 
 
 @torch.inference_mode()
@@ -54,5 +54,5 @@ def held_out(
             totals += torch.stack(objective(logits, x, posterior)).sum(-1)
         means.append(posterior.mean)
     loss, reconstruction, kl = (totals / (len(images) * draws)).tolist()
-    active = active_units(torch.cat(means), active_threshold)
+    active = active_units(torch.cat(means), active_threshold) if len(images) > 1 else None
     return HeldOut(loss, reconstruction + kl, reconstruction, kl, active)

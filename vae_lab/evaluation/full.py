@@ -5,13 +5,19 @@ Shapes: N samples, D pixels, C classes.
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae_lab import seeding
 from vae_lab.data import Dataset, Images, one_hot
+from vae_lab.errors import quoted
+from vae_lab.evaluation import classifier
 from vae_lab.evaluation import samples as quality
 from vae_lab.evaluation.bounds import entropy_floor, importance_weighted, log_marginal
 from vae_lab.evaluation.classifier import load_or_train
@@ -22,8 +28,55 @@ from vae_lab.metrics import KL_DIMENSION
 from vae_lab.models import VAE
 from vae_lab.objectives import Bernoulli, Likelihood, Objective
 
+log = logging.getLogger(__name__)
+
+CONDITIONAL = "eval/conditional_accuracy"
+JUDGED = (  # what the classifier says of samples
+    *("eval/classifier_accuracy", "eval/recognizable_share", "eval/classifier_score"),
+    *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/class_balance", CONDITIONAL),
+)
 TRUE_LABEL_DRAWS = 10  # importance draws with an image's true label for each draw with another one
 MEMORIZATION_SAMPLES = 1000  # compared with every training image: the slowest measure but for the bounds
+
+
+class Measures(NamedTuple):
+    """What was measured of a trained model, and what its data do not define."""
+
+    metrics: dict[str, float]  # finite values by name
+    absent: dict[str, str]  # the reason of each other measure
+
+    def take(self, names: Sequence[str], measure: Callable[[], Iterable[float]]) -> None:
+        """Adds the values that `measure` returns for `names`, or why there are none."""
+        try:
+            values = [float(value) for value in measure()]
+        except quality.UndefinedError as error:
+            self.absent.update(dict.fromkeys(names, str(error)))
+        except (ArithmeticError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            self.absent.update(dict.fromkeys(names, f"it cannot be computed: {reason}"))
+        else:
+            for name, value in zip(names, values, strict=True):
+                if math.isfinite(value):
+                    self.metrics[name] = value
+                else:
+                    self.absent[name] = f"it is {value}"
+
+    def take_all(self, values: Mapping[str, float]) -> None:
+        """Adds what is there by name; what is not finite is absent."""
+        self.take([*values], values.values)
+
+    def reasons(self) -> str:
+        """Returns what is absent as one line, each reason once.
+
+        Examples:
+            >>> Measures({}, {"a": "no image", "b": "one class", "c": "no image"}).reasons()
+            'a, c (no image); b (one class)'
+        """
+        names = {
+            reason: [name for name in self.absent if self.absent[name] == reason]
+            for reason in self.absent.values()
+        }
+        return "; ".join(f"{', '.join(named)} ({reason})" for reason, named in names.items())
 
 
 def full_evaluation(
@@ -38,8 +91,8 @@ def full_evaluation(
     importance_images: int,
     samples: int,
     batch_size: int = 1000,
-) -> dict[str, float]:
-    """Returns the metrics of a trained model by name; docs/metrics.md explains each.
+) -> Measures:
+    """Returns the measures of a trained model; docs/metrics.md explains each.
 
     Args:
         model: The trained model.
@@ -54,16 +107,23 @@ def full_evaluation(
         batch_size: Images decoded at a time.
     """
     common = {"seed": seed, "batch_size": batch_size}
-    metrics: dict[str, float] = {}
+    measures = Measures({}, {})
     if posterior_draws:
-        metrics |= averaged_loss(model, objective, data.test, draws=posterior_draws, **common)
-        metrics |= latent_use(model, data.test, batch_size=batch_size)
+        measures.take_all(averaged_loss(model, objective, data.test, draws=posterior_draws, **common))
+        measures.take_all(latent_use(model, data.test, batch_size=batch_size))
     if importance_samples:
         draws = {"draws": importance_samples, "count": importance_images}
-        metrics |= marginal_bounds(model, objective, data.test, data.train.labels, **draws, **common)
+        measures.take_all(marginal_bounds(model, objective, data.test, data.train.labels, **draws, **common))
     if samples:
-        metrics |= sample_quality(model, objective.likelihood, grey, count=samples, **common)
-    return metrics
+        add_sample_quality(measures, model, objective.likelihood, grey, count=samples, **common)
+    if measures.absent:
+        _warn_of_absent_measures(data.name, measures.reasons())
+    return measures
+
+
+@functools.cache  # once, and not for every run that is measured
+def _warn_of_absent_measures(name: str, reasons: str) -> None:
+    log.warning("data %s: not measured: %s.", quoted(name), reasons)
 
 
 def averaged_loss(
@@ -76,7 +136,7 @@ def averaged_loss(
         "test/averaged_negative_elbo": mean.negative_elbo,
         "test/averaged_reconstruction": mean.reconstruction,
     }
-    if isinstance(objective.likelihood, Bernoulli) and images.peak > 1:
+    if isinstance(objective.likelihood, Bernoulli) and (images.peak > 1 or images.pixels.is_floating_point()):
         floor = entropy_floor(images, batch_size=batch_size)
         metrics["test/above_entropy_floor"] = mean.negative_elbo - floor
     return metrics
@@ -124,55 +184,99 @@ def marginal_bounds(
     }
 
 
-def sample_quality(
-    model: VAE, likelihood: Likelihood, data: Dataset, *, seed: int, count: int, batch_size: int = 1000
-) -> dict[str, float]:
-    """Returns the measures of `samples` for `count` images decoded from prior draws, with classes in turn."""
-    device = data.test.pixels.device
-    classifier, accuracy = load_or_train(data)
+def add_sample_quality(
+    measures: Measures,
+    model: VAE,
+    likelihood: Likelihood,
+    data: Dataset,
+    *,
+    seed: int,
+    count: int,
+    batch_size: int = 1000,
+) -> None:
+    """Adds the measures of `samples` for `count` images decoded from prior draws, with classes in turn."""
     z = torch.randn(count, model.latent_size, generator=seeding.generator(seed, "samples"))
-    labels = torch.arange(count) % data.classes
+    labels = torch.tensor(data.trained_classes)[torch.arange(count) % len(data.trained_classes)]
     c = one_hot(labels, model.condition_size)
     drawn = torch.cat(
         [
             decode(model, likelihood, *batch)
             for batch in zip(torch.split(z, batch_size), torch.split(c, batch_size), strict=True)
         ]
-    ).to(device)
-    real = data.test.scaled(slice(None))
-    probabilities, features = classifier.judge(drawn, batch_size=batch_size)
-    real_features = classifier.judge(real, batch_size=batch_size).features
+    ).to(data.test.pixels.device)
+    obstacle = classifier.obstacle(data)
+    if obstacle:
+        names = JUDGED if model.condition_size else [name for name in JUDGED if name != CONDITIONAL]
+        measures.absent.update(dict.fromkeys(names, obstacle))
+    else:
+        asked = labels.to(drawn.device) if model.condition_size else None
+        _add_judgement(measures, data, drawn, asked, batch_size=batch_size)
+    measures.take(["eval/sharpness"], lambda: [relative_sharpness(drawn, data)])
+    measures.take(["eval/nearest_training_distance"], lambda: [nearest_training_distance(drawn, data)])
+
+
+def _add_judgement(
+    measures: Measures, data: Dataset, drawn: Tensor, labels: Tensor | None, *, batch_size: int
+) -> None:
+    """Adds what the classifier says of images (N, D), which were asked to be of `labels` (N,), if any."""
+    judge, accuracy = load_or_train(data)
+    all_probabilities, features = judge.judge(drawn, batch_size=batch_size)
+    probabilities = _among(data.trained_classes, all_probabilities)
+    real_features = judge.judge(data.test.scaled(slice(None)), batch_size=batch_size).features
     # As many real as generated points, evenly spaced: MNIST's first 5,000 held-out images are easier.
-    precision, recall = quality.precision_recall(_evenly_spaced(real_features, count), features)
-    metrics = {
-        "eval/classifier_accuracy": accuracy,
-        "eval/recognizable_share": quality.recognizable_share(probabilities),
-        "eval/classifier_score": quality.classifier_score(probabilities),
-        "eval/frechet_distance": quality.frechet_distance(features, real_features),
-        "eval/precision": precision,
-        "eval/recall": recall,
-        "eval/class_balance": quality.class_balance(probabilities),
-        "eval/sharpness": quality.sharpness(drawn, data.shape) / quality.sharpness(real, data.shape),
-        "eval/nearest_training_distance": nearest_training_distance(drawn, data),
-    }
-    if model.condition_size:
-        metrics |= _conditional_accuracies(probabilities, labels.to(device))
-    return metrics
+    spaced = _evenly_spaced(real_features, len(drawn))
+    measures.take(["eval/classifier_accuracy"], lambda: [accuracy])
+    measures.take(["eval/recognizable_share"], lambda: [quality.recognizable_share(probabilities)])
+    measures.take(["eval/classifier_score"], lambda: [quality.classifier_score(probabilities)])
+    measures.take(["eval/frechet_distance"], lambda: [quality.frechet_distance(features, real_features)])
+    measures.take(["eval/precision", "eval/recall"], lambda: quality.precision_recall(spaced, features))
+    measures.take(["eval/class_balance"], lambda: [quality.class_balance(probabilities)])
+    if labels is not None:
+        measures.take_all(_conditional_accuracies(probabilities, labels, data.trained_classes))
 
 
-def _conditional_accuracies(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    overall = float((probabilities.argmax(-1) == labels).double().mean())
-    by_class = enumerate(quality.conditional_accuracy(probabilities, labels))
-    return {"eval/conditional_accuracy": overall} | {
-        f"eval/conditional_accuracy/{label}": share for label, share in by_class if not math.isnan(share)
+def _among(classes: Sequence[int], probabilities: Tensor) -> Tensor:
+    """Returns the probabilities of some of all classes, so that they add up to 1 again."""
+    if len(classes) == probabilities.shape[-1]:
+        return probabilities
+    chosen = probabilities[:, list(classes)]
+    return chosen / chosen.sum(-1, keepdim=True).clamp(min=1e-30)
+
+
+def _conditional_accuracies(
+    probabilities: Tensor, labels: Tensor, classes: Sequence[int]
+) -> dict[str, float]:
+    positions = torch.searchsorted(torch.tensor(classes, device=labels.device), labels)
+    overall = float((probabilities.argmax(-1) == positions).double().mean())
+    by_class = zip(classes, quality.conditional_accuracy(probabilities, positions), strict=True)
+    return {CONDITIONAL: overall} | {
+        f"{CONDITIONAL}/{label}": share for label, share in by_class if not math.isnan(share)
     }
+
+
+def relative_sharpness(images: Tensor, data: Dataset) -> float:
+    """Returns the sharpness of images (N, D) by that of held-out images.
+
+    Raises:
+        UndefinedError: Held-out images have none.
+    """
+    real = quality.sharpness(data.test.scaled(slice(None)), data.shape)
+    if not real:
+        raise quality.UndefinedError("the held-out images have no edges")
+    return quality.sharpness(images, data.shape) / real
 
 
 def nearest_training_distance(images: Tensor, data: Dataset, *, count: int = MEMORIZATION_SAMPLES) -> float:
-    """Returns the mean distance of images (N, D) to the nearest training image, over held-out images'."""
+    """Returns the mean distance of images (N, D) to the nearest training image, over held-out images'.
+
+    Raises:
+        UndefinedError: Held-out images have none.
+    """
     real = _evenly_spaced(data.test.scaled(slice(None)), count)
-    distance = quality.nearest_distance(images[:count], data.train).double().mean()
-    return float(distance / quality.nearest_distance(real, data.train).double().mean())
+    distance_of_real = quality.nearest_distance(real, data.train).double().mean()
+    if not distance_of_real:
+        raise quality.UndefinedError("every held-out image is a copy of a training image")
+    return float(quality.nearest_distance(images[:count], data.train).double().mean() / distance_of_real)
 
 
 def _evenly_spaced(values: Tensor, count: int) -> Tensor:

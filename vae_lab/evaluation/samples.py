@@ -19,6 +19,11 @@ from torch.special import entr
 from vae_lab.data import Images
 
 RECOGNIZABLE = 0.9  # probability of the likeliest class
+NEIGHBOURS = 3  # whose distance says how near is near, in precision and recall
+
+
+class UndefinedError(ValueError):
+    """A measure has no value for these images, and why."""
 
 
 def recognizable_share(probabilities: Tensor, threshold: float = RECOGNIZABLE) -> float:
@@ -76,6 +81,9 @@ def conditional_accuracy(probabilities: Tensor, labels: Tensor) -> list[float]:
 def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Returns the squared Frechet distance of normal distributions fitted to features (N, F) and (M, F).
 
+    Raises:
+        UndefinedError: One of them has no covariance.
+
     Examples:
         >>> features = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
         >>> round(frechet_distance(features, features), 6)
@@ -86,6 +94,7 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     References:
         Dowson & Landau 1982, eq. 4; Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule, eq. 6.
     """
+    _check_counts("a covariance", 2, second, first)
     (mean1, cov1), (mean2, cov2) = _moments(first), _moments(second)
     values, vectors = torch.linalg.eigh(cov1)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -100,10 +109,22 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return features.mean(0), features.T.cov()
 
 
-def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3) -> tuple[float, float]:
+def _check_counts(what: str, least: int, real: Tensor, generated: Tensor) -> None:
+    if min(len(real), len(generated)) < least:
+        drawn, held_out = (f"{len(part)} {{}}{'s' * (len(part) != 1)}" for part in (generated, real))
+        raise UndefinedError(
+            f"{what} takes {least} images at least; there are {drawn.format('sample')} and "
+            f"{held_out.format('held-out image')}"
+        )
+
+
+def precision_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
     """Returns the share of generated features (N, F) among the real ones (M, F), and of real among generated.
 
     A point lies among others if it is nearer to one of these than its `neighbours`-th neighbour is.
+
+    Raises:
+        UndefinedError: A point has not that many neighbours.
 
     Examples:
         >>> points = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
@@ -114,12 +135,12 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3) -> tu
         Kynkaanniemi et al. 2019, Improved Precision and Recall Metric for Assessing Generative
         Models, eqs. 1 and 2.
     """
+    _check_counts(f"the distance to neighbour {neighbours}", neighbours + 1, real, generated)
     return _covered(generated, real, neighbours), _covered(real, generated, neighbours)
 
 
 def _covered(points: Tensor, others: Tensor, neighbours: int) -> float:
-    # The nearest "neighbour" of a point among its own set is itself.
-    kth = min(neighbours + 1, len(others))
+    kth = neighbours + 1  # the nearest "neighbour" of a point among its own set is itself
     radii = torch.cat([torch.cdist(part, others).kthvalue(kth).values for part in torch.split(others, 1000)])
     inside = [(torch.cdist(part, others) <= radii).any(-1) for part in torch.split(points, 1000)]
     return float(torch.cat(inside).double().mean())

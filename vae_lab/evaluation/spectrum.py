@@ -19,6 +19,8 @@ from torch import Tensor
 
 from vae_lab.data import Images, in_order
 
+ROUNDING = 1e-12  # a variance below is none: one level of one pixel in one of MNIST's images has 3e-10
+
 
 def eigenvalues(images: Images, *, batch_size: int = 10_000) -> Tensor:
     """Returns the eigenvalues (D,) of the covariance of the images in [0, 1], largest first, in float64.
@@ -34,8 +36,8 @@ def eigenvalues(images: Images, *, batch_size: int = 10_000) -> Tensor:
         products += exact.T @ exact
     mean = total / len(images)
     covariance = products / len(images) - mean.outer(mean)
-    ascending: Tensor = torch.linalg.eigvalsh(covariance)
-    return ascending.flip(0).clamp(min=0)
+    descending: Tensor = torch.linalg.eigvalsh(covariance).flip(0)
+    return descending.where(descending > ROUNDING, 0)
 
 
 def singular_values(spectrum: Tensor, count: int) -> Tensor:
@@ -104,12 +106,20 @@ def log_likelihood(spectrum: Tensor, latent_size: int) -> float:
     """Returns the mean log density of probabilistic PCA at its maximum, in nats per image.
 
     With sigma^2 of `noise_variance`, the trace of C^-1 S in their eq. 4 is D. It is a density of grey
-    pixels and compares latent sizes on the same data, not this model with a Bernoulli VAE.
+    pixels and compares latent sizes on the same data, not this model with a Bernoulli VAE. Where Z dimensions
+    hold all variance, no noise is left: the density grows without bound and is infinite.
+
+    Examples:
+        >>> log_likelihood(torch.tensor([6.0, 3.0, 0.0]), latent_size=2)
+        inf
 
     References:
         Tipping & Bishop 1999, eqs. 4 and 7.
     """
     D = len(spectrum)
-    log_noise = math.log(noise_variance(spectrum, latent_size))
+    noise = noise_variance(spectrum, latent_size)
+    if not noise:
+        return math.inf
+    log_noise = math.log(noise)
     log_determinant = float(spectrum[:latent_size].log().sum() + (D - latent_size) * log_noise)
     return -(D * math.log(2 * math.pi) + log_determinant + D) / 2

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import checkpoints, evaluation, tracking
 from vae_lab.data import Dataset
+from vae_lab.errors import quoted
 from vae_lab.metrics import EVALUATION_COUNTS
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
@@ -26,6 +28,7 @@ PICTURE_ROWS = 4
 SIDE = 10  # rows and columns of the final grids
 READ_BACK = ("config.yaml", "model/model.pt")  # what the lab reads again later: their checksums are kept
 STRIP = 20  # samples in the strip of the contact sheet
+ABSENT = "vae_lab.absent"  # tag: measures that the data do not define, and why
 # What a run's command leaves out, and what makes a multirun of a command that does not say otherwise.
 MULTIRUN_KEYS, MULTIRUN_GROUPS = ("seeds=", "max_seeds=", "reuse="), ("sweeps=", "experiments=")
 
@@ -37,11 +40,13 @@ def run_command(job: Job) -> str:
     return shlex.join(["vae-lab", "train", *overrides, *(["hydra.mode=RUN"] if swept else [])])
 
 
-def final_measures(settings: DictConfig, data: Dataset, objective: Objective, model: VAE) -> dict[str, float]:
+def final_measures(
+    settings: DictConfig, data: Dataset, objective: Objective, model: VAE
+) -> evaluation.Measures:
     """Returns what `evaluation=full` adds to a trained model's metrics; nothing with `evaluation=quick`."""
     plain = OmegaConf.merge(settings.data, {"binarize": "none"})
     assert isinstance(plain, DictConfig)
-    return evaluation.full_evaluation(
+    measures = evaluation.full_evaluation(
         model,
         objective,
         data,
@@ -53,6 +58,9 @@ def final_measures(settings: DictConfig, data: Dataset, objective: Objective, mo
         samples=settings.evaluation.samples,
         batch_size=settings.evaluation.batch_size,
     )
+    if len(data.test) == 1:
+        measures.absent["test/active_units"] = "one held-out image has no variance"
+    return measures
 
 
 def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
@@ -66,6 +74,11 @@ def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
     return {tracking.EVALUATION: " ".join(f"{key}={value}" for key, value in facts.items())} if facts else {}
 
 
+def absent_tag(measures: evaluation.Measures) -> dict[str, str]:
+    """Returns the tag that says which measures the data do not define, and why; empty if all are there."""
+    return {ABSENT: quoted(measures.reasons(), 1000)} if measures.absent else {}
+
+
 def log_pictures(
     settings: DictConfig, parts: Parts, model: VAE, recorder: Recorder, *, step: int, when: int
 ) -> None:
@@ -73,12 +86,13 @@ def log_pictures(
     if not settings.evaluation.pictures:
         return
     columns, likelihood = settings.evaluation.columns, parts.objective.likelihood
+    drawn: dict[str, Any] = {"seed": settings.seed, "classes": parts.data.trained_classes}
     grids = {
-        "samples": evaluation.prior_samples(model, likelihood, PICTURE_ROWS * columns, seed=settings.seed),
+        "samples": evaluation.prior_samples(model, likelihood, PICTURE_ROWS * columns, **drawn),
         "reconstructions": _beside_originals(parts, model, columns, PICTURE_ROWS // 2),
     }
     if model.condition_size:
-        grids["class_grid"] = evaluation.class_samples(model, likelihood, columns, seed=settings.seed)
+        grids["class_grid"] = evaluation.class_samples(model, likelihood, columns, **drawn)
     for key, images in grids.items():
         picture = pictures.enlarged(pictures.tile(images, parts.data.shape, columns), PICTURE_SCALE)
         recorder.image(f"images/{key}", picture, step, when=when)
@@ -100,9 +114,10 @@ def write_artifacts(job: Job, model: VAE, history: list[dict[str, float]], folde
     checkpoints.save_model(
         model, folder / "model" / "model.pt", target=settings.model._target_, arguments=parts.model_arguments
     )
-    shape, likelihood, seed = parts.data.shape, parts.objective.likelihood, settings.seed
+    shape, likelihood = parts.data.shape, parts.objective.likelihood
+    drawn: dict[str, Any] = {"seed": settings.seed, "classes": parts.data.trained_classes}
     blends = evaluation.interpolation(model, likelihood, parts.data.test, SIDE)
-    samples = evaluation.prior_samples(model, likelihood, SIDE * SIDE, seed=seed)
+    samples = evaluation.prior_samples(model, likelihood, SIDE * SIDE, **drawn)
     compared = _beside_originals(parts, model, SIDE, SIDE // 2)
 
     def grid(name: str, images: torch.Tensor, title: str, rows: list[str] | None = None) -> Drawing:
@@ -116,15 +131,15 @@ def write_artifacts(job: Job, model: VAE, history: list[dict[str, float]], folde
     ]
     grids = {tracking.INTERPOLATION_FILE: blends}
     if model.condition_size:
-        classes = evaluation.class_samples(model, likelihood, SIDE, seed=seed)
-        labels = [str(label) for label in range(model.condition_size)]
+        classes = evaluation.class_samples(model, likelihood, SIDE, **drawn)
+        labels = [str(label) for label in parts.data.trained_classes]
         drawings.append(grid("class_grid", classes, "one row a class, one latent vector a column", labels))
         grids[tracking.CLASS_FILE] = classes
     (folder / "grids").mkdir()
     for file, images in grids.items():
         pictures.save_picture(pictures.tile(images, shape, SIDE), folder / file)
     save_figures(folder, drawings)
-    strip = pictures.tile(evaluation.prior_samples(model, likelihood, STRIP, seed=seed), shape, STRIP)
+    strip = pictures.tile(evaluation.prior_samples(model, likelihood, STRIP, **drawn), shape, STRIP)
     pictures.save_picture(strip, folder / tracking.STRIP_FILE)
 
 
@@ -138,25 +153,31 @@ def collapse_warning(metrics: Mapping[str, float], latent_size: int) -> str:
     >>> collapse_warning({"test/active_units": 9.0}, 15)
     '6 of 15 latent dimensions collapsed'
     """
-    collapsed = metrics.get("test/collapsed_units", latent_size - metrics["test/active_units"])
+    collapsed = metrics.get(
+        "test/collapsed_units", latent_size - metrics.get("test/active_units", latent_size)
+    )
     return f"{collapsed:.0f} of {latent_size} latent dimensions collapsed" if collapsed else ""
 
 
-def description(job: Job, metrics: Mapping[str, float]) -> str:
-    """Returns the run's Markdown page: what it was, what came of it, how to do it again."""
+def description(job: Job, metrics: Mapping[str, float], absent: str = "") -> str:
+    """Returns the run's Markdown page: what it was, what came of it, what is absent, how to do it again."""
     settings, parts = job.settings, job.parts
-    collapsed = collapse_warning(metrics, settings.model.latent_size)
+    size = settings.model.latent_size
+    collapsed = collapse_warning(metrics, size)
     warning = (
         f" **Posterior collapse**: {collapsed}; the decoder learns nothing from them." if collapsed else ""
     )
+    undefined = f"\n\nNot measured: {absent}." if absent else ""
     weighted = "" if settings.objective.beta == 1 else f" (weighted by {settings.objective.beta:g})"
+    active = metrics.get("test/active_units")
+    used = "" if active is None else f"; {active:.0f} of {size} latent dimensions are active"
     kind = "CVAE" if parts.model_arguments["condition_size"] else "VAE"
     return (
-        f"**{kind}** of {settings.model.layers} layers and {settings.model.latent_size} latent dimensions on "
+        f"**{kind}** of {settings.model.layers} layers and {size} latent dimensions on "
         f"{parts.data.name}, {settings.train.epochs} epochs, seed {settings.seed}.\n\n"
         f"Held-out loss **{metrics['test/loss']:.2f}** nats per image: reconstruction "
-        f"{metrics['test/reconstruction']:.2f}, KL {metrics['test/kl']:.2f}{weighted}; "
-        f"{metrics['test/active_units']:.0f} of {settings.model.latent_size} latent dimensions are active."
-        f"{warning}\n\nPictures: *Model metrics* (a slider over epochs) and *Artifacts*, `figures/`.\n\n"
+        f"{metrics['test/reconstruction']:.2f}, KL {metrics['test/kl']:.2f}{weighted}{used}."
+        f"{warning}{undefined}\n\n"
+        f"Pictures: *Model metrics* (a slider over epochs) and *Artifacts*, `figures/`.\n\n"
         f"Again: `{run_command(job)}`"
     )

@@ -17,7 +17,7 @@ from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError, UserError
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.report.conclusion import conclude
-from vae_lab.runs.artifacts import evaluation_tag, final_measures
+from vae_lab.runs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.runs.parts import build_objective, dataset
 from vae_lab.runs.progress import console
 from vae_lab.studies.comparison import Study, load_study
@@ -161,12 +161,13 @@ def measure_run(
     names = (settings.model._target_, *trusted)
     path = store.download(run.run_id, "model/model.pt")
     model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
-    metrics = final_measures(settings, data, build_objective(settings), model)
+    measured = final_measures(settings, data, build_objective(settings), model)
     recorder = store.recorder(run)
-    recorder.log(metrics, _last_step(store, run))
+    recorder.log(measured.metrics, _last_step(store, run))
+    recorder.tag(absent_tag(measured))
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
-    return metrics
+    return measured.metrics
 
 
 def _check_data(run: StoredRun, data: Dataset) -> None:

@@ -19,6 +19,7 @@ from vae_lab.files import DamagedError
 from vae_lab.models import parameter_count
 from vae_lab.runs.artifacts import (
     READ_BACK,
+    absent_tag,
     collapse_warning,
     description,
     evaluation_tag,
@@ -129,7 +130,8 @@ class Run:
             for key, value in epoch._asdict().items()
             if key not in ("number", "step_losses")
         }
-        measured = {f"test/{key}": float(value) for key, value in held_out._asdict().items()}
+        terms = held_out._asdict().items()
+        measured = {f"test/{key}": float(value) for key, value in terms if value is not None}
         metrics = {**trained, "train/total_seconds": before + epoch.seconds, **measured}
         self.history.append(metrics)
         self.done = epoch.number
@@ -145,13 +147,13 @@ class Run:
         """
         settings, parts, recorder = self.settings, self.parts, self.recorder
         measures = final_measures(settings, parts.data, parts.objective, self.model)
-        recorder.log(measures, settings.train.epochs, when=self._at)
-        metrics = self.history[-1] | measures
+        recorder.log(measures.metrics, settings.train.epochs, when=self._at)
+        metrics = self.history[-1] | measures.metrics
         self.shown.remark = collapse_warning(metrics, settings.model.latent_size)
-        recorder.tag(evaluation_tag(settings, parts.data))
+        recorder.tag(evaluation_tag(settings, parts.data) | absent_tag(measures))
         with recorder.artifacts(sealed=READ_BACK) as folder:
             write_artifacts(self.job, self.model, self.history, folder)
-        recorder.tag({tracking.NOTE: description(self.job, metrics)})
+        recorder.tag({tracking.NOTE: description(self.job, metrics, measures.reasons())})
         recorder.finish("FINISHED")
         if self._folder is not None:
             self._folder.release(forget=True)
@@ -267,7 +269,7 @@ class Run:
 def _check_finite(held_out: evaluation.HeldOut, epoch: int) -> None:
     """Raises a DivergedError: a step's terms are checked before its update, the last step's only here."""
     for term, value in held_out._asdict().items():
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             raise DivergedError.of(f"held-out {term}", value, f"after epoch {epoch}")
 
 

@@ -195,12 +195,14 @@ def interpolated(sizes: Sequence[int], row: Array, size: float) -> float:
 
 
 def rank_at(spectrum: Spectrum, share: float) -> int:
-    """The fewest dimensions that hold `share` of the variance.
+    """The fewest dimensions that hold `share` of the variance; one if there is none.
 
     Examples:
         >>> rank_at(Spectrum("data", "0", 100, [0.6, 0.3, 0.1], 0.2), 0.9)
         2
     """
+    if not any(spectrum.eigenvalues):
+        return 1
     cumulative = np.cumsum(spectrum.eigenvalues) / sum(spectrum.eigenvalues)
     return int((cumulative < share - 1e-12).sum()) + 1
 
