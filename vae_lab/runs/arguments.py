@@ -1,4 +1,4 @@
-"""Turns what a class of the user's choice raises for its arguments into one line that names the config's key."""
+"""Turns what a class of the user's choice raises for its arguments into one line with the config's key."""
 
 from __future__ import annotations
 
