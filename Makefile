@@ -3,25 +3,36 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MINIMUM := 3.11
+TESTED := requirements/tested.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Versions that torch pins itself, for each of its builds.
+OF_TORCH := ^(nvidia-|cuda-|triton)
+
+# The versions that passed the tests, where they can be had: a clone of today works in a year.
+define install
+	@$(PIP) install --constraint $(TESTED) --editable '$(1)' 2>/dev/null || { \
+		echo "The versions in $(TESTED) cannot be had here; installing the newest that pyproject.toml allows."; \
+		$(PIP) install --editable '$(1)'; }
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile faults clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile faults lowest tested clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 # Two stamps: running needs fewer packages than developing.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(TESTED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))' \
 		|| { echo "vae_lab needs Python $(MINIMUM) or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 		|| { echo "Python cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); the first time takes minutes, most of them for PyTorch."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(call install,.)
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(call install,.[dev])
 	@touch $@
 
 install: $(VENV)/.installed      ## make .venv and install the lab into it
@@ -51,7 +62,7 @@ benchmark: $(VENV)/.installed    ## measure the lab's speed against the machine'
 	$(BIN)/python -m benchmarks
 
 benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, which it installs
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
+	$(PIP) install --editable '.[peers]'
 	@# pythae asks for Python 3.6's backport of dataclasses, which breaks what finds it before Python's own.
 	$(BIN)/python -m pip uninstall --quiet --yes dataclasses
 	$(BIN)/python -m benchmarks --peers
@@ -62,5 +73,28 @@ profile: $(VENV)/.installed      ## where an epoch's time goes
 faults: $(VENV)/.installed-dev   ## kill, stop and damage runs by the hundred; says what was lost
 	$(BIN)/python -m tests.faults
 
-clean:                           ## remove the environment and the tools' caches; runs and data stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+# In an environment of its own. PyTorch's builds are gigabytes: LOWEST_TORCH=2.13.0 names one that is at hand.
+LOWEST := .venv-lowest
+LOWEST_TORCH ?=
+LOWEST_TESTS ?= tests vae_lab
+lowest:         ## install the lowest versions that pyproject.toml names, and run the tests (LOWEST_TESTS=...)
+	@test -x $(LOWEST)/bin/uv || { $(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet uv; }
+	@echo "$(if $(LOWEST_TORCH),torch==$(LOWEST_TORCH))" > $(LOWEST)/constraints.txt
+	@$(LOWEST)/bin/uv pip compile --quiet --no-annotate --no-header --resolution lowest-direct --extra dev \
+		--python $(LOWEST)/bin/python --constraint $(LOWEST)/constraints.txt pyproject.toml \
+		| grep -vE '$(OF_TORCH)' > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --no-deps --editable .
+	@# Old versions warn of new ones beside them, which is not the lab's fault.
+	$(LOWEST)/bin/python -m pytest -W default $(LOWEST_TESTS)
+
+tested: $(VENV)/.installed-dev   ## write down the versions of this environment, once they have passed `make check`
+	@mkdir -p $(dir $(TESTED))
+	@{ echo "# Written by \`make tested\` on $$($(BIN)/python --version): constraints of \`make install\`."; \
+		$(PIP) freeze --exclude-editable | sed -E 's/\+[A-Za-z0-9.]+$$//' \
+		| grep -E '^[A-Za-z0-9._-]+==' | grep -vE '$(OF_TORCH)'; } > $(TESTED).new
+	@mv $(TESTED).new $(TESTED)
+	@touch $(VENV)/.installed $(VENV)/.installed-dev
+
+clean:                           ## remove the environments and the tools' caches; runs and data stay
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
