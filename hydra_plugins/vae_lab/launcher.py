@@ -67,6 +67,7 @@ class WorkersLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides: what sweepers of others ask for."""
+        from vae_lab.runs.commands import hydra_words
         from vae_lab.runs.job import job_of
 
         assert self.hydra_context is not None
@@ -76,7 +77,8 @@ class WorkersLauncher(Launcher):
         for overrides in job_overrides:
             composed = loader.load_sweep_config(self.config, list(overrides))
             settings = DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"})
-            jobs.append(job_of(settings, map(str, composed.hydra.overrides.task), {}))
+            task = map(str, composed.hydra.overrides.task)
+            jobs.append(job_of(settings, task, {}, hydra_words(composed.hydra)))
         returns = []
         for overrides, job, result in zip(job_overrides, jobs, self.trainer()(jobs), strict=True):
             job_return = JobReturn(overrides=overrides, cfg=job.settings, working_dir=str(Path.cwd()))

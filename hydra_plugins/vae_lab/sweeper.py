@@ -49,6 +49,7 @@ class AblationSweeper(Sweeper):
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.config import checked_plan
         from vae_lab.runs import grid
+        from vae_lab.runs.commands import hydra_words
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -64,11 +65,12 @@ class AblationSweeper(Sweeper):
             return _without_hydra(loader.load_sweep_config(master, list(values)))
 
         known: dict[grid.Identity, Job] = {}
+        words = hydra_words(master.hydra)
 
         @functools.cache
         def jobs_of(seeds: int | None) -> tuple[Axes, list[Job]]:
             axes = grid.axes(plan.sweep, overrides, parser, seeds)
-            return axes, grid.jobs(axes, lambda values: composed(tuple(values)), choices, known)
+            return axes, grid.jobs(axes, lambda values: composed(tuple(values)), choices, known, words)
 
         # Before seconds go into imports: a mistake in one point is told at once.
         _, jobs = jobs_of(1 if plan.seeds == "auto" else plan.seeds)

@@ -14,7 +14,7 @@ from vae_lab import config, evaluation, tracking
 from vae_lab.data import binarized, digits
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.runs import parts
-from vae_lab.runs.artifacts import run_command
+from vae_lab.runs.commands import run_command
 from vae_lab.runs.job import job_of
 from vae_lab.runs.parts import prepare
 from vae_lab.tracking import Store, StoredRun

@@ -125,13 +125,14 @@ def task(config: DictConfig) -> str | Exception:
 
     The error of a single run is returned too: raised through Hydra, it would come with a line of Hydra's.
     """
+    from vae_lab.runs.commands import hydra_words
     from vae_lab.runs.job import job_of
 
     context = HydraConfig.get()
     try:
         # Read after the config has been checked, since reading them resolves their interpolations.
-        overrides = (text for text in context.overrides.task if not text.startswith("tracking."))
-        job = job_of(config, overrides, os.environ)  # before seconds go into imports
+        overrides = (text for text in context.overrides.task)
+        job = job_of(config, overrides, os.environ, hydra_words(context))  # before seconds go into imports
         from vae_lab.runs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from vae_lab.objectives import Objective
 from vae_lab.report import pictures
 from vae_lab.report.charts.loss_curves import run_losses
 from vae_lab.report.drawing import Drawing, save_figures
+from vae_lab.runs.commands import run_command
 from vae_lab.runs.job import Job
 from vae_lab.runs.parts import Parts, dataset
 from vae_lab.tracking import Recorder
@@ -29,15 +29,6 @@ SIDE = 10  # rows and columns of the final grids
 READ_BACK = ("config.yaml", "model/model.pt")  # what the lab reads again later: their checksums are kept
 STRIP = 20  # samples in the strip of the contact sheet
 ABSENT = "vae_lab.absent"  # tag: measures that the data do not define, and why
-# What a run's command leaves out, and what makes a multirun of a command that does not say otherwise.
-MULTIRUN_KEYS, MULTIRUN_GROUPS = ("seeds=", "max_seeds=", "reuse="), ("sweeps=", "experiments=")
-
-
-def run_command(job: Job) -> str:
-    """Returns the command that trains this configuration again, alone even where a sweep trained it."""
-    overrides = [override for override in job.overrides if not override.startswith(MULTIRUN_KEYS)]
-    swept = job.multirun is not None or any(text.startswith(MULTIRUN_GROUPS) for text in overrides)
-    return shlex.join(["vae-lab", "train", *overrides, *(["hydra.mode=RUN"] if swept else [])])
 
 
 def final_measures(

@@ -204,6 +204,7 @@ def jobs(
     compose: Callable[[list[str]], DictConfig],
     choices: Mapping[str, Any] | None = None,
     known: dict[Identity, Job] | None = None,
+    hydra_words: tuple[str, ...] = (),
 ) -> list[Job]:
     """Returns the distinct points, composed and checked, each named by what tells it apart.
 
@@ -212,6 +213,7 @@ def jobs(
         compose: Overrides to a config.
         choices: The option of each config group where a point names none.
         known: Jobs of earlier calls with other seeds, taken as they are; those of this call are added.
+        hydra_words: What the line said to Hydra itself.
 
     Raises:
         UserError: The first point that is not valid, with its overrides.
@@ -229,7 +231,7 @@ def jobs(
             }
             name = config.run_name(settings, in_name)
             name = config.quotable(f"{departure} {name}" if departure in axes.also else name)
-            job = Job(settings, name, tuple(overrides))
+            job = Job(settings, name, tuple(overrides), hydra_words=hydra_words)
         if departure in axes.also and departure not in job.points:
             job = replace(job, points=(*job.points, departure))
         distinct[identity] = known[identity] = job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +58,7 @@ class Job:
     overrides: tuple[str, ...] = ()  # the overrides that make it, with those of the command line
     points: tuple[str, ...] = ()  # its names in `sweep.also`
     multirun: Multirun | None = None
+    hydra_words: tuple[str, ...] = ()  # what the line said to Hydra itself; see `commands`
 
     @cached_property
     def parts(self) -> Parts:
@@ -78,18 +79,24 @@ class Job:
 
     def within(self, multirun: Multirun) -> Job:
         """Returns the job as part of a multirun, with the same parts."""
-        job = Job(self.settings, self.name, self.overrides, self.points, multirun)
+        job = replace(self, multirun=multirun)
         job.__dict__["parts"] = self.parts
         return job
 
 
-def job_of(composed: DictConfig, overrides: Iterable[str], environment: Mapping[str, str]) -> Job:
+def job_of(
+    composed: DictConfig,
+    overrides: Iterable[str],
+    environment: Mapping[str, str],
+    hydra_words: tuple[str, ...] = (),
+) -> Job:
     """Returns the job of a composed config.
 
     Args:
         composed: The config as Hydra composed it.
         overrides: The command line's.
         environment: Variables; one of them says which multirun it is part of, if it is.
+        hydra_words: What the line said to Hydra itself.
 
     Raises:
         UserError: The config is not valid.
@@ -102,4 +109,4 @@ def job_of(composed: DictConfig, overrides: Iterable[str], environment: Mapping[
         raise UserError(
             f"seeds={settings.seeds}: is for a multirun; add -m, or choose sweeps=... or experiments=..."
         )
-    return Job(settings, name, tuple(overrides), multirun=multirun)
+    return Job(settings, name, tuple(overrides), multirun=multirun, hydra_words=hydra_words)

@@ -18,11 +18,12 @@ from vae_lab.report.conclusion import conclude
 from vae_lab.report.page import rendering
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.runs import progress
+from vae_lab.runs.commands import multirun_command
 from vae_lab.runs.grid import Axes
 from vae_lab.runs.job import Job, Multirun, Result
 from vae_lab.runs.measuring import add_measures, wants_measures
 from vae_lab.runs.parts import dataset
-from vae_lab.runs.rounds import Key, Round, announced, multirun_command, plan_of, seed_counts, study_name
+from vae_lab.runs.rounds import Key, Round, announced, plan_of, seed_counts, study_name
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.comparison import load_study
@@ -66,7 +67,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     store = Store.open(settings.tracking.uri, create=True)
     store.wait = settings.tracking.wait
     study = study_name(master, first.axes)
-    tags = {tracking.STUDY: study, tracking.COMMAND: multirun_command(master, arguments)}
+    tags = {tracking.STUDY: study, tracking.COMMAND: multirun_command(master.hydra, arguments)}
     finished: set[Key] = set()
     # A round of seeds=auto is sequential anyway, and has no need to be told so.
     sequential = master.seeds == "auto" or (

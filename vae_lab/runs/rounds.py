@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -136,12 +135,3 @@ def study_name(master: DictConfig, axes: Axes) -> str:
     keys = [*axes.cross, *axes.one_at_a_time, *axes.also, *axes.replicate]
     varied = " x ".join(key.rpartition(".")[2] for key in keys)
     return config.quotable(str(master.study.name or sweep or varied)) or "multirun"
-
-
-def multirun_command(master: DictConfig, arguments: Sequence[str]) -> str:
-    """Returns the line that starts this multirun again, without the store: it may hold a password."""
-    sources = OmegaConf.select(master, "hydra.runtime.config_sources") or []
-    paths = [source.path for source in sources if source.provider == "command-line"]
-    folders = [part for path in paths for part in ("--config-dir", path)]
-    overrides = [argument for argument in arguments if not argument.startswith("tracking.")]
-    return shlex.join(["vae-lab", "train", "-m", *folders, *overrides])

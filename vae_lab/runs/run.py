@@ -25,9 +25,9 @@ from vae_lab.runs.artifacts import (
     evaluation_tag,
     final_measures,
     log_pictures,
-    run_command,
     write_artifacts,
 )
+from vae_lab.runs.commands import run_command
 from vae_lab.runs.job import Job
 from vae_lab.runs.parts import build_model, build_optimizer, build_schedule
 from vae_lab.runs.progress import Display
