@@ -1,4 +1,4 @@
-"""MLflow: opening a store, recording runs and reading them back.
+"""MLflow: writing runs, reading runs, and what happens while a store is away.
 
 `Store`, `Recorder` and `deliver_backlog` bring MLflow with them, 2 s of CPU: they are
 imported at their first use, so that what only reads an SQLite file (`reading`) goes without.

@@ -1,4 +1,4 @@
-"""MLflow: opening a store, starting runs and reading them back.
+"""A store through MLflow's client: opened, asked for runs, and given new ones.
 
 Every call names its run, so that runs in several threads of a process never mix.
 """
