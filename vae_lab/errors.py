@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable
 
 from hydra.errors import CompactHydraException
 
+# In an address: user and password before the host, and options that give somebody in.
+_USER = re.compile(r"(?<=://)(?:[^\s/@]*(?::[^\s@]*)?@)+")
+_SECRET = re.compile(r"(?i)([?&][\w-]*(?:passw|pwd|token|secret|key|auth|credential)[\w-]*=)[^&\s'\"]+")
+
 
 class LabError(CompactHydraException):
-    """A failure that the command line prints as one message, without a traceback."""
+    """A failure that the command line prints as one message, without a traceback and without passwords."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_credentials(message))
 
 
 class UserError(LabError):
@@ -26,15 +35,57 @@ def os_error_message(error: OSError) -> str:
     return f"{where}{error.strerror or error}."
 
 
+def visible(text: str) -> str:
+    r"""Returns a text of others as it is shown, on one line: what cannot be seen stands as its escape.
+
+    A store, a file or a server may hold anything. Control characters steer a terminal, line breaks feign
+    lines of the lab's own, and signs without width turn or hide what stands beside them.
+
+    Examples:
+        >>> print(visible("\x1b[2Jtwo\nlines, \u202Eand more"))
+        \x1b[2Jtwo\nlines, \u202eand more
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if _is_seen(sign) else ascii(sign)[1:-1] for sign in text)
+
+
+def _is_seen(sign: str) -> bool:
+    return sign.isprintable() or unicodedata.category(sign) == "Zs"  # a space, however wide
+
+
+def visible_lines(text: str) -> str:
+    r"""Returns a text of several lines with every line as `visible` shows it.
+
+    Examples:
+        >>> print(visible_lines("one\ntwo\r"))
+        one
+        two\r
+    """
+    return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))
+
+
+def without_credentials(text: str) -> str:
+    """Returns a text without the users, passwords and tokens of the addresses in it.
+
+    Examples:
+        >>> without_credentials("http://me:secret@server:5000 is away")
+        'http://server:5000 is away'
+        >>> without_credentials("postgresql://server/lab?sslmode=require&password=secret")
+        'postgresql://server/lab?sslmode=require&password=***'
+    """
+    return _SECRET.sub(r"\1***", _USER.sub("", text))
+
+
 def quoted(value: object, longest: int = 100) -> str:
-    r"""Returns a value as messages quote it: on one line, without control characters, cut after `longest`.
+    r"""Returns a value as messages quote it: as `visible` shows it, cut after `longest`.
 
     Examples:
         >>> print(quoted("two\nlines"), quoted("data" * 100, longest=10))
         two\nlines datadatada...
     """
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: longest + 1])
+    text = without_credentials(str(value))  # before the cut, which may take the end of a password away
+    text = visible(text[: longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
@@ -52,7 +103,7 @@ def choices(value: object, valid: Iterable[str], listed: Iterable[str] | None = 
     """
     options = sorted(valid)
     close = difflib.get_close_matches(str(value), options, n=1, cutoff=0.65)
-    hint = f"; did you mean {close[0]}?" if close else "."
+    hint = f"; did you mean {quoted(close[0])}?" if close else "."
     shown = options if listed is None else list(listed)
     rest = ", ..." if len(shown) < len(options) else "."
-    return f"{hint} Valid: {', '.join(shown)}{rest}" if shown else hint
+    return f"{hint} Valid: {', '.join(map(quoted, shown))}{rest}" if shown else hint

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -17,8 +19,27 @@ CONF = CONFIG_ROOT / "conf"
 DIGEST = hashlib.sha256().digest_size  # bytes of the seal before a sealed file's content
 
 
+_start_folder: Path | None = None  # if it is another than the process's own
+
+
 class DamagedError(LabError):
     """A file is not as it was written."""
+
+
+def from_start(path: Path) -> Path:
+    """Returns a path that a user gave: one that is not absolute is meant from where the command was started."""
+    return path if _start_folder in (None, Path.cwd()) else _start_folder / path
+
+
+@contextmanager
+def started_in(folder: Path) -> Iterator[None]:
+    """Has the block know in which folder the command was started, as Hydra may have changed into another."""
+    global _start_folder
+    before, _start_folder = _start_folder, folder
+    try:
+        yield
+    finally:
+        _start_folder = before
 
 
 def cache_folder(name: str) -> Path:

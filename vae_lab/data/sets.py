@@ -119,7 +119,7 @@ def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[
 
 def _folder(root: str) -> Path:
     try:
-        return Path(root).expanduser()
+        return files.from_start(Path(root).expanduser())
     except RuntimeError as error:  # ~nobody
         raise UserError(f"data.root={quoted(root)}: {error}") from None
 

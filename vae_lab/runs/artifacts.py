@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import checkpoints, evaluation, tracking
 from vae_lab.data import Dataset
-from vae_lab.errors import quoted
+from vae_lab.errors import quoted, without_credentials
 from vae_lab.metrics import EVALUATION_COUNTS
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
@@ -100,7 +100,7 @@ def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> tor
 def write_artifacts(job: Job, model: VAE, history: list[dict[str, float]], folder: Path) -> None:
     """Writes the run's artifacts: its config, the trained model, the final figures and a strip of samples."""
     settings, parts = job.settings, job.parts
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(settings))
+    (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)))
     (folder / "model").mkdir()
     checkpoints.save_model(
         model, folder / "model" / "model.pt", target=settings.model._target_, arguments=parts.model_arguments

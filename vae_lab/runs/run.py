@@ -14,7 +14,7 @@ import torch
 from vae_lab import config, devices, evaluation, machine, tracking, training
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.data import Batches
-from vae_lab.errors import LabError
+from vae_lab.errors import LabError, quoted, without_credentials
 from vae_lab.files import DamagedError
 from vae_lab.models import parameter_count
 from vae_lab.runs.artifacts import (
@@ -282,9 +282,11 @@ def _new_folder(store: Store, run_id: str) -> RunFolder:
 def _record_failure(recorder: Recorder, error: BaseException) -> None:
     stopped = isinstance(error, KeyboardInterrupt)
     try:
-        recorder.tag({tracking.ERROR: (str(error) or type(error).__name__).splitlines()[0][:500]})
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        recorder.tag({tracking.ERROR: quoted(reason, 500)})
         if not stopped and not isinstance(error, LabError):
             with recorder.artifacts() as folder:
-                (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+                text = without_credentials("".join(traceback.format_exception(error)))
+                (folder / "traceback.txt").write_text(text)
     finally:
         recorder.finish("KILLED" if stopped else "FAILED")

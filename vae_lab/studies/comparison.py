@@ -13,7 +13,17 @@ from vae_lab.errors import LabError, UserError, choices, quoted
 from vae_lab.files import DamagedError
 from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.tracking import ERROR, FINGERPRINT, KIND, STUDY, SWEEP, Reader, StoredRun, process_end
+from vae_lab.tracking import (
+    ERROR,
+    FINGERPRINT,
+    KIND,
+    STUDY,
+    SWEEP,
+    Reader,
+    StoredRun,
+    process_end,
+    store_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +141,8 @@ def find_parents(store: Reader, name: str) -> list[StoredRun]:
     if matches := by_name or by_id[:1]:
         return matches
     known = {parent.tags.get(STUDY, "") for parent in parents}
-    raise UserError(f"{quoted(name)}: no such study or parent run in {store.uri}{choices(name, known)}")
+    where = store_name(store.uri)
+    raise UserError(f"{quoted(name)}: no such study or parent run in {where}{choices(name, known)}")
 
 
 def readable_studies(store: Reader, parents: Iterable[StoredRun]) -> Iterator[Study]:

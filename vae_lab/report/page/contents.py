@@ -26,6 +26,7 @@ from vae_lab.tracking import (
     Reader,
     StoredRun,
     sqlite_file,
+    store_name,
 )
 
 
@@ -97,7 +98,7 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
     compared = comparisons(study)
     first = _first_runs(compared)
     server = sqlite_file(store.uri) is None
-    base = f"{store.uri.rstrip('/') if server else views.ui_address()}/"
+    base = f"{store_name(store.uri) if server else views.ui_address()}/"
     explained = explanations(judged)
     return Contents(
         name=plan.name,
