@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vae_lab.cli.messages import echo
 from vae_lab.cli.options import format_option, uri_option
 from vae_lab.errors import UserError
 
@@ -96,20 +97,19 @@ def _tables(
 
 
 def _print(study: Study, drawn: Sequence[Table], form: str) -> None:
-    from rich.text import Text
-
     from vae_lab.cli.listing import started
     from vae_lab.report import tables
+    from vae_lab.report.terminal import output, plain
     from vae_lab.studies.status import states_in_words
 
     if form != "terminal":
-        click.echo("\n".join(tables.FORMATS[form](table) for table in drawn), nl=False)
+        echo("\n".join(tables.FORMATS[form](table) for table in drawn), nl=False)
         return
-    console = tables.console()
+    console = output()
     when = started(study.parent)
-    console.print(Text(f"{study.plan.name}: {states_in_words(study)}, started {when}"))
+    console.print(plain(f"{study.plan.name}: {states_in_words(study)}, started {when}"))
     if study.plan.question:
-        console.print(Text(study.plan.question))
+        console.print(plain(study.plan.question))
     for table in drawn:
         console.print()
         tables.show(table, console)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from vae_lab.cli.messages import echo
+
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -26,7 +28,7 @@ def completion(context: click.Context, shell: str) -> None:
     completion_class = get_completion_class(shell)
     assert completion_class is not None
     script = completion_class(context.find_root().command, {}, "vae-lab", "_VAE_LAB_COMPLETE")
-    click.echo(script.source())
+    echo(script.source())
 
 
 def complete_overrides(

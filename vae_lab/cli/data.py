@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vae_lab.cli.messages import echo
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
 
@@ -64,7 +65,7 @@ def data(
         from vae_lab.cli.train_help import first_comment
 
         for stem, file in files.items():
-            click.echo(f"{stem:15} {first_comment(file)}")
+            echo(f"{stem:15} {first_comment(file)}")
         return
     if name not in files:
         raise UserError(f"{quoted(name)}: no such data set{choices(name, files)}")
@@ -75,13 +76,9 @@ def data(
 
 
 def _load(file: Path, root: str | None) -> Dataset:
-    import logging
-
     import yaml
     from hydra.utils import get_method
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("vae_lab").setLevel(logging.INFO)
     settings = yaml.safe_load(file.read_text())
     root = root or settings.get("root")
     if root == "???":
@@ -95,16 +92,16 @@ def _print_facts(dataset: Dataset) -> None:
 
     train, (channels, height, width) = dataset.train, dataset.shape
     counts = train.labels.bincount(minlength=dataset.classes).tolist()
-    click.echo(f"{dataset.name}: checked, checksum {dataset.checksum}")
-    click.echo(f"  images    {len(train):,} to train on, {len(dataset.test):,} held out")
-    click.echo(f"  size      {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}")
+    echo(f"{dataset.name}: checked, checksum {dataset.checksum}")
+    echo(f"  images    {len(train):,} to train on, {len(dataset.test):,} held out")
+    echo(f"  size      {height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}")
     trained = [count for count in counts if count]
     classes = f"{len(trained)} of {dataset.classes}" if len(trained) < dataset.classes else f"{len(trained)}"
-    click.echo(f"  classes   {classes}, with {min(trained):,} to {max(trained):,} training images each")
-    click.echo(f"  pixels    mean {train.scaled(slice(None)).mean():.4f}, black 0, white 1")
-    click.echo(f"  files     {dataset.origin}")
+    echo(f"  classes   {classes}, with {min(trained):,} to {max(trained):,} training images each")
+    echo(f"  pixels    mean {train.scaled(slice(None)).mean():.4f}, black 0, white 1")
+    echo(f"  files     {dataset.origin}")
     for remark in remarks(dataset):
-        click.echo(f"  {remark}")
+        echo(f"  {remark}")
 
 
 def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str | None) -> None:
@@ -123,11 +120,11 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
         )
     singular = spectrum.singular_values(eigenvalues, len(dataset.train)).tolist()
     ranks = {share: spectrum.rank_at(eigenvalues, share) for share in RANK_SHARES}
-    click.echo(f"\nSpectrum of the centred training images, {len(dataset.train):,} x {dataset.size}")
-    click.echo(f"  variance  {eigenvalues.sum():.3f} over all pixels, white = 1")
-    click.echo(f"  largest   {', '.join(f'{value:.1f}' for value in singular[:6])} (singular values)")
+    echo(f"\nSpectrum of the centred training images, {len(dataset.train):,} x {dataset.size}")
+    echo(f"  variance  {eigenvalues.sum():.3f} over all pixels, white = 1")
+    echo(f"  largest   {', '.join(f'{value:.1f}' for value in singular[:6])} (singular values)")
     for share, rank in ranks.items():
-        click.echo(f"  {share:.0%}       of the variance is in {rank} dimensions")
+        echo(f"  {share:.0%}       of the variance is in {rank} dimensions")
     _print_pca(eigenvalues, latent_sizes or _latent_sizes_below(dataset.size))
     if figure:
         from vae_lab.report.charts.data_spectrum import data_spectrum
@@ -136,7 +133,7 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
         title = f"{dataset.name}: {len(dataset.train):,} centred training images"
         shares = spectrum.cumulative_variance(eigenvalues).tolist()
         save(data_spectrum(singular, shares, ranks, title), figure)
-        click.echo(f"Drawn to {figure}")
+        echo(f"Drawn to {figure}")
 
 
 def _latent_sizes_below(pixels: int) -> list[int]:
@@ -146,13 +143,13 @@ def _latent_sizes_below(pixels: int) -> list[int]:
 
 def _print_pca(eigenvalues: Tensor, latent_sizes: Sequence[int]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from vae_lab.evaluation import spectrum
+    from vae_lab.report.terminal import Terminal
 
     if not latent_sizes:
-        click.echo("\nProbabilistic PCA: no latent size is below the one pixel of an image.")
+        echo("\nProbabilistic PCA: no latent size is below the one pixel of an image.")
         return
     table = Table(box=box.SIMPLE_HEAD)
     for heading in PCA_HEADINGS:
@@ -170,8 +167,8 @@ def _print_pca(eigenvalues: Tensor, latent_sizes: Sequence[int]) -> None:
             f"{density:,.1f}" if math.isfinite(density) else "–",
             str(spectrum.active_dimensions(eigenvalues, noise)),
         )
-    click.echo("\nProbabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)")
-    Console(highlight=False).print(table)
-    click.echo(PCA_NOTE)
+    echo("\nProbabilistic PCA with Z latent dimensions (Tipping & Bishop 1999)")
+    Terminal().print(table)
+    echo(PCA_NOTE)
     if math.inf in densities:
-        click.echo(NO_NOISE_NOTE)
+        echo(NO_NOISE_NOTE)

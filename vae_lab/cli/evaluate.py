@@ -46,15 +46,11 @@ def evaluate(
       vae-lab evaluate 8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c evaluation.samples=10000
       vae-lab evaluate tempered --trust my_models.Tempered
     """
-    import logging
-
     import torch
 
     from vae_lab.runs import measuring
     from vae_lab.tracking import Store
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("vae_lab").setLevel(logging.INFO)
     settings = composed(measuring.evaluation_overrides(overrides))
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-import click
 from rich.table import Table
 from rich.text import Text
 
-from vae_lab.report.tables import console
+from vae_lab.report.terminal import output, plain
 from vae_lab.studies.status import RunState
 from vae_lab.tracking import STUDY, StoredRun
 
@@ -39,14 +38,14 @@ def print_multiruns(
         following: The command that shows more.
     """
     if not parents:
-        click.echo(NO_MULTIRUN)
+        output().print(NO_MULTIRUN)
         return
     table = Table(box=None, header_style="bold")
     for heading in ("study", "started", *details):
         table.add_column(heading)
     for parent, *texts in zip(parents, *details.values(), strict=True):
-        table.add_row(Text(study_name(parent)), started(parent), *map(Text, texts))
-    terminal = console()
+        table.add_row(plain(study_name(parent)), started(parent), *map(plain, texts))
+    terminal = output()
     terminal.print(table)
     terminal.print(f"\n{following}")
 
@@ -61,13 +60,13 @@ def print_runs(states: Sequence[RunState]) -> None:
     table.add_column("why")
     for run in states:
         table.add_row(
-            Text(run.name),
+            plain(run.name),
             Text(run.state, style=STYLES[run.state]),
             "" if run.epochs is None else f"{run.done}/{run.epochs}",
             "" if run.last_seen is None else time_since(time.time() - run.last_seen / 1000),
-            Text(run.reason),
+            plain(run.reason),
         )
-    console().print(table)
+    output().print(table)
 
 
 def time_since(seconds: float) -> str:

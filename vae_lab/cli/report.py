@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from vae_lab.cli.messages import echo
 from vae_lab.cli.options import uri_option
 from vae_lab.errors import UserError
 
@@ -44,4 +45,4 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
     if not links:
         contents = contents._replace(links=[], runs=[])
     for written in rendering.write(contents, file):
-        click.echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")
+        echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")

@@ -62,34 +62,31 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
 
 
 def _print_study(study: Study, name: str, every: bool) -> None:
-    from rich.text import Text
-
     from vae_lab.cli.listing import print_runs
-    from vae_lab.report.tables import console
+    from vae_lab.report.terminal import output, plain
     from vae_lab.studies.status import count_states, in_words, run_states
     from vae_lab.tracking import COMMAND
 
     states = run_states(study)
     listed = states if every else [run for run in states if run.state != "finished"]
     most = len(listed) if every else MOST_RUNS
-    terminal = console()
-    terminal.print(Text(f"{study.plan.name}: {in_words(count_states(states))}"))
+    terminal = output()
+    terminal.print(plain(f"{study.plan.name}: {in_words(count_states(states))}"))
     if listed:
         terminal.print()
         print_runs(listed[:most])
     if len(listed) > most:
         more = len(listed) - most
-        terminal.print(Text(f"and {more} more; all of them: vae-lab status {name} --all"))
+        terminal.print(plain(f"and {more} more; all of them: vae-lab status {name} --all"))
     if any(run.state in ("interrupted", "failed", "missing") for run in states):
         again = study.parent.tags.get(COMMAND, "the command that started it")
-        terminal.print(Text(f"\nTo go on, give the same command again:\n  {again}"), soft_wrap=True)
+        terminal.print("\nTo go on, give the same command again:")
+        terminal.print(plain(f"  {again}"), soft_wrap=True)
 
 
 def _print_studies(store: Reader) -> None:
-    from rich.text import Text
-
     from vae_lab.cli.listing import print_multiruns, study_name
-    from vae_lab.report.tables import console
+    from vae_lab.report.terminal import output
     from vae_lab.studies.comparison import readable_studies
     from vae_lab.studies.status import states_in_words
     from vae_lab.tracking import KIND, SWEEP, checkpoint_files
@@ -108,4 +105,4 @@ def _print_studies(store: Reader) -> None:
             f"\n{len(files)} runs under way or interrupted have {size:.1f} MB of checkpoints in\n"
             f"  {files[0].parent.parent}\nTo give up interrupted ones, remove their folders."
         )
-        console().print(Text(text), soft_wrap=True)
+        output().print(text, soft_wrap=True)

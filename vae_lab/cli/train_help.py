@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vae_lab.files import CONF, CONFIG_ROOT
+from vae_lab.report.terminal import Terminal
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):\s*(?P<value>[^#]*?)\s*(?:#\s*(?P<meaning>.*))?$")
 HYDRAS = "hydra"  # keys that are Hydra's own
@@ -46,13 +46,13 @@ FLAGS = """\
 
 def show() -> None:
     """Prints the page of `vae-lab train --help`."""
-    console = Console(highlight=False)
-    console.print(INTRODUCTION)
-    console.print("[bold]Groups[/bold]: choose with GROUP=OPTION")
+    console = Terminal()
+    console.print(Text.from_markup(INTRODUCTION))
+    console.print(Text.from_markup("[bold]Groups[/bold]: choose with GROUP=OPTION"))
     console.print(_groups())
-    console.print("\n[bold]Keys[/bold]: set with KEY=VALUE")
+    console.print(Text.from_markup("\n[bold]Keys[/bold]: set with KEY=VALUE"))
     console.print(_keys())
-    console.print(FLAGS)
+    console.print(Text.from_markup(FLAGS))
 
 
 def _plain_table() -> Table:
@@ -67,7 +67,7 @@ def _groups() -> Table:
         CONFIG_ROOT / "experiments",
     ]:
         for i, file in enumerate(sorted(folder.glob("*.yaml"))):
-            table.add_row(folder.name if i == 0 else "", file.stem, escape(first_comment(file)))
+            table.add_row(folder.name if i == 0 else "", file.stem, first_comment(file))
     for i, (launcher, meaning) in enumerate(LAUNCHERS.items()):
         table.add_row("hydra/launcher" if i == 0 else "", launcher, meaning)
     return table
@@ -76,7 +76,7 @@ def _groups() -> Table:
 def _keys() -> Table:
     table = _plain_table()
     for key, default, meaning in documented_keys():
-        table.add_row(key, escape(default), escape(meaning))
+        table.add_row(key, default, meaning)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from vae_lab.cli.messages import echo
 from vae_lab.cli.options import format_option, uri_option
 
 
@@ -25,6 +26,7 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
       vae-lab verdict reference --format markdown > verdicts.md
     """
     from vae_lab.report import tables
+    from vae_lab.report.terminal import output
     from vae_lab.report.verdicts import print_verdicts, verdict_table
     from vae_lab.studies.claims import judge_study
     from vae_lab.studies.comparison import load_study
@@ -32,6 +34,6 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
 
     verdicts = judge_study(load_study(reader(uri), study), sequential=sequential)
     if form == "terminal":
-        print_verdicts(verdicts, tables.console())
+        print_verdicts(verdicts, output())
     else:
-        click.echo(tables.FORMATS[form](verdict_table(verdicts)), nl=False)
+        echo(tables.FORMATS[form](verdict_table(verdicts)), nl=False)

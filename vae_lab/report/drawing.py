@@ -27,6 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from vae_lab import files
+from vae_lab.errors import visible_lines
 
 SERIES = 8  # colours that the page has: --c0 to --c7
 INK, MUTED, RULE = "C8", "C9", "C10"
@@ -120,6 +121,9 @@ def _drawn(drawing: Drawing, colours: Sequence[str]) -> Iterator[Figure]:
     with _style, rc_context({**STYLE, **changes}):
         figure = Figure(figsize=(drawing.width, drawing.height), layout=drawing.layout)
         drawing.draw(figure)
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_text(visible_lines(text.get_text()))
         yield figure
 
 

@@ -7,13 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from vae_lab import files
+from vae_lab.errors import visible_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
 def filled(name: str, filters: Mapping[str, Callable[..., object]] | None = None, /, **values: Any) -> str:
-    """Returns a template with these values; in an HTML template every text is escaped.
+    """Returns a template with these values, all of them visible; in an HTML template every text is escaped.
 
     Args:
         name: of the file, such as `page.html.jinja`.
@@ -35,4 +36,10 @@ def _environment(escaped: bool) -> Environment:
     from jinja2 import Environment, PackageLoader  # late: most commands write no page
 
     loader = PackageLoader("vae_lab.report")
-    return Environment(loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True, finalize=_made_visible
+    )
+
+
+def _made_visible(value: object) -> object:
+    return visible_lines(value) if type(value) is str else value  # not markup, which was made from such texts

@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from vae_lab.report.tables import Column, Columns, Table, finite
+from vae_lab.report.terminal import Terminal, plain
 from vae_lab.studies.claims import Verdict, decimals, explanation_summary, explanations, metric_name
 from vae_lab.studies.statistics import least_replicates
 
@@ -58,7 +57,7 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
     return Table.of(TITLE, columns, BRIEF_NOTE + _warning_about_added_seeds(verdicts))
 
 
-def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
+def print_verdicts(verdicts: Sequence[Verdict], console: Terminal) -> None:
     """Prints the verdicts as a table that fits 80 characters, then the finding of each claim."""
     table = RichTable(
         title=TITLE, title_style="bold", title_justify="left",
@@ -75,15 +74,16 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     findings.add_column()
     for verdict in verdicts:
         claim = verdict.claim
-        metric, label = Text(metric_name(claim.metric)), Text(verdict.verdict, style=STYLES[verdict.verdict])
+        metric, label = plain(metric_name(claim.metric)), Text(verdict.verdict, STYLES[verdict.verdict])
         numbers = (*_effect(verdict), str(verdict.n), f"{verdict.adjusted_p:.2g}")
-        table.add_row(Text(claim.id), label, metric, *numbers)
-        findings.add_row(Text(claim.id), Text(claim.text, style="dim"))
-        findings.add_row("", Text(verdict.sentence))
+        table.add_row(plain(claim.id), label, metric, *numbers)
+        findings.add_row(plain(claim.id), plain(claim.text, "dim"))
+        findings.add_row("", plain(verdict.sentence))
     console.print(table)
     console.print(findings)
     if summary := explanation_summary(explanations(verdicts)):
-        console.print(f"\n[bold]What explains it[/bold]  {escape(summary)}")
+        console.print()
+        console.print(Text.assemble(("What explains it", "bold"), "  ", plain(summary)))
 
 
 def _note(verdicts: Sequence[Verdict]) -> str:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.markup import escape
+from rich.text import Text
 
 from vae_lab import checkpoints, config, devices
 from vae_lab.config.trust import check_trusted
@@ -17,6 +17,7 @@ from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError, UserError
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.report.conclusion import conclude
+from vae_lab.report.terminal import plain
 from vae_lab.runs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.runs.parts import build_objective, dataset
 from vae_lab.runs.progress import console
@@ -77,6 +78,7 @@ def evaluate(
     """
     if not wants_measures(wanted):
         raise UserError("evaluation.posterior_draws, importance_samples, samples: all 0, nothing to measure.")
+    store.settle()  # before anything is measured that could not be kept
     target = target_named(store, name)
     outcomes: list[Measured] = []
     for number, run in enumerate(target.runs, 1):
@@ -88,7 +90,7 @@ def evaluate(
             continue
         outcomes.append(add_measures(store, run, label, settings, trusted=trusted, again=again))
         if outcomes[-1] == "there":
-            console.print(f"[dim]=[/dim] {escape(label)}  has these measures", soft_wrap=True)
+            _print("=", "dim", f"{label}  has these measures")
     if target.study is not None and "new" in outcomes:
         conclude(store, store.recorder(target.study.parent))
     return outcomes.count("failed")
@@ -111,7 +113,7 @@ def add_measures(
     """Measures one run and prints a line that begins with `label`, unless it has the measures already."""
     started = time.monotonic()
     try:
-        with console.status(escape(label)):
+        with console.status(plain(label)):
             metrics = measure_run(store, run, settings, trusted=trusted, again=again)
     except LabError as error:
         return _print_failure(label, error)
@@ -119,13 +121,17 @@ def add_measures(
         return "there"
     words = [text.format(metrics[key]) for key, text in SUMMARY.items() if key in metrics]
     seconds = f"{time.monotonic() - started:.0f} s"
-    console.print(f"[green]✓[/green] {escape(label)}  {'  '.join([*words, seconds])}", soft_wrap=True)
+    _print("✓", "green", "  ".join([label, *words, seconds]))
     return "new"
 
 
 def _print_failure(label: str, error: LabError) -> Measured:
-    console.print(f"[red]✗[/red] {escape(label)}  {escape(str(error))}", soft_wrap=True)
+    _print("✗", "red", f"{label}  {error}")
     return "failed"
+
+
+def _print(sign: str, style: str, words: str) -> None:
+    console.print(Text.assemble((sign, style), " ", plain(words)), soft_wrap=True)
 
 
 def measure_run(
@@ -160,9 +166,9 @@ def measure_run(
         return None
     names = (settings.model._target_, *trusted)
     path = store.download(run.run_id, "model/model.pt")
+    recorder = store.recorder(run)
     model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
     measured = final_measures(settings, data, build_objective(settings), model)
-    recorder = store.recorder(run)
     recorder.log(measured.metrics, _last_step(store, run))
     recorder.tag(absent_tag(measured))
     # Last, so that a run is said to have only what it has.

@@ -16,6 +16,7 @@ from vae_lab.evaluation import spectrum
 from vae_lab.report import tables
 from vae_lab.report.conclusion import conclude
 from vae_lab.report.page import rendering
+from vae_lab.report.terminal import output
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.runs import progress
 from vae_lab.runs.commands import multirun_command
@@ -250,13 +251,18 @@ def _adopt(parent: Parent, run: StoredRun, job: Job) -> None:
 
 
 def _conclude(parent: Parent, status: str) -> None:
-    """Ends every multirun: tables and pictures on the parent run and in the terminal."""
+    """Ends every multirun: tables and pictures on the parent run and in the terminal.
+
+    A parent that does not get them has not finished: the same command goes on with it.
+    """
     store, run_id = parent.store, parent.recorder.run_id
     try:
         conclusion = conclude(store, parent.recorder)
-    finally:
-        parent.recorder.finish(status)
-    terminal = tables.console()
+    except BaseException as error:
+        parent.recorder.finish("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    parent.recorder.finish(status)
+    terminal = output()
     for table in conclusion.tables:
         terminal.print()
         tables.show(table, terminal)
@@ -272,11 +278,10 @@ def _conclude(parent: Parent, status: str) -> None:
             f"(seeds={needed:.0f}) and every claim's metric (evaluation=full has all). "
             f"Claim by claim: vae-lab verdict {again}",
             soft_wrap=True,
-            markup=False,
         )
     sheet = store.place(run_id, "figures/contact_sheet.png")
-    terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True, markup=False)
+    terminal.print(f"\nContact sheet  {sheet}", soft_wrap=True)
     page = store.place(run_id, rendering.ARTIFACT)
-    terminal.print(f"The study page {page}", soft_wrap=True, markup=False)
-    terminal.print(f"Tables again   vae-lab compare {again}", markup=False)
+    terminal.print(f"The study page {page}", soft_wrap=True)
+    terminal.print(f"Tables again   vae-lab compare {again}")
     terminal.print("In the browser vae-lab ui")

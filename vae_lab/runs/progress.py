@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,7 +20,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console: Final = Console(stderr=True, highlight=False, emoji=False)
+from vae_lab.errors import visible
+from vae_lab.report.terminal import Terminal, plain
+
+console: Final = Terminal(stderr=True)
 
 
 class TimeLeft(ProgressColumn):
@@ -55,7 +56,7 @@ class Display:
         self.begin = time.monotonic()
         self._lock = threading.Lock()
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("epochs"),
@@ -75,17 +76,17 @@ class Display:
         with self._lock:
             self.started += 1
             number = f"[{self.started}/{self.runs}] " if self.runs > 1 else ""
-        label = escape(f"{number}{name}")  # a run's name is the user's, and no markup of rich's
+        label = visible(f"{number}{name}")
         task = self.bars.add_task(label, total=epochs, losses="")
         run = RunDisplay(self, task, label, epochs)
         try:
             yield run
-            remark = f"  [yellow]{run.remark}[/yellow]" if run.remark else ""
-            console.print(
-                f"[green]✓[/green] {run.label}  {run.losses}  {run.seconds:.0f} s{remark}", soft_wrap=True
-            )
+            result = f" {run.label}  {run.losses}  {run.seconds:.0f} s"
+            remark = (f"  {run.remark}" if run.remark else "", "yellow")
+            console.print(Text.assemble(("✓", "green"), result, remark), soft_wrap=True)
         except BaseException as error:
-            console.print(f"[red]✗[/red] {run.label}  {_reason(error)}", markup=True, soft_wrap=True)
+            failure = plain(f" {run.label}  {_reason(error)}")
+            console.print(Text.assemble(("✗", "red"), failure), soft_wrap=True)
             raise
         finally:
             self.bars.remove_task(task)
@@ -122,7 +123,7 @@ class RunDisplay:
 
     def show_resumed(self, done: int) -> None:
         """Says that the run was interrupted after `done` epochs and is resumed there."""
-        console.print(f"{self.label}: goes on after epoch {done} of {self.epochs}.", markup=False)
+        console.print(f"{self.label}: goes on after epoch {done} of {self.epochs}.")
         self.display.skip(done)
         self.display.bars.update(self.task, completed=done)
 
@@ -138,7 +139,7 @@ class RunDisplay:
 
 
 def _reason(error: BaseException) -> str:
-    return escape((str(error) or type(error).__name__).splitlines()[0])
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def busy(activity: str) -> AbstractContextManager[object]:
@@ -181,8 +182,7 @@ def current_display() -> Display:
 def announce_stop(requests: int) -> None:
     """Says what becomes of the `requests`-th request to stop."""
     if requests == 1:
-        console.print(
-            "[yellow]Stopping[/yellow] after the epoch that is under way; once more: at the next step."
-        )
+        now = "after the epoch that is under way; once more: at the next step."
+        console.print(Text.assemble(("Stopping", "yellow"), " ", now))
     elif requests == 2:
-        console.print("[yellow]Stopping now.[/yellow]")
+        console.print(Text("Stopping now.", "yellow"))

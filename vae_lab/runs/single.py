@@ -46,7 +46,7 @@ def run_once(job: Job) -> str:
 
 def _reuse(store: Store, finished: StoredRun, job: Job) -> str:
     """Says that a run is there already, and adds the measures that the job asks for and it lacks."""
-    progress.console.print(_finding(finished), soft_wrap=True, markup=False)
+    progress.console.print(_finding(finished), soft_wrap=True)
     if wants_measures(job.settings):
         measured = add_measures(store, finished, finished.name, job.settings)
         if measured == "failed":

@@ -21,7 +21,7 @@ from vae_lab.report.tables.formats import (
     markdown_text,
 )
 from vae_lab.report.tables.importance import importance_tables
-from vae_lab.report.tables.terminal import console, show
+from vae_lab.report.tables.terminal import show
 
 __all__ = [
     "FORMATS",
@@ -32,7 +32,6 @@ __all__ = [
     "Contrast",
     "Table",
     "ablation_tables",
-    "console",
     "contrast_tables",
     "csv",
     "finite",

@@ -1,4 +1,7 @@
-"""What a table holds: cells under columns, what their marks mean, and nothing of how it is written."""
+"""What a table holds: cells under columns, what their marks mean, and nothing of how it is written.
+
+Every text in it is made `visible` here, so that no format has to.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from vae_lab.errors import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +27,9 @@ class Column:
     digits: int = 2
     numeric: bool = True
     signed: bool = False  # whether a plus is written, too
+
+    def __post_init__(self) -> None:
+        _make_visible(self, "heading", "unit")
 
     @property
     def title(self) -> str:
@@ -45,6 +53,9 @@ class Cell:
     half: float | None = None
     best: bool = False
     count: int | None = None
+
+    def __post_init__(self) -> None:
+        _make_visible(self, "value")
 
     def parts(self, column: Column) -> tuple[str, str]:
         """Returns the value as it is printed, an en dash where there is none, and what stands behind it.
@@ -88,6 +99,9 @@ class Table:
     breaks: frozenset[int] = field(default_factory=frozenset)
     best: str = ""  # what the mark means
     lead: int = 1  # first columns that say what a row is; they stand in every part of a table that is split
+
+    def __post_init__(self) -> None:
+        _make_visible(self, "title", "note", "best")
 
     @classmethod
     def of(
@@ -133,6 +147,12 @@ class Table:
             if any(cell.best for cell in cells):
                 data[f"{column.title} best"] = [MARK if cell.best else "" for cell in cells]
         return pd.DataFrame(data)
+
+
+def _make_visible(part: Column | Cell | Table, *fields: str) -> None:
+    for name in fields:
+        if isinstance(text := getattr(part, name), str):
+            object.__setattr__(part, name, visible(text))  # as a frozen dataclass sets its own fields
 
 
 def finite(value: float | None) -> float | None:

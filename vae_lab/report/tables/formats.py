@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
+from vae_lab.errors import visible
 from vae_lab.report.tables.content import MARK, Cell, Column, Table
 from vae_lab.report.template import filled, style
+from vae_lab.studies.comparison import is_number
+
+FORMULA = tuple("=+-@＝＋－＠")  # with which a spreadsheet's formula begins, also in the width of East Asia
 
 
 def _texts(table: Table, best: Callable[[str], str], safe: Callable[[str], str]) -> list[list[str]]:
@@ -47,30 +52,42 @@ def markdown(table: Table) -> str:
 
 
 def markdown_text(text: str) -> str:
-    r"""Returns a text that is no HTML, ends no cell and begins no emphasis or link in Markdown.
+    r"""Returns a text on one line that is no HTML and neither ends a cell nor begins what Markdown knows.
 
     Examples:
         >>> print(markdown_text("a|b <i>*"))
         a\|b &lt;i&gt;\*
     """
-    return text.translate(_MARKDOWN)
+    safe = visible(text).translate(_MARKDOWN)
+    return re.sub("`{3,}|~{3,}", lambda fence: "".join(f"\\{sign}" for sign in fence[0]), safe)
 
 
 _MARKDOWN = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "} | {sign: f"\\{sign}" for sign in "\\*|["}
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: f"\\{sign}" for sign in "\\*|["}
 )
 
 
 def csv(table: Table) -> str:
-    """Returns comma-separated values, unrounded.
+    """Returns comma-separated values, unrounded; before a text that a spreadsheet would compute is a quote.
 
     Examples:
         >>> print(csv(Table.of("Depth", [(Column("layers"), ["2"]), (Column("loss"), [104.5625])])))
         layers,loss
         2,104.5625
         <BLANKLINE>
+        >>> print(csv(Table.of("Depth", [(Column("layers"), ["=1+1", "-2"])])))
+        layers
+        '=1+1
+        -2
+        <BLANKLINE>
     """
-    return str(table.frame().to_csv(index=False))
+    return str(table.frame().map(_no_formula).rename(columns=_no_formula).to_csv(index=False))
+
+
+def _no_formula(value: object) -> object:
+    if isinstance(value, str) and value.startswith(FORMULA) and not is_number(value):
+        return f"'{value}"
+    return value
 
 
 def latex(table: Table) -> str:
@@ -119,7 +136,8 @@ _LATEX = str.maketrans(
 
 
 def _latex_safe(text: str) -> str:
-    return text.translate(_LATEX)
+    # The end of the row before would take a bracket or an asterisk for its own.
+    return ("{}" if text.lstrip().startswith(("[", "*")) else "") + text.translate(_LATEX)
 
 
 def html(table: Table) -> str:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from vae_lab.report.tables.content import MARK, Cell, Column, Table
+from vae_lab.report.terminal import Terminal
 
-PIPE_WIDTH = 200  # characters a line where no terminal says how wide it is
 LEGEND_WIDTH = 80  # characters a line, at least, below a narrow table
 GAP = 2  # characters between columns
 
 
-def console() -> Console:
-    """Standard output; a pipe or a file is given the width that the tables need."""
-    known = Console(highlight=False, emoji=False)
-    return known if known.is_terminal else Console(highlight=False, emoji=False, width=PIPE_WIDTH)
-
-
-def show(table: Table, console: Console) -> None:
+def show(table: Table, console: Terminal) -> None:
     """Prints a table; where the terminal is too narrow, in parts that repeat its first columns."""
     texts = [_aligned([row[i] for row in table.rows], column) for i, column in enumerate(table.columns)]
     widths = [

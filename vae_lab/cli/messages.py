@@ -1,0 +1,38 @@
+"""What the commands say in plain lines: to standard output, as errors, and what the lab logs."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from vae_lab.errors import LabError, os_error_message, visible_lines
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Prints lines, in which what others wrote neither steers the terminal nor hides; `nl` ends the last."""
+    click.echo(visible_lines(text), err=err, nl=nl)
+
+
+def print_error(error: LabError | OSError) -> int:
+    """Prints an error as one message and returns the exit code that goes with it."""
+    message = os_error_message(error) if isinstance(error, OSError) else str(error)
+    echo(f"vae-lab: {message}", err=True)
+    return error.exit_code if isinstance(error, LabError) else LabError.exit_code
+
+
+class Messages(logging.Handler):
+    """Prints what the lab logs above the bars instead of through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one message."""
+        from vae_lab.runs.progress import console  # imports rich, which most short commands never need
+
+        console.print(self.format(record), soft_wrap=True)
+
+
+def log_messages() -> None:
+    """Has what the lab logs printed, and of others only warnings."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Messages()])
+    logging.getLogger("vae_lab").setLevel(logging.INFO)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
