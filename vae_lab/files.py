@@ -27,7 +27,7 @@ class DamagedError(LabError):
 
 
 def from_start(path: Path) -> Path:
-    """Returns a path that a user gave: one that is not absolute is meant from where the command was started."""
+    """Returns a path that a user gave; what is not absolute is meant from where the command was started."""
     return path if _start_folder in (None, Path.cwd()) else _start_folder / path
 
 
@@ -45,6 +45,19 @@ def started_in(folder: Path) -> Iterator[None]:
 def cache_folder(name: str) -> Path:
     """Returns the user's folder of files that can be made again, such as `data/mnist`; it need not exist."""
     return Path(platformdirs.user_cache_dir("vae_lab", appauthor=False)) / name
+
+
+def cache_hint(folder: Path) -> str:
+    """Returns what to do about a folder of the user's cache that cannot be written; nothing for any other.
+
+    Examples:
+        >>> cache_hint(cache_folder("locks"))
+        ' Choose another folder for the cache with XDG_CACHE_HOME.'
+        >>> cache_hint(Path("/somewhere/else"))
+        ''
+    """
+    inside = folder.is_relative_to(cache_folder(""))
+    return " Choose another folder for the cache with XDG_CACHE_HOME." if inside else ""
 
 
 def state_folder(name: str) -> Path:

@@ -6,6 +6,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from vae_lab.tracking.address import client_address, file_address
+
+BUSY_SECONDS = 20.0  # to wait for a writer
+
 
 def check_database(file: Path) -> None:
     """Asks a file whether it is a database, if it is there; MLflow would go on asking for minutes.
@@ -18,17 +22,59 @@ def check_database(file: Path) -> None:
             connection.execute("PRAGMA schema_version")
 
 
-def create_database(file: Path) -> None:
-    """Makes an empty store. The caller holds its lock.
+def is_empty(file: Path) -> bool:
+    """Returns whether no database has been made in this file; whoever is about to may have opened it."""
+    return not file.exists() or file.stat().st_size == 0
+
+
+def refuses_writes(file: Path) -> str:
+    """Returns why a database can only be read; empty if it can be written.
+
+    Nothing is left of the attempt. Permissions say too little: a file may lie on a disk that is read-only, or
+    in a folder that takes no journal.
+    """
+    try:
+        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if (error.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            return str(error)
+    return ""  # it may be locked, which passes
+
+
+def create_database(file: Path, folder: str) -> None:
+    """Makes an empty store, whose artifacts go to a folder beside it. The caller holds its lock.
 
     MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
-    meanwhile must not leave them under the store's name.
+    meanwhile must not leave them under the store's name. Another program may make its own at the same time,
+    such as a notebook: then those are kept.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
 
     scratch = file.with_name(f".{file.name}.new")
     for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
         scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
-    store = SqlAlchemyStore(f"sqlite:///{scratch}", (file.parent / "mlruns").as_uri())  # type: ignore[no-untyped-call]
+    artifacts = (file.parent / folder).as_uri()
+    store = SqlAlchemyStore(client_address(file_address(scratch)), artifacts)  # type: ignore[no-untyped-call]
     store.engine.dispose()
-    scratch.replace(file)
+    try:
+        _fill(file, scratch)
+    finally:
+        scratch.unlink()
+
+
+def _fill(file: Path, scratch: Path) -> None:
+    """Copies a database into a file that is empty or not there, in one step for whoever else has it open."""
+    with (
+        closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as target,
+        closing(sqlite3.connect(scratch)) as source,
+    ):
+        target.execute("PRAGMA locking_mode = EXCLUSIVE")  # the lock that is taken now is kept
+        target.execute("BEGIN EXCLUSIVE")
+        (tables,) = target.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        target.execute("COMMIT")
+        if not tables:
+            source.backup(target)

@@ -1,4 +1,4 @@
-"""Where a store's spools and the state of its runs lie: in the user's state, under a key of its address."""
+"""Where a store's spools and the state of its runs lie: in the user's state, by a key of its one address."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from filelock import FileLock, Timeout
 
 from vae_lab import files
 from vae_lab.errors import LabError
+from vae_lab.tracking.address import store_address
 
 PROBE_BYTES = 1 << 16  # must be free before a run starts
 
 
 def spool_folder(uri: str) -> Path:
     """Returns the folder of the spools of a store's runs; it need not exist."""
-    return files.state_folder("spool") / _key(uri)
+    return files.state_folder("spool") / _key(store_address(uri))
 
 
 def spool_folders() -> list[Path]:
@@ -31,16 +32,22 @@ def spool_address(folder: Path) -> str | None:
         uri = (folder / "address").read_text()
     except (OSError, UnicodeDecodeError):
         return None
-    return uri if spool_folder(uri).name == folder.name else None
+    return uri if _key(uri) == folder.name else None
+
+
+def state_folders(address: str) -> tuple[Path, Path]:
+    """Returns the folders of what a store's runs need to go on and of its spools, by its one address."""
+    key = _key(address)
+    return files.state_folder("runs") / key, files.state_folder("spool") / key
 
 
 def run_folder(uri: str, run_id: str) -> Path:
     """Returns the folder of what a run needs to go on; it need not exist."""
-    return files.state_folder("runs") / _key(uri) / run_id
+    return files.state_folder("runs") / _key(store_address(uri)) / run_id
 
 
-def _key(uri: str) -> str:
-    return hashlib.sha256(uri.encode()).hexdigest()[:16]
+def _key(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def make_spool_folder(uri: str) -> Path:
@@ -48,7 +55,7 @@ def make_spool_folder(uri: str) -> Path:
     folder = spool_folder(uri)
     if spool_address(folder) is None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files.replace_file(folder / "address", uri.encode())
+        files.replace_file(folder / "address", store_address(uri).encode())
     return folder
 
 
