@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hydra.errors import CompactHydraException
 
@@ -18,6 +18,7 @@ class LabError(CompactHydraException):
     """A failure that the command line prints as one message, without a traceback and without passwords."""
 
     exit_code = 1
+    details: Sequence[str] = ()  # lines of their own below the message, which is one line
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_credentials(message))

@@ -6,18 +6,22 @@ import logging
 
 import click
 
-from vae_lab.errors import LabError, os_error_message, visible_lines
+from vae_lab.errors import LabError, os_error_message, visible, visible_lines, without_credentials
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Prints lines, in which what others wrote neither steers the terminal nor hides; `nl` ends the last."""
-    click.echo(visible_lines(text), err=err, nl=nl)
+    """Prints lines, in which what others wrote neither steers the terminal nor hides; `nl` ends the last.
+
+    No password of an address is among them.
+    """
+    click.echo(visible_lines(without_credentials(text)), err=err, nl=nl)
 
 
 def print_error(error: LabError | OSError) -> int:
-    """Prints an error as one message and returns the exit code that goes with it."""
+    """Prints an error as one line, and its details below; returns the exit code that goes with it."""
     message = os_error_message(error) if isinstance(error, OSError) else str(error)
-    echo(f"vae-lab: {message}", err=True)
+    for line in (f"vae-lab: {message}", *(error.details if isinstance(error, LabError) else ())):
+        echo(visible(line), err=True)
     return error.exit_code if isinstance(error, LabError) else LabError.exit_code
 
 
@@ -28,7 +32,7 @@ class Messages(logging.Handler):
         """Prints one message."""
         from vae_lab.runs.progress import console  # imports rich, which most short commands never need
 
-        console.print(self.format(record), soft_wrap=True)
+        console.print(without_credentials(self.format(record)), soft_wrap=True)
 
 
 def log_messages() -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from vae_lab import devices, tracking
-from vae_lab.errors import LabError, UserError, quoted
+from vae_lab.errors import LabError, UserError, quoted, without_credentials
 from vae_lab.evaluation import spectrum
 from vae_lab.report import tables
 from vae_lab.report.conclusion import conclude
@@ -37,6 +37,10 @@ Launch = Callable[[list[Job]], Sequence[Result]]
 
 class MultirunError(LabError):
     """Some runs of a multirun failed; the others are recorded."""
+
+    def __init__(self, message: str, failures: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = [*map(without_credentials, failures)]
 
 
 class Parent(NamedTuple):
@@ -85,9 +89,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
             _train(parent, wanted, len(current.jobs), launch, reuse=master.reuse)
             finished |= wanted.keys()
     if parent.failures:
-        raise MultirunError(
-            "\n".join([f"{len(parent.failures)} of {len(finished)} runs failed:", *parent.failures])
-        )
+        raise MultirunError(f"{len(parent.failures)} of {len(finished)} runs failed:", parent.failures)
 
 
 def _prepared(grid: Grid, seeds: int | None) -> Round:
