@@ -40,7 +40,7 @@ def test_enlarging_repeats_pixels() -> None:
 
 def test_the_contact_sheet_has_a_row_a_run_and_says_which_has_no_samples(tmp_path: Path) -> None:
     strip = np.zeros((8, 80, 1), dtype=np.uint8)
-    sheet = pictures.contact_sheet([("vae L2", strip), ("vae L3", None)], "depth")
+    sheet = pictures.contact_sheet([("vae L2", strip), ("vae L3", "the run did not finish")], "depth")
     with standalone_figure(sheet) as figure:
         texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts == ["vae L2", "no samples: the run did not finish", "vae L3"]

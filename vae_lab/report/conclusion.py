@@ -12,6 +12,7 @@ from vae_lab.report.drawing import Drawing, save_figures
 from vae_lab.report.lines import configuration
 from vae_lab.report.page import rendering
 from vae_lab.report.page.contents import gather, picture
+from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import verdict_table
 from vae_lab.studies.claims import Verdict, explanation_summary, explanations, judge_study
@@ -74,7 +75,7 @@ def study_figures(store: Reader, study: Study) -> list[Drawing]:
     if not runs_of:
         return []
     chosen = [next((run for run in runs if run.status == "FINISHED"), runs[0]) for runs in runs_of.values()]
-    strips = [(run.name, picture(store, run, STRIP_FILE)) for run in chosen]
+    strips = [(run.name, _strip(store, run)) for run in chosen]
     repeated = ", the first run of each configuration" if len(strips) < len(study.runs) else ""
     sheet = pictures.contact_sheet(strips, f"{study.plan.name}: prior samples{repeated}")
     shades = views.colours(comparisons(study))
@@ -89,6 +90,14 @@ def study_figures(store: Reader, study: Study) -> list[Drawing]:
     several = any(len(curves.held_out) > 1 for curves in series)
     title = f"{study.plan.name}: held-out loss" + ", means and ranges" * several
     return [sheet, study_losses("held_out_loss", "", series, title=title, size=CURVES_SIZE)]
+
+
+def _strip(store: Reader, run: StoredRun) -> Picture | str:
+    """The samples of a run, or why it has none."""
+    strip = picture(store, run, STRIP_FILE)
+    if isinstance(strip, str) and not strip:
+        return "it has none" if run.status == "FINISHED" else "the run did not finish"
+    return strip
 
 
 def configurations(study: Study) -> dict[str, list[StoredRun]]:

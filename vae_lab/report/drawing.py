@@ -155,13 +155,13 @@ def colour(number: int) -> str:
     return f"C{number % SERIES}"
 
 
-def shortened(text: str) -> str:
-    """A text of at most LONGEST letters.
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """A text of at most `longest` letters.
 
     >>> shortened("a name of more letters than fit")
     'a name of more letters …'
     """
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def name_axes(axes: Axes, horizontal: str, vertical: str) -> None:

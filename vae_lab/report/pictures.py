@@ -11,19 +11,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from vae_lab.errors import LabError
-from vae_lab.report.drawing import MUTED, TALLEST, Drawing
+from vae_lab.errors import quoted
+from vae_lab.files import DamagedError
+from vae_lab.report.drawing import MUTED, TALLEST, Drawing, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor  # only named: comparing finished runs needs no torch
 
 Picture = NDArray[np.uint8]  # (height, width, 1 or 3)
 
+FORMATS = ["PNG"]  # that are read; for others Pillow starts programs, or has had more faults
+MOST_PIXELS = 1 << 24  # of a file that is decoded: a hundred images of 400 x 400 pixels
+KEPT_PIXELS = 1 << 21  # of a picture in memory; it is not shown larger than that
 GAP = 1  # pixels between two images of a grid
 THINNEST = 100  # times that one side of a picture is longer than the other
 MOST_ROWS = 400  # of a contact sheet
+LONGEST_NAME = 100  # letters beside a strip
 STRIP_HEIGHT, STRIP_GAP, HEAD, MARGIN = 0.45, 0.1, 0.4, 0.1  # of a contact sheet, inches
 
 
@@ -60,8 +65,14 @@ def enlarged(picture: Picture, factor: int) -> Picture:
 
 
 def folded(strip: Picture) -> Picture:
-    """Returns a row of an even number of images as two rows of half its length."""
-    half = (strip.shape[1] + GAP) // 2
+    """Returns a row of an even number of images as two rows of half its length.
+
+    Raises:
+        DamagedError: It is no such row.
+    """
+    half, odd = divmod(strip.shape[1] + GAP, 2)
+    if odd or half <= GAP:
+        raise DamagedError(f"a strip of samples: is no row of images, with {strip.shape[1]} pixels.")
     gap = np.zeros((GAP, half - GAP, strip.shape[2]), dtype=np.uint8)
     return np.concatenate([strip[:, : half - GAP], gap, strip[:, half:]])
 
@@ -72,24 +83,33 @@ def save_picture(picture: Picture, path: Path) -> None:
 
 
 def load_picture(path: Path) -> Picture:
-    """Returns a grid read back (height, width, 1 or 3).
+    """Returns a picture read back (height, width, 1 or 3), scaled down if it has more than KEPT_PIXELS.
+
+    The only way in which a picture of a store is opened.
 
     Raises:
-        LabError: the file is no picture, or one so large that it must be meant to fill the memory.
+        DamagedError: The file is no PNG, or of more than MOST_PIXELS, which would fill the memory.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = np.asarray(Image.open(path))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise LabError(f"{path}: is no picture that can be read: {error}") from error
-    return picture[..., None] if picture.ndim == 2 else picture
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of what is refused below
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise ValueError(f"{image.width} x {image.height} are more than {MOST_PIXELS} pixels")
+                grey = image.mode in ("1", "L")
+                picture = np.asarray(_scaled_down(image.convert("L" if grey else "RGB")))
+    except Exception as error:  # a stranger's file may hold anything anywhere
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {quoted(error)}"
+        raise DamagedError(f"{path}: is no PNG that can be shown{reason}.") from error
+    return picture[..., None] if grey else picture
+
+
+def _scaled_down(image: Image.Image) -> Image.Image:
+    share = (KEPT_PIXELS / (image.width * image.height)) ** 0.5
+    if share >= 1:
+        return image
+    width, height = (max(1, int(side * share)) for side in image.size)
+    return image.resize((width - 1 | 1, height), Image.Resampling.LANCZOS)  # odd, so that a strip folds
 
 
 def image_grid(
@@ -121,12 +141,14 @@ def _show(axes: Axes, picture: Picture) -> None:
     axes.spines[:].set_visible(False)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Drawing:
-    """One row a run: its name and a wide strip of its samples; a run without one says so."""
+def contact_sheet(rows: Sequence[tuple[str, Picture | str]], title: str) -> Drawing:
+    """One row a run: its name and a wide strip of its samples, or why it has none."""
     if len(rows) > MOST_ROWS:
         rows, title = rows[:MOST_ROWS], f"{title}, the first {MOST_ROWS} of {len(rows)}"
+    rows = [(shortened(name, LONGEST_NAME), strip) for name, strip in rows]
     letters = 0.09 * max(len(name) for name, _ in rows) + 0.2
-    aspect = max((strip.shape[1] / strip.shape[0] for _, strip in rows if strip is not None), default=20.0)
+    strips = [strip for _, strip in rows if not isinstance(strip, str)]
+    aspect = max((strip.shape[1] / strip.shape[0] for strip in strips), default=20.0)
     width = letters + min(STRIP_HEIGHT * aspect, TALLEST) + MARGIN
     height = HEAD + len(rows) * (STRIP_HEIGHT + STRIP_GAP)
 
@@ -143,9 +165,9 @@ def contact_sheet(rows: Sequence[tuple[str, Picture | None]], title: str) -> Dra
     return Drawing("contact_sheet", draw, width, height, layout=None)
 
 
-def _show_strip(axes: Axes, name: str, strip: Picture | None) -> None:
-    if strip is None:
-        axes.text(0, 0.5, "no samples: the run did not finish", va="center", color=MUTED)
+def _show_strip(axes: Axes, name: str, strip: Picture | str) -> None:
+    if isinstance(strip, str):
+        axes.text(0, 0.5, f"no samples: {shortened(strip, LONGEST_NAME)}", va="center", color=MUTED)
         axes.set_axis_off()
     else:
         _show(axes, strip)

@@ -26,7 +26,6 @@ from vae_lab.tracking import Recorder
 PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen in the UI
 PICTURE_ROWS = 4
 SIDE = 10  # rows and columns of the final grids
-READ_BACK = ("config.yaml", "model/model.pt")  # what the lab reads again later: their checksums are kept
 STRIP = 20  # samples in the strip of the contact sheet
 ABSENT = "vae_lab.absent"  # tag: measures that the data do not define, and why
 
@@ -95,6 +94,13 @@ def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> tor
     originals = torch.split(images.scaled(slice(None)).cpu(), columns)
     decoded = torch.split(evaluation.reconstructions(model, parts.objective.likelihood, images), columns)
     return torch.cat([row for pair in zip(originals, decoded, strict=True) for row in pair])
+
+
+def read_back(model: VAE) -> list[str]:
+    """Returns the artifacts of a run that the lab reads again later: their checksums are kept."""
+    pictures_read = [tracking.STRIP_FILE, tracking.INTERPOLATION_FILE]
+    of_classes = [tracking.CLASS_FILE] if model.condition_size else []
+    return ["config.yaml", "model/model.pt", *pictures_read, *of_classes]
 
 
 def write_artifacts(job: Job, model: VAE, history: list[dict[str, float]], folder: Path) -> None:

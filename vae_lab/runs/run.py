@@ -18,13 +18,13 @@ from vae_lab.errors import LabError, quoted, without_credentials
 from vae_lab.files import DamagedError
 from vae_lab.models import parameter_count
 from vae_lab.runs.artifacts import (
-    READ_BACK,
     absent_tag,
     collapse_warning,
     description,
     evaluation_tag,
     final_measures,
     log_pictures,
+    read_back,
     write_artifacts,
 )
 from vae_lab.runs.commands import run_command
@@ -151,7 +151,7 @@ class Run:
         metrics = self.history[-1] | measures.metrics
         self.shown.remark = collapse_warning(metrics, settings.model.latent_size)
         recorder.tag(evaluation_tag(settings, parts.data) | absent_tag(measures))
-        with recorder.artifacts(sealed=READ_BACK) as folder:
+        with recorder.artifacts(sealed=read_back(self.model)) as folder:
             write_artifacts(self.job, self.model, self.history, folder)
         recorder.tag({tracking.NOTE: description(self.job, metrics, measures.reasons())})
         recorder.finish("FINISHED")

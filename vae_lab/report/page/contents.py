@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from vae_lab.errors import LabError
+from vae_lab.files import DamagedError
 from vae_lab.report import pictures, tables, views
 from vae_lab.report.analyses import Analysis, analyses
 from vae_lab.report.lines import configuration, lines
@@ -29,13 +33,15 @@ from vae_lab.tracking import (
     store_name,
 )
 
+log = logging.getLogger(__name__)
+
 
 class Image(NamedTuple):
     """The picture of one configuration."""
 
     label: str
     run: str  # its name
-    picture: Picture
+    picture: Picture | str  # or why it is left out
 
 
 class Strip(NamedTuple):
@@ -155,10 +161,9 @@ def _samples(store: Reader, compared: Sequence[Comparison]) -> list[Strip]:
     for line in lines(compared):
         images = []
         for group in line.groups:
-            strip = picture(store, group.finished[0], STRIP_FILE) if group.finished else None
-            if strip is not None:
-                label = f"{key_name(line.key)} {group.keys[line.key]}"
-                images.append(Image(label, group.finished[0].name, pictures.folded(strip)))
+            for run in group.finished[:1]:
+                strip = picture(store, run, STRIP_FILE, shown=pictures.folded)
+                images += _image(f"{key_name(line.key)} {group.keys[line.key]}", run, strip)
         if images:
             strips.append(Strip(line.title, images))
     return strips
@@ -168,17 +173,36 @@ def _images(store: Reader, runs: Sequence[StoredRun], *paths: str) -> list[Image
     """The first of these artifacts that each run has."""
     images = []
     for run in runs:
-        candidates = (picture(store, run, path) for path in paths)
-        if (image := next((image for image in candidates if image is not None), None)) is not None:
-            images.append(Image(configuration(run), run.name, image))
+        images += _image(configuration(run), run, picture(store, run, *paths))
     return images
 
 
-def picture(store: Reader, run: StoredRun, path: str) -> Picture | None:
-    """Returns a picture among the artifacts of a finished run, if it has it."""
-    if run.status != "FINISHED":
-        return None
-    try:
-        return pictures.load_picture(store.download(run.run_id, path))
-    except LabError:  # made by another tool or an older lab, or its artifacts were deleted
-        return None
+def _image(label: str, run: StoredRun, shown: Picture | str) -> list[Image]:
+    """An image on the page, which says so where it is left out; none where there is nothing to be shown."""
+    if isinstance(shown, str) and shown:
+        log.warning(f"Left out: {run.name}: {shown}")
+    return [] if isinstance(shown, str) and not shown else [Image(label, run.name, shown)]
+
+
+def picture(
+    store: Reader, run: StoredRun, *paths: str, shown: Callable[[Picture], Picture] = np.asarray
+) -> Picture | str:
+    """Returns the first of these pictures that a finished run has, or why it cannot be shown.
+
+    Args:
+        store: Where the run is kept.
+        run: The run.
+        paths: Of artifacts.
+        shown: What is made of the picture.
+
+    Returns:
+        The picture; else the reason, empty if the run has none of them.
+    """
+    for path in paths if run.status == "FINISHED" else ():
+        try:
+            return shown(pictures.load_picture(store.download(run.run_id, path)))
+        except DamagedError as error:
+            return f"{path} {str(error).partition(': ')[2]}"  # without its folder: pages are published
+        except LabError:  # made by another tool or an older lab, or its artifacts were deleted
+            continue
+    return ""

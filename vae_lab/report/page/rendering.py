@@ -20,6 +20,7 @@ from vae_lab.report.template import filled, style
 
 ARTIFACT = "report.html"  # of the parent run; report.md beside it
 WIDEST = 640  # pixels of a picture on the page
+HIGHEST = 16_383  # pixels; WebP has no more
 LONGEST_FILE = 60  # letters of the page's file name, each of which can take four bytes
 
 
@@ -54,13 +55,14 @@ def write(contents: Contents, file: Path) -> tuple[Path, Path]:
 
 
 def data(picture: Picture) -> str:
-    """Returns the picture as a `data:` address, at most WIDEST pixels wide."""
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture[..., :3])
+    """Returns the picture as a `data:` address, at most WIDEST pixels wide and HIGHEST high."""
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
     written = io.BytesIO()
-    if image.width <= WIDEST:
+    share = min(WIDEST / image.width, HIGHEST / image.height)
+    if share >= 1:
         image.save(written, "WEBP", lossless=True, method=2)
     else:  # a figure, where an older lab kept no plain grid
-        size = (WIDEST, round(image.height * WIDEST / image.width))
+        size = (max(1, round(image.width * share)), max(1, round(image.height * share)))
         image.resize(size, Image.Resampling.LANCZOS).save(written, "WEBP", quality=85, method=2)
     return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode()}"
 

@@ -62,9 +62,7 @@ def markdown_text(text: str) -> str:
     return re.sub("`{3,}|~{3,}", lambda fence: "".join(f"\\{sign}" for sign in fence[0]), safe)
 
 
-_MARKDOWN = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: f"\\{sign}" for sign in "\\*|["}
-)
+_MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: f"\\{sign}" for sign in "\\*|["})
 
 
 def csv(table: Table) -> str:
