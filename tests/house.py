@@ -31,7 +31,7 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 def names_at_the_top() -> list[str]:
     """Returns the names of modules and packages that a stranger sees first."""
     shown = (path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
-    return sorted(path.stem for path in shown if path.stem != "__init__")
+    return sorted(path.stem for path in shown if path.stem not in ("__init__", "__main__"))
 
 
 def contracts() -> list[dict[str, list[str]]]:

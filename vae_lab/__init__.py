@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # not from `typing`, whose import takes longer than a user's Ctrl-C
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -39,6 +39,6 @@ def load(run_id: str, *, uri: str | None = None, device: str = "cpu", trust: Col
             image = model.logits(z, c).sigmoid()
     """
     from vae_lab.checkpoints import load_model
-    from vae_lab.tracking import Store
+    from vae_lab.tracking import reader
 
-    return load_model(Store.open(uri).download(run_id, "model/model.pt"), device=device, trusted=trust)
+    return load_model(reader(uri).download(run_id, "model/model.pt"), device=device, trusted=trust)

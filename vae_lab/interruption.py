@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, whoever ends the process, and a terminal that is closed or lost.
+SIGNALS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _requests = 0
+_listening = False
 
 
 class Interrupted(KeyboardInterrupt):
@@ -38,30 +40,38 @@ def check_now() -> None:
 
 @contextmanager
 def listening(announce: Callable[[int], None]) -> Iterator[None]:
-    """Takes Ctrl-C and SIGTERM inside the block as requests; calls `announce` with their number so far.
+    """Takes the `SIGNALS` inside the block as requests; calls `announce` with their number so far.
 
-    Blocks may be nested: the outermost listens. Only the main thread can listen, in others this does nothing.
+    A signal that the process was started to ignore, as by `nohup`, stays ignored. Blocks may be nested: the
+    outermost listens. Only the main thread can listen, in others this does nothing.
+
+    Raises:
+        Interrupted: The block has ended, and a request came that nothing in it heeded any more.
     """
-    global _requests
-    if threading.current_thread() is not threading.main_thread() or _listens():
+    global _requests, _listening
+    if threading.current_thread() is not threading.main_thread() or _listening:
         yield
         return
+    announcements: list[threading.Thread] = []
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        announce(request())
+        # By a thread: this one may be in the middle of a line on the same stream, which takes no second.
+        announcement = threading.Thread(target=announce, args=(request(),), daemon=True)
+        announcements.append(announcement)
+        announcement.start()
 
-    handle.__name__ = _HANDLER
-    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    previous = {}
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            previous[number] = signal.signal(number, handle)
+    _listening = True
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        _requests = 0
-
-
-_HANDLER: Final = "vae_lab_interruption"
-
-
-def _listens() -> bool:
-    return getattr(signal.getsignal(signal.SIGINT), "__name__", "") == _HANDLER
+        for announcement in announcements:
+            announcement.join(timeout=1)
+        unheeded, _requests, _listening = _requests, 0, False
+    if unheeded:
+        raise Interrupted("interrupted after the last epoch")

@@ -15,6 +15,7 @@ INTERRUPTED = 130
 WAYS: dict[str, tuple[signal.Signals, ...]] = {
     "Ctrl-C": (signal.SIGINT,),
     "SIGTERM": (signal.SIGTERM,),
+    "SIGHUP": (signal.SIGHUP,),
     "Ctrl-C twice": (signal.SIGINT, signal.SIGINT),
     "SIGTERM twice": (signal.SIGTERM, signal.SIGTERM),
 }

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from vae_lab import tracking
-from vae_lab.cli import commands
+from vae_lab.cli.group import commands
 from vae_lab.report.page import rendering
 from vae_lab.report.page.contents import Contents, gather
 from vae_lab.report.page.rendering import html, markdown

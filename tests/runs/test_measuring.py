@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.conftest import SMALL
-from vae_lab.cli import commands
+from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.metrics import metric_named
 from vae_lab.runs import measuring

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,17 +17,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vae_lab.cli import print_error
+from vae_lab.cli import INTERRUPTED
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.errors import LabError, UserError
-from vae_lab.files import CONF
+from vae_lab.cli.messages import echo, log_messages, print_error
+from vae_lab.cli.streams import make_lasting
+from vae_lab.errors import LabError, UserError, without_credentials
+from vae_lab.files import CONF, started_in
 
 if TYPE_CHECKING:
     from vae_lab.cli.overrides import Line
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
-USER_MISTAKE, FAILED, INTERRUPTED = 2, 1, 130
+USER_MISTAKE, FAILED = 2, 1
 STOPPED = "interrupted. Every finished epoch is kept; the same command goes on from there."
 FAULT = "this is a fault of the lab or of a class that it was given; the traceback is above."
 
@@ -74,7 +76,7 @@ def run_hydra(arguments: list[str]) -> int:
         if _single_run_failures:
             raise _single_run_failures[0]
     except KeyboardInterrupt:
-        click.echo(f"vae-lab: {STOPPED}", err=True)
+        echo(f"vae-lab: {STOPPED}", err=True)
         return INTERRUPTED
     except SystemExit as end:  # after Hydra's own help or version, or a flag's value that it does not know
         return USER_MISTAKE if end.code else 0
@@ -128,7 +130,9 @@ def task(config: DictConfig) -> str | Exception:
     from vae_lab.runs.commands import hydra_words
     from vae_lab.runs.job import job_of
 
+    make_lasting()  # a launcher may have left the command's process
     context = HydraConfig.get()
+    started = Path(context.runtime.cwd)  # Hydra has changed into the run's folder if hydra.job.chdir=true
     try:
         # Read after the config has been checked, since reading them resolves their interpolations.
         overrides = (text for text in context.overrides.task)
@@ -137,7 +141,8 @@ def task(config: DictConfig) -> str | Exception:
 
         with busy("Loading PyTorch and MLflow"):
             from vae_lab.runs.single import run_once
-        return run_once(job)
+        with started_in(started):
+            return run_once(job)
     except Exception as error:
         if context.mode == RunMode.MULTIRUN:
             raise
@@ -146,23 +151,6 @@ def task(config: DictConfig) -> str | Exception:
 
 
 _single_run_failures: list[Exception] = []
-
-
-class Messages(logging.Handler):
-    """Prints what the lab logs above the bars instead of through them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Prints one message."""
-        from vae_lab.runs.progress import console  # imports rich, which most short commands never need
-
-        console.print(self.format(record), markup=False, soft_wrap=True)
-
-
-def log_messages() -> None:
-    """Has what the lab logs printed, and of others only warnings."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Messages()])
-    logging.getLogger("vae_lab").setLevel(logging.INFO)
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
 
 
 def _report(error: Exception, line: Line) -> int:
@@ -174,5 +162,5 @@ def _report(error: Exception, line: Line) -> int:
         return print_error(UserError(explained(error, line)))
     if isinstance(error, OSError):
         return print_error(error)
-    traceback.print_exception(error)
+    echo(without_credentials("".join(traceback.format_exception(error))), err=True)
     return print_error(LabError(FAULT))
