@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,8 @@ from vae_lab.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from vae_lab.runs.job import Job, Result
+
+log = logging.getLogger("vae_lab.launcher")
 
 COUNT = "a whole number of at least 1"
 STACK = 16  # runs; a CPU gains little beyond 4, and a GPU's launches are by then a small part of a step
@@ -58,6 +61,11 @@ class WorkersLauncher(Launcher):
             raise UserError(f"hydra.launcher.workers={quoted(self.workers)}: must be null or {COUNT}.")
         if not _is_count(self.stack):
             raise UserError(f"hydra.launcher.stack={quoted(self.stack)}: must be {COUNT}.")
+        if config.hydra.job.chdir:
+            log.warning(
+                "hydra.job.chdir=true: runs that share a process stay in this folder; "
+                "hydra/launcher=basic changes into one for each."
+            )
 
     def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
         """Returns what trains jobs as they are, for the lab's own sweeper."""

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from vae_lab import tracking
 from vae_lab.errors import UserError, quoted, without_credentials
 from vae_lab.tracking import Store, reader, resolve_address, sqlite_file, store_name
-from vae_lab.tracking.address import client_address, file_address, store_address, with_credentials
+from vae_lab.tracking.address import client_address, file_address, store_address
 from vae_lab.tracking.database import _fill
 from vae_lab.tracking.folders import run_folder, spool_folder
 
@@ -128,10 +128,11 @@ def test_messages_hold_no_password_also_where_they_are_cut() -> None:
 
 def test_credentials_of_the_environment_go_with_their_store_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@server:5000/")
-    assert with_credentials("http://server:5000") == "http://me:secret@server:5000"
-    assert with_credentials("http://server:5001") == "http://server:5001"
+    assert resolve_address("http://server:5000") == "http://me:secret@server:5000"
+    assert resolve_address("http://you:new@server:5000") == "http://you:new@server:5000"
+    assert resolve_address("http://server:5001") == "http://server:5001"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
-    assert with_credentials("http://server:5000") == "http://server:5000"
+    assert resolve_address("http://server:5000") == "http://server:5000"
 
 
 def test_a_folder_of_any_name_holds_a_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

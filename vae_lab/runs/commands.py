@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from hydra.conf import HydraConf
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vae_lab.config import STUDY_GROUPS
 from vae_lab.files import CONF
@@ -36,7 +36,8 @@ def hydra_words(hydra: DictConfig | HydraConf) -> tuple[str, ...]:
     if hydra.job.config_name != LAB_CONFIG:
         words += ["--config-name", hydra.job.config_name]
     unsaid = ("hydra.mode", "hydra.job.env_set")  # the flag -m, and by what the lab tells a job its multirun
-    return *words, *(text for text in hydra.overrides.hydra if not _is_of(text, unsaid))
+    said = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)  # ${hydra:job.num} is a job's own
+    return *words, *(str(text) for text in said if not _is_of(str(text), unsaid))
 
 
 def run_command(job: Job) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -45,7 +46,8 @@ class Address(NamedTuple):
 def resolve_address(uri: str | None) -> str:
     """Returns the address as given, else from the environment, else that of ./mlflow.db, in full.
 
-    Relative files are meant from the folder in which the command was started.
+    Relative files are meant from the folder in which the command was started. An address without credentials
+    gets those with which MLFLOW_TRACKING_URI spells the same store.
 
     Raises:
         UserError: It is no address of a store.
@@ -56,7 +58,13 @@ def resolve_address(uri: str | None) -> str:
         >>> resolve_address("HTTP://me:secret@Server:80/")
         'http://me:secret@server'
     """
-    return read_address(uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db").uri
+    spelled = os.environ.get("MLFLOW_TRACKING_URI")
+    address = read_address(uri or spelled or "sqlite:///mlflow.db")
+    if spelled and address.uri == address.name and address.file is None:
+        with suppress(UserError):  # the variable is not what is asked for
+            if (other := read_address(spelled)).name == address.name:
+                return other.uri
+    return address.uri
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -105,15 +113,6 @@ def file_address(file: Path) -> str:
 def is_server(uri: str) -> bool:
     """Returns whether the store is asked over HTTP."""
     return uri.startswith(("http://", "https://"))
-
-
-def with_credentials(uri: str) -> str:
-    """Returns MLFLOW_TRACKING_URI if it is another spelling of this store, such as one with a password."""
-    spelled = os.environ.get("MLFLOW_TRACKING_URI")
-    try:
-        return resolve_address(spelled) if spelled and store_address(spelled) == store_address(uri) else uri
-    except UserError:
-        return uri
 
 
 def client_address(uri: str) -> str:
