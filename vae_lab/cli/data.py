@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,8 +109,7 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
     """Prints, and draws if asked to, the singular value spectrum of the centred training images."""
     from vae_lab.evaluation import spectrum
 
-    if figure and Path(figure).suffix.lower() not in FIGURES:
-        raise UserError(f"--figure {quoted(figure)}: must end in one of {', '.join(FIGURES)}.")
+    _check_figure(figure)
     for size in latent_sizes:
         if size >= dataset.size:
             raise UserError(f"--latent-size {size}: must be below the {dataset.size} pixels of an image.")
@@ -134,6 +134,13 @@ def _print_spectrum(dataset: Dataset, latent_sizes: Sequence[int], figure: str |
         shares = spectrum.cumulative_variance(eigenvalues).tolist()
         save(data_spectrum(singular, shares, ranks, title), figure)
         echo(f"Drawn to {figure}")
+
+
+def _check_figure(figure: str | None) -> None:
+    if figure and Path(figure).suffix.lower() not in FIGURES:
+        raise UserError(f"--figure {quoted(figure)}: must end in one of {', '.join(FIGURES)}.")
+    if figure and os.path.lexists(figure):
+        raise UserError(f"--figure {quoted(figure)}: is there already; remove it, or choose another name.")
 
 
 def _latent_sizes_below(pixels: int) -> list[int]:

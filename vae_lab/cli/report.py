@@ -20,8 +20,9 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
     """Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
 
     The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
-    as Markdown beside it. The store is only read: the page on the study's parent run is that of the end of
-    its multirun, or of `vae-lab evaluate`.
+    as Markdown beside it. Both take the place of an earlier page of the lab's, and of nothing else. The store
+    is only read: the page on the study's parent run is that of the end of its multirun, or of
+    `vae-lab evaluate`.
 
     \b
     Examples:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from vae_lab import __version__
+from vae_lab.errors import UserError
+from vae_lab.files import replace_file
 from vae_lab.report import tables
 from vae_lab.report.drawing import Drawing, svg
 from vae_lab.report.page.contents import Contents
@@ -19,6 +23,7 @@ from vae_lab.report.tables import Table
 from vae_lab.report.template import filled, style
 
 ARTIFACT = "report.html"  # of the parent run; report.md beside it
+SEAL = "\n<!-- Written by vae_lab. SHA-256 of all above:"  # ends both files, so that the lab knows its own
 WIDEST = 640  # pixels of a picture on the page
 HIGHEST = 16_383  # pixels; WebP has no more
 LONGEST_FILE = 60  # letters of the page's file name, each of which can take four bytes
@@ -47,11 +52,35 @@ def markdown(contents: Contents) -> str:
 
 
 def write(contents: Contents, file: Path) -> tuple[Path, Path]:
-    """Writes the HTML page to `file` and the Markdown beside it; returns both files."""
-    beside = file.with_suffix(".md")
-    file.write_text(html(contents), encoding="utf-8")
-    beside.write_text(markdown(contents), encoding="utf-8")
-    return file, beside
+    """Writes the HTML page to `file` and the Markdown beside it; returns both files.
+
+    Raises:
+        UserError: One of them is there and not as the lab wrote it; nothing is written.
+    """
+    texts = {file: html(contents), file.with_suffix(".md"): markdown(contents)}
+    for path in texts:
+        if os.path.lexists(path) and not is_own(path):
+            raise UserError(
+                f"{path}: is there and no page of the lab's, or has been changed since. Remove it, or choose "
+                "another name with --output."
+            )
+    for path, text in texts.items():
+        replace_file(path, (text + _seal(text.encode())).encode())
+    first, beside = texts
+    return first, beside
+
+
+def is_own(path: Path) -> bool:
+    """Returns whether a file is a page that `write` made and nobody has changed since."""
+    try:
+        text, sign, digest = path.read_bytes().rpartition(SEAL.encode())
+    except OSError:
+        return False
+    return sign + digest == _seal(text).encode()
+
+
+def _seal(text: bytes) -> str:
+    return f"{SEAL} {hashlib.sha256(text).hexdigest()} -->\n"
 
 
 def data(picture: Picture) -> str:
