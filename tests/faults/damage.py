@@ -70,9 +70,11 @@ def snapshots(bench: Bench, rounds: int) -> None:
             for _ in range(rounds):
                 home = bench.home()
                 told = unclean(home.start(*SHORT), 0)
-                [file] = home.work.glob(f"mlruns/*/artifacts/{artifact}")
+                [file] = home.work.glob(f"mlflow_artifacts/*/artifacts/{artifact}")
                 file.write_bytes(damage(file.read_bytes(), bench.random))
-                child = home.start("evaluate", file.relative_to(home.work / "mlruns").parts[0], *MEASURES)
+                child = home.start(
+                    "evaluate", file.relative_to(home.work / "mlflow_artifacts").parts[0], *MEASURES
+                )
                 told += unclean(child, 1)
                 if str(file) not in child.err and artifact not in child.err:
                     told.append(f"the file is not named: {child.err.strip()[-300:]}")

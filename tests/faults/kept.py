@@ -21,7 +21,7 @@ CLOCKS = ("train/seconds", "train/total_seconds", "train/images_per_second")  # 
 RELATIVE = 1e-5  # between values that need not be equal to the last bit
 # Tags that name a time, a process, a commit or the id of a run; of these only the number must be equal.
 NAMING = re.compile(
-    r"vae_lab\.(start|process|heartbeat|uncommitted_changes|sweep\..+|checksum\.config\.yaml)"
+    r"vae_lab\.(start|process|attempt|heartbeat|uncommitted_changes|sweep\..+|checksum\.config\.yaml)"
     r"|mlflow\.(parentRunId|source\.git\..+)"
 )
 ROUNDED = re.compile(r"vae_lab\.(checksum\..+|stack)")  # such tags of a run that may be rounded otherwise

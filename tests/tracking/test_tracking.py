@@ -21,9 +21,9 @@ def test_the_store_is_one_file_and_one_folder_where_the_command_was_started(
     recorder = store.start("lab", "a", kind=tracking.RUN)
     with recorder.artifacts() as scratch:
         (scratch / "note.txt").write_text("kept")
-    assert sorted(path.name for path in folder.iterdir()) == ["mlflow.db", "mlruns"]
+    assert sorted(path.name for path in folder.iterdir()) == ["mlflow.db", "mlflow_artifacts"]
     assert store.place(recorder.run_id, "note.txt") == str(
-        folder / "mlruns" / recorder.run_id / "artifacts" / "note.txt"
+        folder / "mlflow_artifacts" / recorder.run_id / "artifacts" / "note.txt"
     )
     assert store.download(recorder.run_id, "note.txt").read_text() == "kept"
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from vae_lab.data.sources import LARGEST, Source
 from vae_lab.errors import LabError
-from vae_lab.files import replace_file
+from vae_lab.files import cache_hint, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ def verified_files(
             with FileLock(folder / ".lock"):
                 _fetch(dataset, folder, md5, sources)
         except OSError as error:
-            raise LabError(f"data={dataset}: cannot write to {folder}: {error}.") from None
+            reason = f"{error}.{cache_hint(folder)}"
+            raise LabError(f"data={dataset}: cannot write to {folder}: {reason}") from None
     return {name: folder / name for name in md5}
 
 

@@ -73,7 +73,8 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
                     trained = _train(data)
                     _save(path, trained)
         except OSError as error:
-            raise LabError(f"evaluation.samples: no classifier can be kept in {folder}: {error}.") from None
+            reason = f"{error}.{files.cache_hint(folder)}"
+            raise LabError(f"evaluation.samples: no classifier can be kept in {folder}: {reason}") from None
     if trained.accuracy < RELIABLE:
         _warn_of_low_accuracy(data.name, trained.accuracy)
     return TrainedClassifier(trained.model.to(data.train.pixels.device).eval(), trained.accuracy)

@@ -10,8 +10,10 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_lab.tracking.address import resolve_address, sqlite_file, store_name
+from vae_lab.tracking.address import client_address, is_server, resolve_address, sqlite_file, store_name
+from vae_lab.tracking.artifacts import FOLDER as ARTIFACT_FOLDER
 from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders
+from vae_lab.tracking.moves import settle
 from vae_lab.tracking.processes import (
     RunFolder,
     checkpoint_files,
@@ -19,8 +21,10 @@ from vae_lab.tracking.processes import (
     process_end,
 )
 from vae_lab.tracking.provenance import code_tags
+from vae_lab.tracking.proxies import exempt_this_machine
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
+    ATTEMPT,
     CLASS_FILE,
     COMMAND,
     ENVIRONMENT,
@@ -34,26 +38,36 @@ from vae_lab.tracking.records import (
     PARENT,
     PROCESS,
     RUN,
+    SEQUENTIAL,
     STRIP_FILE,
     STUDY,
+    SUPERSEDED,
     SWEEP,
     StoredRun,
     member_tag,
 )
 
 if TYPE_CHECKING:
-    from vae_lab.tracking.backlog import deliver_backlog
+    from vae_lab.tracking.backlog import deliver_backlog, let_go, waiting_records
     from vae_lab.tracking.recorder import Recorder
     from vae_lab.tracking.store import Store
 
-_LATE = {"Recorder": "recorder", "Store": "store", "deliver_backlog": "backlog"}
+_LATE = {
+    "Recorder": "recorder",
+    "Store": "store",
+    "deliver_backlog": "backlog",
+    "let_go": "backlog",
+    "waiting_records": "backlog",
+}
 
 # MLflow reads them when it is imported or asks a server.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no calls home from a user's experiments
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # a server's, with its password
 # The lab itself tries again, where it knows what may be asked twice; MLflow would for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+exempt_this_machine(os.environ)
 
 
 def __getattr__(name: str) -> Any:
@@ -63,6 +77,8 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "ARTIFACT_FOLDER",
+    "ATTEMPT",
     "CLASS_FILE",
     "COMMAND",
     "ENVIRONMENT",
@@ -78,6 +94,8 @@ __all__ = [
     "RUN",
     "STRIP_FILE",
     "STUDY",
+    "SEQUENTIAL",
+    "SUPERSEDED",
     "SWEEP",
     "Reader",
     "Recorder",
@@ -85,16 +103,21 @@ __all__ = [
     "Store",
     "StoredRun",
     "checkpoint_files",
+    "client_address",
     "code_tags",
     "deliver_backlog",
     "heartbeat",
+    "is_server",
+    "let_go",
     "member_tag",
     "process_end",
     "reader",
     "resolve_address",
+    "settle",
     "spool_address",
     "spool_folder",
     "spool_folders",
     "sqlite_file",
     "store_name",
+    "waiting_records",
 ]

@@ -1,7 +1,9 @@
-"""Delivers what processes left in their spools when they ended."""
+"""Delivers what processes left in their spools when they ended, or lets go of it."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,14 +12,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from vae_lab.errors import LabError
-from vae_lab.tracking.address import silence, sqlite_file
+from vae_lab.files import DamagedError
+from vae_lab.tracking.address import client_address, is_server, resolve_address, sqlite_file
 from vae_lab.tracking.delivery import drain_folder, why
-from vae_lab.tracking.folders import spool_address
-from vae_lab.tracking.spool import Backlog, backlogs
+from vae_lab.tracking.folders import lock_folder, spool_address
+from vae_lab.tracking.servers import trouble_with
+from vae_lab.tracking.spool import Backlog, Spool, backlogs
 
 
 def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Backlog]:
-    """Delivers the spools in `folder`, run by run; a store that is away is asked once.
+    """Delivers the spools in `folder`, each run for itself; a store that is away is asked once.
 
     Args:
         folder: The folder of one store's spools.
@@ -26,38 +30,64 @@ def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Backlog]:
     Yields:
         What became of each.
     """
-    waiting = list(backlogs(folder))
-    client, away = None, ""
-    if any(backlog.left for backlog in waiting):
-        try:
-            client = _client(to or spool_address(folder))
-        except LabError as error:
-            away = str(error)
-    for backlog in waiting:
+    uri, away = to or spool_address(folder), ""
+    client: MlflowClient | None = None
+    for backlog in list(backlogs(folder)):
         if backlog.busy:
             yield backlog._replace(note="the run goes on and delivers them itself")
-        elif client is None:
+            continue
+        if client is None and backlog.left and not away:
+            try:
+                client = _client(uri)
+            except LabError as error:
+                away = str(error)
+        if client is None:
             yield backlog._replace(note=away)
-        else:
-            name = ""
-            with suppress(MlflowException):
-                name = client.get_run(backlog.run_id).info.run_name
-            outcome = drain_folder(client, backlog.folder)._replace(name=name)
-            yield outcome
-            if outcome.note:
-                client, away = None, outcome.note
+            continue
+        name = ""
+        with suppress(MlflowException):
+            name = client.get_run(backlog.run_id).info.run_name
+        outcome = drain_folder(client, backlog.folder)._replace(name=name)
+        yield outcome
+        if outcome.note:
+            client = None  # it is asked whether it is the store or this run alone
+
+
+def waiting_records(folder: Path) -> list[str]:
+    """Returns a line for each record that waits in a spool; none if a process holds it."""
+    spool, lines = Spool.reopen(folder), []
+    for number in spool.numbers if spool is not None else ():
+        try:
+            with spool.read(number) as record:
+                when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.at / 1000))
+                lines.append(f"record {number} of {when}: {record.content}")
+        except DamagedError as error:
+            lines.append(f"record {number} {error}")
+    if spool is not None:
+        spool.close()
+    return lines
+
+
+def let_go(folder: Path) -> bool:
+    """Removes a spool with all that is in it; returns whether it did, as a process may hold it."""
+    if (lock := lock_folder(folder)) is None:
+        return not folder.exists()
+    shutil.rmtree(folder)
+    lock.release()
+    return True
 
 
 def _client(uri: str | None) -> MlflowClient:
     if uri is None:
         raise LabError("the note of the store's address is damaged; name the store with --to")
-    if uri.startswith(("http://", "https://")) and (reason := silence(uri)):
-        raise LabError(f"the server does not answer ({reason})")
+    uri = resolve_address(uri)
+    if is_server(uri) and (trouble := trouble_with(uri)):
+        raise LabError(f"the server {trouble.reason}")
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         raise LabError("there is no such file any more; if it was moved, name the new one with --to")
     try:
-        client = MlflowClient(tracking_uri=uri)
+        client = MlflowClient(tracking_uri=client_address(uri))
         client.search_experiments(max_results=1)
     except Exception as error:
         raise LabError(f"the store cannot be opened: {why(error)}") from error

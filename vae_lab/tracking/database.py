@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from vae_lab.tracking.address import client_address, file_address
 
@@ -34,7 +35,8 @@ def refuses_writes(file: Path) -> str:
     in a folder that takes no journal.
     """
     try:
-        with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as connection:
+        address = f"file:{quote(str(file))}?mode=rw"  # makes none
+        with closing(sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA user_version = {version}")

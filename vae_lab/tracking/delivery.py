@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,16 +15,20 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from vae_lab.errors import without_credentials
 from vae_lab.files import DamagedError
+from vae_lab.tracking.records import ATTEMPT
 from vae_lab.tracking.spool import Backlog, Record, Spool, look
 
 # Its failures come with tracebacks in the log, and are raised too.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
+ASK_SECONDS = 5.0  # for which it is known to which attempt a run belongs
+TAKEN_OVER = "is of an attempt that another process has gone on from since"
 METRICS_A_CALL = 900  # MLflow takes 1000 metrics, parameters and tags at once
 # What the store answers to a record that it will never take; everything else may be otherwise tomorrow.
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
-_REFUSED_FILES = (400, 404, 405, 413, 415)  # the same from a server that takes artifacts
+_REFUSED_FILES = (413, 415)  # what stands before a server may say so of a file: too large, no such type
 
 
 def drain(client: MlflowClient, spool: Spool, *, at_most: float = math.inf) -> None:
@@ -46,15 +51,31 @@ def drain(client: MlflowClient, spool: Spool, *, at_most: float = math.inf) -> N
                 return
             try:
                 with spool.read(number) as record:
-                    deliver(client, spool.run_id, record)
-                spool.remove(number)
+                    if taken_over(client, spool, record):
+                        spool.set_aside(number, f"({record.content}) {TAKEN_OVER}")
+                    else:
+                        deliver(client, spool.run_id, record)
+                        spool.attempt = record.tags.get(ATTEMPT) or spool.attempt
+                        spool.remove(number)
             except DamagedError as error:
                 spool.set_aside(number, str(error))
             except Exception as error:
+                spool.attempt = None
                 if not (reason := refusal(error)):
                     raise
                 spool.set_aside(number, f"({record.content}) {reason}")
         count += 1
+
+
+def taken_over(client: MlflowClient, spool: Spool, record: Record) -> bool:
+    """Returns whether a record is of an attempt at its run that another process has gone on from since.
+
+    The store is asked again after some seconds, as another process takes a run only after a long silence.
+    """
+    if spool.attempt is None or time.monotonic() - spool.asked > ASK_SECONDS:
+        spool.attempt = client.get_run(spool.run_id).data.tags.get(ATTEMPT, "")
+        spool.asked = time.monotonic()
+    return spool.attempt not in (record.attempt, record.tags.get(ATTEMPT))
 
 
 def drain_folder(client: MlflowClient, folder: Path) -> Backlog:
@@ -106,28 +127,42 @@ def deliver(client: MlflowClient, run_id: str, record: Record) -> None:
 def refusal(error: Exception) -> str:
     """Returns why the store will never take a record; empty if it may at another time."""
     answer = error.response if isinstance(error, requests.HTTPError) else None
-    refused = answer is not None and answer.status_code in _REFUSED_FILES
-    if refused or (isinstance(error, MlflowException) and error.error_code in _REFUSALS):
-        return f"was refused: {first_line(error)}"
-    return ""
+    if answer is not None:
+        refused = answer.status_code in _REFUSED_FILES or _code_in(answer) in _REFUSALS
+    else:
+        refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
+    return f"was refused: {first_line(error)}" if refused else ""
+
+
+def _code_in(answer: requests.Response) -> str:
+    """Returns MLflow's code of an error; empty if the answer is of something that stands before MLflow."""
+    try:
+        content = answer.json()
+    except ValueError:
+        return ""
+    return str(content.get("error_code", "")) if isinstance(content, dict) else ""
 
 
 def why(error: BaseException) -> str:
     """Returns why a store cannot be used now, in a few words."""
     text = str(error)
+    if "to proxy" in text:
+        return "the proxy that http_proxy or https_proxy names does not answer"
+    if "Failed to resolve" in text or "NameResolutionError" in text:
+        return "no such host"
     if "Connection refused" in text:
         return "connection refused"
     if "timed out" in text or "imeout" in type(error).__name__:
         return "no answer in time"
     if "RemoteDisconnected" in text or "Connection aborted" in text or "Connection reset" in text:
         return "the connection broke"
-    if match := re.search(r"too many (\d+) error responses", text):
-        return f"it answers with HTTP error {match[1]}"
+    if match := re.search(r"too many (\d+) error responses|failed with error code (\d+)", text):
+        return f"it answers with HTTP error {match[1] or match[2]}"
     if match := re.search(r"\(sqlite3\.\w+\) (.+)", text):
         return match[1].strip()
     return first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, else its class."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    """Returns the first line of an error's message, without passwords; else its class."""
+    return without_credentials((str(error) or type(error).__name__).splitlines()[0])

@@ -16,7 +16,7 @@ from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from vae_lab.files import checksum
 from vae_lab.tracking.courier import Courier
 from vae_lab.tracking.processes import this_process
-from vae_lab.tracking.records import ERROR, PROCESS, checksum_tag
+from vae_lab.tracking.records import ATTEMPT, ERROR, PROCESS, checksum_tag
 from vae_lab.tracking.spool import Record
 
 if TYPE_CHECKING:
@@ -39,12 +39,15 @@ class Recorder:
         courier: Brings the records to the store.
         run_id: The run.
         experiment_id: Its experiment.
+        attempt: The run's tag ATTEMPT.
         wait: Whether each call waits until the store has the record, also where a thread delivers it.
     """
 
-    def __init__(self, courier: Courier, run_id: str, experiment_id: str, *, wait: bool = False) -> None:
+    def __init__(
+        self, courier: Courier, run_id: str, experiment_id: str, *, attempt: str = "", wait: bool = False
+    ) -> None:
         self.run_id, self.experiment_id = run_id, experiment_id
-        self._courier = courier
+        self._courier, self._attempt = courier, attempt
         self._submit = partial(courier.submit, run_id, wait=wait)
         self._last = 0  # milliseconds since 1970 of the last record; the clock may be set back
         self._pictures = False
@@ -71,7 +74,7 @@ class Recorder:
         if curve is not None:
             name, values, first = curve
             points += [(name, float(value), first + i) for i, value in enumerate(values)]
-        self._submit(Record(self._at(when), metrics=points, tags=tags or {}))
+        self._submit(self._record(when, metrics=points, tags=tags or {}))
 
     def image(self, key: str, picture: NDArray[Any], step: int, *, when: int | None = None) -> None:
         """Records a picture that the UI shows with a slider over steps; the same `when` replaces it.
@@ -88,7 +91,7 @@ class Recorder:
             image.save(folder / "images" / f"{name}.png")
             compress_image_size(image).save(folder / "images" / f"{name}+compressed.webp")
             self._submit(
-                Record(at, files=folder, tags={} if self._pictures else {"mlflow.loggedImages": "True"})
+                self._record(at, files=folder, tags={} if self._pictures else {"mlflow.loggedImages": "True"})
             )
         self._pictures = True
 
@@ -99,13 +102,13 @@ class Recorder:
     def tag(self, tags: Mapping[str, str | None]) -> None:
         """Sets tags, replacing those that are there; None removes one."""
         if tags:
-            self._submit(Record(self.now(), tags=tags))
+            self._submit(self._record(None, tags=tags))
 
     def params(self, params: Mapping[str, str]) -> None:
         """Sets parameters, which cannot be changed later."""
         if params:
             limited = {key: value[:6000] for key, value in params.items()}  # MLflow's limit
-            self._submit(Record(self.now(), params=limited))
+            self._submit(self._record(None, params=limited))
 
     def dataset(self, *, name: str, digest: str, source: str, profile: Mapping[str, int]) -> None:
         """Links a data set as the run's input.
@@ -117,7 +120,7 @@ class Recorder:
             profile: Its sizes, as the UI shows them.
         """
         described = {"name": name, "digest": digest, "source_type": "local", "source": source}
-        self._submit(Record(self.now(), dataset={**described, "profile": json.dumps(dict(profile))}))
+        self._submit(self._record(None, dataset={**described, "profile": json.dumps(dict(profile))}))
 
     @contextmanager
     def artifacts(self, *, sealed: Sequence[str] = ()) -> Iterator[Path]:
@@ -128,16 +131,22 @@ class Recorder:
         with self._courier.spool(self.run_id).scratch() as folder:
             yield folder
             tags = {checksum_tag(path): checksum(folder / path) for path in sealed}
-            self._submit(Record(self.now(), files=folder, tags=tags))
+            self._submit(self._record(None, files=folder, tags=tags))
 
     def resume(self) -> None:
         """Says that this process goes on with the run; what waits of it goes to the store first."""
-        self._submit(Record(self.now(), tags={PROCESS: this_process(), ERROR: None}, status="RUNNING"))
+        attempt = uuid.uuid4().hex
+        tags = {PROCESS: this_process(), ATTEMPT: attempt, ERROR: None}
+        self._submit(self._record(None, tags=tags, status="RUNNING"))
+        self._attempt = attempt
 
     def finish(self, status: str, *, when: int | None = None) -> None:
         """Closes the run as FINISHED, FAILED or KILLED; it ended at `when`, in milliseconds, or now."""
-        self._submit(Record(self._at(when), status=status))
+        self._submit(self._record(when, status=status))
         self._courier.finish(self.run_id)
+
+    def _record(self, when: int | None, **content: Any) -> Record:
+        return Record(self._at(when), **content, attempt=self._attempt)
 
     def _at(self, when: int | None) -> int:
         """Returns the time of a record: `when`, else now, but never before the last one."""

@@ -12,6 +12,9 @@ EVALUATION = "vae_lab.evaluation"  # tag: the settings at which each of a run's 
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
 PROCESS = "vae_lab.process"  # tag: the process that is at work on a run, as JSON
+ATTEMPT = "vae_lab.attempt"  # tag: names the attempt at a run that was gone on with; the first has none
+SUPERSEDED = "vae_lab.superseded"  # tag: the multirun that left this run, made by other code, behind
+SEQUENTIAL = "vae_lab.sequential"  # tag: seeds=auto chose how many seeds there are of this run, as "true"
 HEARTBEAT = "vae_lab.heartbeat"  # tag: the last finished epoch and when it was recorded, as JSON
 # Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
 STRIP_FILE = "samples_strip.png"

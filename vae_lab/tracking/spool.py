@@ -54,6 +54,7 @@ class Record:
     dataset: Mapping[str, str] = field(default_factory=dict)  # of MLflow's `Dataset`
     files: Path | None = None  # the folder that holds them
     status: str = ""
+    attempt: str = ""  # the run's tag ATTEMPT, as whoever says it knows it
 
     @property
     def content(self) -> str:
@@ -80,6 +81,8 @@ class Spool:
         self.run_id = folder.name.partition(".")[0]
         self.refused: list[str] = []  # what this process has set aside and not yet said
         self.delivering = threading.RLock()  # held by the thread that delivers from it
+        self.attempt: str | None = None  # to which the run belongs, as its store said at `asked`
+        self.asked = 0.0
         self._guard = threading.Lock()
         for leftover in folder.glob(".*"):  # of a process that was killed
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -114,6 +117,11 @@ class Spool:
     def pending(self) -> int:
         """How many records the store does not have yet."""
         return len(self._numbers)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the records that the store does not have, oldest first."""
+        return list(self._numbers)
 
     @property
     def first(self) -> int | None:

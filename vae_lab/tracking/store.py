@@ -18,20 +18,40 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
+from mlflow.tracking._tracking_service import utils as tracking_utils
 from sqlalchemy.exc import SQLAlchemyError
 
 from vae_lab import interruption
 from vae_lab.errors import LabError, UserError
-from vae_lab.tracking.address import check_server, lock_file, resolve_address, sqlite_file, store_name
-from vae_lab.tracking.artifacts import artifact_place, download_artifact
+from vae_lab.tracking.address import (
+    client_address,
+    lock_file,
+    resolve_address,
+    sqlite_file,
+    store_address,
+    store_name,
+)
+from vae_lab.tracking.artifacts import FOLDER, HOMES, artifact_place, download_artifact, homes, homes_tag
 from vae_lab.tracking.courier import courier_of
-from vae_lab.tracking.database import check_database, create_database
+from vae_lab.tracking.database import check_database, create_database, is_empty, refuses_writes
 from vae_lab.tracking.delivery import refusal, why
 from vae_lab.tracking.folders import check_writable, spool_folder
+from vae_lab.tracking.moves import settle
 from vae_lab.tracking.processes import RunFolder, forget, heartbeat, process_end, this_process
 from vae_lab.tracking.provenance import code_tags, user
 from vae_lab.tracking.recorder import Recorder
-from vae_lab.tracking.records import ERROR, FINGERPRINT, KIND, PROCESS, StoredRun, checksum_tag, member_tag
+from vae_lab.tracking.records import (
+    ATTEMPT,
+    ERROR,
+    FINGERPRINT,
+    KIND,
+    PROCESS,
+    StoredRun,
+    checksum_tag,
+    member_tag,
+)
+from vae_lab.tracking.schema import check_schema
+from vae_lab.tracking.servers import check_server, trouble_of
 from vae_lab.tracking.spool import backlogs
 
 for _noisy in ("alembic", "mlflow"):  # MLflow sets levels of its own when imported
@@ -59,8 +79,9 @@ class Store:
 
     def __init__(self, uri: str, wait: float = 0.0) -> None:
         self.uri, self.wait = uri, wait
-        self.client = MlflowClient(tracking_uri=uri)
+        self.client = MlflowClient(tracking_uri=client_address(uri))
         self.courier = courier_of(uri, self.client)
+        self._settled = False
 
     @classmethod
     def open(cls, uri: str | None = None, *, create: bool = False, wait: float = 0.0) -> Store:
@@ -72,16 +93,20 @@ class Store:
             wait: Seconds that this and later questions wait for a server that does not answer.
 
         Raises:
-            UserError: There is no such store, and none may be made.
+            UserError: There is no such store, and none may be made, or it is another MLflow's, or none.
             LabError: The server does not answer, or the file cannot be used.
         """
         uri = resolve_address(uri)
         file = sqlite_file(uri)
-        if file is not None and not file.exists() and not create:
+        if file is not None and is_empty(file) and not create:
             raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
         check_server(uri, wait)
         try:
-            store = cls(uri, wait) if file is None else cls._open_file(uri, file, wait)
+            if file is None:
+                check_schema(uri)
+                store = cls(uri, wait)
+            else:
+                store = cls._open_file(uri, file, wait)
         except (ImportError, OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
             raise LabError(f"{store_name(uri)}: the store cannot be opened: {why(error)}") from error
         return store._mention_waiting()
@@ -89,29 +114,53 @@ class Store:
     @classmethod
     def _open_file(cls, uri: str, file: Path, wait: float) -> Store:
         check_database(file)
-        # The first use of a database creates its tables; two processes at once would collide.
-        with FileLock(lock_file(file)):
-            if not file.exists():
-                create_database(file)
-            store = cls(uri, wait)
-            store.client.search_experiments(max_results=1)
+        if is_empty(file):
+            with FileLock(lock_file(file)):
+                if is_empty(file):  # else another process has made it meanwhile
+                    create_database(file, FOLDER)
+        check_schema(uri)
+        store = cls(uri, wait)
+        store.client.search_experiments(max_results=1)
         return store
 
     def experiment(self, name: str) -> Experiment:
         """Returns the experiment of that name, made if it is not there."""
+        self.settle()
         experiment = self.ask(lambda: self.client.get_experiment_by_name(name))
+        file = sqlite_file(self.uri)
+        tags = {} if file is None else {HOMES: homes_tag(file, homes(file))}
         if experiment is None:
-            file = sqlite_file(self.uri)
-            location = None if file is None else (file.parent / "mlruns").as_uri()
+            location = None if file is None else (file.parent / FOLDER).as_uri()
             try:
-                return self.client.get_experiment(self.client.create_experiment(name, location))
+                return self.client.get_experiment(self.client.create_experiment(name, location, tags))
             except MlflowException:  # another process was first
                 experiment = self.ask(lambda: self.client.get_experiment_by_name(name))
                 if experiment is None:
                     raise
         if experiment.lifecycle_stage != "active":
             raise UserError(f"tracking.experiment={name}: was deleted in this store; choose another name.")
+        for key in tags.keys() - experiment.tags.keys():
+            self.ask(partial(self.client.set_experiment_tag, experiment.experiment_id, key, tags[key]))
         return experiment
+
+    def settle(self) -> None:
+        """Makes a store that was moved or copied at home where it is now; whatever writes does so first.
+
+        Raises:
+            LabError: It can only be read.
+        """
+        if not self._settled and (file := sqlite_file(self.uri)) is not None:
+            if reason := refuses_writes(file):
+                raise LabError(f"{file}: this store can only be read: {reason}. Nothing has been written.")
+            if settle(file):
+                # MLflow's client keeps in mind where the artifacts of runs lay that this process has written.
+                vars(tracking_utils).get("_artifact_repos_cache", {}).clear()
+        self._settled = True
+
+    def refuses_writes(self) -> str:
+        """Returns why an SQLite store can only be read; empty if it can be written, and of a server."""
+        file = sqlite_file(self.uri)
+        return "" if file is None else refuses_writes(file)
 
     def start(
         self,
@@ -145,27 +194,34 @@ class Store:
             UserError: The store has no such run.
             LabError: The store does not answer.
         """
+        self.settle()
         run = self.record(run_id)
         if sqlite_file(self.uri) is not None:
             for scratch in Path(self.place(run_id, "")).rglob(".artifact.uploading.*"):
                 scratch.unlink(missing_ok=True)  # a copy of MLflow's that a killed process did not end
-        recorder = Recorder(self.courier, run_id, run.experiment_id)
+        recorder = Recorder(self.courier, run_id, run.experiment_id, attempt=run.tags.get(ATTEMPT, ""))
         recorder.resume()
         return recorder
 
     def recorder(self, run: StoredRun) -> Recorder:
         """Returns what adds to a run that another process made; each call waits until the store has it."""
-        return Recorder(self.courier, run.run_id, run.experiment_id, wait=True)
+        self.settle()
+        attempt = run.tags.get(ATTEMPT, "")
+        return Recorder(self.courier, run.run_id, run.experiment_id, attempt=attempt, wait=True)
 
     def close_gone(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
         """Closes those of the runs whose process has ended, as KILLED and with the reason, and returns them.
 
         What waits of such a run on this machine is delivered first: it may have finished. Where the store
-        does not take that now, the run is left as it is.
+        does not take that now, or only lets itself be read, the run is left as it is.
         """
+        dead = [run for run in runs if process_end(run)]
+        if not dead or self.refuses_writes():
+            return []
+        self.settle()
         closed = []
-        for run in runs:
-            folder = RunFolder.lock(self.uri, run.run_id) if process_end(run) else None
+        for run in dead:
+            folder = RunFolder.lock(self.uri, run.run_id)
             if folder is None:  # or another process goes on with it at this moment
                 continue
             try:
@@ -220,6 +276,8 @@ class Store:
             except (MlflowException, SQLAlchemyError) as error:
                 if refusal(error):
                     raise
+                if self.courier.remote and not (trouble := trouble_of(error)).passes:
+                    raise UserError(f"{store_name(self.uri)}: the server {trouble.reason}.") from error
                 reason = why(error)
                 if time.monotonic() > end or "readonly" in reason or "full" in reason:
                     what = "the server does not answer" if self.courier.remote else "the store cannot be used"
@@ -233,8 +291,8 @@ class Store:
 
     def _mention_waiting(self) -> Store:
         """Says once a process that records of earlier runs wait for this store."""
-        if self.uri not in _mentioned:
-            _mentioned.add(self.uri)
+        if (address := store_address(self.uri)) not in _mentioned:
+            _mentioned.add(address)
             waiting = [backlog for backlog in backlogs(spool_folder(self.uri)) if not backlog.busy]
             if count := sum(backlog.left for backlog in waiting):
                 runs = "an earlier run" if len(waiting) == 1 else f"{len(waiting)} earlier runs"
@@ -274,7 +332,7 @@ class Store:
         try:
             return self.ask(lambda: self.client.get_run(run_id))
         except MlflowException:
-            raise UserError(f"{run_id}: no run of that id in {self.uri}.") from None
+            raise UserError(f"{run_id}: no run of that id in {store_name(self.uri)}.") from None
 
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
@@ -304,6 +362,7 @@ class Store:
         Raises:
             LabError: The store does not take what waits of one, which may have finished.
         """
+        self.settle()
         runs = [run for run in self.tagged(key, value) if run.status != "FINISHED"]
         closed = {run.run_id for run in self.close_gone(runs)}
         self.check_delivered(run for run in runs if run.run_id not in closed)
@@ -314,9 +373,19 @@ class Store:
         points = self.ask(lambda: self.client.get_metric_history(run_id, metric))
         return [point.value for point in sorted(points, key=lambda point: point.step)]
 
+    def recorded_at(self, run_id: str, metric: str) -> dict[int, int] | None:
+        """Returns when each step of a metric was recorded, in milliseconds since 1970.
+
+        None while records of the run wait, as it is not known then.
+        """
+        if self.courier.settle(run_id):
+            return None
+        points = self.ask(lambda: self.client.get_metric_history(run_id, metric))
+        return {point.step: point.timestamp for point in points}
+
     def place(self, run_id: str, path: str) -> str:
         """Returns where an artifact lies: the path of the file in a local store, else its address."""
-        return artifact_place(self._run(run_id).info.artifact_uri, path)
+        return artifact_place(self.uri, self._run(run_id).info.artifact_uri, path)
 
     def download(self, run_id: str, path: str) -> Path:
         """Returns the file of one of a run's artifacts: itself in a local store, else a copy.
