@@ -162,7 +162,7 @@ def test_a_flipped_bit_and_a_cut_file_cost_one_record_each_and_are_named_and_kep
         out = capsys.readouterr().out
         assert "record 2 is damaged or was cut off: its checksum does not match" in out
         assert "record 4 is damaged or was cut off: its checksum does not match" in out
-        assert f"Its spool is kept; remove it when you have seen it: {folder}" in out
+        assert f"They are kept in {folder}; once you have seen them: vae-lab sync --drop" in out
         assert "2 records could not be delivered." in out
     assert points(store, run_id, "loss") == [(0, 0.0), (2, 2.0)]
     assert files[1].with_suffix(".refused").read_bytes() == damaged

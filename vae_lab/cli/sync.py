@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.errors import UserError
+from vae_lab.cli.messages import echo
+from vae_lab.errors import LabError, UserError
 
 if TYPE_CHECKING:
     from vae_lab.tracking.spool import Backlog
@@ -17,27 +18,37 @@ if TYPE_CHECKING:
 @click.command
 @click.option("--uri", help="Only the records for this store; by default those for every store.")
 @click.option("--to", help="With --uri: deliver them here, as the store has another address now.")
-def sync(uri: str | None, to: str | None) -> None:
+@click.option("--drop", is_flag=True, help="Let go of what cannot be delivered, after showing it.")
+@click.option("--yes", is_flag=True, help="With --drop: do not ask.")
+def sync(uri: str | None, to: str | None, drop: bool, yes: bool) -> None:
     """Deliver records that wait because their store was away.
 
     While a tracking server does not answer or a database cannot be written, runs go on and their records
-    wait in spools on this machine. This delivers them, in order, each once. The exit code is 0 if none is
-    left.
+    wait in spools on this machine. This delivers them, in order, each once. What waits of one run does not
+    hold up another. The exit code is 0 if none is left.
+
+    Records of an attempt at a run that another process has gone on from since are not delivered, nor are
+    those for a store that is gone for good: --drop lets go of them.
 
     \b
     Examples:
       vae-lab sync
       vae-lab sync --uri http://127.0.0.1:5000 --to http://127.0.0.1:5001
+      vae-lab sync --uri http://127.0.0.1:5000 --drop
     """
-    sys.exit(deliver(uri, to))
+    if yes and not drop:
+        raise UserError("--yes: is for --drop, which asks before it lets go of anything.")
+    sys.exit(deliver(uri, to, drop=drop, asking=not yes))
 
 
-def deliver(uri: str | None, to: str | None) -> int:
+def deliver(uri: str | None, to: str | None, *, drop: bool = False, asking: bool = True) -> int:
     """Delivers what waits and prints a line a run.
 
     Args:
         uri: The store whose records are delivered; None for all stores.
         to: The store's address, if it is another one now.
+        drop: Let go of what cannot be delivered.
+        asking: Ask before that.
 
     Returns:
         The exit code: 0 if nothing is left.
@@ -53,36 +64,75 @@ def deliver(uri: str | None, to: str | None) -> int:
 
     if to and not uri:
         raise UserError(f"--to {to}: needs --uri, the address at which the records were to be delivered.")
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # a line a run is enough
+    _settle(to or uri)
     deliveries: list[Backlog] = []
-    for folder in [spool_folder(resolve_address(uri))] if uri else spool_folders():
-        for number, delivery in enumerate(deliver_backlog(folder, resolve_address(to) if to else None)):
+    store = resolve_address(to or uri) if uri else None
+    named = [spool_folder(resolve_address(name)) for name in dict.fromkeys((uri, to)) if name]
+    for folder in named or spool_folders():
+        for number, delivery in enumerate(deliver_backlog(folder, store)):
             if number == 0:
                 address = to or spool_address(folder)
-                click.echo(store_name(address) if address else str(folder))
+                echo(store_name(address) if address else str(folder))
             _print(delivery)
             deliveries.append(delivery)
     if not deliveries:
-        click.echo("No records wait.")
+        echo("No records wait.")
         return 0
+    left = _print_summary(deliveries)
+    if drop and left:
+        return _let_go(left, asking)
+    return 1 if left else 0
+
+
+def _print_summary(deliveries: list[Backlog]) -> list[Backlog]:
+    """Prints what became of all records; returns the deliveries that left something."""
     delivered = sum(delivery.delivered for delivery in deliveries)
     left = sum(delivery.left for delivery in deliveries)
     refused = sum(len(delivery.refused) for delivery in deliveries)
     rest = [_counted(left, "wait")] if left else []
     rest += [_counted(refused, "could not be delivered")] if refused else []
-    click.echo(f"{'; '.join([_counted(delivered, 'delivered'), *(rest or ['none is left'])])}.")
-    return 1 if rest else 0
+    echo(f"{'; '.join([_counted(delivered, 'delivered'), *(rest or ['none is left'])])}.")
+    return [delivery for delivery in deliveries if delivery.left or delivery.refused]
+
+
+def _settle(uri: str | None) -> None:
+    """Makes a store that was moved at home where it is, so that what waits for it is delivered there."""
+    from vae_lab.tracking import resolve_address, settle, sqlite_file
+
+    with suppress(LabError):  # that it cannot be used is said of what waits for it
+        file = sqlite_file(resolve_address(uri))
+        if file is not None and file.exists():
+            settle(file)
+
+
+def _let_go(deliveries: list[Backlog], asking: bool) -> int:
+    """Shows what is left and removes it; returns the exit code, which is 0 if nothing is left."""
+    from vae_lab.tracking import let_go, waiting_records
+
+    echo("\nWhat cannot be delivered:")
+    for delivery in deliveries:
+        echo(f"  {delivery.run_id}  {delivery.name or '-'}")
+        for line in [*delivery.refused, *waiting_records(delivery.folder)]:
+            echo(f"    {line}")
+    free = [delivery for delivery in deliveries if not delivery.busy]
+    count = sum(delivery.left + len(delivery.refused) for delivery in free)
+    if free and asking and not click.confirm(f"Let go of {_counted(count, 'for good')}?"):
+        return 1
+    removed = [delivery for delivery in free if let_go(delivery.folder)]
+    gone = sum(delivery.left + len(delivery.refused) for delivery in removed)
+    echo(f"{_counted(gone, 'let go')}.")
+    return 0 if len(removed) == len(deliveries) else 1
 
 
 def _print(delivery: Backlog) -> None:
     delivered = _counted(delivery.delivered, "delivered") if delivery.delivered else ""
     waits = _counted(delivery.left, f"wait: {delivery.note}") if delivery.left else ""
     outcome = "; ".join(filter(None, (delivered, waits)))
-    click.echo(f"  {delivery.run_id}  {delivery.name or '-':<18}  {outcome}")
+    echo(f"  {delivery.run_id}  {delivery.name or '-':<18}  {outcome}")
     for refusal in delivery.refused:
-        click.echo(f"    {refusal}")
+        echo(f"    {refusal}")
     if delivery.refused:
-        click.echo(f"    Its spool is kept; remove it when you have seen it: {delivery.folder}")
+        echo(f"    They are kept in {delivery.folder}; once you have seen them: vae-lab sync --drop")
 
 
 def _counted(count: int, words: str) -> str:
