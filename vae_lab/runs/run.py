@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lab import config, devices, evaluation, machine, tracking, training
+from vae_lab import config, evaluation, tracking, training
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.data import Batches
 from vae_lab.errors import LabError, quoted, without_credentials
@@ -31,6 +31,7 @@ from vae_lab.runs.commands import run_command
 from vae_lab.runs.job import Job
 from vae_lab.runs.parts import build_model, build_optimizer, build_schedule
 from vae_lab.runs.progress import Display
+from vae_lab.runs.ran_on import ran_on, went_on
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.training import DivergedError, Epoch
 
@@ -78,6 +79,7 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.done = 0  # finished epochs
         self._at = 0  # when the last one was recorded
+        self._recorded: dict[int, int] = {}  # epochs that the store has already, and when they were recorded
         self._folder: RunFolder | None = None
         self._display = ExitStack()
 
@@ -90,12 +92,14 @@ class Run:
         checkpoint = None
         if interrupted is None:
             experiment = self.settings.tracking.experiment
+            tags |= ran_on(self.parts.device)
             self.recorder = store.start(experiment, self.job.name, kind=tracking.RUN, tags=tags)
             self._folder = _new_folder(store, self.recorder.run_id)
         else:
             self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
-            self.recorder = store.reopen(interrupted.stored.run_id)
-            self.recorder.tag(tags)
+            stored, done = interrupted.stored, checkpoint.epoch if checkpoint else 0
+            self.recorder = store.reopen(stored.run_id)
+            self.recorder.tag(tags | went_on(stored.tags, self.parts.device, done))
         self.recorder.params(params)
         data = self.parts.data
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
@@ -104,6 +108,7 @@ class Run:
             checkpoint = self._save([])
         else:
             self._restore(checkpoint)
+            self._repair(store)
         self._record(checkpoint)
 
     def record_epoch(self, epoch: Epoch | DivergedError) -> None:
@@ -197,8 +202,9 @@ class Run:
 
     def _record(self, checkpoint: Checkpoint) -> None:
         """Records the epoch of a checkpoint; again, if it is not known whether it was."""
-        step, at = checkpoint.epoch, checkpoint.at
-        if step:
+        step = checkpoint.epoch
+        self._at = at = self._recorded.get(step, checkpoint.at)
+        if step and step not in self._recorded:
             first = (step - 1) * len(self.batches) + 1
             curve = ("train/step_loss", checkpoint.step_losses, first)
             heartbeat = {tracking.HEARTBEAT: json.dumps({"epoch": step, "at": at})}
@@ -246,13 +252,29 @@ class Run:
         if checkpoint.epoch:
             self.shown.show_resumed(checkpoint.epoch)
 
+    def _repair(self, store: Store) -> None:
+        """Compares checkpoint and store, of which a backup may have set back either.
+
+        What the store lacks is recorded from the checkpoint; what it has already is not recorded again.
+        """
+        recorded = store.recorded_at(self.recorder.run_id, "test/loss")
+        if recorded is None:
+            return
+        self._recorded = recorded
+        missing = [epoch for epoch in range(1, self.done) if epoch not in recorded]
+        for epoch in missing:
+            self.recorder.log(self.history[epoch - 1], epoch, when=self._at - (self.done - epoch))
+        if missing:
+            log.warning(
+                f"{self.job.name}: the store had lost {len(missing)} epochs between {missing[0]} and "
+                f"{missing[-1]}: their metrics are recorded again, the losses of their steps are not kept."
+            )
+
     def _tags(self, together: int) -> dict[str, str | None]:
         parts, multirun = self.parts, self.job.multirun
         tags: dict[str, str | None] = {
             tracking.FINGERPRINT: parts.fingerprint,
             "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
-            "vae_lab.device": devices.describe(parts.device),
-            tracking.ENVIRONMENT: json.dumps(machine.describe(parts.device)),
             tracking.COMMAND: run_command(self.job),
             tracking.STUDY: multirun.study if multirun else self.settings.study.name,
         }
