@@ -10,6 +10,22 @@ from click.shell_completion import CompletionItem
 from vae_lab.cli.messages import echo
 
 SHELLS = ("bash", "zsh", "fish")
+# Click's own script has bash take names apart at spaces, unfold their asterisks, and insert them as they
+# are, where the next return runs what they hold; the other shells quote what they insert themselves.
+BASH = """\
+%(complete_func)s() {
+    local completion quoted IFS=$'\\n'
+    while IFS= read -r completion; do
+        case $completion in
+            dir,*) compopt -o dirnames ;;
+            file,*) compopt -o default ;;
+            plain,*) printf -v quoted %%q "${completion#plain,}"; COMPREPLY+=("$quoted") ;;
+        esac
+    done < <(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(complete_var)s=bash_complete "$1")
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
 
 
 @click.command
@@ -28,7 +44,8 @@ def completion(context: click.Context, shell: str) -> None:
     completion_class = get_completion_class(shell)
     assert completion_class is not None
     script = completion_class(context.find_root().command, {}, "vae-lab", "_VAE_LAB_COMPLETE")
-    echo(script.source())
+    template = BASH if shell == "bash" else script.source_template
+    echo(template % script.source_vars())
 
 
 def complete_overrides(
@@ -49,7 +66,11 @@ def complete_overrides(
         completions = _completions(words, typed + incomplete)
     except Exception:  # an earlier word is wrong, and a shell is no place to say so
         return []
-    return [CompletionItem(text.removeprefix(typed)) for text in completions if text.startswith(typed)]
+    return [
+        CompletionItem(text.removeprefix(typed))
+        for text in completions
+        if text.startswith(typed) and text.isprintable()  # a shell is handed a line for each
+    ]
 
 
 def joined(pieces: Iterable[str]) -> list[str]:
