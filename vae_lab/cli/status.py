@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vae_lab.cli.messages import echo
 from vae_lab.cli.options import uri_option
+from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
     from vae_lab.studies.comparison import Study
@@ -58,7 +60,10 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
     if dead:
         from vae_lab.tracking import Store  # only now, as it brings MLflow with it
 
-        Store.open(store.uri).close_gone(dead)
+        try:
+            Store.open(store.uri).close_gone(dead)
+        except UserError as error:  # its tables are another MLflow's
+            echo(f"Runs whose process is gone are shown as interrupted, and not marked: {error}", err=True)
 
 
 def _print_study(study: Study, name: str, every: bool) -> None:

@@ -14,9 +14,10 @@ import time
 from mlflow import MlflowClient
 
 from vae_lab.errors import LabError
-from vae_lab.tracking.address import silence, store_name
+from vae_lab.tracking.address import is_server, store_address, store_name
 from vae_lab.tracking.delivery import deliver, drain, drain_folder, refusal, why
 from vae_lab.tracking.folders import spool_folder, unwritable
+from vae_lab.tracking.servers import trouble_with
 from vae_lab.tracking.spool import Record, Spool
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Courier:
 
     def __init__(self, uri: str, client: MlflowClient) -> None:
         self.uri, self.client, self.name = uri, client, store_name(uri)
-        self.remote = uri.startswith(("http://", "https://"))
+        self.remote = is_server(uri)
         self.away = ""  # why the store does not take records; empty while it does
         self._vain = -VAIN_SECONDS  # when a wait for it was given up last, by the monotonic clock
         self._spools: dict[str, Spool] = {}
@@ -183,8 +184,8 @@ class Courier:
                     self._thread = None  # the next record starts another
                     return
             try:
-                if self.away and self.remote and (reason := silence(self.uri)):
-                    raise LabError(reason)
+                if self.away and self.remote and (trouble := trouble_with(self.uri)):
+                    raise LabError(trouble.reason)
                 for spool in busy:  # a record of each, so that none waits for all of another's
                     drain(self.client, spool, at_most=1)
                     attempt = 0
@@ -218,7 +219,8 @@ _making = threading.Lock()
 def courier_of(uri: str, client: MlflowClient) -> Courier:
     """Returns the one courier that this process has for a store."""
     with _making:
-        if uri not in _couriers:
-            _couriers[uri] = Courier(uri, client)
-            atexit.register(_couriers[uri].close)
-        return _couriers[uri]
+        address = store_address(uri)
+        if address not in _couriers:
+            _couriers[address] = Courier(uri, client)
+            atexit.register(_couriers[address].close)
+        return _couriers[address]

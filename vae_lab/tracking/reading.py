@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
 from vae_lab.errors import UserError
 from vae_lab.tracking.address import resolve_address, sqlite_file
+from vae_lab.tracking.database import is_empty
 from vae_lab.tracking.records import StoredRun
 from vae_lab.tracking.tables import Tables
+
+log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
@@ -38,10 +42,16 @@ def reader(uri: str | None = None) -> Reader:
     """
     uri = resolve_address(uri)
     file = sqlite_file(uri)
-    if file is not None and not file.exists():
+    if file is not None and is_empty(file):
         raise UserError(f"{file}: no runs are kept here yet. Start with: vae-lab train")
-    if file is not None and (tables := Tables(uri, file)).known():
-        return tables
+    lacks = []
+    if file is not None:
+        tables = Tables(uri, file)
+        if not (lacks := tables.lacks()):
+            return tables
     from vae_lab.tracking.store import Store  # late: it brings MLflow with it, 2 s of CPU
 
-    return Store.open(uri)
+    store = Store.open(uri)
+    if lacks:
+        log.warning(f"{file}: has no {', '.join(lacks)}: it is read by MLflow's client, which takes longer.")
+    return store

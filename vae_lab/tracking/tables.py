@@ -1,8 +1,8 @@
 """MLflow's tables in an SQLite file, read by a few queries.
 
 MLflow's client takes 2 s of CPU to import and 6 to 20 ms a run; the tables are read in 0.2 ms a run. They are
-MLflow's own affair, so they are read only where their revision is one of `REVISIONS`; a store of any other
-goes through the client, and gives the same records.
+MLflow's own affair, so they are read only where they have the columns of `COLUMNS`, as those of every MLflow
+since 2019 have; nothing is asked of their revision, which an older or a newer MLflow may have made.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.artifacts import download_artifact
 from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag
 
-# Alembic's names of the layouts of MLflow 3.15, 3.16 and 3.17; the tables that are read are alike in them.
-REVISIONS = ("6f8d9c3b2a1e", "b7e2c1a4d9f3", "dc11669786a5")
+COLUMNS = {
+    "experiments": ("experiment_id", "lifecycle_stage", "artifact_location"),
+    "experiment_tags": ("experiment_id", "key", "value"),
+    "runs": ("run_uuid", "experiment_id", "name", "status", "start_time", "lifecycle_stage", "artifact_uri"),
+    "params": ("run_uuid", "key", "value"),
+    "tags": ("run_uuid", "key", "value"),
+    "metrics": ("run_uuid", "key", "value", "step", "is_nan"),
+    "latest_metrics": ("run_uuid", "key", "value", "is_nan"),
+}
 BUSY_SECONDS = 20.0  # to wait for a writer
 
+_COLUMNS = (
+    "SELECT tables.name, columns.name FROM sqlite_master tables JOIN pragma_table_info(tables.name) columns"
+)
 _TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
 # In MLflow's own order: runs that began in the same millisecond stand by their ids.
 _RUNS = f"""
@@ -41,13 +51,15 @@ class Tables:
     def __init__(self, uri: str, file: Path) -> None:
         self.uri, self._file = uri, file
 
-    def known(self) -> bool:
-        """Returns whether the file can be read, by this layout of the tables."""
-        try:
-            revisions = self._rows("SELECT version_num FROM alembic_version")
-        except LabError:
-            return False
-        return len(revisions) == 1 and revisions[0][0] in REVISIONS
+    def lacks(self) -> list[str]:
+        """Returns the columns that are asked for and that the database has not, such as `runs.name`.
+
+        Raises:
+            LabError: It cannot be read.
+        """
+        columns = {f"{table}.{column}" for table, column in self._rows(_COLUMNS)}
+        wanted = [f"{table}.{column}" for table, names in COLUMNS.items() for column in names]
+        return [column for column in wanted if column not in columns]
 
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
@@ -94,7 +106,7 @@ class Tables:
         """
         for artifact_uri, checksum in self._rows(_ARTIFACTS, checksum_tag(path), run_id):
             return download_artifact(self.uri, run_id, artifact_uri, path, checksum)
-        raise UserError(f"{run_id}: no run of that id in {self.uri}.")
+        raise UserError(f"{run_id}: no run of that id in {self._file}.")
 
     def _rows(self, question: str, *values: str) -> list[tuple[Any, ...]]:
         address = f"file:{quote(str(self._file))}?mode=ro"

@@ -1,0 +1,214 @@
+"""Databases that another MLflow made, or something else: readers read, and nobody upgrades them unasked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command as alembic
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
+
+import vae_lab
+from tests.misuse.conftest import TINY, Lab, command
+from vae_lab.cli.train import run_hydra
+from vae_lab.tracking import KIND, PROCESS, RUN, Store, process_end, reader, tables
+from vae_lab.tracking.processes import this_process
+from vae_lab.tracking.tables import Tables
+
+__all__ = ["command"]  # a fixture
+MLFLOW_2_9 = "acf3f17fdcc7"  # Alembic's name of its tables
+
+
+def tables_of(revision: str, file: Path) -> None:
+    """Makes the tables that an older MLflow made, by MLflow's own steps from its first ones."""
+    engine = create_engine(f"sqlite:///{file}")
+    Base.metadata.create_all(engine)
+    config = _get_alembic_config(str(engine.url))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.upgrade(config, revision)
+    engine.dispose()
+
+
+def columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA {schema}.table_info({table})")]
+
+
+def copied(file: Path, older: Path) -> None:
+    """Copies what a store holds into the tables of an older one."""
+    with closing(sqlite3.connect(older)) as connection:
+        connection.execute("ATTACH ? AS new", (str(file),))
+        for table in (
+            "experiments",
+            "experiment_tags",
+            "runs",
+            "params",
+            "tags",
+            "metrics",
+            "latest_metrics",
+        ):
+            wanted, there = columns(connection, "main", table), columns(connection, "new", table)
+            names = ", ".join(name for name in wanted if name in there)
+            connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
+        connection.commit()
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a multirun of two runs in a database as MLflow 2.9 made it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("older")
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert run_hydra(["-m", *TINY, "seed=0,1", "study.name=mine"]) == 0
+        file = folder / "mlflow.db"
+        file.rename(folder / "newer.db")
+        tables_of(MLFLOW_2_9, file)
+        copied(folder / "newer.db", file)
+        (folder / "newer.db").unlink()
+        yield folder
+
+
+@pytest.fixture
+def in_older(older: Path, command: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """The command in that folder, whose database has the same bytes afterwards."""
+    monkeypatch.chdir(older)
+    before = hashlib.sha256((older / "mlflow.db").read_bytes()).hexdigest()
+    yield command
+    assert hashlib.sha256((older / "mlflow.db").read_bytes()).hexdigest() == before
+    assert not list(older.glob("mlflow.db-*"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["compare", "compare mine", "compare mine --metric test/loss", "verdict mine", "status", "status mine"],
+)
+def test_reading_reads_whoever_made_the_tables(in_older: Lab, line: str) -> None:
+    code, out, err = in_older(*line.split())
+    if line == "verdict mine":  # which declares no claims
+        assert code == 2
+        assert "upgrade" not in err
+    else:
+        assert code == 0, err
+        assert "mine" in out
+
+
+def test_report_and_load_read_them_too(in_older: Lab, tmp_path: Path) -> None:
+    code, _, err = in_older("report", "mine", "--output", str(tmp_path / "mine.html"))
+    assert code == 0, err
+    run = reader().tagged(KIND, RUN)[0]
+    assert vae_lab.load(run.run_id).latent_size == 15
+
+
+@pytest.mark.parametrize(
+    "line",
+    [["train", *TINY], ["train", "-m", *TINY, "seed=0,1"], ["evaluate", "mine"], ["ui"]],
+    ids=lambda line: line[0],
+)
+def test_what_writes_says_that_it_would_upgrade_them_and_how(
+    in_older: Lab, older: Path, line: list[str]
+) -> None:
+    code, _, err = in_older(*line)
+    assert code == 2, err
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"vae-lab: {older / 'mlflow.db'}: an older MLflow made its tables")
+    assert "copy the file, then: mlflow db upgrade sqlite:///" in err
+
+
+def test_a_study_whose_process_is_gone_is_shown_though_it_cannot_be_marked(
+    older: Path, folder: Path, command: Lab
+) -> None:
+    copy = Path(shutil.copy(older / "mlflow.db", folder))
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE runs SET status = 'RUNNING'")
+        gone = json.dumps(json.loads(this_process()) | {"born": 1})
+        connection.execute("DELETE FROM tags WHERE key = ?", (PROCESS,))
+        connection.execute("INSERT INTO tags SELECT ?, ?, run_uuid FROM runs", (PROCESS, gone))
+        connection.commit()
+    before = copy.read_bytes()
+    code, _, err = command("status", "--uri", f"sqlite:///{copy}")
+    assert code == 0
+    assert "shown as interrupted, and not marked: " in err
+    assert {process_end(run).partition(" ended ")[2] for run in reader().tagged(KIND, RUN)} == {
+        "without closing it"
+    }
+    assert copy.read_bytes() == before
+
+
+def test_the_line_that_the_message_names_upgrades_them(older: Path, folder: Path, command: Lab) -> None:
+    place = folder / "a folder, it's odd"
+    place.mkdir()
+    shutil.copy(older / "mlflow.db", place)
+    uri = f"sqlite:///{place / 'mlflow.db'}"
+    code, _, err = command("train", *TINY, f'tracking.uri="{uri}"')
+    assert code == 2
+    line = err.rpartition(" then: ")[2].strip()
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", line], check=True, capture_output=True, env=environment)
+    assert {run.name for run in Store.open(uri).tagged(KIND, RUN)} == {"vae L3 Z15 s0", "vae L3 Z15 s1"}
+
+
+def test_a_newer_mlflows_tables_are_read_and_not_written(
+    folder: Path, database: Path, command: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(database, folder / "mlflow.db")
+    Store.open().start("lab", "a", kind=RUN).finish("FINISHED")
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of_next_year'")
+        connection.execute("ALTER TABLE runs ADD COLUMN mood TEXT")
+        connection.commit()
+    assert [run.name for run in reader().tagged(KIND, RUN)] == ["a"]
+    code, _, err = command("train", *TINY)
+    assert code == 2
+    assert "a newer MLflow than " in err
+    assert err.endswith("(revision of_next_year). Install it: pip install --upgrade mlflow\n")
+
+
+def test_a_database_of_something_else_is_left_alone(folder: Path, command: Lab) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as connection:
+        connection.execute("CREATE TABLE invoices (total REAL)")
+    before = (folder / "mlflow.db").read_bytes()
+    for line in (["compare"], ["train", *TINY], ["evaluate", "mine"], ["ui"]):
+        code, _, err = command(*line)
+        assert code == 2
+        assert "this is a database of something else, with the tables invoices" in err
+    assert (folder / "mlflow.db").read_bytes() == before
+
+
+def test_tables_that_lack_what_is_asked_for_are_read_by_mlflows_client_which_is_said(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(database, folder / "mlflow.db")
+    Store.open().start("lab", "a", kind=RUN).finish("FINISHED")
+    assert isinstance(reader(), Tables)
+    monkeypatch.setitem(tables.COLUMNS, "runs", ("run_uuid", "mood"))
+    store = reader()
+    assert isinstance(store, Store)
+    assert [run.name for run in store.tagged(KIND, RUN)] == ["a"]
+    assert "mlflow.db: has no runs.mood: it is read by MLflow's client, which takes longer." in caplog.text
+
+
+def test_a_store_whose_tables_are_being_made_is_waited_for(folder: Path, database: Path) -> None:
+    """Another program, such as a notebook, has begun to make or to upgrade them."""
+    import threading
+
+    tables_of(MLFLOW_2_9, folder / "mlflow.db")
+    finish = threading.Timer(0.5, lambda: alembic_head(folder / "mlflow.db"))
+    finish.start()
+    Store.open()
+    finish.join()
+
+
+def alembic_head(file: Path) -> None:
+    tables_of("heads", file)

@@ -1,0 +1,80 @@
+"""Whose tables a database has: the installed MLflow's, an older or a newer one's, or something else's."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import mlflow
+import mlflow.store.db_migrations
+import sqlalchemy
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from mlflow.store.db.utils import create_sqlalchemy_engine
+
+from vae_lab.errors import UserError, quoted
+from vae_lab.tracking.address import client_address, is_server, sqlite_file, store_name
+
+CHANGING_SECONDS = 1.0  # tables that another program makes or upgrades change faster than this
+
+
+class Schema(NamedTuple):
+    """The tables of a database, and the revisions that Alembic noted."""
+
+    tables: frozenset[str]
+    revisions: tuple[str, ...]
+
+
+def check_schema(uri: str) -> None:
+    """Looks at a database before MLflow's client does, which upgrades old tables without a word.
+
+    An empty database has nothing to be upgraded.
+
+    Args:
+        uri: A store; if it is a file, it exists.
+
+    Raises:
+        UserError: Its tables are not those of the installed MLflow.
+        SQLAlchemyError: It cannot be read.
+    """
+    if is_server(uri) or uri.startswith("databricks"):  # they look after their own
+        return
+    scripts = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    schema, before = _schema(uri), None
+    while schema.tables and schema.revisions != (scripts.get_current_head(),) and schema != before:
+        time.sleep(CHANGING_SECONDS)
+        schema, before = _schema(uri), schema
+    if schema.tables and schema.revisions != (scripts.get_current_head(),):
+        known = {script.revision for script in scripts.walk_revisions()}
+        raise UserError(f"{store_name(uri)}: {_difference(uri, schema, known)}")
+
+
+def _schema(uri: str) -> Schema:
+    engine = create_sqlalchemy_engine(client_address(uri))
+    try:
+        with engine.connect() as connection:
+            tables = frozenset(sqlalchemy.inspect(connection).get_table_names())
+            return Schema(tables, MigrationContext.configure(connection).get_current_heads())
+    finally:
+        engine.dispose()
+
+
+def _difference(uri: str, schema: Schema, known: set[str]) -> str:
+    version, file = mlflow.__version__, sqlite_file(uri)
+    if not {"experiments", "runs"} <= schema.tables:
+        names = quoted(", ".join(sorted(schema.tables)))
+        return f"this is a database of something else, with the tables {names}. Choose another store."
+    if not known.issuperset(schema.revisions):
+        return (
+            f"a newer MLflow than {version}, which is installed, made its tables "
+            f"(revision {quoted(', '.join(schema.revisions))}). Install it: pip install --upgrade mlflow"
+        )
+    reading = "" if file is None else " What only reads, such as vae-lab compare, works as it is."
+    backup = "back it up" if file is None else "copy the file"
+    return (
+        f"an older MLflow made its tables, and could no longer use them if MLflow {version} upgraded them, "
+        f"so nothing was done.{reading} To have them upgraded, {backup}, then: "
+        f"mlflow db upgrade {shlex.quote(store_name(uri) if file is None else client_address(uri))}"
+    )
