@@ -11,7 +11,9 @@ from hydra.errors import CompactHydraException
 
 # In an address: user and password before the host, and options that give somebody in.
 _USER = re.compile(r"(?<=://)(?:[^\s/@]*(?::[^\s@]*)?@)+")
-_SECRET = re.compile(r"(?i)([?&][\w-]*(?:passw|pwd|token|secret|key|auth|credential)[\w-]*=)[^&\s'\"]+")
+_SECRET = re.compile(  # the key that is left out names a saved view of MLflow's pages
+    r"(?i)([?&](?!viewStateShareKey)[\w-]*(?:passw|pwd|token|secret|key|auth|credential)[\w-]*=)[^&\s'\"]+"
+)
 
 
 class LabError(CompactHydraException):

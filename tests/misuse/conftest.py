@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,11 +34,28 @@ TINY = (
     "train.device=cpu",
     "evaluation.pictures=false",
 )
+VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
 LONGEST = 1300  # characters of a message; the longest list the valid keys
 
 
 def left_behind(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
+
+
+@contextmanager
+def browsed() -> Iterator[str]:
+    """Runs `vae-lab ui` over the store of this folder; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen([*VAE_LAB, "ui", "--port", str(port)], stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout is not None
+        while "Ctrl-C stops it" not in (line := ui.stdout.readline()):
+            assert line
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            ui.send_signal(signal.SIGINT)
 
 
 @pytest.fixture

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.misuse.conftest import TINY, Lab
+from tests.misuse.conftest import TINY, VAE_LAB, Lab, browsed
 from vae_lab import load
 from vae_lab.cli import train
 from vae_lab.tracking import KIND, RUN, SWEEP, Store, reader
 
-VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
 STUDY = ("train", "-m", *TINY, "seed=0,1", "study.name=moved")
 
 
@@ -177,21 +173,13 @@ def test_the_ui_shows_the_artifacts_of_a_copy_and_those_of_experiments_that_are_
 ) -> None:
     """By MLflow's own server, with its own way to an artifact."""
     [run, _] = reader().tagged(KIND, RUN)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*VAE_LAB, "ui", "--port", str(port)], stdout=subprocess.PIPE, text=True) as ui:
-        assert ui.stdout is not None
-        while "Ctrl-C stops it" not in (line := ui.stdout.readline()):
-            assert line
+    with browsed() as address:
         asked = requests.get(
             f"{address}/get-artifact", {"path": "config.yaml", "run_uuid": run.run_id}, timeout=60
         )
         made = requests.post(
             f"{address}/api/2.0/mlflow/experiments/create", json={"name": "made"}, timeout=60
         )
-        ui.send_signal(signal.SIGINT)
     config = elsewhere / "mlflow_artifacts" / run.run_id / "artifacts" / "config.yaml"
     assert asked.text == config.read_text()
     experiment = made.json()["experiment_id"]

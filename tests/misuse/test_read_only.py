@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import requests
 
-from tests.misuse.conftest import TINY, Lab
+from tests.misuse.conftest import TINY, Lab, browsed
 from vae_lab import files, load
 from vae_lab.cli import train
 from vae_lab.tracking import KIND, PROCESS, RUN, reader
@@ -109,3 +110,18 @@ def test_reading_needs_neither_a_home_nor_a_cache_and_what_needs_one_names_the_w
     assert code == 1
     assert "the store cannot be made" in err
     assert err.endswith("Choose another folder for the cache with XDG_CACHE_HOME.\n")
+
+
+def test_the_ui_over_a_moved_store_that_can_only_be_read_shows_its_artifacts(
+    shared: Path, mount_read_only: Callable[[Path], None]
+) -> None:
+    [run, _] = reader().tagged(KIND, RUN)
+    mount_read_only(shared)
+    with browsed() as address:
+        wanted = {"path": "config.yaml", "run_uuid": run.run_id}
+        asked = requests.get(f"{address}/get-artifact", wanted, timeout=60)
+        tagged = {"run_id": run.run_id, "key": "seen", "value": "yes"}
+        changed = requests.post(f"{address}/api/2.0/mlflow/runs/set-tag", json=tagged, timeout=60)
+    assert asked.text == reader().download(run.run_id, "config.yaml").read_text()
+    assert changed.status_code == 200  # in a copy, as the command says
+    assert "seen" not in reader().tagged(KIND, RUN)[0].tags

@@ -7,10 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -51,39 +55,43 @@ def ui(port: int | None, uri: str | None, browser: bool) -> None:
         echo(f"The runs are on a server: {name}/{first_page(store)}")
         return
     chosen = free_port(port)
-    _settle(store.uri)
     echo(f"Starting the MLflow UI over {name} ...")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    server = Server(store.uri, chosen)
-    try:
-        server.wait_until_it_answers()
-        page = first_page(store)
-        link = f"{ui_address(chosen)}/{page}"
-        plain = f"http://{HOST}:{chosen}/{page}"
-        echo(f"\n  {link}\n\nIf the browser does not know that name:\n  {plain}\n\nCtrl-C stops it.")
-        if browser:
-            webbrowser.open(link)
-        server.process.wait()
-        raise LabError(f"the MLflow server ended: {server.last_words()}")
-    except KeyboardInterrupt:
-        echo("Stopped.")
-    finally:
-        server.stop()
+    with served(store.uri) as address:
+        server = Server(address, chosen)
+        try:
+            server.wait_until_it_answers()
+            page = first_page(store)
+            link = f"{ui_address(chosen)}/{page}"
+            plain = f"http://{HOST}:{chosen}/{page}"
+            echo(f"\n  {link}\n\nIf the browser does not know that name:\n  {plain}\n\nCtrl-C stops it.")
+            if browser:
+                webbrowser.open(link)
+            server.process.wait()
+            raise LabError(f"the MLflow server ended: {server.last_words()}")
+        except KeyboardInterrupt:
+            echo("Stopped.")
+        finally:
+            server.stop()
 
 
-def _settle(uri: str) -> None:
-    """Has MLflow's server find the artifacts of a store that was moved, unless it can only be read."""
-    from vae_lab.tracking import Store
+@contextmanager
+def served(uri: str) -> Iterator[str]:
+    """Yields the address at which MLflow's server finds the runs of a store and their artifacts.
 
-    store = Store.open(uri)
-    if reason := store.refuses_writes():
-        echo(
-            f"This store can only be read ({reason}): the UI changes nothing, and shows no artifacts "
-            "if it was moved."
-        )
+    A store that was moved is made at home where it is. Of one that can only be read it is a copy.
+    """
+    from vae_lab.tracking import Store, copy_for_reading, file_address, sqlite_file
+
+    store, file = Store.open(uri), sqlite_file(uri)
+    if file is not None and (reason := store.refuses_writes()):
+        echo(f"This store can only be read ({reason}): what is changed in the browser is lost.")
+        with tempfile.TemporaryDirectory() as folder:
+            yield file_address(copy_for_reading(file, Path(folder)))
     else:
         store.settle()
+        yield store.uri
 
 
 def first_page(store: Reader) -> str:

@@ -10,10 +10,17 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vae_lab.tracking.address import client_address, is_server, resolve_address, sqlite_file, store_name
+from vae_lab.tracking.address import (
+    client_address,
+    file_address,
+    is_server,
+    resolve_address,
+    sqlite_file,
+    store_name,
+)
 from vae_lab.tracking.artifacts import FOLDER as ARTIFACT_FOLDER
 from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders
-from vae_lab.tracking.moves import settle
+from vae_lab.tracking.moves import copy_for_reading, settle
 from vae_lab.tracking.processes import (
     RunFolder,
     checkpoint_files,
@@ -105,7 +112,9 @@ __all__ = [
     "checkpoint_files",
     "client_address",
     "code_tags",
+    "copy_for_reading",
     "deliver_backlog",
+    "file_address",
     "heartbeat",
     "is_server",
     "let_go",

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from vae_lab import files
 from vae_lab.errors import LabError
@@ -49,6 +50,31 @@ def settle(file: Path) -> bool:
     except OSError as error:
         raise unwritable(files.state_folder(""), error) from error
     return True
+
+
+def copy_for_reading(file: Path, folder: Path) -> Path:
+    """Copies a database that can only be read, with the locations at which its artifacts lie now.
+
+    Returns:
+        The copy, which others may write to.
+
+    Raises:
+        LabError: It cannot be read, or the copy not be written.
+    """
+    copy = folder / file.name
+    try:
+        address = f"file:{quote(str(file))}?mode=ro"
+        with (
+            closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+            if _away(file, earlier := homes_of(target, file.name)):
+                _write_down(target, earlier, file)
+            target.commit()
+    except sqlite3.Error as error:
+        raise LabError(f"{file}: cannot be copied to {copy}: {error}") from error
+    return copy
 
 
 def _away(file: Path, earlier: list[Path]) -> bool:
