@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from vae_lab.report import drawing
 from vae_lab.report.charts import loss_curves, rate_distortion
 from vae_lab.report.charts.data_spectrum import data_spectrum
-from vae_lab.report.charts.latent_use import LatentUse, latent_use
+from vae_lab.report.charts.latent_use import MOST_LABELLED, LatentUse, latent_use
 from vae_lab.report.charts.loss_curves import LossCurves, run_losses, study_losses
 from vae_lab.report.charts.rate_distortion import RateDistortion
 from vae_lab.report.pictures import load_picture
@@ -191,6 +191,9 @@ def test_the_labels_of_many_configurations_do_not_overlap(count: int) -> None:
 def test_more_configurations_than_can_be_read_have_no_labels() -> None:
     series = [LossCurves(f"k{i}", [[9.0, 8.0]], []) for i in range(loss_curves.MOST_LABELLED + 1)]
     assert not [word for word in words(losses("a", "size", series)) if word.startswith("k")]
+    uses = [LatentUse(f"k{i}", [[2.0, 1.0]]) for i in range(MOST_LABELLED + 1)]
+    assert not [word for word in words(use("a", "seed", uses)) if word.startswith("k")]
+    assert latent_use("a", "seed", uses).width == latent_use("a", "seed", uses[:1]).width
 
 
 def test_a_mean_goes_on_over_the_longer_replicates() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vae_lab.studies.comparison import Comparison, Group, key_name, topic
 from vae_lab.tracking import StoredRun
+
+LISTED = 24  # values that are written one after another; the tables have all
 
 
 class Line(NamedTuple):
@@ -52,6 +54,17 @@ def value_text(key: str, value: str) -> str:
         ('CVAE', 'layers 3')
     """
     return value.upper() if key == "model" and value in ("vae", "cvae") else f"{key_name(key)} {value}"
+
+
+def abridged(texts: Sequence[str]) -> list[str]:
+    """Returns the texts; of more than LISTED the first and the last ones, with an ellipsis between.
+
+    Examples:
+        >>> abridged([str(number) for number in range(100)])[10:14]
+        ['10', '11', '…', '88']
+    """
+    half = LISTED // 2
+    return [*texts] if len(texts) <= LISTED else [*texts[:half], "…", *texts[-half:]]
 
 
 def configuration(run: StoredRun) -> str:

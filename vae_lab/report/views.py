@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
-from vae_lab.report.lines import lines
+from vae_lab.report.lines import abridged, lines
 from vae_lab.report.template import filled
 from vae_lab.studies.comparison import (
     POINT,
@@ -116,9 +116,10 @@ def answer(comparison: Comparison) -> str:
     for line in lines([comparison]):
         if losses := line.losses:
             family = " ".join(line.shared.values())
-            means = ", ".join(f"{loss:.2f}" for loss in losses.values())
+            texts = [f"{loss:.2f}" for loss in losses.values()]
+            values, means = (", ".join(abridged(part)) for part in ([*losses], texts))
             lead = f"{family}: " if family else ""
-            answers.append(f"{lead}held-out loss {means} for {key_name(line.key)} {', '.join(losses)}")
+            answers.append(f"{lead}held-out loss {means} for {key_name(line.key)} {values}")
     return "; ".join(answers)
 
 

@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 3.8, 2.9  # inches
 CARRYING = 0.1  # nats; a dimension below it is as good as flat on the chart
 FEWEST_DIMENSIONS = 20  # that are drawn, however few are in use
 LEGEND_ROWS = 14  # that fit beside the chart
+MOST_LABELLED = 3 * LEGEND_ROWS  # configurations beyond which there is no legend: it would hide the chart
 
 
 class LatentUse(NamedTuple):
@@ -35,7 +36,7 @@ def latent_use(name: str, heading: str, series: Sequence[LatentUse]) -> Drawing:
     size = max(map(len, replicates))
     carrying = max(sum(value > CARRYING for value in kl) for kl in replicates)
     drawn = min(size, max(FEWEST_DIMENSIONS, carrying + carrying // 2))
-    columns = -(-len(series) // LEGEND_ROWS)
+    columns = -(-len(series) // LEGEND_ROWS) if len(series) <= MOST_LABELLED else 0
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -52,6 +53,8 @@ def latent_use(name: str, heading: str, series: Sequence[LatentUse]) -> Drawing:
         name_axes(axes, f"latent dimension, by its KL{first}", "KL, nats per image")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
-        figure.legend(title=shortened(heading), loc="outside right upper", handlelength=1.4, ncols=columns)
+        if columns:
+            place = {"loc": "outside right upper", "handlelength": 1.4}
+            figure.legend(title=shortened(heading), ncols=columns, **place)
 
-    return Drawing(name, draw, WIDTH + columns - 1, HEIGHT)
+    return Drawing(name, draw, WIDTH + max(columns - 1, 0), HEIGHT)

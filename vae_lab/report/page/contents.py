@@ -13,7 +13,7 @@ from vae_lab.errors import LabError
 from vae_lab.files import DamagedError
 from vae_lab.report import pictures, tables, views
 from vae_lab.report.analyses import Analysis, analyses
-from vae_lab.report.lines import configuration, lines
+from vae_lab.report.lines import abridged, configuration, lines
 from vae_lab.report.page import panels, setup
 from vae_lab.report.page.panels import Panel
 from vae_lab.report.pictures import Picture
@@ -151,8 +151,9 @@ def _answers(compared: Sequence[Comparison]) -> list[Answer]:
     answers = []
     for line in lines(compared):
         if losses := line.losses:
-            texts = " → ".join(f"{loss:.2f}" for loss in losses.values())
-            answers.append(Answer(line.family, key_name(line.key), " → ".join(losses), texts))
+            texts = [f"{loss:.2f}" for loss in losses.values()]
+            values, means = (" → ".join(abridged(part)) for part in ([*losses], texts))
+            answers.append(Answer(line.family, key_name(line.key), values, means))
     return answers
 
 

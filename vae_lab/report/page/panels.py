@@ -12,7 +12,7 @@ from vae_lab.report.charts.latent_use import LatentUse, latent_use
 from vae_lab.report.charts.loss_curves import LossCurves, study_losses
 from vae_lab.report.charts.rate_distortion import RateDistortion, rate_distortion
 from vae_lab.report.drawing import Drawing
-from vae_lab.report.lines import configuration, lines, value_text
+from vae_lab.report.lines import abridged, configuration, lines, value_text
 from vae_lab.studies.comparison import Comparison, Group, key_name
 from vae_lab.tracking import Reader
 
@@ -43,7 +43,8 @@ def loss_panels(store: Reader, comparisons: Sequence[Comparison]) -> list[Panel]
         ]
         ends = [(row.label, [curve[-1] for curve in row.held_out]) for row in series if row.held_out]
         if ends:
-            losses = ", ".join(f"{sum(values) / len(values):.1f} for {label}" for label, values in ends)
+            means = [f"{sum(values) / len(values):.1f} for {label}" for label, values in ends]
+            losses = ", ".join(abridged(means))
             caption = f"Held-out loss at the end, by {name}: {losses} (nats per image)."
             chart = study_losses(f"{line.comparison} {line.family}", name, series)
             panels.append(Panel(line.title, chart, caption))
@@ -66,7 +67,7 @@ def latent_panels(comparisons: Sequence[Comparison]) -> list[Panel]:
         ]
         if series:
             share = f"{CARRIED * 100:.0f} %"
-            carried = ", ".join(map(_carried, series))
+            carried = ", ".join(abridged([*map(_carried, series)]))
             caption = f"Dimensions that carry {share} of the KL, by {name}: {carried}."
             chart = latent_use(f"latent {line.comparison} {line.family}", name, series)
             panels.append(Panel(line.title, chart, caption))
