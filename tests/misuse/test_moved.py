@@ -95,10 +95,7 @@ def test_a_moved_study_is_widened_and_measured_where_it_is(
         place = store.client.get_run(run.run_id).info.artifact_uri  # as MLflow's own client and UI see it
         assert place == (gone / "mlflow_artifacts" / run.run_id / "artifacts").as_uri()
         assert store.client.list_artifacts(run.run_id)
-    assert (
-        store.client.get_experiment_by_name("vae_lab").artifact_location
-        == (gone / "mlflow_artifacts").as_uri()
-    )
+    assert store.experiment("vae_lab").artifact_location == (gone / "mlflow_artifacts").as_uri()
 
 
 def test_what_is_done_in_a_copy_leaves_the_original_as_it_was(

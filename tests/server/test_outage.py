@@ -163,26 +163,29 @@ def listing(store: Store, run_id: str, path: str = "") -> list[str]:
     return sorted(paths)
 
 
-def test_a_process_killed_before_delivery_loses_nothing_that_it_had_recorded(
-    mlflow_server: Server, folder: Path
-) -> None:
+def kill_before_delivery(server: Server, experiment: str) -> None:
+    """A process makes a run, the server stands still, and the process records 30 epochs and is killed."""
     program = (
         "import os, signal, sys; from vae_lab.tracking import Store, RUN\n"
         "from tests.server.test_outage import record_epochs\n"
-        "recorder = Store.open(sys.argv[1]).start('killed', 'run', kind=RUN)\n"
+        "recorder = Store.open(sys.argv[1]).start(sys.argv[3], 'run', kind=RUN)\n"
         "os.killpg(int(sys.argv[2]), signal.SIGSTOP)\n"
         "record_epochs(recorder, range(30))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    assert mlflow_server.process is not None
-    group = str(mlflow_server.process.pid)
+    assert server.process is not None
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
-    killed = subprocess.run(
-        [sys.executable, "-c", program, mlflow_server.address, group], env=environment, timeout=120
-    )
+    arguments = [server.address, str(server.process.pid), experiment]
+    killed = subprocess.run([sys.executable, "-c", program, *arguments], env=environment, timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    mlflow_server.signal(signal.SIGCONT)
+    server.signal(signal.SIGCONT)
+
+
+def test_a_process_killed_before_delivery_loses_nothing_that_it_had_recorded(
+    mlflow_server: Server, folder: Path
+) -> None:
+    kill_before_delivery(mlflow_server, "killed")
     store = Store.open(mlflow_server.address)
     run = in_experiment(store, "killed")
     assert deliver(store.uri, None) == 0
@@ -191,6 +194,21 @@ def test_a_process_killed_before_delivery_loses_nothing_that_it_had_recorded(
     record_epochs(again, range(30, 35))
     again.finish("FINISHED")
     assert_complete(store, run.run_id, 35)
+    assert store.record(run.run_id).status == "FINISHED"
+
+
+def test_what_waits_is_not_told_over_a_run_that_was_finished_under_another_name_of_the_server(
+    mlflow_server: Server, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kill_before_delivery(mlflow_server, "taken over")
+    store = Store.open(mlflow_server.address.replace("127.0.0.1", "localhost"))
+    run = in_experiment(store, "taken over")
+    again = store.reopen(run.run_id)
+    record_epochs(again, range(20))
+    again.finish("FINISHED")
+    assert deliver(None, None) == 1
+    assert "of an attempt that another process has gone on from since" in capfd.readouterr().out
+    assert_complete(store, run.run_id, 20)
     assert store.record(run.run_id).status == "FINISHED"
 
 

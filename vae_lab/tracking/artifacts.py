@@ -105,8 +105,9 @@ def carried(location: str, earlier: Sequence[Path], file: Path) -> str:
         >>> carried("s3://bucket/1f", [Path("/old/mlflow.db")], Path("/new/mlflow.db"))
         's3://bucket/1f'
     """
-    path = local_path(location)
-    for home in earlier if path is not None else ():
+    if (path := local_path(location)) is None:
+        return location
+    for home in earlier:
         if path.is_relative_to(home.parent):
             moved = file.parent / path.relative_to(home.parent)
             return moved.as_uri() if location.startswith("file:") else str(moved)

@@ -16,6 +16,7 @@ from vae_lab.files import DamagedError
 from vae_lab.tracking.address import client_address, is_server, resolve_address, sqlite_file
 from vae_lab.tracking.delivery import drain_folder, why
 from vae_lab.tracking.folders import lock_folder, spool_address
+from vae_lab.tracking.schema import check_schema
 from vae_lab.tracking.servers import trouble_with
 from vae_lab.tracking.spool import Backlog, Spool, backlogs
 
@@ -55,16 +56,17 @@ def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Backlog]:
 
 def waiting_records(folder: Path) -> list[str]:
     """Returns a line for each record that waits in a spool; none if a process holds it."""
-    spool, lines = Spool.reopen(folder), []
-    for number in spool.numbers if spool is not None else ():
+    if (spool := Spool.reopen(folder)) is None:
+        return []
+    lines = []
+    for number in spool.numbers:
         try:
             with spool.read(number) as record:
                 when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.at / 1000))
                 lines.append(f"record {number} of {when}: {record.content}")
         except DamagedError as error:
             lines.append(f"record {number} {error}")
-    if spool is not None:
-        spool.close()
+    spool.close()
     return lines
 
 
@@ -87,6 +89,7 @@ def _client(uri: str | None) -> MlflowClient:
     if file is not None and not file.exists():
         raise LabError("there is no such file any more; if it was moved, name the new one with --to")
     try:
+        check_schema(uri)
         client = MlflowClient(tracking_uri=client_address(uri))
         client.search_experiments(max_results=1)
     except Exception as error:
