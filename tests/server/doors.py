@@ -47,6 +47,8 @@ class Door(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Visit)
         self.behind = behind
         self.answer: tuple[int, str] | None = None  # status and body in place of what is behind
+        self.more: dict[str, str] = {}  # headers of that answer
+        self.refused = ""  # the end of paths that nobody may ask
         self.headers: dict[str, str] = {}  # of the last visit
         self.address = f"http{'s' if shown else ''}://127.0.0.1:{self.server_port}"
         if shown is not None:
@@ -78,7 +80,10 @@ class Visit(BaseHTTPRequestHandler):
         self.server.headers = {name.lower(): value for name, value in self.headers.items()}
         if self.server.answer is not None:
             status, body = self.server.answer
-            self._reply(status, {}, body.encode())
+            self._reply(status, self.server.more, body.encode())
+            return
+        if self.server.refused and self.path.endswith(self.server.refused):
+            self._reply(403, {}, b"no")
             return
         assert self.server.behind is not None
         connection = HTTPConnection("127.0.0.1", self.server.behind)

@@ -9,6 +9,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,8 +24,10 @@ from sqlalchemy import create_engine
 import vae_lab
 from tests.misuse.conftest import TINY, Lab, command
 from vae_lab.cli.train import run_hydra
-from vae_lab.tracking import KIND, PROCESS, RUN, Store, process_end, reader, tables
+from vae_lab.tracking import KIND, PROCESS, RUN, Store, process_end, reader, resolve_address, tables
 from vae_lab.tracking.processes import this_process
+from vae_lab.tracking.schema import LOOK_SECONDS
+from vae_lab.tracking.spool import Record, Spool
 from vae_lab.tracking.tables import Tables
 
 __all__ = ["command"]  # a fixture
@@ -31,7 +35,7 @@ MLFLOW_2_9 = "acf3f17fdcc7"  # Alembic's name of its tables
 
 
 def tables_of(revision: str, file: Path) -> None:
-    """Makes the tables that an older MLflow made, by MLflow's own steps from its first ones."""
+    """Makes the tables that an older MLflow made, by MLflow's own steps."""
     engine = create_engine(f"sqlite:///{file}")
     Base.metadata.create_all(engine)
     config = _get_alembic_config(str(engine.url))
@@ -39,6 +43,12 @@ def tables_of(revision: str, file: Path) -> None:
         config.attributes["connection"] = connection
         alembic.upgrade(config, revision)
     engine.dispose()
+
+
+def revision(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as connection:
+        (name,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(name)
 
 
 def columns(connection: sqlite3.Connection, schema: str, table: str) -> list[str]:
@@ -140,10 +150,24 @@ def test_a_study_whose_process_is_gone_is_shown_though_it_cannot_be_marked(
     code, _, err = command("status", "--uri", f"sqlite:///{copy}")
     assert code == 0
     assert "shown as interrupted, and not marked: " in err
-    assert {process_end(run).partition(" ended ")[2] for run in reader().tagged(KIND, RUN)} == {
-        "without closing it"
-    }
+    store = reader()
+    reasons = {process_end(run, store.uri).partition(" ended ")[2] for run in store.tagged(KIND, RUN)}
+    assert reasons == {"without closing it"}
     assert copy.read_bytes() == before
+
+
+def test_what_waits_for_an_older_store_is_not_delivered_to_it(
+    older: Path, folder: Path, command: Lab
+) -> None:
+    spool = Spool.open(resolve_address(None), "1" * 32)
+    spool.append(Record(at=1, tags={"mood": "good"}))
+    spool.close()
+    Path(shutil.copy(older / "mlflow.db", folder))
+    code, out, _ = command("sync")
+    assert code == 1
+    assert "1 record wait: the store cannot be opened: " in out
+    assert "an older MLflow made its tables" in out
+    assert revision(folder / "mlflow.db") == MLFLOW_2_9
 
 
 def test_the_line_that_the_message_names_upgrades_them(older: Path, folder: Path, command: Lab) -> None:
@@ -199,16 +223,23 @@ def test_tables_that_lack_what_is_asked_for_are_read_by_mlflows_client_which_is_
     assert "mlflow.db: has no runs.mood: it is read by MLflow's client, which takes longer." in caplog.text
 
 
-def test_a_store_whose_tables_are_being_made_is_waited_for(folder: Path, database: Path) -> None:
-    """Another program, such as a notebook, has begun to make or to upgrade them."""
-    import threading
+def test_a_store_whose_tables_are_being_upgraded_is_waited_for(folder: Path, database: Path) -> None:
+    """By another program, such as a notebook or an MLflow server."""
+    file, begun = Path(shutil.copy(database, folder)), threading.Event()
+    newest = revision(file)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (MLFLOW_2_9,))
+        connection.commit()
 
-    tables_of(MLFLOW_2_9, folder / "mlflow.db")
-    finish = threading.Timer(0.5, lambda: alembic_head(folder / "mlflow.db"))
-    finish.start()
+    def upgrade() -> None:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (newest,))
+            begun.set()
+            time.sleep(3 * LOOK_SECONDS)
+            connection.commit()
+
+    upgrading = threading.Thread(target=upgrade)
+    upgrading.start()
+    begun.wait()
     Store.open()
-    finish.join()
-
-
-def alembic_head(file: Path) -> None:
-    tables_of("heads", file)
+    upgrading.join()

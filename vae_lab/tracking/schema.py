@@ -17,7 +17,7 @@ from mlflow.store.db.utils import create_sqlalchemy_engine
 from vae_lab.errors import UserError, quoted
 from vae_lab.tracking.address import client_address, is_server, sqlite_file, store_name
 
-CHANGING_SECONDS = 1.0  # tables that another program makes or upgrades change faster than this
+LOOK_SECONDS, MAKING_SECONDS = 1.0, 60.0
 
 
 class Schema(NamedTuple):
@@ -42,13 +42,22 @@ def check_schema(uri: str) -> None:
     if is_server(uri) or uri.startswith("databricks"):  # they look after their own
         return
     scripts = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
-    schema, before = _schema(uri), None
-    while schema.tables and schema.revisions != (scripts.get_current_head(),) and schema != before:
-        time.sleep(CHANGING_SECONDS)
+    current = (scripts.get_current_head(),)
+    schema, before, end = _schema(uri), None, time.monotonic() + MAKING_SECONDS
+    while schema.tables and schema.revisions != current and time.monotonic() < end:
+        if schema == before and not _is_written_to(uri):
+            break
+        time.sleep(LOOK_SECONDS)  # another program may be about to make or to upgrade them
         schema, before = _schema(uri), schema
-    if schema.tables and schema.revisions != (scripts.get_current_head(),):
+    if schema.tables and schema.revisions != current:
         known = {script.revision for script in scripts.walk_revisions()}
         raise UserError(f"{store_name(uri)}: {_difference(uri, schema, known)}")
+
+
+def _is_written_to(uri: str) -> bool:
+    """Returns whether a program writes to an SQLite file now; a lock would tell, too, and make it fail."""
+    file = sqlite_file(uri)
+    return file is not None and file.with_name(f"{file.name}-journal").exists()
 
 
 def _schema(uri: str) -> Schema:

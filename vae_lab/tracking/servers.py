@@ -104,7 +104,8 @@ def trouble_with(uri: str) -> Trouble | None:
     for step in answer.history:
         if step.status_code in _MOVING:
             place = urlsplit(answer.url)
-            return Trouble(f"leads on to {place.scheme}://{place.hostname}. Give that address", passes=False)
+            host = place.netloc.rpartition("@")[2]
+            return Trouble(f"leads on to {place.scheme}://{host}. Give that address", passes=False)
     if answer.status_code != HTTPStatus.OK:
         return _trouble_of_status(answer.status_code, answer.text)
     return None if _is_of_mlflow(answer) else Trouble("is no MLflow server", passes=False)

@@ -131,17 +131,20 @@ class Store:
         tags = {} if file is None else {HOMES: homes_tag(file, homes(file))}
         if experiment is None:
             location = None if file is None else (file.parent / FOLDER).as_uri()
-            try:
-                return self.client.get_experiment(self.client.create_experiment(name, location, tags))
-            except MlflowException:  # another process was first
-                experiment = self.ask(lambda: self.client.get_experiment_by_name(name))
-                if experiment is None:
-                    raise
+            experiment = self.ask(partial(self._make_experiment, name, location, tags))
         if experiment.lifecycle_stage != "active":
             raise UserError(f"tracking.experiment={name}: was deleted in this store; choose another name.")
         for key in tags.keys() - experiment.tags.keys():
             self.ask(partial(self.client.set_experiment_tag, experiment.experiment_id, key, tags[key]))
         return experiment
+
+    def _make_experiment(self, name: str, location: str | None, tags: dict[str, str]) -> Experiment:
+        try:
+            return self.client.get_experiment(self.client.create_experiment(name, location, tags))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self.client.get_experiment_by_name(name)  # another process was first
 
     def settle(self) -> None:
         """Makes a store that was moved or copied at home where it is now; whatever writes does so first.
