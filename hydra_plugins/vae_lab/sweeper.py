@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
@@ -25,15 +26,21 @@ if TYPE_CHECKING:
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="ablation",
-    node={"_target_": "hydra_plugins.vae_lab.sweeper.AblationSweeper"},
+    node={"_target_": "hydra_plugins.vae_lab.sweeper.AblationSweeper", "params": None},
     provider="vae_lab",
 )
 
 
 class AblationSweeper(Sweeper):
-    """Crosses some axes and varies others one at a time around the base, which is trained once."""
+    """Crosses some axes and varies others one at a time around the base, which is trained once.
 
-    def __init__(self) -> None:
+    Args:
+        params: Key to values, as texts of Hydra's override grammar: axes as Hydra's own sweeper has them,
+            beside those of the config's `sweep`. The command line goes before them.
+    """
+
+    def __init__(self, params: Mapping[str, object] | None = None) -> None:
+        self.params = [f"{key}={value}" for key, value in (params or {}).items()]
         self.launcher: Launcher | None = None
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
@@ -50,14 +57,16 @@ class AblationSweeper(Sweeper):
         from vae_lab.config import checked_plan
         from vae_lab.runs import grid
         from vae_lab.runs.commands import hydra_words
+        from vae_lab.runs.environment import check_environment
 
         assert self.hydra_context is not None
         assert self.config is not None
         master, loader = self.config, self.hydra_context.config_loader
         HydraConfig.instance().set_config(master)  # what ${hydra:...} in a value is resolved by
+        check_environment(os.environ)
         plan = checked_plan(_without_hydra(master))
         parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides(arguments)
+        overrides = parser.parse_overrides([*self.params, *arguments])
         choices = OmegaConf.select(master, "hydra.runtime.choices")
 
         @functools.cache

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 Lab = Callable[..., tuple[int, str, str]]
 Answer = Callable[..., str]
+Planned = list[tuple[str, Any, Any]]  # study, launcher and jobs of each multirun
 
 settings.register_profile(
     "misuse",
@@ -99,3 +101,18 @@ def command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
         return int(ended.value.code or 0), out, err
 
     return run
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """The multiruns that a line would start, by their study's name and their launcher."""
+    from vae_lab.runs import multirun, rounds
+
+    multiruns: Planned = []
+
+    def planned_only(master: Any, arguments: Any, grid: Any, launch: Any) -> None:
+        axes, jobs = grid(1)
+        multiruns.append((rounds.study_name(master, axes), master.hydra.launcher, jobs))
+
+    monkeypatch.setattr(multirun, "run_multirun", planned_only)
+    return multiruns

@@ -7,25 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.misuse.conftest import TINY, Answer, Lab, left_behind
+from tests.misuse.conftest import TINY, Answer, Lab, Planned, left_behind
 from vae_lab.files import CONFIG_ROOT
 
 SWEEPS = sorted(path.stem for path in (CONFIG_ROOT / "sweeps").glob("*.yaml"))
-
-
-@pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any, Any]]:
-    """The multiruns that a line would start, by their study's name and their launcher."""
-    from vae_lab.runs import multirun, rounds
-
-    multiruns: list[tuple[str, Any, Any]] = []
-
-    def planned_only(master: Any, arguments: Any, grid: Any, launch: Any) -> None:
-        axes, jobs = grid(1)
-        multiruns.append((rounds.study_name(master, axes), master.hydra.launcher, jobs))
-
-    monkeypatch.setattr(multirun, "run_multirun", planned_only)
-    return multiruns
 
 
 def refused(lab: Lab, *words: str) -> str:
@@ -61,7 +46,7 @@ def own_file(folder: Path, path: str, text: str) -> Path:
     ids=lambda value: " ".join(value),
 )
 def test_each_of_several_sweeps_is_a_study_of_its_own(
-    lab: Lab, planned: list[tuple[str, Any, Any]], words: list[str], names: list[str]
+    lab: Lab, planned: Planned, words: list[str], names: list[str]
 ) -> None:
     code, _, err = lab(*TINY, *words)
     assert code == 0, err
@@ -79,7 +64,7 @@ def test_each_of_several_sweeps_is_a_study_of_its_own(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_one_of_several_sweeps_is_named_before_the_first_is_run(
-    lab: Lab, folder: Path, planned: list[tuple[str, Any, Any]], words: list[str], message: str
+    lab: Lab, folder: Path, planned: Planned, words: list[str], message: str
 ) -> None:
     code, _, err = lab(*TINY, *words)
     assert code == 2
@@ -125,7 +110,7 @@ hydra: {launcher: {workers: 3}}
 """
 
 
-def test_a_study_chooses_its_launcher(lab: Lab, folder: Path, planned: list[tuple[str, Any, Any]]) -> None:
+def test_a_study_chooses_its_launcher(lab: Lab, folder: Path, planned: Planned) -> None:
     own_file(folder, "experiments/own.yaml", STACKED)
     code, _, err = lab("--config-dir", "own", *TINY, "experiments=own")
     assert code == 0, err
@@ -172,7 +157,7 @@ def test_a_study_chooses_any_of_hydras_parts(lab: Lab, folder: Path, part: str) 
     ids=lambda value: " ".join(value),
 )
 def test_no_schedule_is_a_value_like_any_other(
-    lab: Lab, folder: Path, planned: list[tuple[str, Any, Any]], words: list[str], names: list[str]
+    lab: Lab, folder: Path, planned: Planned, words: list[str], names: list[str]
 ) -> None:
     own_file(
         folder,

@@ -109,7 +109,7 @@ def test_any_bytes_are_a_study_or_refused(ask: Answer, content: bytes) -> None:
         ("study: {reference: {nothing: 1}}", "study.reference.nothing: unknown key"),
         ("study: {oracle: {shares: [2]}}", "study.oracle.shares=2.0"),
         ("sweep: {cross: {model.layers: 0}}", "model.layers=0"),
-        ("sweep: 3", "sweep: Merge error: int is not"),
+        ("sweep: 3", "sweep=3: must be a mapping of keys"),
         ("sweep: {crss: {seed: [1]}}", "sweep.crss: unknown key; did you mean sweep.cross?"),
     ],
     ids=lambda value: value[:40],

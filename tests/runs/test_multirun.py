@@ -59,14 +59,14 @@ def test_a_failing_run_leaves_the_others_and_is_told(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["-m", "model.layers=2,x"], "model.layers: Value 'x'"),
+        (["-m", "model.layers=2,x"], "model.layers=x: must be a whole number"),
         (["-m", "model.layers=2,0"], "model.layers=0: must be"),
         (["-m", "model.layer=2,3"], "model.layer: unknown key; did you mean model.layers?"),
         (["-m", "model=vae,vea"], "model=vea: no such option; did you mean vae?"),
         (["sweeps=depht"], "sweeps=depht: no such option; did you mean depth?"),
         (["-m", "train.device=cpu,cuda:99"], "train.device=cuda:99"),
         (["-m", "seed=0,1", "study.claims=[{id:C1,expect:incresing}]"], "claim C1: expect=incresing"),
-        (["sweep.cross={model.layers:[2,3]}", "-m"], "sweep.cross: nothing of that name is in it"),
+        (["sweep.cross={model.layers:[2,3]}", "-m"], "has keys that sweep.cross has not. To add it"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

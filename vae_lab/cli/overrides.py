@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,20 +16,32 @@ from hydra._internal.utils import create_automatic_config_search_path, get_args_
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, ValueType
+from hydra.core.override_parser.types import Glob, Override, OverrideType, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from vae_lab.config import NOTHING, STUDY_GROUPS, check_size, known_key, unknown_key
+from vae_lab.cli import complaints
+from vae_lab.cli.own_configs import check_own_configs
+from vae_lab.cli.spelling import as_text, no_flag, remarks, spelled_as_text, unread
+from vae_lab.config import (
+    NOTHING,
+    STUDY_GROUPS,
+    TEXT_KEYS,
+    checked_plan,
+    known_key,
+    unknown_key,
+    valid_keys,
+)
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
 from vae_lab.runs.grid import listed
 
+log = logging.getLogger(__name__)
+
 CONFIG = "config"  # the lab's, which names no further folders of configs
 LONGEST = 1000  # characters of a message, most of which name the valid choices
-CONFIG_DEPTHS = ("*.yaml", "*/*.yaml", "*/*/*.yaml")  # of the files in a folder of configs
 COMPOSING = (  # the parts of Hydra that have done their work before the lab's begins
     *("hydra._internal.config_loader_impl", "hydra.core.override_parser.overrides_parser"),
     "hydra.core.plugins",
@@ -48,17 +62,17 @@ def parse_line(arguments: list[str]) -> Line:
     """Returns what Hydra's own parser makes of a line, which would refuse it with a page of usage.
 
     Raises:
-        UserError: A flag does not exist or is not taken, or a folder of configs would fill the memory.
+        UserError: A flag does not exist or is not taken.
     """
 
     def refuse(message: str) -> NoReturn:
-        raise UserError(f"{quoted(message, 300)}. All flags: vae-lab train --hydra-help")
+        raise no_flag(arguments) or UserError(
+            f"{quoted(message, 300)}. All flags: vae-lab train --hydra-help"
+        )
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     flags = parser.parse_args(arguments)
-    if flags.config_dir is not None:
-        _check_folder(Path(flags.config_dir))
     if flags.experimental_rerun is not None:
         raise UserError(
             "--experimental-rerun: would unpickle a file, which can run any code. Every run's page in MLflow "
@@ -74,16 +88,7 @@ def parse_line(arguments: list[str]) -> Line:
     return line
 
 
-def _check_folder(folder: Path) -> None:
-    for depth in CONFIG_DEPTHS:
-        for file in filter(Path.is_file, sorted(folder.glob(depth))):
-            try:
-                check_size(file.read_text(), str(file))
-            except (OSError, ValueError, RecursionError, yaml.YAMLError):
-                continue  # Hydra says so if it is to read the file
-
-
-def config_loader(line: Line) -> ConfigLoader:
+def config_loader(line: Line) -> ConfigLoaderImpl:
     """Returns Hydra's reader of the configs of a line."""
     path = create_automatic_config_search_path(None, None, line.config_path)
     if line.config_dir is not None:
@@ -96,36 +101,76 @@ def checked_lines(line: Line) -> list[Line]:
     """Checks what can be said of every override before the config is composed.
 
     Returns:
-        The lines to be run one after another: one for each study, where several are asked for.
+        The lines to be run one after another, spelled so that Hydra reads what is meant: one for each study,
+        where several are asked for.
 
     Raises:
         UserError: An override of a key that does not exist, of a group with what is no option, or with a list
-            of values for a single run.
+            of values for a single run; or a file of the user's own that would be ignored.
         HydraException: An override is not of the form KEY=VALUE, or the search path is no list of folders.
     """
     loader = config_loader(line)
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(line.overrides)
     folders = [text for text in line.overrides if text.startswith("hydra.searchpath=")]
-    primary = None if line.config_path == str(CONF) and line.config_name == CONFIG else line.config_name
-    spellings: list[list[str]] = []  # of each override; several where each is a study
-    for override in overrides:
-        key, spelling = override.key_or_group, [str(override.input_line)]
-        # With the groups within it, since a group need not have options of its own.
-        options = "." not in key and loader.get_group_options(key, None, primary, folders)
-        if options:
-            spelling = _options(override, options)
-        elif key.partition(".")[0] != "hydra" and not known_key(key):
-            raise unknown_key(key)
-        spellings.append(spelling)
+    check_own_configs(loader, line.config_name, folders)
+    spellings = _spellings(line, loader, overrides, folders)
     lines = [line._replace(overrides=list(texts)) for texts in itertools.product(*spellings)]
     if len(lines) > 1:
         for study in lines:  # a mistake in one is told before another has been trained
             _compose(loader, study)
+    else:
+        for remark in remarks(overrides):
+            log.warning(remark)
     swept = [override for override in overrides if override.is_sweep_override()]
     several = next((override for override in swept if override.key_or_group not in STUDY_GROUPS), None)
-    if several is not None and not all(_is_multirun(study, loader) for study in lines):
+    single = several is not None and not all(_is_multirun(study, loader) for study in lines)
+    if several is not None and single and spelled_as_text(several) is None:
         raise _needs_multirun(several)
     return lines
+
+
+def _spellings(
+    line: Line, loader: ConfigLoaderImpl, overrides: Sequence[Override], folders: list[str]
+) -> list[list[str]]:
+    """Returns how Hydra is given each override; in several spellings where each is a study."""
+    primary = None if line.config_path == str(CONF) and line.config_name == CONFIG else line.config_name
+    spellings, groups = [], []
+    for override in overrides:
+        key, spelling = override.key_or_group, [spelled_as_text(override) or str(override.input_line)]
+        # With the groups within it, since a group need not have options of its own.
+        options = "." not in key and loader.get_group_options(key, None, primary, folders)
+        if options:
+            spelling = _options(override, options)
+            groups.append(override)
+        elif key.partition(".")[0] != "hydra" and not known_key(key):
+            raise unknown_key(key)
+        spellings.append(spelling)
+    late = _known_late(line, loader, overrides, groups)
+    return [
+        [f"++{text}" for text in spelling] if override.key_or_group in late else spelling
+        for override, spelling in zip(overrides, spellings, strict=True)
+    ]
+
+
+def _known_late(
+    line: Line, loader: ConfigLoader, overrides: Sequence[Override], groups: Sequence[Override]
+) -> set[str]:
+    """Returns the keys that only an option of a group has of which several are asked for.
+
+    Hydra looks for them in the config before any of these has been chosen, and does not find them.
+    """
+    several = {override.key_or_group for override in groups if override.is_sweep_override()}
+    late = {
+        override.key_or_group
+        for override in overrides
+        if override.type == OverrideType.CHANGE
+        and override.key_or_group not in valid_keys()
+        and override.key_or_group.partition(".")[0] in several - {override.key_or_group}
+    }
+    if not late:
+        return late
+    base = _compose(loader, line._replace(overrides=[str(override.input_line) for override in groups]))
+    return {key for key in late if OmegaConf.select(base, key) is None}
 
 
 def _options(override: Override, options: list[str]) -> list[str]:
@@ -135,6 +180,9 @@ def _options(override: Override, options: list[str]) -> list[str]:
     """
     key: str = override.get_key_element()
     value: Any = override.value()
+    if key.startswith("+") and (key.lstrip("+") in STUDY_GROUPS or known_key(key.lstrip("+"))):
+        typed = quoted(override.input_line)
+        raise UserError(f"{typed}: an option is chosen without a plus, as in {typed.lstrip('+')}")
     if override.is_delete() and value is None:
         return [str(override.input_line)]
     if override.is_sweep_override() and not (isinstance(value, Glob) and key not in STUDY_GROUPS):
@@ -160,7 +208,10 @@ def _option(override: Override, value: object, options: list[str]) -> str:
 def _needs_multirun(override: Override) -> UserError:
     message = f"{quoted(override.input_line)}: to train each of these add -m"
     if override.value_type == ValueType.SIMPLE_CHOICE_SWEEP:  # of the form A,B
-        message += f"; for one list write {override.key_or_group}=[{override.get_value_string()}]"
+        if override.key_or_group in TEXT_KEYS:
+            message += f"; for one text with a comma write {as_text(str(override.input_line))}"
+        else:
+            message += f"; for one list write {override.key_or_group}=[{override.get_value_string()}]"
     return UserError(f"{message}.")
 
 
@@ -195,27 +246,38 @@ def _explained(error: Exception, line: Line) -> str:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: is no YAML that is safe to load: {error.problem}."
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        if error.options is None:
-            return f"{error.missing_cfg_file}: no such file in the config folders."
-        return f"{group}={option}: no such option{choices(option, error.options)}"
+        return complaints.no_option(error, line.overrides, line.config_dir)
     if isinstance(error, OverrideParseException):
-        return f"{quoted(error.override)}: not of the form KEY=VALUE: {error.message.splitlines()[0]}"
+        return unread(error)
     override = first_failing(line)
     if isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
-        key = override.partition("=")[0] if override else error.__cause__.full_key
-        return f"{key}: nothing of that name is in it; to add it, write a plus before the key."
-    reason = _reason(error)
-    return reason if override is None or override in reason else f"{override}: {reason}"
+        return _absent(override, str(error.__cause__.full_key), line)
+    said = complaints.reason(error)
+    named = said if override is None or override in said else f"{override}: {said}"
+    return complaints.advice(said) or named
 
 
-def _reason(error: Exception) -> str:
-    """Returns what an exception says, on one line and without Hydra's advice to look elsewhere."""
-    cause = str(error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else ""
-    lines = [text.strip() for text in f"{error}\n{cause}".splitlines() if text.strip()]
-    advice = ("See https", "Set the environment")
-    reason = " ".join(text for text in dict.fromkeys(lines) if not text.startswith(advice))
-    return reason or type(error).__name__
+def _absent(override: str | None, key: str, line: Line) -> str:
+    """Returns what is wrong with an override of a key that is not in the config."""
+    named = [word for word in line.overrides if word.partition("=")[0] == key]  # the one of a list of values
+    word = override or next(iter(named), None)
+    group = "" if word is None else word.partition("=")[0].rpartition(".")[0]
+    if word is None or not group:
+        return _wrong_with_files(line) or f"{word or key}: sets what {key} is not among."
+    before = line._replace(overrides=line.overrides[: line.overrides.index(word)])
+    node = OmegaConf.select(_compose(config_loader(line), before), group)
+    return complaints.absent(word, group, node, multirun=line.multirun is True)
+
+
+def _wrong_with_files(line: Line) -> str:
+    """Returns what the configs of a line have wrong without the keys that it sets; empty if that is nothing."""
+    files = [word for word in line.overrides if "." not in word.partition("=")[0]]
+    composed = _compose(config_loader(line), line._replace(overrides=files))
+    try:
+        checked_plan(DictConfig({key: composed._get_node(key) for key in composed if key != "hydra"}))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def first_failing(line: Line) -> str | None:

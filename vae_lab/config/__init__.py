@@ -12,7 +12,9 @@ from vae_lab.config.schema import (
     OPTIONAL_GROUPS,
     POINT_NAME,
     STUDY_GROUPS,
+    TEXT_KEYS,
     Config,
+    ruled_keys,
     valid_keys,
 )
 from vae_lab.config.yaml_size import check_size
@@ -26,6 +28,7 @@ __all__ = [
     "POINT_NAME",
     "SHOWN_IN_EVERY_NAME",
     "STUDY_GROUPS",
+    "TEXT_KEYS",
     "Config",
     "Reference",
     "Value",
@@ -39,6 +42,7 @@ __all__ = [
     "parameters",
     "parse_reference",
     "quotable",
+    "ruled_keys",
     "run_name",
     "unknown_key",
     "valid_keys",

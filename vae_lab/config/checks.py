@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    KeyValidationError,
+    OmegaConfBaseException,
+)
 
 from vae_lab.config.names import flatten, layers
 from vae_lab.config.references import parse_reference
-from vae_lab.config.schema import BUILT_IN_MODEL, GROUPS, Config, ruled_keys, valid_keys
+from vae_lab.config.schema import (
+    BUILT_IN_MODEL,
+    GROUPS,
+    OPTIONAL_GROUPS,
+    STUDY_GROUPS,
+    TEXT_KEYS,
+    Config,
+    ruled_keys,
+    valid_keys,
+)
 from vae_lab.errors import UserError, choices, quoted
 
+OPEN_KEYS = ("optimizer.lr",)  # that every option of a group has which the schema leaves open
+MAPPINGS = (*GROUPS, "optimizer", "scheduler")
+CHOSEN_BY = {"sweep": "sweeps", "study": "experiments"}  # where the group of options has another name
 PLANNED = ("seeds", "max_seeds", "reuse", "sweep", "study")  # what a multirun is made of, beside its points
 
 
@@ -31,11 +50,18 @@ def unknown_key(key: str) -> UserError:
 
     >>> print(unknown_key("objective.bta"))
     objective.bta: unknown key; did you mean objective.beta? Valid: objective.beta, ...
+    >>> print(unknown_key("latent_size"))
+    latent_size: unknown key; did you mean model.latent_size?
     """
     group = key.partition(".")[0]
-    groups = {valid.partition(".")[0] for valid in valid_keys()} | {"sweeps", "experiments"}
-    valid = valid_keys(f"{group}.") if "." in key and group in groups else groups
-    return UserError(f"{quoted(key)}: unknown key{choices(key, valid)}")
+    groups = {valid.partition(".")[0] for valid in valid_keys()} | {*STUDY_GROUPS}
+    if "." in key and group in groups:
+        return UserError(f"{quoted(key)}: unknown key{choices(key, valid_keys(f'{group}.'))}")
+    within = [valid for valid in (*valid_keys(), *OPEN_KEYS) if valid.rpartition(".")[2] == key]
+    if within:
+        close = difflib.get_close_matches(key, sorted(groups), n=1, cutoff=0.65)
+        return UserError(f"{quoted(key)}: unknown key; did you mean {' or '.join([*close, *within])}?")
+    return UserError(f"{quoted(key)}: unknown key{choices(key, groups)}")
 
 
 def checked(config: DictConfig) -> DictConfig:
@@ -65,6 +91,7 @@ def checked_plan(config: DictConfig) -> DictConfig:
 
 def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
     """Returns the config typed by the schema, with a value in range for each of `keys`."""
+    _check_form(config)
     try:
         typed = OmegaConf.merge(OmegaConf.structured(Config), config)
         assert isinstance(typed, DictConfig)
@@ -86,16 +113,68 @@ def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
     return typed
 
 
+def _check_form(config: DictConfig) -> None:
+    """Raises a UserError for keys that a YAML file has in another place or form than they look there."""
+    for key in map(str, config):
+        node = config._get_node(key)
+        if key in STUDY_GROUPS:
+            raise UserError(
+                f"{key}: the chosen file would set keys below {key}; its first line must be "
+                "# @package _global_, with nothing before it."
+            )
+        if "." in key and known_key(key):
+            group, _, leaf = key.partition(".")
+            raise UserError(f"{key}: is written with a dot; in YAML it is {group}: {{{leaf}: ...}}.")
+        if (
+            key in MAPPINGS
+            and not OmegaConf.is_dict(node)
+            and not (key in OPTIONAL_GROUPS and config[key] is None)
+        ):
+            raise _no_mapping(key, node)
+    for key in sorted(TEXT_KEYS):
+        value = _as_written(config, key)
+        if isinstance(value, bool | int | float):
+            kind = type(value).__name__
+            raise UserError(
+                f"{key}={value}: must be a text, not the {kind} that YAML reads; put it in quotes."
+            )
+
+
+def _as_written(config: DictConfig, key: str) -> Any:
+    group, _, leaf = key.rpartition(".")
+    parent = config._get_node(group) if group else config
+    node = parent._get_node(leaf) if isinstance(parent, DictConfig) and leaf in parent else None
+    return node._value() if isinstance(node, Node) else None
+
+
+def _no_mapping(key: str, value: object) -> UserError:
+    """Returns the error for a group of keys that is set to one value, such as the name of an option."""
+    named = CHOSEN_BY.get(key, key)
+    chosen = (
+        f"{named}={quoted(value)} on the line, or `- override /{named}: {quoted(value)}` in a file's defaults"
+    )
+    return UserError(f"{key}={quoted(value)}: must be a mapping of keys; an option is chosen by {chosen}.")
+
+
 def _unfit(config: DictConfig, error: OmegaConfBaseException) -> UserError:
     """Returns the error for a value that the schema cannot take, or an interpolation that leads nowhere."""
     reason = str(error.msg or error).splitlines()[0].rstrip(".")
-    interpolated = []
     if isinstance(error, InterpolationResolutionError):
         leaves = flatten(OmegaConf.to_container(config, resolve=False))
         interpolated = [key for key, text in leaves if "${" in text]
-    no_mappings = [key for key in GROUPS if key in config and not OmegaConf.is_dict(config._get_node(key))]
-    key = error.full_key or ", ".join(interpolated or no_mappings) or "config"
-    return UserError(f"{quoted(key)}: {quoted(reason, 300)}.")
+        return UserError(f"{quoted(error.full_key or ', '.join(interpolated))}: {quoted(reason, 300)}.")
+    key = str(error.full_key or "config")
+    if isinstance(error, KeyValidationError):
+        hint = "put it in quotes, or values of one key in brackets, as in [0, 1]"
+        return UserError(f"{quoted(key)}: a key must be a text; {hint}.")
+    rule = dict(ruled_keys()).get(key)
+    if rule is None:
+        return UserError(f"{quoted(key)}: {quoted(reason, 300)}.")
+    value = OmegaConf.select(config, key, throw_on_resolution_failure=False)
+    listed = (
+        f"; runs with each of them are {key}={','.join(map(str, value))}" if OmegaConf.is_list(value) else ""
+    )
+    return UserError(f"{key}={quoted(value)}: must be {rule.text}{quoted(listed, 200)}.")
 
 
 def _check_together(config: DictConfig) -> None:

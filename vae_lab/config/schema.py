@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -173,7 +173,7 @@ class TrackingConfig:
     """Where the record goes; see conf/tracking."""
 
     uri: str | None = _or_null(_ruled(_is_address, "an address such as sqlite:///FILE or http://HOST:PORT"))
-    experiment: str = _matching(_NAME, _NAME_TEXT)
+    experiment: str | None = _or_null(_matching(_NAME, _NAME_TEXT))
     run_name: str | None = _or_null(_line(LONGEST_NAME))
     wait: float = _from(0)
 
@@ -249,11 +249,18 @@ def valid_keys(prefix: str = "") -> list[str]:
     return [key for key, _ in ruled_keys() if key.startswith(prefix)]
 
 
-def ruled_keys(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Rule | None]]:
+def ruled_keys() -> Iterator[tuple[str, Rule | None]]:
     """Yields every dotted key of the schema with its rule, None where the type is rule enough."""
+    return ((key, item.metadata.get("rule")) for key, item in _leaves())
+
+
+def _leaves(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
     for item in fields(node):
         nested = GROUPS.get(item.name) if node is Config else None
         if nested is not None and is_dataclass(nested):
-            yield from ruled_keys(nested, f"{item.name}.")
+            yield from _leaves(nested, f"{item.name}.")
         else:
-            yield prefix + item.name, item.metadata.get("rule")
+            yield prefix + item.name, item
+
+
+TEXT_KEYS = frozenset(key for key, item in _leaves() if str(item.type).startswith("str"))

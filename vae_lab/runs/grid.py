@@ -6,17 +6,19 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, RangeSweep
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config
 from vae_lab.config import SHOWN_IN_EVERY_NAME
 from vae_lab.errors import UserError, quoted
+from vae_lab.runs import grammar
 from vae_lab.runs.job import Job
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
@@ -68,18 +70,33 @@ def axes(
     if seeds is not None:
         declared.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
     for override in overrides:
-        key = _plain(override.get_key_element(), prefixes)
-        home = next((axis for axis in (cross, one_at_a_time, replicate) if key in axis), None)
-        if override.is_sweep_override():
-            target = home if home is not None else replicate if key == REPLICATED else cross
-            target[key] = listed(override)
-        else:
-            if home is not None:
-                del home[key]
-            for settings in declared.also.values():
-                settings.pop(key, None)
-            declared.fixed[key] = override.get_value_element_as_str()
+        _override_axes(declared, _plain(override.get_key_element(), prefixes), override)
     return declared
+
+
+def _override_axes(axes: Axes, key: str, override: Override) -> None:
+    """Gives a key of the command line its place among the axes, or among what is fixed."""
+    several = (axes.cross, axes.one_at_a_time, axes.replicate)
+    home = next((axis for axis in several if key in axis), None)
+    if override.is_sweep_override():
+        target = home if home is not None else axes.replicate if key == REPLICATED else axes.cross
+        target[key] = listed(override)
+        return
+    if home is not None:
+        del home[key]
+    for settings in axes.also.values():
+        settings.pop(key, None)
+    value = _joined(axes.fixed.pop(key, None), override)
+    axes.fixed[key] = value  # as the last, so that it goes before what was set above or below it
+
+
+def _joined(before: str | None, override: Override) -> str:
+    """Returns the value of an override; mappings given one after the other are one, as in a single run."""
+    earlier = None if before is None else grammar.read(before).value()
+    value = override.value()
+    if isinstance(earlier, dict) and isinstance(value, dict):
+        return grammar.written(OmegaConf.to_container(OmegaConf.merge(earlier, value)))
+    return str(override.get_value_element_as_str())
 
 
 def _plain(key: str, prefixes: dict[str, str]) -> str:
@@ -138,33 +155,28 @@ def _settings(name: str, settings: Any) -> dict[str, str]:
         raise UserError(
             f"sweep.also.{name}: must map keys to one value each, as in {{model.latent_size: 100}}."
         )
-    return {
-        str(key): _as_override(OmegaConf.to_container(value) if OmegaConf.is_list(value) else value)
-        for key, value in settings.items()
-    }
+    return {str(key): _written(str(key), _plain_value(value)) for key, value in settings.items()}
 
 
 def _values(key: str, value: Any, parser: OverridesParser) -> list[str]:
     """Returns the values of an axis in a YAML file: a list, or a text such as `2,3,4` or `range(2,5)`."""
-    if OmegaConf.is_list(value):
-        if len(value) == 0:
-            raise UserError(f"sweep: {key} has an empty list of values.")
-        return [_as_override(item) for item in OmegaConf.to_container(value)]  # type: ignore[union-attr]
-    (override,) = parser.parse_overrides([f"{key}={value}"])
-    if override.is_sweep_override():
-        return listed(override)
-    return [override.get_value_element_as_str()]
+    if isinstance(value, str):
+        with suppress(OverrideParseException):  # then it is one text, such as größe
+            (override,) = parser.parse_overrides([f"{key}={value}"])
+            if override.is_sweep_override():
+                return listed(override)
+    items = _plain_value(value)
+    if items == []:
+        raise UserError(f"sweep: {key} has an empty list of values.")
+    return [_written(key, item) for item in (items if isinstance(items, list) else [items])]
 
 
-def _as_override(item: object) -> str:
-    """Returns a YAML value as a text of Hydra's override grammar."""
-    if item is None:
-        return "null"
-    if isinstance(item, bool):
-        return str(item).lower()
-    if isinstance(item, list):
-        return f"[{','.join(map(_as_override, item))}]"
-    return str(item)
+def _plain_value(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _written(key: str, item: object) -> str:
+    return grammar.written(item, of_text=key.lstrip("+") in config.TEXT_KEYS)
 
 
 def combinations(axes: Axes) -> list[tuple[str, dict[str, str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import config
 from vae_lab.errors import UserError
 from vae_lab.runs import progress
+from vae_lab.runs.grammar import without_quotes
 from vae_lab.runs.grid import REPLICATED, Axes
 from vae_lab.runs.job import Job
 from vae_lab.studies import claims
@@ -67,9 +68,9 @@ def plan_of(master: DictConfig, current: Round, name: str, sequential: bool) -> 
     return Plan(
         name=name,
         question=study["question"],
-        cross=varied.cross,
-        one_at_a_time=varied.one_at_a_time,
-        replicate=varied.replicate or {REPLICATED: [str(first.seed)]},
+        cross=_texts(varied.cross),
+        one_at_a_time=_texts(varied.one_at_a_time),
+        replicate=_texts(varied.replicate) or {REPLICATED: [str(first.seed)]},
         also=also,
         base={key: base[key] for key in alone if key in base and key not in varied.cross},
         reference=study["reference"],
@@ -78,6 +79,11 @@ def plan_of(master: DictConfig, current: Round, name: str, sequential: bool) -> 
         oracle=None if first.study.oracle is None else Oracle(**_plain(first.study.oracle)),
         runs=list(current.jobs),
     )
+
+
+def _texts(axis: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Returns the values of an axis as its runs record them, without the quotes of Hydra's grammar."""
+    return {key: [without_quotes(value) for value in values] for key, values in axis.items()}
 
 
 def announced(plan: Plan, current: Round) -> Plan:
