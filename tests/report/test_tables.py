@@ -397,12 +397,26 @@ def test_vae_and_cvae_are_contrasted_only_in_what_they_share() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["model.layers=[400,200],[400,100]", "model.layers=[400, 200.0], [400, 100]", "model.layers=[400,200],3"],
+)
+def test_a_contrast_names_lists_as_they_are_typed(text: str) -> None:
+    runs = grid({("vae", "[400, 200]"): [100.0, 101.0], ("vae", "[400, 100]"): [103.0, 104.0]})
+    runs += grid({("vae", "3"): [103.0, 104.0]})
+    (table,) = tables.contrast_tables(study(GRID, *runs), [tables.parse_contrast(text)])
+    assert [cell.value for cell in column(table, "change")] == [3.0]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("model.layers", "must be KEY=BEFORE,AFTER"),
         ("model.layers=1", "must be KEY=BEFORE,AFTER"),
         ("model.layers=1,2,3", "must be KEY=BEFORE,AFTER"),
         ("model.layers=1,1", "must be KEY=BEFORE,AFTER"),
+        ("model.layers=[1,2],[1, 2.0]", "must be KEY=BEFORE,AFTER"),
+        ("model.layers=[1,2", "must be KEY=BEFORE,AFTER"),
+        ("model.layers=[1,2],2", r"model\.layers=\[1, 2\]: no run has that value"),
         ("model.layer=1,2", r"model\.layer: the runs have no such parameter; did you mean model\.layers"),
         ("model.layers=1,7", r"model\.layers=7: no run has that value.*Valid: 1, 2"),
         ("seed=0,1", "no two finished runs differ in it alone"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from vae_lab.errors import UserError, choices
+import yaml
+
+from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import CATALOGUE, LOWER, Metric
 from vae_lab.report.tables.content import Column, Table, finite
 from vae_lab.studies import statistics
@@ -54,12 +56,31 @@ def parse_contrast(text: str) -> Contrast:
     Examples:
         >>> parse_contrast("model.layers=2,3").text
         'layers 2 → 3'
+        >>> parse_contrast("model.hidden_size=[400,200],400").text
+        'hidden size [400, 200] → 400'
     """
     key, _, values = text.partition("=")
-    before, _, after = (part.strip() for part in values.partition(","))
-    if not key or not before or not after or "," in after or before == after:
-        raise UserError(f"--contrast {text}: must be KEY=BEFORE,AFTER, such as model.layers=2,3.")
-    return Contrast(key.strip(), before, after)
+    parts = [_as_recorded(value) for value in _listed(values)]
+    if not key.strip() or len(parts) != 2 or "" in parts or _same(*parts):
+        raise UserError(
+            f"--contrast {quoted(text)}: must be KEY=BEFORE,AFTER, such as model.layers=2,3 or "
+            "model.hidden_size=[400,200],400."
+        )
+    return Contrast(key.strip(), *parts)
+
+
+def _listed(values: str) -> list[Any]:
+    """Returns values between commas as texts, and those in brackets as lists; none if that cannot be read."""
+    try:
+        listed = yaml.load(f"[{values}]", yaml.BaseLoader)
+    except yaml.YAMLError:
+        return []
+    return listed if isinstance(listed, list) else []
+
+
+def _as_recorded(value: Any) -> str:
+    """Returns a value as runs record it, a list with a space after each comma."""
+    return f"[{', '.join(map(_as_recorded, value))}]" if isinstance(value, list) else str(value).strip()
 
 
 def contrast_tables(
@@ -129,6 +150,9 @@ def _replicate(study: Study) -> tuple[str, ...]:
 
 
 def _same(first: str, second: str) -> bool:
+    if first.startswith("[") and second.startswith("["):
+        (before,), (after,) = _listed(first) or [[]], _listed(second) or [[]]
+        return len(before) == len(after) and all(map(_same, map(str, before), map(str, after)))
     return first == second or (is_number(first) and is_number(second) and float(first) == float(second))
 
 
