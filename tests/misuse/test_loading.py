@@ -372,7 +372,7 @@ def test_the_lab_never_unpickles_and_never_runs_text() -> None:
 def test_the_server_that_the_lab_starts_listens_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: asked.append(command))
-    ui.start("sqlite:///x.db", 5000)
+    ui.start("sqlite:///x.db", 5000, "vae-lab.localhost")
     (line,) = asked
     assert line[line.index("--host") + 1] == "127.0.0.1"
     for flag in ("--allowed-hosts", "--cors-allowed-origins"):

@@ -49,6 +49,7 @@ class Door(ThreadingHTTPServer):
         self.answer: tuple[int, str] | None = None  # status and body in place of what is behind
         self.more: dict[str, str] = {}  # headers of that answer
         self.refused = ""  # the end of paths that nobody may ask
+        self.own_name = ""  # by which it wants to be asked, as MLflow's server does
         self.headers: dict[str, str] = {}  # of the last visit
         self.address = f"http{'s' if shown else ''}://127.0.0.1:{self.server_port}"
         if shown is not None:
@@ -78,6 +79,9 @@ class Visit(BaseHTTPRequestHandler):
     def visit(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.headers = {name.lower(): value for name, value in self.headers.items()}
+        if self.server.own_name not in self.headers["Host"]:
+            self._reply(403, {}, b"Invalid Host header")
+            return
         if self.server.answer is not None:
             status, body = self.server.answer
             self._reply(status, self.server.more, body.encode())

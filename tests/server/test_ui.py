@@ -128,14 +128,18 @@ def test_a_port_that_is_named_and_taken_is_said_at_once(
     )
 
 
-def test_a_server_that_cannot_start_is_quoted(
+def test_a_port_that_another_server_takes_meanwhile_is_not_taken_for_the_uis(
     kept: Path, command: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ui, "HOST", "256.0.0.1")
-    monkeypatch.setattr(ui, "free_port", lambda _: 1)
-    code, _, err = command("ui", "--uri", f"sqlite:///{kept / 'mlflow.db'}")
+    with Door() as door:
+        door.answer = (200, "of somebody else")
+        door.own_name = "127.0.0.1"
+        monkeypatch.setattr(ui, "free_port", lambda _: door.server_port)
+        code, out, err = command("ui", "--uri", f"sqlite:///{kept / 'mlflow.db'}")
     assert code == 1
+    assert "http" not in out
     assert err.startswith("vae-lab: the MLflow server ended at once: ")
+    assert "address already in use" in err
 
 
 def test_the_runs_of_a_server_are_shown_there(server: str, command: Lab) -> None:

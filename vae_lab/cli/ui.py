@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,7 +147,8 @@ class Server:
     """An MLflow server on 127.0.0.1 over a store; it ends when this process does, whatever ends that."""
 
     def __init__(self, uri: str, port: int) -> None:
-        self.port, self.process = port, start(uri, port)
+        self.port, self._name = port, f"{secrets.token_hex(8)}.localhost"
+        self.process = start(uri, port, self._name)
         self._words: deque[str] = deque(maxlen=KEPT_LINES)
         # A pipe that nobody reads is full after some hundred refused requests, and the server stands still.
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -158,9 +160,10 @@ class Server:
             self._words.extend(lines)
 
     def last_words(self) -> str:
-        """Returns the last line that the server said, once it has ended."""
+        """Returns the last error that the server told, else its last line, once it has ended."""
         self._listener.join(timeout=1)
-        return next((line.strip() for line in reversed(self._words) if line.strip()), "no reason given")
+        lines = [line.strip() for line in reversed(self._words) if line.strip()] or ["no reason given"]
+        return next((line for line in lines if "error" in line.lower()), lines[0])
 
     def wait_until_it_answers(self) -> None:
         """Waits for the first answer.
@@ -169,7 +172,8 @@ class Server:
             LabError: There will be none.
         """
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(self.port):
+        # By a name that no other server knows: one may have taken the port meanwhile.
+        while not _answers(self.port, self._name):
             if self.process.poll() is not None:
                 raise LabError(f"the MLflow server ended at once: {self.last_words()}")
             if time.monotonic() > deadline:
@@ -183,17 +187,26 @@ class Server:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        if os.name == "posix":  # its workers, if something has ended that process alone
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def start(uri: str, port: int) -> subprocess.Popen[str]:
-    """Starts an MLflow server on 127.0.0.1 over the store at `uri` and returns its process."""
+def start(uri: str, port: int, own_name: str) -> subprocess.Popen[str]:
+    """Starts an MLflow server on 127.0.0.1 over the store at `uri` and returns its process.
+
+    Args:
+        uri: The store.
+        port: Where it listens.
+        own_name: A name by which nobody but its starter asks it.
+    """
     from vae_lab.report.views import NAME
     from vae_lab.tracking import ARTIFACT_FOLDER, client_address, sqlite_file
 
     command = [sys.executable, "-m", "vae_lab.cli.ui_server", "--workers", "1"]
     command += ["--host", HOST, "--port", str(port)]
     names = (NAME, "localhost", HOST)
-    command += ["--allowed-hosts", ",".join(f"{name}:{port}" for name in names)]
+    command += ["--allowed-hosts", ",".join(f"{name}:{port}" for name in (*names, own_name))]
     command += ["--cors-allowed-origins", ",".join(f"http://{name}:{port}" for name in names)]
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     # Not as an argument, which everybody on the machine can read: it may hold a database's password.
@@ -215,10 +228,10 @@ def start(uri: str, port: int) -> subprocess.Popen[str]:
     )
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, name: str = HOST) -> bool:
     connection = HTTPConnection(HOST, port, timeout=2)  # knows no proxies
     try:
-        connection.request("GET", "/health")
+        connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False
