@@ -60,8 +60,8 @@ def remarks(overrides: Sequence[Override]) -> Iterator[str]:
             text = f"{', '.join(replaced)} {'is' if len(replaced) == 1 else 'are'} replaced"
             text += f" by {quoted(last.input_line)}."
             if not any(override.is_sweep_override() or override.is_delete() for override in several):
-                values = ",".join(override.get_value_string() for override in several)
-                text += f" For runs with each of them: -m {quoted(f'{key}={values}')}"
+                listed = ",".join(override.get_value_string() for override in several)
+                text += f" For runs with each of them: -m {quoted(f'{key}={listed}')}"
             yield text
         if isinstance(last._value, ChoiceSweep):
             values = list(last.sweep_string_iterator())

@@ -103,7 +103,7 @@ def write_views(store: Store, recorder: Recorder, study: Study) -> None:
         ):  # a study of hundreds of keys goes without; its tables are on the parent run
             store.ask(partial(set_tag, VIEW_TAG + view.key, value))
     for run_id, colour in colours(comparisons(study)).items():
-        store.ask(partial(store.client.set_tag, run_id, COLOUR_TAG, colour))
+        store.ask(partial(store.client.set_tag, run_id, COLOUR_TAG, colour, synchronous=True))
     # The UI shows the first line and folds the rest.
     answers = ". ".join(filter(None, map(answer, comparisons(study))))
     note = f"{study.plan.name}: {links(study)}\n\n{answers}."

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from vae_lab import config
 from vae_lab.errors import UserError
+from vae_lab.runs.environment import check_environment
 
 if TYPE_CHECKING:  # PyTorch is loaded for the parts, after every point of a multirun has been checked
     from vae_lab.runs.parts import Parts
@@ -101,6 +102,7 @@ def job_of(
     Raises:
         UserError: The config is not valid.
     """
+    check_environment(environment)
     settings = config.checked(composed)
     text = environment.get(MULTIRUN_VARIABLE)
     multirun = Multirun.from_text(text) if text else None

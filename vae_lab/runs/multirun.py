@@ -30,6 +30,7 @@ from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
+from vae_lab.tracking.environment import experiment_name
 
 Grid = Callable[[int | None], tuple[Axes, list[Job]]]  # from a number of seeds
 Launch = Callable[[list[Job]], Sequence[Result]]
@@ -79,7 +80,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
         master.reuse != "never" and _seeds_followed_verdicts(store, study, first)
     )
     plan = announced(plan_of(master, first, study, sequential), first)
-    experiment = settings.tracking.experiment
+    experiment = experiment_name(store, settings.tracking.experiment)
     with _parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
         _record_spectrum(parent.recorder, settings)
         for current in chain([first], rounds):
@@ -247,7 +248,7 @@ def _finished(store: Store, wanted: dict[Key, Job]) -> dict[Key, StoredRun]:
 def _adopt(parent: Parent, run: StoredRun, job: Job) -> None:
     """Makes a run that is there already one of the multirun's, with the measures that it asks for."""
     store, member = parent.store, tracking.member_tag(parent.recorder.run_id)
-    store.ask(partial(store.client.set_tag, run.run_id, member, "1"))
+    store.ask(partial(store.client.set_tag, run.run_id, member, "1", synchronous=True))
     if wants_measures(job.settings) and add_measures(store, run, job.name, job.settings) == "failed":
         parent.failures.append(f"  {job.name}: could not be measured")
 

@@ -33,6 +33,7 @@ from vae_lab.runs.parts import build_model, build_optimizer, build_schedule
 from vae_lab.runs.progress import Display
 from vae_lab.runs.ran_on import ran_on, went_on
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
+from vae_lab.tracking.environment import experiment_name
 from vae_lab.training import DivergedError, Epoch
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Run:
         interrupted = None if self.settings.reuse == "never" else self._find_interrupted(store, params)
         checkpoint = None
         if interrupted is None:
-            experiment = self.settings.tracking.experiment
+            experiment = experiment_name(store, self.settings.tracking.experiment)
             tags |= ran_on(self.parts.device)
             self.recorder = store.start(experiment, self.job.name, kind=tracking.RUN, tags=tags)
             self._folder = _new_folder(store, self.recorder.run_id)

@@ -100,12 +100,12 @@ def deliver(client: MlflowClient, run_id: str, record: Record) -> None:
         client.log_artifact(run_id, str(path), name.rpartition("/")[0] or None)
     points = [Metric(name, value, record.at, step) for name, value, step in record.metrics]
     for start in range(METRICS_A_CALL, len(points), METRICS_A_CALL):
-        client.log_batch(run_id, metrics=points[start : start + METRICS_A_CALL])
+        client.log_batch(run_id, points[start : start + METRICS_A_CALL], synchronous=True)
     # The tags say how far the run is, so they come with the last points and after the files.
     tags = [RunTag(key, value) for key, value in record.tags.items() if value is not None]
     params = [Param(key, value) for key, value in record.params.items()]
     if points or params or tags:
-        client.log_batch(run_id, points[:METRICS_A_CALL], params, tags)
+        client.log_batch(run_id, points[:METRICS_A_CALL], params, tags, synchronous=True)
     for key in [key for key, value in record.tags.items() if value is None]:
         with suppress(MlflowException):  # it is not there: removed already
             client.delete_tag(run_id, key)
