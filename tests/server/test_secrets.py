@@ -2,6 +2,7 @@
 
 import base64
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -85,5 +86,5 @@ def test_no_byte_that_is_written_or_printed_holds_the_password(
     (folder / "said.txt").write_text(said + caplog.text)
     assert [*places(folder, state, cached, mlflow_server.folder)] == []
     mlflow_server.start()
-    Store.open(mlflow_server.address).courier.settle_all()
-    assert not list(state.rglob("*.record"))
+    while list(state.rglob("*.record")):  # this process delivers them itself
+        time.sleep(0.05)

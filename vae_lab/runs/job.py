@@ -22,6 +22,10 @@ MULTIRUN_VARIABLE = "VAE_LAB_MULTIRUN"  # by which a job learns of its multirun 
 Result = str | Exception  # the id of the finished MLflow run, or why there is none
 
 
+class UnderWayError(UserError):
+    """Another process is at work on a run of the same result."""
+
+
 class Multirun(NamedTuple):
     """The multirun that a job is part of."""
 

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from vae_lab.errors import visible
 from vae_lab.report.terminal import Terminal, plain
+from vae_lab.runs.job import UnderWayError
 
 console: Final = Terminal(stderr=True)
 
@@ -84,6 +85,8 @@ class Display:
             result = f" {run.label}  {run.losses}  {run.seconds:.0f} s"
             remark = (f"  {run.remark}" if run.remark else "", "yellow")
             console.print(Text.assemble(("✓", "green"), result, remark), soft_wrap=True)
+        except UnderWayError:  # it has not begun; whoever asked for it says so
+            raise
         except BaseException as error:
             failure = plain(f" {run.label}  {_reason(error)}")
             console.print(Text.assemble(("✗", "red"), failure), soft_wrap=True)

@@ -50,6 +50,20 @@ def _key(address: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
+def start_lock(uri: str) -> FileLock:
+    """Returns a lock of a store on this machine: whoever holds it sees every run that was started before.
+
+    Raises:
+        LabError: The disk is full or cannot be written.
+    """
+    folder, _ = state_folders(store_address(uri))
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return FileLock(folder / "starting")
+
+
 def make_spool_folder(uri: str) -> Path:
     """Returns the folder of the spools of a store's runs, made if it is not there."""
     folder = spool_folder(uri)
