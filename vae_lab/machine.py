@@ -50,6 +50,7 @@ def describe(device: torch.device) -> dict[str, str]:
         "processor": processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor, that PyTorch uses
     }
     if device.type == "cuda":
         facts["GPU"] = torch.cuda.get_device_name(device)

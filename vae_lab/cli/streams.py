@@ -60,7 +60,7 @@ def _lasting(number: int, name: str, stream: io.TextIOWrapper | None) -> io.Text
     if stream is None:
         return io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", line_buffering=True)
     return io.TextIOWrapper(
-        raw if stream.write_through else io.BufferedWriter(raw),  # type: ignore[arg-type]  # as Python's own
+        raw if stream.write_through else io.BufferedWriter(raw),  # as Python itself does
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering,

@@ -54,13 +54,17 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
             write_tables(folder, "verdicts", [verdict_table(verdicts)])
         charts = [chart for analysis in contents.analyses for chart, _ in analysis.charts]
         save_figures(folder, [*study_figures(store, study), *charts])
-    recorder.tag({VERDICT_TAG + verdict.claim.id: verdict.verdict for verdict in verdicts})
+    recorder.tag({VERDICT_TAG + verdict.claim.id: _with_standing(verdict) for verdict in verdicts})
     results = contents.tables + [table for analysis in contents.analyses for table in analysis.tables]
     recorder.tag({NOTE: description(study, results, verdicts)})
     views.write_views(store, recorder, study)
     with recorder.artifacts() as folder:
         rendering.write(contents, folder / rendering.ARTIFACT)
     return Conclusion(results, verdicts)
+
+
+def _with_standing(verdict: Verdict) -> str:
+    return ", ".join(filter(None, [verdict.verdict, verdict.standing]))
 
 
 def write_tables(folder: Path, name: str, contents: Sequence[Table]) -> None:
@@ -137,7 +141,8 @@ def _verdict_parts(verdicts: Sequence[Verdict]) -> list[str]:
     if not verdicts:
         return []
     lines = [
-        f"- **{verdict.claim.id}, {verdict.verdict}.** *{safe(verdict.claim.text)}* {safe(verdict.sentence)}"
+        f"- **{verdict.claim.id}, {_with_standing(verdict)}.** "
+        f"*{safe(verdict.claim.text)}* {safe(verdict.sentence)}"
         for verdict in verdicts
     ]
     summary = explanation_summary(explanations(verdicts))

@@ -15,15 +15,21 @@ from vae_lab.studies.claims import Verdict, decimals, explanation_summary, expla
 from vae_lab.studies.statistics import least_replicates
 
 TITLE = "Verdicts on the study's claims"
+PAIRED = "p: sign-flip test, adjusted over all claims (Holm)."
 NOTE = (
     "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
-    "p: sign-flip test, adjusted over all claims (Holm)."
+    + PAIRED
 )
 BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict --format markdown."
 ADDING = (
     " Seeds that are added after a look at the verdicts make the test wrong too often: start a study of its "
     "own with all of them, or let seeds=auto add them, whose test allows for looking."
 )
+SEQUENTIALLY = (
+    "p: sequential sign-flip test, which allows for seeds that were added while looking, adjusted over all "
+    "claims (Holm)."
+)
+IN_TIME = "before a run was seen"
 LONGEST_WORD = len("reconstruction")
 STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
 
@@ -43,6 +49,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("seeds needed", digits=0), [finite(v.needed) for v in verdicts]),
         (Column("finding", numeric=False), [v.sentence for v in verdicts]),
     ]
+    if any(v.standing for v in verdicts):
+        columns.insert(2, (Column("declared", numeric=False), [v.standing or IN_TIME for v in verdicts]))
     return Table.of(TITLE, columns, _note(verdicts))
 
 
@@ -54,6 +62,8 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
         (Column("finding", numeric=False), [f"{v.claim.text} {v.sentence}" for v in verdicts]),
     ]
+    if any(verdict.sequential for verdict in verdicts):
+        return Table.of(TITLE, columns, f"{BRIEF_NOTE} {SEQUENTIALLY}")
     return Table.of(TITLE, columns, BRIEF_NOTE + _warning_about_added_seeds(verdicts))
 
 
@@ -89,6 +99,8 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Terminal) -> None:
 def _note(verdicts: Sequence[Verdict]) -> str:
     exact = all(verdict.claim.level == 0.05 for verdict in verdicts)
     note = NOTE if exact else NOTE.replace("its 95 % interval", "its interval at the claim's level")
+    if any(verdict.sequential for verdict in verdicts):
+        return note.replace(PAIRED, SEQUENTIALLY)
     return note + _warning_about_added_seeds(verdicts)
 
 

@@ -21,6 +21,7 @@ from vae_lab.report.terminal import plain
 from vae_lab.runs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.runs.parts import build_objective, dataset
 from vae_lab.runs.progress import console
+from vae_lab.runs.ran_on import went_on
 from vae_lab.studies.comparison import Study, load_study
 from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
 
@@ -169,8 +170,9 @@ def measure_run(
     recorder = store.recorder(run)
     model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
     measured = final_measures(settings, data, build_objective(settings), model)
-    recorder.log(measured.metrics, _last_step(store, run))
-    recorder.tag(absent_tag(measured))
+    step = _last_step(store, run)
+    recorder.log(measured.metrics, step)
+    recorder.tag(absent_tag(measured) | went_on(run.tags, data.test.pixels.device, step))
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
     return measured.metrics

@@ -166,16 +166,29 @@ def read_study(store: Reader, parent: StoredRun) -> Study:
         plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text())
     except (DamagedError, OSError, ValueError) as error:
         raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    runs = [with_point(interrupted_if_gone(run), plan) for run in store.members(parent.run_id)]
+    members = (run for run in store.members(parent.run_id) if not is_superseded(run, plan))
+    runs = [with_point(interrupted_if_gone(run, store.uri), plan) for run in members]
     # In the plan's order: that in which they began is another each time, where runs share the machine.
     order = {planned: place for place, planned in enumerate(plan.runs)}
     runs.sort(key=lambda run: order.get((run.tags.get(FINGERPRINT, ""), run.name), len(order)))
-    return Study(interrupted_if_gone(parent), plan, runs)
+    return Study(interrupted_if_gone(parent, store.uri), plan, runs)
 
 
-def interrupted_if_gone(run: StoredRun) -> StoredRun:
+def is_superseded(run: StoredRun, plan: Plan) -> bool:
+    """Whether other code, data or settings made a run than those whose results the multirun wants now.
+
+    Examples:
+        >>> run = StoredRun("1", "1", "vae s0", "KILLED", {}, {}, {"vae_lab.fingerprint": "a"}, 0)
+        >>> is_superseded(run, Plan("depth", runs=[("b", "vae s0")]))
+        True
+    """
+    wanted = [fingerprint for fingerprint, _ in plan.runs]
+    return bool(wanted) and FINGERPRINT in run.tags and run.tags[FINGERPRINT] not in wanted
+
+
+def interrupted_if_gone(run: StoredRun, uri: str) -> StoredRun:
     """Returns the run; as KILLED, with the reason, if its process is gone and the store does not say so."""
-    reason = process_end(run)
+    reason = process_end(run, uri)
     return replace(run, status="KILLED", tags={**run.tags, ERROR: reason}) if reason else run
 
 

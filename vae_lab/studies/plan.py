@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -23,6 +25,27 @@ class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
     points: list[str]  # of `also`: runs whose latent space is larger than needed
 
 
+class Declared(Struct, frozen=True, forbid_unknown_fields=True):
+    """A claim as a multirun first declared it, whether the study still has it or not."""
+
+    digest: str
+    at: int  # milliseconds since 1970
+    seen: int  # runs of that multirun which had finished by then
+    claim: dict[str, Any]
+    dropped: int | None = None  # how many had finished when the claim was dropped or changed
+
+
+def digest(claim: Mapping[str, Any]) -> str:
+    """Returns twelve hex digits of all that a claim says; its id is a name only.
+
+    Examples:
+        >>> digest({"id": "C1", "expect": "increasing"}) == digest({"id": "C2", "expect": "increasing"})
+        True
+    """
+    said = {key: value for key, value in claim.items() if key != "id"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
 class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     """What a multirun set out to do; kept on its parent run as `study.json`.
 
@@ -41,6 +64,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     base: dict[str, str] = {}  # of each key of one_at_a_time and also, uncrossed
     reference: Reference | None = None
     claims: list[dict[str, Any]] = []
+    declared: list[Declared] = []  # these and those that were dropped: when, and what was known by then
     sequential: bool = False  # whether seeds were added while looking at the verdicts
     oracle: Oracle | None = None
     runs: list[tuple[str, str]] = []  # fingerprint and name of each

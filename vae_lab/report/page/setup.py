@@ -70,7 +70,7 @@ def environment(study: Study) -> list[tuple[str, list[str]]]:
         add("data and checksum", run.tags.get("vae_lab.data"))
         add("device", run.tags.get("vae_lab.device"))
         add("vae_lab", run.tags.get("vae_lab.version"))
-        changed = " with uncommitted changes" * (run.tags.get(CHANGES) == "true")
+        changed = " with uncommitted changes" * ("true" in run.tags.get(CHANGES, ""))
         add("git commit", run.tags[COMMIT] + changed if COMMIT in run.tags else None)
         for fact, value in _facts(run.tags.get(ENVIRONMENT, "{}")).items():
             add(str(fact), str(value))

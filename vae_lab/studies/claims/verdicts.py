@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from vae_lab.errors import UserError
 from vae_lab.studies import statistics
@@ -13,6 +13,7 @@ from vae_lab.studies.claims.declared import Claim, parse
 from vae_lab.studies.claims.evidence import PAIRED_TESTS, Array, Design, Evidence, NoEvidence, evidence_for
 from vae_lab.studies.claims.wording import decimals, sentence
 from vae_lab.studies.comparison import Study
+from vae_lab.studies.plan import digest
 from vae_lab.studies.statistics import Interval
 from vae_lab.tracking import StoredRun
 
@@ -44,6 +45,9 @@ class Verdict:
     agreement: float  # share of replicates that agree with the claim by themselves, ties half
     needed: float | None  # replicates that would settle it, if undecided; inf if no effect is seen
     sentence: str
+    sequential: bool = False  # whether the test allows for seeds that were added while looking
+    standing: str = ""  # of a claim that was declared or dropped after runs had been seen: that it was
+    dropped: bool = False  # whether the study no longer has the claim
 
     @property
     def settled(self) -> bool:
@@ -105,9 +109,10 @@ def supported_refuted_or_undecided(evidence: Evidence, adjusted_p: float, level:
 
 
 def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
-    """Returns verdicts on the claims that a study's plan declares.
+    """Returns verdicts on the claims that a study's plan declares, then on those that it has dropped.
 
-    They are sequential if the plan says that seeds were added while looking, or if `sequential` does.
+    They are sequential if the plan says that seeds were added while looking, or if `sequential` does. Holm's
+    adjustment is over dropped claims too: who tries several has as many chances to err.
 
     Raises:
         UserError: it declares none, or one that is not valid.
@@ -118,16 +123,40 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
         raise UserError(
             f"{plan.name}: the study declares no claims; see `claims` in experiments/reference.yaml."
         )
-    axes = {**plan.cross, **plan.one_at_a_time}
-    replicate = next(iter(plan.replicate), "seed")
-    return judge(
-        claims,
-        runs_frame(study.runs),
-        replicate,
-        axes=axes,
-        base=plan.base,
-        sequential=sequential or plan.sequential,
-    )
+    dropped = [former for former in plan.declared if former.dropped is not None]
+    chosen: dict[str, Any] = {
+        "replicate": next(iter(plan.replicate), "seed"),
+        "axes": {**plan.cross, **plan.one_at_a_time},
+        "base": plan.base,
+        "sequential": sequential or plan.sequential,
+    }
+    runs = runs_frame(study.runs)
+    try:
+        former = [claim for entry in dropped for claim in parse([entry.claim])]
+        verdicts = judge([*claims, *former], runs, **chosen)
+    except UserError:  # of what these runs do not have any more, unless a claim of today's is wrong
+        dropped, verdicts = [], judge(claims, runs, **chosen)
+    seen = {entry.digest: entry.seen for entry in plan.declared}
+    late = [seen.get(digest(claim), 0) for claim in plan.claims]
+    of_today = [_declared_late(verdict, count) for verdict, count in zip(verdicts, late, strict=False)]
+    return of_today + [
+        _no_longer_declared(verdict, entry.dropped or 0)
+        for verdict, entry in zip(verdicts[len(claims) :], dropped, strict=True)
+    ]
+
+
+def _declared_late(verdict: Verdict, seen: int) -> Verdict:
+    if not seen:
+        return verdict
+    standing = f"declared after {_count(seen, 'run')} had been seen"
+    return replace(verdict, standing=standing, sentence=f"{verdict.sentence} The claim was {standing}.")
+
+
+def _no_longer_declared(verdict: Verdict, seen: int) -> Verdict:
+    standing = f"dropped or changed after {_count(seen, 'run')} had been seen"
+    claim = replace(verdict.claim, id=f"{verdict.claim.id} before")
+    sentence = f"{verdict.sentence} The claim was {standing}."
+    return replace(verdict, claim=claim, standing=standing, sentence=sentence, dropped=True)
 
 
 def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | None:
@@ -155,7 +184,8 @@ def _verdict(
     if isinstance(evidence, NoEvidence):
         least = statistics.least_replicates(claim.level, claims)
         nothing = (math.nan, -math.inf, math.inf)
-        return Verdict(claim, UNDECIDED, *nothing, 0, p, adjusted_p, math.nan, least, evidence.reason)
+        nobody = (0, p, adjusted_p, math.nan, least)
+        return Verdict(claim, UNDECIDED, *nothing, *nobody, evidence.reason, sequential)
     verdict = supported_refuted_or_undecided(evidence, adjusted_p, claim.level)
     needed = _needed(evidence, claim.level, claims) if verdict == UNDECIDED else None
     interval = statistics.confidence_sequence if sequential else statistics.paired_interval
@@ -165,7 +195,7 @@ def _verdict(
         clause += f"; {_outlook(needed, evidence, claim.level, claims, replicate)}"
     n, agreement = len(evidence.effects), float(evidence.agreement.mean())
     text = sentence(claim, clause)
-    return Verdict(claim, verdict, *effect[:3], n, p, adjusted_p, agreement, needed, text)
+    return Verdict(claim, verdict, *effect[:3], n, p, adjusted_p, agreement, needed, text, sequential)
 
 
 def _clause(
