@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from vae_lab.cli.group import commands
 from vae_lab.tracking import COMMAND, NOTE, RUN, SWEEP, Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -52,11 +55,15 @@ def records(kind: str) -> list[StoredRun]:
     return [run for run in Store.open().records() if run.kind == kind]
 
 
-@pytest.mark.parametrize("line", LINES)
-def test_the_recorded_command_finds_what_it_is_recorded_with(lab: Lab, folder: Path, line: str) -> None:
+def own_configs(folder: Path) -> None:
     for path, text in OWN.items():
         (folder / "own" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "own" / path).write_text(text)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_the_recorded_command_finds_what_it_is_recorded_with(lab: Lab, folder: Path, line: str) -> None:
+    own_configs(folder)
     words = shlex.split(line.replace("FOLDER", str(folder)))
     taken = [word for word in TINY if not any(word.split("=")[0] in given for given in words)]
     code, _, err = lab(*words, *taken)
@@ -79,6 +86,23 @@ def again(lab: Lab, command: str) -> tuple[int, str, str]:
     code, out, err = lab(*words)
     assert code == 0, err
     return code, out, err
+
+
+def test_page_and_status_show_the_parents_command(lab: Lab, folder: Path) -> None:
+    own_configs(folder)
+    line = "--config-dir own -m hydra/launcher=stacked model=narrow seed=0,1"
+    code, _, err = lab(*line.split(), *(word for word in TINY))
+    assert code == 0, err
+    store = Store.open()
+    (parent,), runs = records(SWEEP), records(RUN)
+    command = parent.tags[COMMAND]
+    for part in (f"--config-dir {folder}/own", "hydra/launcher=stacked", "model=narrow", "seed=0,1"):
+        assert part in command
+    page = store.download(parent.run_id, "report.html").read_text()
+    assert html.escape(command) in page
+    store.client.set_terminated(runs[0].run_id, "KILLED")
+    shown = CliRunner().invoke(commands, ["status", "seed"])
+    assert "".join(command.split()) in "".join(shown.output.split())
 
 
 @pytest.mark.parametrize("line", ["", "-m seed=0,1"])
