@@ -8,7 +8,7 @@ import pytest
 
 from vae_lab import tracking
 from vae_lab.data.idx import write
-from vae_lab.data.sets import FILES
+from vae_lab.data.sources import FILES
 from vae_lab.tracking import reader
 
 Lab = Callable[..., tuple[int, str, str]]

@@ -1,5 +1,6 @@
 """One store has one name, however its address is spelled, and the name holds no password."""
 
+import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from vae_lab.errors import UserError, quoted, without_credentials
 from vae_lab.tracking import Store, reader, resolve_address, sqlite_file, store_name
 from vae_lab.tracking.address import client_address, file_address, store_address
 from vae_lab.tracking.database import _fill
-from vae_lab.tracking.folders import run_folder, spool_folder
+from vae_lab.tracking.folders import make_spool_folder, run_folder, spool_folder
 
 ODD = "what?now 50%41 #1 größe&co"
 
@@ -133,6 +134,18 @@ def test_credentials_of_the_environment_go_with_their_store_alone(monkeypatch: p
     assert resolve_address("http://server:5001") == "http://server:5001"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
     assert resolve_address("http://server:5000") == "http://server:5000"
+
+
+def test_spools_of_before_are_found_by_the_address_that_they_note(folder: Path) -> None:
+    address = "http://me:secret@server:5000/"
+    old = spool_folder(address).with_name(hashlib.sha256(address.encode()).hexdigest()[:16])
+    old.mkdir(parents=True)
+    (old / "address").write_text(address)
+    assert tracking.spool_folders() == [old]
+    assert tracking.spool_address(old) == address
+    new = make_spool_folder(address)
+    assert new == spool_folder("http://server:5000") != old
+    assert tracking.spool_address(new) == (new / "address").read_text() == "http://server:5000"
 
 
 def test_a_folder_of_any_name_holds_a_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ def hydra_words(hydra: DictConfig | HydraConf) -> tuple[str, ...]:
         words += ["--config-name", hydra.job.config_name]
     unsaid = ("hydra.mode", "hydra.job.env_set")  # the flag -m, and by what the lab tells a job its multirun
     said = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)  # ${hydra:job.num} is a job's own
+    assert isinstance(said, list)
     return *words, *(str(text) for text in said if not _is_of(str(text), unsaid))
 
 
