@@ -59,6 +59,17 @@ def test_a_study_is_measured_once_and_its_tables_are_written_again(lab: Lab, fol
     assert all("test/collapsed_units" in run.metrics for run in runs())
 
     assert evaluate(*arguments).output.count("has these measures") == 2
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "conclude", interrupted)
+        assert evaluate(*arguments, "--again").exit_code == 1
+    table.unlink()
+    assert evaluate(*arguments).output.count("has these measures") == 2
+    assert table.is_file(), "what the interrupted command owed"
+    assert measuring.OUTDATED not in store.record(parent.run_id).tags
     assert evaluate(*arguments, "--again").output.count("✓") == 2
     assert evaluate(*arguments, "evaluation.posterior_draws=2").output.count("✓") == 2
 

@@ -32,6 +32,7 @@ SUMMARY = {  # what a line says of the measures, as far as they were taken
     "test/collapsed_units": "collapsed {:.0f}",
 }
 OPEN_KEYS = ("evaluation", "data.root", "train.device", "train.threads")  # what is not settled with a run
+OUTDATED = "vae_lab.outdated"  # tag of a parent: a command ended between new measures and its tables
 
 Measured = Literal["new", "there", "failed"]
 
@@ -67,6 +68,8 @@ def evaluate(
 ) -> int:
     """Measures each finished run of `name` and logs it; writes a study's tables again when all are done.
 
+    A command that ends in between is made up for by the next, also where nothing is left to be measured.
+
     Args:
         store: Where the runs are kept.
         name: A run's id, a parent's id or a study.
@@ -92,8 +95,12 @@ def evaluate(
         outcomes.append(add_measures(store, run, label, settings, trusted=trusted, again=again))
         if outcomes[-1] == "there":
             _print("=", "dim", f"{label}  has these measures")
-    if target.study is not None and "new" in outcomes:
-        conclude(store, store.recorder(target.study.parent))
+        elif outcomes[-1] == "new" and outcomes.count("new") == 1 and target.study is not None:
+            store.recorder(target.study.parent).tag({OUTDATED: "true"})
+    if target.study is not None and ("new" in outcomes or OUTDATED in target.study.parent.tags):
+        recorder = store.recorder(target.study.parent)
+        conclude(store, recorder)
+        recorder.tag({OUTDATED: None})
     return outcomes.count("failed")
 
 
@@ -170,8 +177,7 @@ def measure_run(
     recorder = store.recorder(run)
     model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
     measured = final_measures(settings, data, build_objective(settings), model)
-    step = _last_step(store, run)
-    recorder.log(measured.metrics, step)
+    recorder.log(measured.metrics, step := _last_step(store, run))
     recorder.tag(absent_tag(measured) | went_on(run.tags, data.test.pixels.device, step))
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
