@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
+import msgspec
 from omegaconf import DictConfig
 
 from vae_lab import devices, tracking
@@ -20,11 +21,13 @@ from vae_lab.report.terminal import output
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.runs import progress
 from vae_lab.runs.commands import multirun_command
+from vae_lab.runs.declarations import let_go_of_superseded, with_declarations
 from vae_lab.runs.grid import Axes
-from vae_lab.runs.job import Job, Multirun, Result
+from vae_lab.runs.job import Job, Multirun, Result, UnderWayError
 from vae_lab.runs.measuring import add_measures, wants_measures
 from vae_lab.runs.parts import dataset
 from vae_lab.runs.rounds import Key, Round, announced, plan_of, seed_counts, study_name
+from vae_lab.runs.under_way import check_multirun, wait_for
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.comparison import load_study
@@ -75,19 +78,19 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     study = study_name(master, first.axes)
     tags = {tracking.STUDY: study, tracking.COMMAND: multirun_command(master.hydra, arguments)}
     finished: set[Key] = set()
-    # A round of seeds=auto is sequential anyway, and has no need to be told so.
-    sequential = master.seeds == "auto" or (
-        master.reuse != "never" and _seeds_followed_verdicts(store, study, first)
-    )
-    plan = announced(plan_of(master, first, study, sequential), first)
+    seen = _finished(store, first.jobs)
+    plan = plan_of(master, first, study, master.seeds == "auto")
+    plan = announced(with_declarations(plan, store, seen.values()), first)
     experiment = experiment_name(store, settings.tracking.experiment)
     with _parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
         _record_spectrum(parent.recorder, settings)
         for current in chain([first], rounds):
             if current is not first:
-                _record_plan(parent.recorder, plan_of(master, current, study, sequential))
+                wider = plan_of(master, current, study, plan.sequential)
+                _record_plan(parent.recorder, msgspec.structs.replace(wider, declared=plan.declared))
             wanted = {key: job for key, job in current.jobs.items() if key not in finished}
-            _train(parent, wanted, len(current.jobs), launch, reuse=master.reuse)
+            there = seen if current is first else _finished(store, wanted)
+            _train(parent, wanted, {} if master.reuse == "never" else there, len(current.jobs), launch)
             finished |= wanted.keys()
     if parent.failures:
         raise MultirunError(f"{len(parent.failures)} of {len(finished)} runs failed:", parent.failures)
@@ -109,7 +112,8 @@ def _check_names(settings: DictConfig) -> None:
 
 
 def _verdicts(parent: Parent) -> list[Verdict]:
-    return judge_study(load_study(parent.store, parent.recorder.run_id))
+    verdicts = judge_study(load_study(parent.store, parent.recorder.run_id))
+    return [verdict for verdict in verdicts if not verdict.dropped]  # nobody waits for these
 
 
 @contextmanager
@@ -122,20 +126,24 @@ def _parent_run(
     and status.
     """
     study = tags[tracking.STUDY]
-    unfinished = None if anew else _unfinished(store, tags)
-    if unfinished is not None:
-        stored, folder = unfinished
-        progress.console.print(f"{study}: goes on where it ended before.")
-        parent = Parent(store, store.reopen(stored.run_id), study, [])
-    else:
-        parent = Parent(store, store.start(experiment, study, kind=tracking.SWEEP, tags=tags), study, [])
-        locked = RunFolder.lock(store.uri, parent.recorder.run_id)
-        assert locked is not None, "a run that was just made has no other process"
-        folder = locked
+    with tracking.start_lock(store.uri):  # of two equal commands at once, the second sees the first's parent
+        unfinished = None if anew else _unfinished(store, tags)
+        if unfinished is not None:
+            stored, folder = unfinished
+            progress.console.print(f"{study}: goes on where it ended before.")
+            recorder = store.reopen(stored.run_id)
+        else:
+            recorder = store.start(experiment, study, kind=tracking.SWEEP, tags=tags)
+            locked = RunFolder.lock(store.uri, recorder.run_id)
+            assert locked is not None, "a run that was just made has no other process"
+            folder = locked
+    parent = Parent(store, recorder, study, [])
     status, planned = "KILLED", False
     try:
         _record_plan(parent.recorder, plan)
         planned = True
+        if unfinished is not None:
+            let_go_of_superseded(store, recorder.run_id, plan)
         yield parent
         status = "FAILED" if parent.failures else "FINISHED"
     finally:
@@ -149,7 +157,11 @@ def _parent_run(
 
 
 def _unfinished(store: Store, tags: dict[str, str]) -> tuple[StoredRun, RunFolder] | None:
-    """Returns a parent run of the same command that did not finish and that no process is at work on."""
+    """Returns a parent run of the same command that did not finish and that no process is at work on.
+
+    Raises:
+        UnderWayError: A process of this machine is at work on one.
+    """
     unfinished = [
         run
         for run in store.tagged(tracking.KIND, tracking.SWEEP)
@@ -158,10 +170,12 @@ def _unfinished(store: Store, tags: dict[str, str]) -> tuple[StoredRun, RunFolde
     closed = {run.run_id for run in store.close_gone(unfinished)}
     store.check_delivered(run for run in unfinished if run.run_id not in closed)
     for run in unfinished:
-        if store.record(run.run_id).status != "RUNNING":  # else its process may be at work
-            folder = RunFolder.lock(store.uri, run.run_id)
-            if folder is not None:
-                return run, folder
+        if store.record(run.run_id).status == "RUNNING":
+            check_multirun(run)
+        elif (folder := RunFolder.lock(store.uri, run.run_id)) is not None:
+            return run, folder
+        else:
+            raise UnderWayError(f"{run.name}: another process goes on with it at this moment.")
     return None
 
 
@@ -190,37 +204,20 @@ def _record_plan(recorder: Recorder, plan: Plan) -> None:
         (folder / PLAN_FILE).write_text(plan.to_json())
 
 
-def _seeds_followed_verdicts(store: Store, study: str, current: Round) -> bool:
-    """Returns whether a multirun of this name trained runs of it and added seeds until it was clear.
-
-    Their number follows from their values, and only a sequential test allows for that.
-    """
-    for run in store.tagged(tracking.STUDY, study):
-        if run.kind != tracking.SWEEP:
-            continue
-        try:
-            earlier = Plan.from_json(store.download(run.run_id, PLAN_FILE).read_text())
-        except (LabError, OSError, ValueError):  # it ended before it had a plan
-            continue
-        if earlier.sequential and {tuple(key) for key in earlier.runs} & current.jobs.keys():
-            progress.console.print(
-                f"{study}: seeds=auto chose runs of it, so its claims are judged sequentially."
-            )
-            return True
-    return False
-
-
-def _train(parent: Parent, wanted: dict[Key, Job], planned: int, launch: Launch, *, reuse: str) -> None:
+def _train(
+    parent: Parent, wanted: dict[Key, Job], finished: dict[Key, StoredRun], planned: int, launch: Launch
+) -> None:
     """Trains the jobs that have no finished run; those that fail are added to the parent's failures.
+
+    A run of the same result that another process has under way is waited for.
 
     Args:
         parent: The parent run.
         wanted: Jobs that were not tried in an earlier round.
+        finished: Runs that are taken in place of these jobs.
         planned: Runs of the whole round, which share the cores.
         launch: Trains jobs.
-        reuse: The config's key.
     """
-    finished = {} if reuse == "never" else _finished(parent.store, wanted)
     missing = [job for key, job in wanted.items() if key not in finished]
     if finished:
         rest = f"training {len(missing)}" if missing else "nothing is left to train"
@@ -234,10 +231,16 @@ def _train(parent: Parent, wanted: dict[Key, Job], planned: int, launch: Launch,
     jobs = [job.within(Multirun(parent.recorder.run_id, parent.study, planned, job.name)) for job in missing]
     with progress.open_display(len(jobs), sum(job.settings.train.epochs for job in jobs)):
         results = launch(jobs)
+    waiting = {}
     for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, Exception):
+        if isinstance(result, UnderWayError):
+            waiting[job.key] = job
+        elif isinstance(result, Exception):
             reason = (str(result) or type(result).__name__).splitlines()[0]
             parent.failures.append(f"  {job.name}: {reason}")
+    if waiting:
+        wait_for(parent.store, waiting.values())
+        _train(parent, waiting, _finished(parent.store, waiting), planned, launch)
 
 
 def _finished(store: Store, wanted: dict[Key, Job]) -> dict[Key, StoredRun]:
@@ -271,7 +274,7 @@ def _conclude(parent: Parent, status: str) -> None:
         tables.show(table, terminal)
     again = parent.study if " " not in parent.study else run_id
     verdicts = conclusion.verdicts
-    if any(verdict.settled for verdict in verdicts):
+    if any(verdict.settled or verdict.standing for verdict in verdicts):
         terminal.print()
         print_verdicts(verdicts, terminal)
     elif verdicts:

@@ -28,10 +28,11 @@ from vae_lab.runs.artifacts import (
     write_artifacts,
 )
 from vae_lab.runs.commands import run_command
-from vae_lab.runs.job import Job
+from vae_lab.runs.job import Job, UnderWayError
 from vae_lab.runs.parts import build_model, build_optimizer, build_schedule
 from vae_lab.runs.progress import Display
 from vae_lab.runs.ran_on import ran_on, went_on
+from vae_lab.runs.under_way import check_run
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.environment import experiment_name
 from vae_lab.training import DivergedError, Epoch
@@ -89,18 +90,19 @@ class Run:
         self.shown = self._display.enter_context(display.run(self.job.name, self.settings.train.epochs))
         params = config.parameters(self.settings) | {"model.parameters": str(parameter_count(self.model))}
         tags = self._tags(together)
-        interrupted = None if self.settings.reuse == "never" else self._find_interrupted(store, params)
         checkpoint = None
-        if interrupted is None:
-            experiment = experiment_name(store, self.settings.tracking.experiment)
-            tags |= ran_on(self.parts.device)
-            self.recorder = store.start(experiment, self.job.name, kind=tracking.RUN, tags=tags)
-            self._folder = _new_folder(store, self.recorder.run_id)
-        else:
-            self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
-            stored, done = interrupted.stored, checkpoint.epoch if checkpoint else 0
-            self.recorder = store.reopen(stored.run_id)
-            self.recorder.tag(tags | went_on(stored.tags, self.parts.device, done))
+        with tracking.start_lock(store.uri):  # of two equal commands at once, the second sees the first's run
+            interrupted = None if self.settings.reuse == "never" else self._find_interrupted(store, params)
+            if interrupted is None:
+                experiment = experiment_name(store, self.settings.tracking.experiment)
+                tags |= ran_on(self.parts.device)
+                self.recorder = store.start(experiment, self.job.name, kind=tracking.RUN, tags=tags)
+                self._folder = _new_folder(store, self.recorder.run_id)
+            else:
+                self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
+                stored, done = interrupted.stored, checkpoint.epoch if checkpoint else 0
+                self.recorder = store.reopen(stored.run_id)
+                self.recorder.tag(tags | went_on(stored.tags, self.parts.device, done))
         self.recorder.params(params)
         data = self.parts.data
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
@@ -213,13 +215,21 @@ class Run:
         log_pictures(self.settings, self.parts, self.model, self.recorder, step=step, when=at)
 
     def _find_interrupted(self, store: Store, params: dict[str, str]) -> Interrupted | None:
-        """Returns a run of the same result to resume: one that has a checkpoint, or no epoch yet."""
-        for stored in store.unfinished(tracking.FINGERPRINT, self.parts.fingerprint):
+        """Returns a run of the same result to resume: one that has a checkpoint, or no epoch yet.
+
+        Raises:
+            UnderWayError: Another process is at work on one, or about to be.
+        """
+        unfinished = store.unfinished(tracking.FINGERPRINT, self.parts.fingerprint)
+        check_run(self.job, unfinished)
+        for stored in unfinished:
+            if stored.status == "RUNNING":  # in this multirun, for another of its points
+                continue
             if any(params.get(key) != value for key, value in stored.params.items()):
                 continue
             folder = RunFolder.lock(store.uri, stored.run_id)
-            if folder is None:  # another process resumes it
-                continue
+            if folder is None:
+                raise UnderWayError(f"{self.job.name}: another process goes on with it at this moment.")
             try:
                 return Interrupted(stored, folder, Checkpoint.load(folder.checkpoint))
             except FileNotFoundError:
