@@ -98,6 +98,19 @@ def test_the_worst_of_several_studies_is_the_exit_code(lab: Lab, monkeypatch: py
     assert names == ["depth", "seeds"]
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("tracking.study=x", "tracking.study: unknown key"),
+        ("tracking.run_name=x", "tracking.run_name=x: is for a single run; the runs of a multirun are"),
+    ],
+)
+def test_a_name_that_a_multirun_does_not_take_is_refused(
+    lab: Lab, folder: Path, word: str, message: str
+) -> None:
+    assert message in refused(lab, "-m", *TINY, "seed=0,1", word)
+
+
 # Hydra's parts in a study's YAML
 
 
