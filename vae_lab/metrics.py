@@ -118,7 +118,9 @@ def series(metrics: Mapping[str, float], name: str) -> list[float]:
         [3.0, 0.5]
     """
     parted = [(key.rpartition("/"), value) for key, value in metrics.items()]
-    numbered = {int(end): value for (start, _, end), value in parted if start == name and end.isdigit()}
+    numbered = {
+        int(end): value for (start, _, end), value in parted if start == name and _is_number_of_series(end)
+    }
     return [numbered[number] for number in sorted(numbered)]
 
 
@@ -130,7 +132,11 @@ def is_metric(key: str) -> bool:
         [True, True, False]
     """
     name, _, number = key.rpartition("/")
-    return key in CATALOGUE or (name in SERIES and number.isdigit())
+    return key in CATALOGUE or (name in SERIES and _is_number_of_series(number))
+
+
+def _is_number_of_series(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10
 
 
 def metric_named(key: str) -> Metric:

@@ -56,7 +56,7 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
     from vae_lab.tracking import process_end
 
     runs = [run for parent in parents for run in (parent, *store.members(parent.run_id))]
-    dead = [run for run in runs if process_end(run)]
+    dead = [run for run in runs if process_end(run, store.uri)]
     if dead:
         from vae_lab.tracking import Store  # only now, as it brings MLflow with it
 

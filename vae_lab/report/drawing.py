@@ -27,7 +27,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from vae_lab import files
-from vae_lab.errors import visible_lines
+from vae_lab.errors import visible, visible_lines
 
 SERIES = 8  # colours that the page has: --c0 to --c7
 INK, MUTED, RULE = "C8", "C9", "C10"
@@ -72,8 +72,7 @@ class Drawing(NamedTuple):
 def svg(drawing: Drawing) -> str:
     """Returns the drawing as an inline SVG element without a size of its own, equal on every call."""
     written = io.StringIO()
-    with warnings.catch_warnings(), _drawn(drawing, list(_VARIABLES)) as figure:
-        warnings.filterwarnings("ignore", "Glyph")  # the page's font may have what Matplotlib's lacks
+    with _drawn(drawing, list(_VARIABLES)) as figure:
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     text = written.getvalue()
     text = text[text.index("<svg") :]
@@ -118,7 +117,8 @@ def _drawn(drawing: Drawing, colours: Sequence[str]) -> Iterator[Figure]:
     """Yields the figure with the drawing on it; it must be written before the style is left."""
     # The salt makes the SVG's ids those of the drawing: equal on every call, different between drawings.
     changes: dict[Any, Any] = {"axes.prop_cycle": cycler(color=colours), "svg.hashsalt": drawing.name}
-    with _style, rc_context({**STYLE, **changes}):
+    with _style, warnings.catch_warnings(), rc_context({**STYLE, **changes}):
+        warnings.filterwarnings("ignore", "Glyph")  # the page's font may have what Matplotlib's lacks
         figure = Figure(figsize=(drawing.width, drawing.height), layout=drawing.layout)
         drawing.draw(figure)
         for text in figure.findobj(Text):
@@ -156,11 +156,12 @@ def colour(number: int) -> str:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """A text of at most `longest` letters.
+    """A text of at most `longest` letters, all of them visible.
 
     >>> shortened("a name of more letters than fit")
     'a name of more letters …'
     """
+    text = visible(text[: longest + 1])
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

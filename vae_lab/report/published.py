@@ -15,7 +15,7 @@ from vae_lab.metrics import NATS
 from vae_lab.report.tables import Cell, Column, Columns, Table, mean_cell
 from vae_lab.studies.claims import metric_name
 from vae_lab.studies.comparison import Group, Study, comparisons, key_name, reference_values
-from vae_lab.tracking import Reader
+from vae_lab.tracking import Reader, whole_number
 
 
 def published_tables(store: Reader, study: Study) -> list[Table]:
@@ -68,11 +68,12 @@ def _landmarks(reference: Reference, groups: list[tuple[Group, list[float]]]) ->
     for metric in dict.fromkeys(landmark.metric for landmark in reference.landmarks):
         for group, _ in groups:
             if values := group.values(metric):
-                epochs = group.finished[0].params.get("train.epochs", "")
+                epochs = whole_number(group.finished[0].params.get("train.epochs", ""))
                 keys = {key_name(key): value for key, value in group.keys.items() if key != "seed"}
                 name = ", ".join(f"{key} {value}" for key, value in keys.items())
                 ours = f"ours ({name})" if len(groups) > 1 else "ours"
-                rows.append([Cell(ours), Cell(metric), Cell(float(epochs)), mean_cell(values)])
+                trained = Cell(None if epochs is None else float(epochs))
+                rows.append([Cell(ours), Cell(metric), trained, mean_cell(values)])
         for landmark in reference.landmarks:
             if landmark.metric == metric:
                 texts = [Cell(landmark.source), Cell(metric)]

@@ -14,9 +14,10 @@ import zlib
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from vae_lab.report.lines import abridged, lines
+from vae_lab.report.tables.formats import markdown_text
 from vae_lab.report.template import filled
 from vae_lab.studies.comparison import (
     POINT,
@@ -27,7 +28,7 @@ from vae_lab.studies.comparison import (
     key_name,
     topic,
 )
-from vae_lab.tracking import KIND, NOTE, RUN, StoredRun, member_tag
+from vae_lab.tracking import KIND, NOTE, RUN, StoredRun, member_tag, whole_number
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Recorder, Store
@@ -67,12 +68,13 @@ def ui_address(port: int = PORT) -> str:
 def page(experiment_id: str, view: View, mode: str = "CHART") -> str:
     """The part of the address behind the server's, for the charts (CHART) or the table (TABLE) of a view."""
     query = {"workflowType": "machine_learning", "compareRunsMode": mode, "viewStateShareKey": view.key}
-    return f"#/experiments/{experiment_id}/runs?{urlencode(query)}"
+    return f"#/experiments/{quote(experiment_id, safe='')}/runs?{urlencode(query)}"
 
 
 def run_page(record: StoredRun, below: str = "") -> str:
     """The part of the address behind the server's of a run, or of a page below it."""
-    return f"#/experiments/{record.experiment_id}/runs/{record.run_id}{below}?workflowType=machine_learning"
+    experiment_id, run_id = quote(record.experiment_id, safe=""), quote(record.run_id, safe="")
+    return f"#/experiments/{experiment_id}/runs/{run_id}{below}?workflowType=machine_learning"
 
 
 def study_views(study: Study) -> list[View]:
@@ -126,7 +128,7 @@ def answer(comparison: Comparison) -> str:
 def links(study: Study) -> str:
     """Markdown links to the views of a study and to its full tables."""
     experiment_id = study.parent.experiment_id
-    named = [f"[{view.title[2:]}]({page(experiment_id, view)})" for view in study_views(study)]
+    named = [f"[{markdown_text(view.title[2:])}]({page(experiment_id, view)})" for view in study_views(study)]
     tables = run_page(study.parent, "/artifacts/tables/ablations.md")
     sheet = run_page(study.parent, "/artifacts/figures/contact_sheet.png")
     return " · ".join([*named, f"[full tables]({tables})", f"[samples]({sheet})"])
@@ -157,7 +159,7 @@ def view_state(view: View, study: Study) -> dict[str, Any]:
     plan = study.plan
     finished = [run for run in study.runs if run.status == "FINISHED"]
     keys = list(dict.fromkeys(["model", *plan.cross, *plan.one_at_a_time, *plan.base, *plan.replicate]))
-    last_epoch = max((int(run.params.get("train.epochs", 1)) for run in finished), default=1)
+    last_epoch = max((whole_number(run.params.get("train.epochs", "")) or 1 for run in finished), default=1)
     columns = [f"params.`{key}`" for key in keys] + [f"metrics.`{metric}`" for metric in COLUMNS]
     longest = max((len(run.name) for run in finished), default=20)
     widths = {"attributes.`Run Name`": 60 + CHARACTER * longest, "runDateAndNestInfo": 110}

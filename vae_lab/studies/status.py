@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vae_lab.studies.comparison import Study
-from vae_lab.tracking import ERROR, FINGERPRINT, StoredRun, heartbeat
+from vae_lab.tracking import ERROR, FINGERPRINT, StoredRun, heartbeat, whole_number
 
 # Of two runs of one point the one that comes first here counts.
 STATES = ("finished", "running", "interrupted", "failed", "missing")
@@ -77,8 +77,7 @@ def states_in_words(study: Study) -> str:
 
 
 def _state(run: StoredRun) -> RunState:
-    planned = run.params.get("train.epochs", "")
-    epochs = int(planned) if planned.isdecimal() else None
+    epochs = whole_number(run.params.get("train.epochs", ""))
     last = heartbeat(run)
     state = _STATE_OF.get(run.status, "running")
     finished = state == "finished"

@@ -19,12 +19,14 @@ from vae_lab.tracking.address import (
     store_name,
 )
 from vae_lab.tracking.artifacts import FOLDER as ARTIFACT_FOLDER
-from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders
+from vae_lab.tracking.folders import spool_address, spool_folder, spool_folders, start_lock
 from vae_lab.tracking.moves import copy_for_reading, settle
 from vae_lab.tracking.processes import (
     RunFolder,
+    at_work,
     checkpoint_files,
     heartbeat,
+    is_of_this_machine,
     process_end,
 )
 from vae_lab.tracking.provenance import code_tags
@@ -45,13 +47,13 @@ from vae_lab.tracking.records import (
     PARENT,
     PROCESS,
     RUN,
-    SEQUENTIAL,
     STRIP_FILE,
     STUDY,
     SUPERSEDED,
     SWEEP,
     StoredRun,
     member_tag,
+    whole_number,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +103,6 @@ __all__ = [
     "RUN",
     "STRIP_FILE",
     "STUDY",
-    "SEQUENTIAL",
     "SUPERSEDED",
     "SWEEP",
     "Reader",
@@ -109,6 +110,7 @@ __all__ = [
     "RunFolder",
     "Store",
     "StoredRun",
+    "at_work",
     "checkpoint_files",
     "client_address",
     "code_tags",
@@ -116,6 +118,7 @@ __all__ = [
     "deliver_backlog",
     "file_address",
     "heartbeat",
+    "is_of_this_machine",
     "is_server",
     "let_go",
     "member_tag",
@@ -127,6 +130,8 @@ __all__ = [
     "spool_folder",
     "spool_folders",
     "sqlite_file",
+    "start_lock",
     "store_name",
     "waiting_records",
+    "whole_number",
 ]

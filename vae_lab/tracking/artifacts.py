@@ -61,7 +61,7 @@ def homes_of(connection: sqlite3.Connection, name: str) -> list[Path]:
 def _parsed(tag: str) -> list[Path]:
     try:
         paths = json.loads(tag)
-    except ValueError:  # not the lab's own
+    except (ValueError, RecursionError):  # not the lab's own
         return []
     return [Path(path) for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
 
@@ -164,11 +164,12 @@ def download_artifact(
     if local_path(artifact_uri) is not None:
         raise LabError(f"{run_id}: has no artifact {path}: there is no file {local}.")
     from mlflow import MlflowClient  # late: most stores are local and are read without it
-    from mlflow.exceptions import MlflowException
 
     try:
         client = MlflowClient(client_address(store_uri))
         return unaltered(Path(client.download_artifacts(run_id, path)), checksum)
-    except (MlflowException, OSError) as error:
+    except LabError:
+        raise
+    except Exception as error:  # a stranger's address may be anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise LabError(f"{run_id}: has no artifact {path}: {reason}") from error

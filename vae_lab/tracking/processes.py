@@ -12,13 +12,14 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from vae_lab.tracking.folders import lock_folder, run_folder, unwritable
-from vae_lab.tracking.records import HEARTBEAT, PROCESS, StoredRun
+from vae_lab.tracking.records import HEARTBEAT, LATEST, PROCESS, StoredRun, parsed_object, whole_number
 
 CHECKPOINT_FILE = "epoch.pt"
 LEAST_SILENCE = 600.0  # seconds without an epoch after which a process on another machine may be given up
@@ -81,29 +82,78 @@ def this_process() -> str:
     return json.dumps({**machine, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
 
 
-def process_end(run: StoredRun) -> str:
+def process_end(run: StoredRun, uri: str) -> str:
     """Returns why a RUNNING run's process can no longer be at work on it; empty if it may be.
 
-    A process of this machine is looked up, so one that was merely stopped counts as at work. One of another
-    machine has ended if it was of this very job, which was requeued since; else it is given up when it has
-    been silent for `SILENT_EPOCHS` of its epochs, and for ten minutes; before its first epoch and after its
-    last, while it takes its final measures, for six hours.
+    A process of this machine is looked up, so one that was merely stopped counts as at work; of one of
+    another container here, the run's folder tells, which it holds. One of another machine has ended if it
+    was of this very job, which was requeued since; else it is given up when it has been silent for
+    `SILENT_EPOCHS` of its epochs, and for ten minutes; before its first epoch and after its last, while it
+    takes its final measures, for six hours.
+
+    Args:
+        run: The run.
+        uri: Its store.
     """
     if run.status != "RUNNING" or PROCESS not in run.tags:
         return ""
-    process = _parsed(run.tags[PROCESS])
-    label = f"process {process.get('pid')} on {process.get('host')}"
-    here = (process.get("host"), process.get("machine")) == (platform.node(), _machine())
-    if here and process.get("boot") != _boot():
+    process = parsed_object(run.tags[PROCESS])
+    label = _label(process)
+    same_name = (process.get("host"), process.get("machine")) == (platform.node(), _machine())
+    if same_name and process.get("boot") != _boot():
         return f"{label} ended when the machine was restarted"
-    if here and process.get("space") == _space():
-        born = _born(_whole(process.get("pid")))
-        return "" if born and born == process.get("born") else f"{label} ended without closing it"
+    if _is_here(process):
+        if process.get("space") == _space():
+            born = _born(_whole(process.get("pid")))
+            return "" if born and born == process.get("born") else f"{label} ended without closing it"
+        if _is_let_go(run_folder(uri, run.run_id)):
+            return f"{label} ended without closing it"
     job = _job()
     if job and process.get("job") == job["job"] and _whole(process.get("restarts")) < _whole(job["restarts"]):
         return f"{label} ended when job {job['job']} was requeued"
     silent, patience = _silence(run)
     return f"{label} has been silent for {silent / 60:.0f} minutes" if silent > patience else ""
+
+
+def is_of_this_machine(run: StoredRun) -> bool:
+    """Returns whether a process of this machine, which was not restarted since, was last at work on a run."""
+    return _is_here(parsed_object(run.tags.get(PROCESS, "")))
+
+
+def at_work(run: StoredRun) -> str:
+    """Returns in words which process is at work on a run that `process_end` does not say has ended."""
+    process = parsed_object(run.tags.get(PROCESS, ""))
+    if _is_here(process):
+        return f"{_label(process)} is at work on it"
+    silent, patience = _silence(run)
+    return (
+        f"{_label(process)} may be at work on it: it was heard of {silent / 60:.0f} minutes ago, and is "
+        f"given up after {patience / 60:.0f}"
+    )
+
+
+def _label(process: Mapping[str, Any]) -> str:
+    return f"process {process.get('pid')} on {process.get('host')}"
+
+
+def _is_here(process: Mapping[str, Any]) -> bool:
+    """Returns whether a process began under this start of this machine, whose name may have changed since."""
+    if boot := _boot():
+        return process.get("boot") == boot
+    return (process.get("host"), process.get("machine")) == (platform.node(), _machine())
+
+
+def _is_let_go(folder: Path) -> bool:
+    """Returns whether a run's folder lies on this machine and no process holds it any more."""
+    if not (folder / "lock").exists():
+        return False
+    try:
+        lock = lock_folder(folder)
+    except OSError:  # it cannot be told
+        return False
+    if lock is not None:
+        lock.release()
+    return lock is not None
 
 
 def heartbeat(run: StoredRun) -> dict[str, int]:
@@ -116,8 +166,8 @@ def heartbeat(run: StoredRun) -> dict[str, int]:
         >>> heartbeat(run)
         {'epoch': 3, 'at': 1700}
     """
-    beat = _parsed(run.tags.get(HEARTBEAT, ""))
-    return {key: value for key, value in beat.items() if isinstance(value, int)}
+    beat = parsed_object(run.tags.get(HEARTBEAT, ""))
+    return {key: value for key, value in beat.items() if isinstance(value, int) and 0 <= value < LATEST}
 
 
 def _silence(run: StoredRun) -> tuple[float, float]:
@@ -131,15 +181,7 @@ def _silence(run: StoredRun) -> tuple[float, float]:
 
 def _whole(text: Any) -> int:
     """Returns a number that was written down; 0 if it is none."""
-    return int(text) if str(text).isdecimal() else 0
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return whole_number(str(text)) or 0
 
 
 def _job() -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
@@ -14,8 +17,11 @@ ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not 
 PROCESS = "vae_lab.process"  # tag: the process that is at work on a run, as JSON
 ATTEMPT = "vae_lab.attempt"  # tag: names the attempt at a run that was gone on with; the first has none
 SUPERSEDED = "vae_lab.superseded"  # tag: the multirun that left this run, made by other code, behind
-SEQUENTIAL = "vae_lab.sequential"  # tag: seeds=auto chose how many seeds there are of this run, as "true"
 HEARTBEAT = "vae_lab.heartbeat"  # tag: the last finished epoch and when it was recorded, as JSON
+STATUSES = ("RUNNING", "FINISHED", "FAILED", "KILLED")
+LATEST = 253_402_300_799_000  # milliseconds since 1970 of the last second that a date can name
+LARGEST = 1e100  # of a metric; the sums and squares of larger ones overflow
+LONGEST_NUMBER = 18  # digits; Python refuses thousands of them
 # Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
 STRIP_FILE = "samples_strip.png"
 INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
@@ -28,16 +34,62 @@ class StoredRun:
     run_id: str
     experiment_id: str
     name: str
-    status: str  # RUNNING, FINISHED, FAILED or KILLED
+    status: str  # one of STATUSES
     params: Mapping[str, str]
     metrics: Mapping[str, float]  # the last value of each
     tags: Mapping[str, str]
     started: int  # milliseconds since 1970
 
+    def __post_init__(self) -> None:
+        """Gives what other tools left out, or hold in another form, the form that it has here."""
+        forms = {
+            "name": self.name if isinstance(self.name, str) else "",
+            "status": self.status if self.status in STATUSES else STATUSES[0],
+            "started": self.started if isinstance(self.started, int) and 0 < self.started < LATEST else 0,
+        }
+        for field, value in forms.items():
+            object.__setattr__(self, field, value)
+
     @property
     def kind(self) -> str:
         """RUN for a training, SWEEP for the parent of a multirun, empty for a stranger's run."""
         return self.tags.get(KIND, "")
+
+
+def metric_value(value: object, is_nan: object = False) -> float:
+    """Returns a metric's value as a store holds it: NaN for what is no number, infinity for the absurd.
+
+    Examples:
+        >>> [metric_value(value) for value in (104.5, None, -1e200)]
+        [104.5, nan, -inf]
+    """
+    if is_nan or not isinstance(value, int | float) or math.isnan(value):
+        return math.nan
+    return float(value) if abs(value) <= LARGEST else math.copysign(math.inf, value)
+
+
+def whole_number(text: str) -> int | None:
+    """Returns the whole number that a text is; None for any other, and for one of absurd length.
+
+    Examples:
+        >>> whole_number("12"), whole_number("1.5"), whole_number("9" * 5000)
+        (12, None, None)
+    """
+    return int(text) if text.isdecimal() and len(text) <= LONGEST_NUMBER else None
+
+
+def parsed_object(text: str) -> dict[str, Any]:
+    """Returns the JSON object in a tag; an empty one if it was cut or is not the lab's own.
+
+    Examples:
+        >>> parsed_object('{"epoch": 3}'), parsed_object("[" * 100_000)
+        ({'epoch': 3}, {})
+    """
+    try:
+        parsed = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def checksum_tag(path: str) -> str:

@@ -10,6 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -49,6 +50,7 @@ from vae_lab.tracking.records import (
     StoredRun,
     checksum_tag,
     member_tag,
+    metric_value,
 )
 from vae_lab.tracking.schema import check_schema
 from vae_lab.tracking.servers import check_server, trouble_of
@@ -218,7 +220,7 @@ class Store:
         What waits of such a run on this machine is delivered first: it may have finished. Where the store
         does not take that now, or only lets itself be read, the run is left as it is.
         """
-        dead = [run for run in runs if process_end(run)]
+        dead = [run for run in runs if process_end(run, self.uri)]
         if not dead or self.refuses_writes():
             return []
         self.settle()
@@ -231,7 +233,7 @@ class Store:
                 if self.courier.catch_up(run.run_id):
                     continue
                 now = self.record(run.run_id)
-                if reason := process_end(now):
+                if reason := process_end(now, self.uri):
                     recorder = self.recorder(now)
                     recorder.tag({ERROR: reason})
                     recorder.finish("KILLED", when=heartbeat(now).get("at"))
@@ -243,7 +245,7 @@ class Store:
     def check_delivered(self, runs: Iterable[StoredRun]) -> None:
         """Raises a LabError if the store does not take what waits of a run whose process has ended."""
         for run in runs:
-            if process_end(run) and (reason := self.courier.catch_up(run.run_id)):
+            if process_end(run, self.uri) and (reason := self.courier.catch_up(run.run_id)):
                 raise LabError(
                     f"{store_name(self.uri)}: records of run {run.run_id} wait on this machine and cannot be "
                     f"delivered ({reason}). Once they can, the same command goes on."
@@ -348,7 +350,7 @@ class Store:
     def finished(self, fingerprint: str) -> StoredRun | None:
         """Returns the newest finished run with this fingerprint; what waits of a dead process may say so."""
         runs = self.tagged(FINGERPRINT, fingerprint)
-        if any(process_end(run) for run in runs):
+        if any(process_end(run, self.uri) for run in runs):
             self.close_gone(runs)
             runs = self.tagged(FINGERPRINT, fingerprint)
         newest = next((run for run in runs if run.status == "FINISHED"), None)
@@ -360,7 +362,7 @@ class Store:
     def unfinished(self, key: str, value: str) -> list[StoredRun]:
         """Returns the runs with this tag that began and did not finish, newest first.
 
-        Those whose process has ended are closed; what is still RUNNING has one that may be at work.
+        Those whose process has ended are closed; one that is still RUNNING has one that may be at work.
 
         Raises:
             LabError: The store does not take what waits of one, which may have finished.
@@ -369,12 +371,16 @@ class Store:
         runs = [run for run in self.tagged(key, value) if run.status != "FINISHED"]
         closed = {run.run_id for run in self.close_gone(runs)}
         self.check_delivered(run for run in runs if run.run_id not in closed)
-        return [run for run in runs if run.status != "RUNNING" or run.run_id in closed]
+        return [replace(run, status="KILLED") if run.run_id in closed else run for run in runs]
+
+    def under_way(self, key: str, value: str) -> list[StoredRun]:
+        """Returns those of the `unfinished` runs whose process may be at work."""
+        return [run for run in self.unfinished(key, value) if run.status == "RUNNING"]
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Returns every value of a metric in the order of its steps."""
         points = self.ask(lambda: self.client.get_metric_history(run_id, metric))
-        return [point.value for point in sorted(points, key=lambda point: point.step)]
+        return [metric_value(point.value) for point in sorted(points, key=lambda point: point.step)]
 
     def recorded_at(self, run_id: str, metric: str) -> dict[int, int] | None:
         """Returns when each step of a metric was recorded, in milliseconds since 1970.
@@ -408,7 +414,7 @@ def _record(run: Run) -> StoredRun:
         name=run.info.run_name,
         status=run.info.status,
         params=run.data.params,
-        metrics=run.data.metrics,
+        metrics={key: metric_value(value) for key, value in run.data.metrics.items()},
         tags=run.data.tags,
         started=run.info.start_time,
     )

@@ -7,7 +7,6 @@ since 2019 have; nothing is asked of their revision, which an older or a newer M
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
@@ -17,7 +16,7 @@ from urllib.parse import quote
 
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.artifacts import download_artifact
-from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag
+from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag, metric_value
 
 COLUMNS = {
     "experiments": ("experiment_id", "lifecycle_stage", "artifact_location"),
@@ -41,7 +40,7 @@ _RUNS = f"""
     AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
     ORDER BY start_time DESC, run_uuid"""
 _ARTIFACTS = """
-    SELECT artifact_uri, tags.value FROM runs
+    SELECT coalesce(artifact_uri, ''), tags.value FROM runs
     LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = ? WHERE runs.run_uuid = ?"""
 
 
@@ -74,11 +73,11 @@ class Tables:
         params, tags = defaultdict[str, dict[str, str]](dict), defaultdict[str, dict[str, str]](dict)
         metrics = defaultdict[str, dict[str, float]](dict)
         for run_id, name, text in of_runs("params"):
-            params[run_id][name] = text
+            params[run_id][name] = str(text)
         for run_id, name, text in of_runs("tags"):
-            tags[run_id][name] = text
+            tags[run_id][name] = str(text)
         for run_id, name, number, is_nan in of_runs("latest_metrics", "value, is_nan"):
-            metrics[run_id][name] = math.nan if is_nan else float(number)
+            metrics[run_id][name] = metric_value(number, is_nan)
         return [
             StoredRun(
                 run_id, str(experiment), name, status, params[run_id], metrics[run_id], tags[run_id], start
@@ -93,9 +92,7 @@ class Tables:
     def history(self, run_id: str, metric: str) -> list[float]:
         """Returns every value of a metric in the order of its steps."""
         question = "SELECT value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step"
-        return [
-            math.nan if is_nan else float(value) for value, is_nan in self._rows(question, run_id, metric)
-        ]
+        return [metric_value(value, is_nan) for value, is_nan in self._rows(question, run_id, metric)]
 
     def download(self, run_id: str, path: str) -> Path:
         """Returns the file of one of a run's artifacts: itself in a local store, else a copy.
