@@ -21,7 +21,7 @@ CLOCKS = ("train/seconds", "train/total_seconds", "train/images_per_second")  # 
 RELATIVE = 1e-5  # between values that need not be equal to the last bit
 # Tags that name a time, a process, a commit or the id of a run; of these only the number must be equal.
 NAMING = re.compile(
-    r"vae_lab\.(start|process|attempt|heartbeat|uncommitted_changes|sweep\..+|checksum\.config\.yaml)"
+    r"vae_lab\.(start|process|heartbeat|uncommitted_changes|sweep\..+|checksum\.config\.yaml)"
     r"|mlflow\.(parentRunId|source\.git\..+)"
 )
 ROUNDED = re.compile(r"vae_lab\.(checksum\..+|stack)")  # such tags of a run that may be rounded otherwise
@@ -183,7 +183,8 @@ def _tags(one: Kept, other: Kept, exact: bool) -> list[str]:
         return bool(NAMING.fullmatch(key)) or (not exact and bool(ROUNDED.fullmatch(key)))
 
     def settled(run: Kept) -> dict[str, str]:
-        hidden = ["mlflow.note.content"] if run.kind == "sweep" else []  # it holds times
+        hidden = ["vae_lab.attempt"]  # a run that was gone on with has it
+        hidden += ["mlflow.note.content"] if run.kind == "sweep" else []  # it holds times
         return {key: value for key, value in run.tags.items() if not names(key) and key not in hidden}
 
     def naming(run: Kept) -> Counter[str]:
@@ -274,4 +275,4 @@ def _without_times(table: str) -> str:
 def left_behind(state: Path) -> list[str]:
     """What the lab's state folder still holds that no unfinished run needs."""
     files = [file.relative_to(state).as_posix() for file in state.rglob("*") if file.is_file()]
-    return [f"left behind: {name}" for name in sorted(files) if not re.search(r"(/address|lock)$", name)]
+    return [f"left behind: {name}" for name in sorted(files) if not re.search(r"(/address|/starting|lock)$", name)]
