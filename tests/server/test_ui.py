@@ -22,7 +22,7 @@ from vae_lab.report.views import PORT
 from vae_lab.tracking import RUN, Store
 
 __all__ = ["command"]  # a fixture
-VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
+VAE_LAB = str(Path(sys.executable).parent / "vae-lab")
 LONGER_THAN_A_PIPE = 1 << 17  # bytes
 
 
@@ -33,6 +33,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Store.open(f"sqlite:///{folder / 'mlflow.db'}", create=True).start("lab", "a", kind=RUN).finish(
         "FINISHED"
     )
+    (folder / "random.py").write_text("raise RuntimeError('the file of a user was taken for a library')")
     return folder
 
 
@@ -80,7 +81,7 @@ def test_the_ui_takes_a_free_port_without_a_proxy_outlives_refusals_and_ends_wit
         nobody = "http://127.0.0.1:9"
         settings = {"http_proxy": nobody, "HTTP_PROXY": nobody, "MLFLOW_STATIC_PREFIX": "/elsewhere"}
         process = subprocess.Popen(
-            [*VAE_LAB, "ui"], cwd=kept, env=os.environ | settings, stdout=subprocess.PIPE, text=True
+            [VAE_LAB, "ui"], cwd=kept, env=os.environ | settings, stdout=subprocess.PIPE, text=True
         )
         stack.callback(process.kill)
         assert process.stdout is not None

@@ -56,10 +56,10 @@ def ui(port: int | None, uri: str | None, browser: bool) -> None:
         echo(f"The runs are on a server: {name}/{first_page(store)}")
         return
     chosen = free_port(port)
-    echo(f"Starting the MLflow UI over {name} ...")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with served(store.uri) as address:
+        echo(f"Starting the MLflow UI over {name} ...")
         server = Server(address, chosen)
         try:
             server.wait_until_it_answers()
@@ -219,6 +219,7 @@ def start(uri: str, port: int, own_name: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         env=environment,
+        cwd=sys.prefix,  # Python would take a random.py that lies in the user's folder for its own
         stdin=subprocess.PIPE,  # never written to: its end is this process's end
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
