@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -94,6 +95,10 @@ def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()
         LabError: The file is damaged, of another format, or names no model class.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            compressed = any(entry.compress_type for entry in archive.infolist())
+        if compressed:
+            raise LabError(f"{path}: is compressed, as no model of the lab's is; it could fill the memory.")
         with warnings.catch_warnings():  # torch warns of a file's pickle protocol before it refuses the file
             warnings.simplefilter("ignore", UserWarning)
             stored = torch.load(path, map_location=device, weights_only=True)

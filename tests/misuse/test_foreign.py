@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,7 @@ SHAPES: dict[str, Callable[[Foreign], None]] = {
     "plan, a Cyrillic key": lambda store: store.plan(cross={"m\u043edel": ["vae", "cvae"]}),
     "plan, a long key": lambda store: store.plan(cross={"m" * 100_000: ["1"]}),
     "plan, 10,000 values": lambda store: store.plan(replicate={"seed": [str(i) for i in range(10_000)]}),
+    "plan, a question of megabytes": lambda store: store.plan(question="x" * 5_000_000),
     "plan, claims without numbers": lambda store: store.plan(
         claims=[
             {"id": "A", "text": "x", "metric": "test/loss", "expect": "increasing", "level": float("nan")}
@@ -319,6 +321,20 @@ def test_a_picture_that_was_changed_is_left_out(foreign: Foreign, command: Lab, 
         "Left out: grids/interpolation.png is damaged: its checksum is not the one that the run recorded."
     )
     assert damaged in (folder / "mine.html").read_text()
+
+
+def test_a_model_that_is_small_only_as_a_file_is_not_read(foreign: Foreign, command: Lab) -> None:
+    for file in foreign.artifact("model/model.pt"):
+        with zipfile.ZipFile(file) as stored:
+            entries = {entry.filename: stored.read(entry) for entry in stored.infolist()}
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as compressed:
+            for name, content in entries.items():
+                compressed.writestr(name, content)
+    foreign.seal("model/model.pt")
+    measures = ("evaluation.posterior_draws=1", "evaluation.samples=0", "evaluation.importance_samples=0")
+    code, _, err = command("evaluate", "mine", "--uri", foreign.uri, *measures)
+    assert code == 1
+    assert "model.pt: is compressed, as no model of the lab's is" in err
 
 
 def test_a_deleted_run_is_missing_wherever_runs_are_counted(

@@ -15,6 +15,7 @@ from vae_lab.errors import UserError, quoted
 
 PLAN_FILE = "study.json"
 Form = TypeVar("Form", bound=Struct)
+Words = Annotated[str, Meta(max_length=100_000)]  # more is not meant to be read
 
 
 class Oracle(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,8 +56,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
         True
     """
 
-    name: str
-    question: str | None = None
+    name: Words
+    question: Words | None = None
     cross: dict[str, list[str]] = {}
     one_at_a_time: dict[str, list[str]] = {}
     replicate: dict[str, list[str]] = {}
