@@ -143,6 +143,8 @@ def read_address(text: str) -> Address:
     try:
         if scheme in SQLITE:
             return _of_file(text)
+        if any(sign.isspace() for sign in text):  # in a password it is written as %20
+            raise ValueError("a space")
         if scheme in SERVERS:
             return _of_server(text)
         if scheme.partition("+")[0] in DATABASES:
