@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from vae_lab.tracking import HEARTBEAT, PROCESS, RunFolder, StoredRun, process_end
-from vae_lab.tracking.processes import LEAST_SILENCE, this_process
+from vae_lab.tracking.processes import LEAST_SILENCE, at_work, is_of_this_machine, this_process
+
+STORE = "sqlite:////nowhere/mlflow.db"
 
 
 def running(process: str, *, began: float = 0.0, epoch: int = 0, heard: float = 0.0) -> StoredRun:
@@ -29,14 +31,14 @@ def changed(**keys: object) -> str:
 
 
 def test_a_run_of_this_process_goes_on_however_silent_it_is() -> None:
-    assert not process_end(running(this_process(), began=1e6))
+    assert not process_end(running(this_process(), began=1e6), STORE)
 
 
 def test_a_process_that_ended_is_gone_also_where_its_number_is_taken_again() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    assert "ended without closing it" in process_end(running(changed(pid=child.pid)))
-    assert "ended without closing it" in process_end(running(changed(born="1")))
+    assert "ended without closing it" in process_end(running(changed(pid=child.pid)), STORE)
+    assert "ended without closing it" in process_end(running(changed(born="1")), STORE)
 
 
 def test_a_stopped_process_is_not_gone_and_a_zombie_is() -> None:
@@ -46,67 +48,72 @@ def test_a_stopped_process_is_not_gone_and_a_zombie_is() -> None:
         pytest.skip("needs /proc")
     process = changed(pid=child.pid, born=born.read_text().rpartition(")")[2].split()[19])
     os.kill(child.pid, signal.SIGSTOP)
-    assert not process_end(running(process, began=1e6))
+    assert not process_end(running(process, began=1e6), STORE)
     os.kill(child.pid, signal.SIGKILL)
-    while not process_end(running(process)):
+    while not process_end(running(process), STORE):
         time.sleep(0.01)
     child.wait()
-    assert process_end(running(process))
+    assert process_end(running(process), STORE)
 
 
 def test_a_restart_of_the_machine_ends_every_process() -> None:
-    assert "restarted" in process_end(running(changed(boot="another")))
+    assert "restarted" in process_end(running(changed(boot="another")), STORE)
 
 
-@pytest.mark.parametrize("key", ["host", "space"])
-def test_a_process_elsewhere_is_given_up_after_a_long_silence_only(key: str) -> None:
-    process = changed(**{key: "another"})
-    assert not process_end(running(process, began=LEAST_SILENCE, epoch=1, heard=LEAST_SILENCE - 60))
-    assert "silent for 20 minutes" in process_end(running(process, began=1260, epoch=1, heard=1200))
+ELSEWHERE = {"host": "another", "boot": "another"}
+
+
+@pytest.mark.parametrize("place", [ELSEWHERE, {"space": "another"}], ids=["machine", "container"])
+def test_a_process_elsewhere_is_given_up_after_a_long_silence_only(
+    folder: Path, place: dict[str, str]
+) -> None:
+    process = changed(**place)
+    assert not process_end(running(process, began=LEAST_SILENCE, epoch=1, heard=LEAST_SILENCE - 60), STORE)
+    assert "silent for 20 minutes" in process_end(running(process, began=1260, epoch=1, heard=1200), STORE)
     # Its epochs take an hour: two hours without one are not long.
-    assert not process_end(running(process, began=5 * 3600, epoch=3, heard=2 * 3600))
-    assert process_end(running(process, began=3600, epoch=100, heard=1200))
+    assert not process_end(running(process, began=5 * 3600, epoch=3, heard=2 * 3600), STORE)
+    assert process_end(running(process, began=3600, epoch=100, heard=1200), STORE)
 
 
 def test_a_requeued_job_takes_over_from_itself_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    elsewhere = changed(host="another")
-    assert not process_end(running(elsewhere, began=60)), "a second machine of the same job"
+    elsewhere = changed(**ELSEWHERE)
+    assert not process_end(running(elsewhere, began=60), STORE), "a second machine of the same job"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert "job 4711 was requeued" in process_end(running(elsewhere, began=60))
-    assert not process_end(running(changed(host="another"), began=60)), "both were requeued"
+    assert "job 4711 was requeued" in process_end(running(elsewhere, began=60), STORE)
+    assert not process_end(running(changed(**ELSEWHERE), began=60), STORE), "both were requeued"
     monkeypatch.setenv("SLURM_JOB_ID", "4712")
-    assert not process_end(running(elsewhere, began=60)), "another job"
+    assert not process_end(running(elsewhere, began=60), STORE), "another job"
 
 
 def test_a_run_that_ended_or_that_names_no_process_is_left_alone() -> None:
-    assert not process_end(StoredRun("run", "1", "run", "RUNNING", {}, {}, {}, 0))
+    assert not process_end(StoredRun("run", "1", "run", "RUNNING", {}, {}, {}, 0), STORE)
     ended = running(changed(born="1"))
-    assert not process_end(StoredRun(**{**vars(ended), "status": "FINISHED"}))
+    assert not process_end(StoredRun(**{**vars(ended), "status": "FINISHED"}), STORE)
 
 
 def test_a_damaged_note_of_the_process_says_nothing_of_this_machine() -> None:
-    assert not process_end(running("{"))
-    assert process_end(running("[]", began=1e6))
+    assert not process_end(running("{"), STORE)
+    assert process_end(running("[]", began=1e6), STORE)
     pids: tuple[object, ...] = ("x", None, [], -1)
     for pid in pids:
-        assert process_end(running(changed(pid=pid)))
-    beaten = running(changed(host="another"), began=1e6)
+        assert process_end(running(changed(pid=pid)), STORE)
+    beaten = running(changed(**ELSEWHERE), began=1e6)
     assert process_end(
-        StoredRun(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}})
+        StoredRun(**{**vars(beaten), "tags": {**beaten.tags, HEARTBEAT: '{"epoch": "x", "at": []}'}}), STORE
     )
 
 
 def test_another_machine_of_the_same_name_is_another() -> None:
-    assert not process_end(running(changed(machine="another", boot="another")))
+    assert not process_end(running(changed(machine="another", boot="another")), STORE)
 
 
 def test_what_takes_long_before_the_first_epoch_and_after_the_last_is_waited_for() -> None:
-    elsewhere = changed(host="another")
-    assert not process_end(running(elsewhere, began=3600))
+    elsewhere = changed(**ELSEWHERE)
+    assert not process_end(running(elsewhere, began=3600), STORE)
     measuring = running(elsewhere, began=7200, epoch=10, heard=3600)
-    assert not process_end(StoredRun(**{**vars(measuring), "params": {"train.epochs": "10"}}))
-    assert process_end(StoredRun(**{**vars(measuring), "params": {"train.epochs": "11"}}))
+    assert not process_end(StoredRun(**{**vars(measuring), "params": {"train.epochs": "10"}}), STORE)
+    assert process_end(StoredRun(**{**vars(measuring), "params": {"train.epochs": "11"}}), STORE)
 
 
 def test_one_process_holds_a_run_at_a_time(folder: Path) -> None:
@@ -132,3 +139,36 @@ def test_what_a_killed_writer_left_is_cleared_away(folder: Path) -> None:
     assert again is not None
     assert sorted(path.name for path in again.folder.iterdir()) == ["epoch.pt", "lock"]
     again.release()
+
+
+def test_a_machine_that_has_another_name_now_is_still_the_same() -> None:
+    assert not process_end(running(changed(host="another"), began=1e6), STORE)
+    assert "on another ended without closing it" in process_end(
+        running(changed(host="another", born="1")), STORE
+    )
+
+
+def test_the_folder_of_a_run_tells_whether_a_container_that_was_restarted_is_at_work(folder: Path) -> None:
+    before = running(changed(host="another", space="another"))
+    assert not process_end(before, STORE), "the run's folder may be elsewhere"
+    held = RunFolder.lock(STORE, before.run_id)
+    assert held is not None
+    held.checkpoint.write_text("kept")
+    assert not process_end(before, STORE)
+    held.release()
+    assert "ended without closing it" in process_end(before, STORE)
+    assert not process_end(running(changed(**ELSEWHERE)), STORE), (
+        "a folder that two machines share tells nothing"
+    )
+    assert held.checkpoint.read_text() == "kept"
+
+
+def test_what_is_at_work_is_said_for_certain_or_with_what_is_known() -> None:
+    pid = os.getpid()
+    here = running(changed(host="here"))
+    assert is_of_this_machine(here)
+    assert at_work(here) == f"process {pid} on here is at work on it"
+    elsewhere = running(changed(**ELSEWHERE), began=900, epoch=1, heard=120)
+    assert not is_of_this_machine(elsewhere)
+    heard = "it was heard of 2 minutes ago, and is given up after 130"
+    assert at_work(elsewhere) == f"process {pid} on another may be at work on it: {heard}"
