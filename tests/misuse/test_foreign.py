@@ -120,7 +120,7 @@ def steering(text: str) -> list[str]:
     ]
 
 
-def hostile_claim(name: str) -> dict[str, object]:
+def hostile_claim(name: str) -> dict[str, str]:
     claim = {"id": name, "text": HOSTILE, "metric": "test/loss", "expect": "increasing"}
     return claim | {"along": "seed", "explanation": HOSTILE}
 

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from vae_lab.report.tables import Column, Columns, Table, finite
-from vae_lab.report.terminal import Terminal, plain
+from vae_lab.report.terminal import plain
 from vae_lab.studies.claims import Verdict, decimals, explanation_summary, explanations, metric_name
 from vae_lab.studies.statistics import least_replicates
 
@@ -67,7 +68,7 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
     return Table.of(TITLE, columns, BRIEF_NOTE + _warning_about_added_seeds(verdicts))
 
 
-def print_verdicts(verdicts: Sequence[Verdict], console: Terminal) -> None:
+def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     """Prints the verdicts as a table that fits 80 characters, then the finding of each claim."""
     table = RichTable(
         title=TITLE, title_style="bold", title_justify="left",

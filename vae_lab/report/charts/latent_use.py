@@ -54,7 +54,7 @@ def latent_use(name: str, heading: str, series: Sequence[LatentUse]) -> Drawing:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         if columns:
-            place = {"loc": "outside right upper", "handlelength": 1.4}
-            figure.legend(title=shortened(heading), ncols=columns, **place)
+            named = shortened(heading)
+            figure.legend(title=named, loc="outside right upper", handlelength=1.4, ncols=columns)
 
     return Drawing(name, draw, WIDTH + max(columns - 1, 0), HEIGHT)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from rich import box
 from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from vae_lab.report.tables.content import MARK, Cell, Column, Table
-from vae_lab.report.terminal import Terminal
 
 LEGEND_WIDTH = 80  # characters a line, at least, below a narrow table
 GAP = 2  # characters between columns
 
 
-def show(table: Table, console: Terminal) -> None:
+def show(table: Table, console: Console) -> None:
     """Prints a table; where the terminal is too narrow, in parts that repeat its first columns."""
     texts = [_aligned([row[i] for row in table.rows], column) for i, column in enumerate(table.columns)]
     widths = [
