@@ -89,6 +89,13 @@ def test_a_user_or_a_token_of_the_environment_is_shown_to_the_server(
     assert door.headers["authorization"].startswith("Basic ")
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "größe€"])
+def test_a_token_that_cannot_be_sent_is_said(door: Door, monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
+    with pytest.raises(UserError, match="a user, password or token, has signs that cannot be sent"):
+        Store.open(door.address, wait=300)
+
+
 def test_a_multirun_whose_address_lacks_a_path_ends_at_once(lab: Lab, server: str) -> None:
     code, _, err = lab("-m", *SMALL, "seed=0,1", f"tracking.uri={server}/lab")
     assert code == 2

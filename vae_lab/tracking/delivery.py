@@ -154,7 +154,7 @@ def why(error: BaseException) -> str:
         return "connection refused"
     if "timed out" in text or "imeout" in type(error).__name__:
         return "no answer in time"
-    if "RemoteDisconnected" in text or "Connection aborted" in text or "Connection reset" in text:
+    if re.search(r"RemoteDisconnected|Connection (aborted|broken|reset)", text):
         return "the connection broke"
     if match := re.search(r"too many (\d+) error responses|failed with error code (\d+)", text):
         return f"it answers with HTTP error {match[1] or match[2]}"

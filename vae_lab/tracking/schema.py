@@ -61,7 +61,7 @@ def _is_written_to(uri: str) -> bool:
 
 
 def _schema(uri: str) -> Schema:
-    engine = create_sqlalchemy_engine(client_address(uri))
+    engine = create_sqlalchemy_engine(client_address(uri))  # type: ignore[no-untyped-call]
     try:
         with engine.connect() as connection:
             tables = frozenset(sqlalchemy.inspect(connection).get_table_names())

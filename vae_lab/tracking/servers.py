@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import InvalidUrlException, MlflowException, RestException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
@@ -87,8 +87,8 @@ def check_server(uri: str, wait: float = 0.0) -> None:
 def trouble_with(uri: str) -> Trouble | None:
     """Asks a server for an experiment and returns why that cannot be done, None if it can."""
     try:
-        answer = http_request(
-            get_default_host_creds(uri),
+        answer = http_request(  # type: ignore[no-untyped-call]
+            get_default_host_creds(uri),  # type: ignore[no-untyped-call]
             _QUESTION,
             "POST",
             json={"max_results": 1},
@@ -106,23 +106,29 @@ def trouble_with(uri: str) -> Trouble | None:
             place = urlsplit(answer.url)
             host = place.netloc.rpartition("@")[2]
             return Trouble(f"leads on to {place.scheme}://{host}. Give that address", passes=False)
-    if answer.status_code != HTTPStatus.OK:
+    if not answer.ok:
         return _trouble_of_status(answer.status_code, answer.text)
     return None if _is_of_mlflow(answer) else Trouble("is no MLflow server", passes=False)
 
 
-def trouble_of(error: MlflowException) -> Trouble:
+def trouble_of(error: Exception) -> Trouble:
     """Returns why a question of MLflow's client to a server was not answered."""
     cause = error.__cause__ or error.__context__
-    if isinstance(error, RestException) and (status := error.get_http_status_code()) in _REMEDIES:
-        return _trouble_of_status(status, error.message)
+    if isinstance(error, RestException):
+        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        if status in _REMEDIES:
+            return _trouble_of_status(status, error.message)
     if match := re.search(r"failed with error code (\d+)(?:.*Response body: '(.*)')?", str(error), re.DOTALL):
         return _trouble_of_status(int(match[1]), match[2] or "")
     for pattern, reason in _TLS:
         if match := re.search(pattern, str(cause)):
             return Trouble(reason.format(*(part.strip() for part in match.groups())), passes=False)
-    if isinstance(cause, ValueError):  # how requests tells an address or a header that is none
+    if isinstance(error, InvalidUrlException):
         return Trouble("cannot be asked: its address is not valid", passes=False)
+    if isinstance(cause, ValueError):
+        return Trouble(
+            "cannot be asked: a user, password or token has signs that cannot be sent", passes=False
+        )
     if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
         return Trouble(f"cannot be asked: {cause}", passes=False)  # a certificate's file
     return Trouble(f"does not answer ({why(cause or error)})", passes=True)

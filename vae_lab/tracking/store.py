@@ -146,7 +146,10 @@ class Store:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return self.client.get_experiment_by_name(name)  # another process was first
+            experiment = self.client.get_experiment_by_name(name)  # another process was first
+            if experiment is None:
+                raise
+            return experiment
 
     def settle(self) -> None:
         """Makes a store that was moved or copied at home where it is now; whatever writes does so first.
