@@ -127,7 +127,8 @@ def trouble_of(error: Exception) -> Trouble:
         return Trouble("cannot be asked: its address is not valid", passes=False)
     if isinstance(cause, ValueError):
         return Trouble(
-            "cannot be asked: a user, password or token has signs that cannot be sent", passes=False
+            "cannot be asked: its address, or a user, password or token, has signs that cannot be sent",
+            passes=False,
         )
     if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException):
         return Trouble(f"cannot be asked: {cause}", passes=False)  # a certificate's file
