@@ -321,6 +321,11 @@ def test_a_picture_that_was_changed_is_left_out(foreign: Foreign, command: Lab, 
         "Left out: grids/interpolation.png is damaged: its checksum is not the one that the run recorded."
     )
     assert damaged in (folder / "mine.html").read_text()
+    for file in foreign.artifact(tracking.INTERPOLATION_FILE):
+        file.unlink()
+    assert command("report", "mine", "--uri", foreign.uri)[0] == 0
+    gone = "Left out: grids/interpolation.png was recorded and is not there any more"
+    assert gone in (folder / "mine.html").read_text(), "no figure without a checksum takes its place"
 
 
 def test_a_model_that_is_small_only_as_a_file_is_not_read(foreign: Foreign, command: Lab) -> None:

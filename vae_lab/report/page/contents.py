@@ -32,6 +32,7 @@ from vae_lab.tracking import (
     sqlite_file,
     store_name,
 )
+from vae_lab.tracking.records import checksum_tag
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ def picture(
             return shown(pictures.load_picture(store.download(run.run_id, path)))
         except DamagedError as error:
             return f"{path} {str(error).partition(': ')[2]}"  # without its folder: pages are published
-        except LabError:  # made by another tool or an older lab, or its artifacts were deleted
-            continue
+        except LabError:  # made by another tool or an older lab
+            if checksum_tag(path) in run.tags:
+                return f"{path} was recorded and is not there any more"
     return ""
