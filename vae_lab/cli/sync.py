@@ -79,9 +79,7 @@ def deliver(uri: str | None, to: str | None, *, drop: bool = False, asking: bool
         echo("No records wait.")
         return 0
     left = _print_summary(deliveries)
-    if drop and left:
-        return _let_go(left, asking)
-    return 1 if left else 0
+    return _let_go(left, asking) if drop and left else int(bool(left))
 
 
 def _print_summary(deliveries: list[Backlog]) -> list[Backlog]:
