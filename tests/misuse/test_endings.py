@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import io
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import house
 from tests.misuse.conftest import TINY
 from vae_lab import interruption, tracking
 from vae_lab.cli.streams import Lasting
@@ -89,7 +91,8 @@ def test_nobody_who_reads_and_a_full_disk_stop_no_training(folder: Path) -> None
         subprocess.Popen([*VAE_LAB, *LONG], stdout=full, stderr=subprocess.PIPE, cwd=folder) as process,
     ):
         assert process.stderr is not None
-        assert b"epoch 1/12" in process.stderr.readline()
+        while b"epoch 1/12" not in process.stderr.readline():
+            assert process.poll() is None
         process.stderr.close()
     assert process.returncode == 0
     assert statuses() == ["FINISHED"]
@@ -241,3 +244,46 @@ def test_a_stop_that_no_epoch_heeds_any_more_ends_the_multirun(
     monkeypatch.setattr(Run, "close", closed)
     assert lab("-m", "seed=0", *TINY)[0] == 130
     assert statuses() == ["FINISHED", "KILLED"]
+
+
+def test_memory_that_is_limited_is_one_message(folder: Path) -> None:
+    limited = f"ulimit -v 900000; {' '.join([*VAE_LAB, 'train', *TINY])}"
+    process = subprocess.run(limited, shell=True, cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("vae-lab: memory is full or limited: ")
+    assert "Traceback" not in process.stderr
+
+
+def test_files_and_output_are_the_same_where_the_language_is_ascii(folder: Path) -> None:
+    ascii_only = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run(
+        [*VAE_LAB, "train", *TINY, "-m", "seed=0,1"],
+        env=os.environ | ascii_only, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert rb"\u2713".decode() in process.stderr
+    (table,) = folder.rglob("ablations.md")
+    assert "±" in table.read_text(encoding="utf-8")
+
+
+def test_no_file_of_the_labs_own_is_in_the_encoding_of_the_locale() -> None:
+    system = {"machine.py", "devices.py", "processes.py"}  # which read what the kernel says
+    for file, tree in house.modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in ("read_text", "write_text"):
+                assert file.name in system or "encoding" in ast.unparse(_call_of(node, tree)), file
+
+
+def _call_of(function: ast.Attribute, tree: ast.AST) -> ast.AST:
+    return next(node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.func is function)
+
+
+@pytest.mark.parametrize("words", [["train"], ["status"], ["compare", "x"]])
+def test_a_folder_that_is_gone_is_named(folder: Path, command: Lab, words: list[str]) -> None:
+    (folder / "gone").mkdir()
+    os.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    code, _, err = command(*words)
+    assert (code, err) == (
+        1, "vae-lab: the folder that this command was started in is gone; change into another.\n",
+    )  # fmt: skip

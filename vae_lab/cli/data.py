@@ -80,7 +80,7 @@ def _load(file: Path, root: str | None) -> Dataset:
     import yaml
     from hydra.utils import get_method
 
-    settings = yaml.safe_load(file.read_text())
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     root = root or settings.get("root")
     if root == "???":
         raise UserError(f"{file.stem}: needs --root, the folder of its IDX files.")

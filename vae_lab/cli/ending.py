@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import click
@@ -11,7 +12,22 @@ from vae_lab.cli.messages import echo, print_error
 from vae_lab.cli.streams import lost_output
 from vae_lab.errors import LabError
 
+# What the loader of libraries, PyTorch's allocators and the kernel say.
+FULL = r"failed to map segment|cannot allocate memory|can't allocate memory|out of memory"
 MORE_THAN_WORDS = ("evaluate", "sync", "train", "ui")  # commands whose work is kept, printed or not
+
+
+def out_of_memory(error: Exception) -> LabError | None:
+    """Returns the message of an error that says that memory is full, whoever raised it; None of any other.
+
+    Examples:
+        >>> print(out_of_memory(ImportError("libtorch_cpu.so: failed to map segment from shared object")))
+        memory is full or limited: libtorch_cpu.so: failed to map segment from shared object
+    """
+    reason = next(iter(str(error).splitlines()), "")
+    if isinstance(error, MemoryError) or re.search(FULL, reason, re.IGNORECASE):
+        return LabError(f"memory is full or limited: {reason or 'no more of it is given'}")
+    return None
 
 
 def exit_code(end: object, words: Sequence[str]) -> int:
@@ -34,6 +50,8 @@ def exit_code(end: object, words: Sequence[str]) -> int:
         return end.exit_code
     elif isinstance(end, (LabError, OSError)):
         return print_error(end)
+    elif isinstance(end, Exception) and (full := out_of_memory(end)) is not None:
+        return print_error(full)
     elif isinstance(end, BaseException):
         raise end
     else:

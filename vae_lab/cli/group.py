@@ -7,10 +7,12 @@ completion answer at once.
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 import click
 
 from vae_lab import __version__
+from vae_lab.errors import LabError
 
 NAMES = (
     *("compare", "completion", "data", "evaluate", "report", "status", "sync", "train", "ui", "verdict"),
@@ -54,3 +56,7 @@ def commands() -> None:
       vae-lab sync                                          deliver records that wait for a store
       vae-lab ui                                            the runs in the browser
     """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise LabError("the folder that this command was started in is gone; change into another.") from None

@@ -53,7 +53,7 @@ def _is_labs(source: ConfigSource) -> bool:
 
 def _check_file(file: Path) -> None:
     try:
-        check_size(file.read_text(), str(file))
+        check_size(file.read_text(encoding="utf-8"), str(file))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return  # Hydra says so if it is to read the file
 

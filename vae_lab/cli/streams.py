@@ -58,7 +58,9 @@ def _lasting(number: int, name: str, stream: io.TextIOWrapper | None) -> io.Text
     raw = Lasting(number, "w", closefd=False)
     raw.name = name
     if stream is None:
-        return io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", line_buffering=True)
+        return io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        )
     return io.TextIOWrapper(
         raw if stream.write_through else io.BufferedWriter(raw),  # as Python itself does
         encoding=stream.encoding,

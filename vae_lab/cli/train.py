@@ -19,9 +19,10 @@ from omegaconf import DictConfig
 
 from vae_lab.cli import INTERRUPTED
 from vae_lab.cli.completion import complete_overrides
+from vae_lab.cli.ending import out_of_memory
 from vae_lab.cli.messages import echo, log_messages, print_error
 from vae_lab.cli.streams import make_lasting
-from vae_lab.errors import LabError, UserError, without_credentials
+from vae_lab.errors import LabError, UserError
 from vae_lab.files import CONF, started_in
 
 if TYPE_CHECKING:
@@ -162,5 +163,7 @@ def _report(error: Exception, line: Line) -> int:
         return print_error(UserError(explained(error, line)))
     if isinstance(error, OSError):
         return print_error(error)
-    echo(without_credentials("".join(traceback.format_exception(error))), err=True)
+    if (full := out_of_memory(error)) is not None:
+        return print_error(full)
+    echo("".join(traceback.format_exception(error)), err=True)
     return print_error(LabError(FAULT))

@@ -82,7 +82,9 @@ def _keys() -> Table:
 
 def first_comment(file: Path) -> str:
     """Returns what a YAML file says in its first comment."""
-    lines = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+    lines = (
+        line[1:].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    )
     return next((line for line in lines if not line.startswith("@package")), "")
 
 
@@ -92,7 +94,7 @@ def documented_keys() -> Iterator[tuple[str, str, str]]:
     >>> next(documented_keys())[:2]
     ('data.name', 'mnist')
     """
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     for entry in defaults:
         if not isinstance(entry, dict):
             continue
@@ -108,7 +110,7 @@ def documented_keys() -> Iterator[tuple[str, str, str]]:
 def _lines(file: Path) -> Iterator[tuple[str, str, str]]:
     """Yields the keys of a file, those one level down as `section.key`."""
     section = ""
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         match = LINE.match(line)
         if match is None or match["key"] in ("defaults", "_target_"):
             continue

@@ -49,7 +49,7 @@ def _latent_recipes(store: Reader, study: Study) -> Analysis | None:
     from vae_lab.report.charts.latent_recipes import latent_recipes  # late: Matplotlib takes a second
 
     try:
-        text = store.download(study.parent.run_id, SPECTRUM_FILE).read_text()
+        text = store.download(study.parent.run_id, SPECTRUM_FILE).read_text(encoding="utf-8")
     except LabError:
         return None
     try:

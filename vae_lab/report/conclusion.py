@@ -70,7 +70,9 @@ def _with_standing(verdict: Verdict) -> str:
 def write_tables(folder: Path, name: str, contents: Sequence[Table]) -> None:
     """Writes tables to `folder`/tables, as one file in each format."""
     for form, suffix in tables.SUFFIXES.items():
-        (folder / "tables" / f"{name}.{suffix}").write_text("\n".join(map(tables.FORMATS[form], contents)))
+        (folder / "tables" / f"{name}.{suffix}").write_text(
+            "\n".join(map(tables.FORMATS[form], contents)), encoding="utf-8"
+        )
 
 
 def study_figures(store: Reader, study: Study) -> list[Drawing]:

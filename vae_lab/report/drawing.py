@@ -130,7 +130,11 @@ def _drawn(drawing: Drawing, colours: Sequence[str]) -> Iterator[Figure]:
 @functools.cache
 def _light_colours() -> list[str]:
     """The page's light colours in the order of C0 to C10."""
-    style = (files.PACKAGE / "report" / "templates" / "page.css").read_text().partition("@media")[0]
+    style = (
+        (files.PACKAGE / "report" / "templates" / "page.css")
+        .read_text(encoding="utf-8")
+        .partition("@media")[0]
+    )
     shades = dict(re.findall(r"--(\w+): (#\w+)", style))
     return [shades[name] for name in (*(f"c{i}" for i in range(SERIES)), "ink", "muted", "rule")]
 

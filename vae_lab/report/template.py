@@ -28,7 +28,9 @@ def filled(name: str, filters: Mapping[str, Callable[..., object]] | None = None
 
 def style(*names: str) -> str:
     """Returns the style sheets of these names, one after the other."""
-    return "".join((files.PACKAGE / "report" / "templates" / name).read_text() for name in names)
+    return "".join(
+        (files.PACKAGE / "report" / "templates" / name).read_text(encoding="utf-8") for name in names
+    )
 
 
 @cache

@@ -40,6 +40,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     columns: Columns = [
         (Column("claim", numeric=False), [v.claim.id for v in verdicts]),
         (Column("verdict", numeric=False), [v.verdict for v in verdicts]),
+        *_declared(verdicts),
         (Column("metric", numeric=False), [v.claim.metric for v in verdicts]),
         (Column("effect", digits=3), [finite(v.effect) for v in verdicts]),
         (Column("from", digits=3), [finite(v.low) for v in verdicts]),
@@ -50,9 +51,13 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("seeds needed", digits=0), [finite(v.needed) for v in verdicts]),
         (Column("finding", numeric=False), [v.sentence for v in verdicts]),
     ]
-    if any(v.standing for v in verdicts):
-        columns.insert(2, (Column("declared", numeric=False), [v.standing or IN_TIME for v in verdicts]))
     return Table.of(TITLE, columns, _note(verdicts))
+
+
+def _declared(verdicts: Sequence[Verdict]) -> Columns:
+    """The column that says which claims were declared or dropped after runs had been seen, if any was."""
+    if any(verdict.standing for verdict in verdicts):
+        yield Column("declared", numeric=False), [verdict.standing or IN_TIME for verdict in verdicts]
 
 
 def brief_table(verdicts: Sequence[Verdict]) -> Table:

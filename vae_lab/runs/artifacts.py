@@ -106,7 +106,7 @@ def read_back(model: VAE) -> list[str]:
 def write_artifacts(job: Job, model: VAE, history: list[dict[str, float]], folder: Path) -> None:
     """Writes the run's artifacts: its config, the trained model, the final figures and a strip of samples."""
     settings, parts = job.settings, job.parts
-    (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)))
+    (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)), encoding="utf-8")
     (folder / "model").mkdir()
     checkpoints.save_model(
         model, folder / "model" / "model.pt", target=settings.model._target_, arguments=parts.model_arguments

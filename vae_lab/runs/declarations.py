@@ -50,7 +50,7 @@ def earlier_multiruns(store: Store, runs: Iterable[StoredRun]) -> list[Earlier]:
     for run_id in ids:
         try:
             parent = store.record(run_id)
-            plan = Plan.from_json(store.download(run_id, PLAN_FILE).read_text())
+            plan = Plan.from_json(store.download(run_id, PLAN_FILE).read_text(encoding="utf-8"))
         except (LabError, OSError, ValueError):  # it was deleted, or ended before it had a plan
             continue
         multiruns.append(Earlier(plan, parent.started))
@@ -74,8 +74,8 @@ def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared
                 known[claim.digest] = claim
     now = int(time.time() * 1000)
     today = {digest(claim): claim for claim in plan.claims}
-    for key, claim in today.items():
-        known.setdefault(key, Declared(key, now, seen, claim))
+    for key, said in today.items():
+        known.setdefault(key, Declared(key, now, seen, said))
     claims = []
     for key, claim in known.items():
         dropped = None if key in today else seen if claim.dropped is None else claim.dropped

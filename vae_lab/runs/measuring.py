@@ -206,7 +206,7 @@ def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Coll
     """
     path = store.download(run.run_id, "config.yaml")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         config.check_size(text, "config.yaml")
         stored = OmegaConf.create(yaml.safe_load(text))
         assert isinstance(stored, DictConfig)

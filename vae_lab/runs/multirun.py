@@ -196,12 +196,12 @@ def _record_spectrum(recorder: Recorder, settings: DictConfig) -> None:
             eigenvalues=spectrum.eigenvalues(data.train).tolist(),
             noise_variance=spectrum.assumed_variance(data.train, objective.likelihood, objective.std),
         )
-        (folder / latent_size.SPECTRUM_FILE).write_text(measured.to_json())
+        (folder / latent_size.SPECTRUM_FILE).write_text(measured.to_json(), encoding="utf-8")
 
 
 def _record_plan(recorder: Recorder, plan: Plan) -> None:
     with recorder.artifacts(sealed=[PLAN_FILE]) as folder:
-        (folder / PLAN_FILE).write_text(plan.to_json())
+        (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
 
 
 def _train(

@@ -320,6 +320,6 @@ def _record_failure(recorder: Recorder, error: BaseException) -> None:
         if not stopped and not isinstance(error, LabError):
             with recorder.artifacts() as folder:
                 text = without_credentials("".join(traceback.format_exception(error)))
-                (folder / "traceback.txt").write_text(text)
+                (folder / "traceback.txt").write_text(text, encoding="utf-8")
     finally:
         recorder.finish("KILLED" if stopped else "FAILED")

@@ -163,7 +163,7 @@ def read_study(store: Reader, parent: StoredRun) -> Study:
         LabError: its plan cannot be read.
     """
     try:
-        plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text())
+        plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text(encoding="utf-8"))
     except (DamagedError, OSError, ValueError) as error:
         raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
     members = (run for run in store.members(parent.run_id) if not is_superseded(run, plan))

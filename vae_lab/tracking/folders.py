@@ -29,7 +29,7 @@ def spool_folders() -> list[Path]:
 def spool_address(folder: Path) -> str | None:
     """Returns the store whose spools lie in `folder`; None if its note is missing or damaged."""
     try:
-        uri = (folder / "address").read_text()
+        uri = (folder / "address").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     return uri if _key(uri) == folder.name else None

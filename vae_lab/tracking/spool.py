@@ -182,7 +182,7 @@ class Spool:
         sentence = f"record {number} {reason}"
         with suppress(OSError):
             self._path(number).rename(self._path(number, "refused"))
-            self._path(number, "reason").write_text(sentence)
+            self._path(number, "reason").write_text(sentence, encoding="utf-8")
         self._numbers.remove(number)
         self.refused.append(sentence)
 
@@ -260,7 +260,7 @@ def refusals(folder: Path) -> list[str]:
     sentences = []
     for number in _numbers(folder, "refused"):
         try:
-            sentences.append((folder / f"{number:08d}.reason").read_text())
+            sentences.append((folder / f"{number:08d}.reason").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             sentences.append(f"record {number} could not be delivered")
     return sentences

@@ -184,8 +184,8 @@ def _verdict(
     if isinstance(evidence, NoEvidence):
         least = statistics.least_replicates(claim.level, claims)
         nothing = (math.nan, -math.inf, math.inf)
-        nobody = (0, p, adjusted_p, math.nan, least)
-        return Verdict(claim, UNDECIDED, *nothing, *nobody, evidence.reason, sequential)
+        reason = evidence.reason
+        return Verdict(claim, UNDECIDED, *nothing, 0, p, adjusted_p, math.nan, least, reason, sequential)
     verdict = supported_refuted_or_undecided(evidence, adjusted_p, claim.level)
     needed = _needed(evidence, claim.level, claims) if verdict == UNDECIDED else None
     interval = statistics.confidence_sequence if sequential else statistics.paired_interval
