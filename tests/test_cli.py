@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from tests.conftest import SMALL
 from vae_lab.cli import train_help
-from vae_lab.cli.group import NAMES, commands
 from vae_lab.cli.completion import complete_overrides
+from vae_lab.cli.group import NAMES, commands
 from vae_lab.cli.train import run_hydra, train
 from vae_lab.errors import UserError
 
@@ -52,7 +52,8 @@ def test_every_command_is_imported_from_the_module_of_its_name() -> None:
 
 def test_the_help_of_every_command_imports_nothing_heavy() -> None:
     program = (
-        "import click, sys; from vae_lab.cli.group import NAMES, commands; context = click.Context(commands); "
+        "import click, sys; from vae_lab.cli.group import NAMES, commands; "
+        "context = click.Context(commands); "
         "pages = [commands.get_command(context, name).get_help(context) for name in NAMES]; "
         "print(len(pages), {'torch', 'mlflow', 'pandas', 'matplotlib', 'numpy', 'rich'} & set(sys.modules))"
     )

@@ -194,7 +194,9 @@ def test_lists_of_values_are_planned_or_refused(answer: Answer, line: list[str])
     answer("-m", *TINY, *line)
 
 
-@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"], ["-m", 'data.root="${hydra:runtime.cwd}/1","2"']])
+@pytest.mark.parametrize(
+    "several", [[], ["-m", "seed=0,1"], ["-m", 'data.root="${hydra:runtime.cwd}/1","2"']]
+)
 def test_the_folder_of_the_command_is_known_to_a_run_and_to_each_of_a_multirun(
     answer: Answer, several: list[str]
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import SMALL
-from vae_lab import interruption, machine, tracking
+from vae_lab import devices, interruption, machine, tracking
 from vae_lab.runs import parts, ran_on
 from vae_lab.runs.run import Run
 from vae_lab.studies.comparison import load_study
@@ -95,6 +95,6 @@ def test_measures_that_other_code_adds_are_told_from_the_epochs(
 def test_an_epoch_that_never_was_ran_on_nothing() -> None:
     assert ran_on.changed({"GPU": "H200"}, {}, 3) == {"GPU": "H200 to epoch 3, then not recorded"}
     before = {tracking.ENVIRONMENT: '{"torch": "0.1"}'}
-    device = parts.devices.resolve("cpu")
+    device = devices.resolve("cpu")
     assert "0.1" not in ran_on.went_on(before, device, 0)[tracking.ENVIRONMENT]
     assert "0.1 to epoch 3" in ran_on.went_on(before, device, 3)[tracking.ENVIRONMENT]

@@ -270,7 +270,7 @@ def _absent(override: str | None, key: str, line: Line) -> str:
 
 
 def _wrong_with_files(line: Line) -> str:
-    """Returns what the configs of a line have wrong without the keys that it sets; empty if that is nothing."""
+    """Returns what the files of a line have wrong without the keys that it sets; empty if nothing."""
     files = [word for word in line.overrides if "." not in word.partition("=")[0]]
     composed = _compose(config_loader(line), line._replace(overrides=files))
     try:

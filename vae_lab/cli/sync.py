@@ -53,6 +53,19 @@ def deliver(uri: str | None, to: str | None, *, drop: bool = False, asking: bool
     Returns:
         The exit code: 0 if nothing is left.
     """
+    if to and not uri:
+        raise UserError(f"--to {to}: needs --uri, the address at which the records were to be delivered.")
+    _settle(to or uri)
+    deliveries = _delivered(uri, to)
+    if not deliveries:
+        echo("No records wait.")
+        return 0
+    left = _print_summary(deliveries)
+    return _let_go(left, asking) if drop and left else int(bool(left))
+
+
+def _delivered(uri: str | None, to: str | None) -> list[Backlog]:
+    """Delivers run by run, prints what became of each, and returns it."""
     from vae_lab.tracking import (
         deliver_backlog,
         resolve_address,
@@ -62,9 +75,6 @@ def deliver(uri: str | None, to: str | None, *, drop: bool = False, asking: bool
         store_name,
     )
 
-    if to and not uri:
-        raise UserError(f"--to {to}: needs --uri, the address at which the records were to be delivered.")
-    _settle(to or uri)
     deliveries: list[Backlog] = []
     store = resolve_address(to or uri) if uri else None
     named = [spool_folder(resolve_address(name)) for name in dict.fromkeys((uri, to)) if name]
@@ -75,11 +85,7 @@ def deliver(uri: str | None, to: str | None, *, drop: bool = False, asking: bool
                 echo(store_name(address) if address else str(folder))
             _print(delivery)
             deliveries.append(delivery)
-    if not deliveries:
-        echo("No records wait.")
-        return 0
-    left = _print_summary(deliveries)
-    return _let_go(left, asking) if drop and left else int(bool(left))
+    return deliveries
 
 
 def _print_summary(deliveries: list[Backlog]) -> list[Backlog]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -60,7 +60,7 @@ def parse_contrast(text: str) -> Contrast:
         'hidden size [400, 200] → 400'
     """
     key, _, values = text.partition("=")
-    parts = [_as_recorded(value) for value in _listed(values)]
+    parts = _listed(values)
     if not key.strip() or len(parts) != 2 or "" in parts or _same(*parts):
         raise UserError(
             f"--contrast {quoted(text)}: must be KEY=BEFORE,AFTER, such as model.layers=2,3 or "
@@ -69,18 +69,20 @@ def parse_contrast(text: str) -> Contrast:
     return Contrast(key.strip(), *parts)
 
 
-def _listed(values: str) -> list[Any]:
-    """Returns values between commas as texts, and those in brackets as lists; none if that cannot be read."""
+def _listed(values: str) -> list[str]:
+    """Returns values between commas as runs record them, those in brackets as lists; none if unreadable."""
     try:
-        listed = yaml.load(f"[{values}]", yaml.BaseLoader)
+        node = yaml.compose(f"[{values}]", yaml.SafeLoader)  # texts as they were typed: 0.10 is not 0.1
     except yaml.YAMLError:
         return []
-    return listed if isinstance(listed, list) else []
+    return [_as_recorded(value) for value in node.value] if isinstance(node, yaml.SequenceNode) else []
 
 
-def _as_recorded(value: Any) -> str:
-    """Returns a value as runs record it, a list with a space after each comma."""
-    return f"[{', '.join(map(_as_recorded, value))}]" if isinstance(value, list) else str(value).strip()
+def _as_recorded(node: yaml.Node) -> str:
+    """Returns a value as runs record it, a list with a space after each comma; empty for a mapping."""
+    if isinstance(node, yaml.SequenceNode):
+        return f"[{', '.join(map(_as_recorded, node.value))}]"
+    return str(node.value).strip() if isinstance(node, yaml.ScalarNode) else ""
 
 
 def contrast_tables(
@@ -150,10 +152,12 @@ def _replicate(study: Study) -> tuple[str, ...]:
 
 
 def _same(first: str, second: str) -> bool:
+    if first == second:
+        return True
     if first.startswith("[") and second.startswith("["):
-        (before,), (after,) = _listed(first) or [[]], _listed(second) or [[]]
-        return len(before) == len(after) and all(map(_same, map(str, before), map(str, after)))
-    return first == second or (is_number(first) and is_number(second) and float(first) == float(second))
+        before, after = _listed(first[1:-1]), _listed(second[1:-1])
+        return 0 < len(before) == len(after) and all(map(_same, before, after))
+    return is_number(first) and is_number(second) and float(first) == float(second)
 
 
 def _default(pairs: Sequence[_Pairs]) -> Metric:
