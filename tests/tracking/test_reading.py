@@ -1,4 +1,5 @@
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -137,6 +138,19 @@ def test_a_store_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "mlflow.db").write_text("no database, but long enough to be taken for one at first sight")
     with pytest.raises(LabError, match=r"mlflow\.db: the store cannot be read: file is not a database"):
         reader()
+
+
+def test_a_store_whose_writer_was_killed_in_a_commit_is_read_as_before_it(many: Path, folder: Path) -> None:
+    file = Path(shutil.copy(many / "mlflow.db", folder))
+    before = reader().tagged(KIND, RUN)
+    killed = (
+        "import os, sqlite3, sys; database = sqlite3.connect(sys.argv[1]); "
+        "database.execute('PRAGMA cache_size = 5'); "  # pages that do not fit are written before the commit
+        "database.execute(\"UPDATE runs SET name = 'half'\"); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed, str(file)]).returncode == 9
+    assert file.with_name("mlflow.db-journal").stat().st_size
+    assert reader().tagged(KIND, RUN) == before
 
 
 def test_reading_an_sqlite_store_imports_neither_mlflow_nor_pandas(many: Path) -> None:

@@ -10,23 +10,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from vae_lab.errors import LabError
 from vae_lab.files import unaltered
 from vae_lab.tracking.address import client_address, sqlite_file
+from vae_lab.tracking.database import open_database
 
 FOLDER = "mlflow_artifacts"  # beside the database
-OLD_FOLDER = (
-    "mlruns"  # that of stores made before; MLflow's file store complains of what it does not know there
-)
-HOMES = (
-    "vae_lab.homes"  # tag of an experiment: the paths that the database has had, as JSON, the newest first
-)
+OLD_FOLDER = "mlruns"  # of stores made before; MLflow's file store complains of what it does not know there
+HOMES = "vae_lab.homes"  # tag of an experiment: the paths that the database has had, as JSON, newest first
 MOST_HOMES = 8
-BUSY_SECONDS = 20.0  # to wait for a writer
 
 _EXPERIMENTS = """
     SELECT artifact_location, tag.value FROM experiments
@@ -41,8 +36,7 @@ def homes(file: Path) -> list[Path]:
         LabError: The database cannot be read.
     """
     try:
-        address = f"file:{quote(str(file))}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
+        with open_database(file) as connection:
             return homes_of(connection, file.name)
     except sqlite3.Error as error:
         raise LabError(f"{file}: the store cannot be read: {error}") from error

@@ -5,11 +5,43 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from vae_lab.tracking.address import client_address, file_address
 
 BUSY_SECONDS = 20.0  # to wait for a writer
+
+
+def open_database(
+    file: Path, mode: Literal["ro", "rw", "rwc"] = "ro", wait: float = BUSY_SECONDS
+) -> closing[sqlite3.Connection]:
+    """Returns an SQLite database, closed at the end of a `with`; each statement is a transaction of its own.
+
+    A process that was killed in the middle of a commit leaves its journal, and nobody can read before SQLite
+    has undone that commit: this is done here also for who only reads.
+
+    Args:
+        file: Where it lies.
+        mode: "ro" only reads, "rw" also writes, "rwc" also makes a file that is not there.
+        wait: Seconds to wait for whoever writes to it.
+
+    Raises:
+        sqlite3.Error: It cannot be opened.
+    """
+    address = f"file:{quote(str(file))}?mode="
+    connection = sqlite3.connect(f"{address}{mode}", uri=True, timeout=wait, isolation_level=None)
+    try:
+        connection.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if mode != "ro" or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+            raise
+        connection = sqlite3.connect(f"{address}rw", uri=True, timeout=wait, isolation_level=None)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return closing(connection)
 
 
 def check_database(file: Path) -> None:
@@ -19,8 +51,8 @@ def check_database(file: Path) -> None:
         sqlite3.Error: It is none, or cannot be opened.
     """
     if file.exists():
-        with closing(sqlite3.connect(file)) as connection:
-            connection.execute("PRAGMA schema_version")
+        with open_database(file):
+            pass
 
 
 def is_empty(file: Path) -> bool:
@@ -35,8 +67,7 @@ def refuses_writes(file: Path) -> str:
     in a folder that takes no journal.
     """
     try:
-        address = f"file:{quote(str(file))}?mode=rw"  # makes none
-        with closing(sqlite3.connect(address, uri=True, timeout=0, isolation_level=None)) as connection:
+        with open_database(file, "rw", wait=0) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA user_version = {version}")
@@ -70,10 +101,7 @@ def create_database(file: Path, folder: str) -> None:
 
 def _fill(file: Path, scratch: Path) -> None:
     """Copies a database into a file that is empty or not there, in one step for whoever else has it open."""
-    with (
-        closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as target,
-        closing(sqlite3.connect(scratch)) as source,
-    ):
+    with open_database(file, "rwc") as target, open_database(scratch) as source:
         target.execute("PRAGMA locking_mode = EXCLUSIVE")  # the lock that is taken now is kept
         target.execute("BEGIN EXCLUSIVE")
         (tables,) = target.execute("SELECT count(*) FROM sqlite_master").fetchone()

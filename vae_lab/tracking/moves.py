@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from vae_lab import files
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import file_address
-from vae_lab.tracking.artifacts import BUSY_SECONDS, HOMES, carried, homes, homes_of, homes_tag
+from vae_lab.tracking.artifacts import HOMES, carried, homes, homes_of, homes_tag
+from vae_lab.tracking.database import open_database
 from vae_lab.tracking.folders import lock_folder, make_spool_folder, state_folders, unwritable
 
 _LOCATIONS = {
@@ -38,7 +37,7 @@ def settle(file: Path) -> bool:
     if not _away(file, homes(file)):
         return False
     try:
-        with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        with open_database(file, "rw") as connection:
             connection.execute("BEGIN IMMEDIATE")  # of two processes, the second comes to a settled store
             if _away(file, earlier := homes_of(connection, file.name)):
                 make_spool_folder(file_address(file))
@@ -63,15 +62,10 @@ def copy_for_reading(file: Path, folder: Path) -> Path:
     """
     copy = folder / file.name
     try:
-        address = f"file:{quote(str(file))}?mode=ro"
-        with (
-            closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
+        with open_database(file) as source, open_database(copy, "rwc") as target:
             source.backup(target)
             if _away(file, earlier := homes_of(target, file.name)):
                 _write_down(target, earlier, file)
-            target.commit()
     except sqlite3.Error as error:
         raise LabError(f"{file}: cannot be copied to {copy}: {error}") from error
     return copy

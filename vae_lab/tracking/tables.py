@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.artifacts import download_artifact
+from vae_lab.tracking.database import open_database
 from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag, metric_value
 
 COLUMNS = {
@@ -27,7 +26,6 @@ COLUMNS = {
     "metrics": ("run_uuid", "key", "value", "step", "is_nan"),
     "latest_metrics": ("run_uuid", "key", "value", "is_nan"),
 }
-BUSY_SECONDS = 20.0  # to wait for a writer
 
 _COLUMNS = (
     "SELECT tables.name, columns.name FROM sqlite_master tables JOIN pragma_table_info(tables.name) columns"
@@ -106,9 +104,8 @@ class Tables:
         raise UserError(f"{run_id}: no run of that id in {self._file}.")
 
     def _rows(self, question: str, *values: str) -> list[tuple[Any, ...]]:
-        address = f"file:{quote(str(self._file))}?mode=ro"
         try:
-            with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
+            with open_database(self._file) as connection:
                 return connection.execute(question, values).fetchall()
         except sqlite3.Error as error:
             raise LabError(f"{self._file}: the store cannot be read: {error}") from error
