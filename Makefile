@@ -44,7 +44,7 @@ ui: $(VENV)/.installed           ## open the runs in the MLflow UI on 127.0.0.1
 	$(BIN)/vae-lab ui
 
 test: $(VENV)/.installed-dev     ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.installed-dev     ## style, types and the import contract
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +35,27 @@ def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("screenshots") if chosen is None else chosen.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals() -> None:
+    """Signals that the tests were started to ignore, by `nohup` or in the background, are heard in the tests.
+
+    What a test starts inherits an ignored signal, and not a handler.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _no_handlers_of_others() -> Iterator[None]:
+    """A command that ran in this process leaves no handler that logs to its own, closed streams."""
+    yield
+    for logger in (logging.getLogger(), logging.getLogger("vae_lab")):
+        for handler in [*logger.handlers]:
+            if not type(handler).__module__.startswith("_pytest"):
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -70,7 +70,8 @@ def _become(job: dict[str, Any]) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # also where the tests were started to ignore one
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
     for each in job["faults"]:

@@ -160,7 +160,7 @@ sys.addaudithook(stop)
         ("hydra", ["train", "--help"], 1),
         ("vae_lab.cli.completion", ["train", "--help"], 1),
         ("torch", ["train", "data=digits"], 2),
-        ("rich", ["status"], 1),
+        ("rich", ["train", "--help"], 1),
     ],
 )
 def test_ctrl_c_while_the_command_starts_is_one_line(

@@ -202,7 +202,9 @@ def test_a_spectrum_is_compared_at_the_latent_sizes_that_fit(command: Lab, tmp_p
     labels = (np.arange(40) % 3).astype(np.uint8)
     for (height, width), sizes in {(4, 5): "10 15", (5, 8): "10 15 30", (2, 3): "5", (1, 1): ""}.items():
         images = noise[:, : height * width].reshape(-1, height, width)
-        out = described(command, tmp_path, images, labels, "--svd", "--figure", str(tmp_path / "a.png"))
+        out = described(
+            command, tmp_path, images, labels, "--svd", "--figure", str(tmp_path / f"{width}.png")
+        )
         rows = re.findall(r" (\d+) \d+\.\d 0\.\d{4} -?[\d,]+\.\d \d+(?= )", out)
         assert " ".join(rows) == sizes, out
         assert ("no latent size is below the one pixel of an image" in out) == (not sizes)

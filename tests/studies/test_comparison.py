@@ -188,7 +188,7 @@ def test_a_plan_of_another_form_is_one_line_that_names_the_key_and_the_rule(text
 class Shelf:
     """Two multiruns of one name, the newest first, as a command that only reads sees them."""
 
-    uri = "shelf"
+    uri = "http://shelf"
 
     def __init__(self, folder: Path, runs: list[StoredRun]) -> None:
         self._folder, self._runs = folder, runs
@@ -226,7 +226,9 @@ def test_a_study_is_its_newest_multirun_and_an_older_one_is_named_by_its_id(tmp_
     shelf = Shelf(tmp_path, [])
     assert find_parents(shelf, "mine")[0].run_id == "newer1"
     assert [parent.run_id for parent in find_parents(shelf, "older1")] == ["older1"]
-    with pytest.raises(UserError, match="mien: no such study or parent run in shelf; did you mean mine"):
+    with pytest.raises(
+        UserError, match="mien: no such study or parent run in http://shelf; did you mean mine"
+    ):
         load_study(shelf, "mien")
 
 
