@@ -92,5 +92,5 @@ def read_json(text: str, form: type[Form]) -> Form:
     """
     try:
         return msgspec.convert(json.loads(text), form)
-    except (ValueError, RecursionError, UserError) as error:
+    except (ValueError, msgspec.ValidationError, RecursionError, UserError) as error:
         raise ValueError(quoted(str(error), 300)) from error
