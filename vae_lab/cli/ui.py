@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -230,6 +229,8 @@ def start(uri: str, port: int, own_name: str) -> subprocess.Popen[str]:
 
 
 def _answers(port: int, name: str = HOST) -> bool:
+    from http.client import HTTPConnection, HTTPException  # late: the help of all commands goes without TLS
+
     connection = HTTPConnection(HOST, port, timeout=2)  # knows no proxies
     try:
         connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
