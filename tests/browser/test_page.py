@@ -15,7 +15,7 @@ from vae_lab import files
 from vae_lab.report.page.contents import gather
 from vae_lab.report.page.rendering import write
 from vae_lab.studies.claims import judge_study
-from vae_lab.studies.comparison import load_study
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
 playwright: Any = pytest.importorskip("playwright.sync_api")

@@ -16,7 +16,7 @@ import pytest
 
 from vae_lab.cli import ui
 from vae_lab.report import views
-from vae_lab.studies.comparison import load_study
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
 if TYPE_CHECKING:

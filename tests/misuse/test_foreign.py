@@ -25,8 +25,8 @@ from vae_lab import files, tracking
 from vae_lab.cli.train import run_hydra
 from vae_lab.report.conclusion import study_figures
 from vae_lab.report.drawing import standalone_figure
-from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 from vae_lab.tracking.records import checksum_tag
 from vae_lab.tracking.tables import Tables

@@ -7,8 +7,8 @@ from vae_lab.report import conclusion, tables
 from vae_lab.report.conclusion import description
 from vae_lab.report.drawing import standalone_figure
 from vae_lab.report.pictures import load_picture
-from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
 

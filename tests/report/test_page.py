@@ -16,8 +16,8 @@ from vae_lab.report.page.contents import Contents, gather
 from vae_lab.report.page.rendering import html, markdown
 from vae_lab.report.pictures import folded, load_picture, save_picture
 from vae_lab.report.tables import Cell, Column, Table
-from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
 HOSTILE = "<script>alert(1)</script> \"q\" 'q' & | $x$ ` <img src=x onerror=y>"
@@ -284,7 +284,7 @@ def test_a_page_is_made_without_mlflow_and_is_the_same(
 import sys
 from vae_lab.report.page.contents import gather
 from vae_lab.report.page.rendering import html
-from vae_lab.studies.comparison import load_study
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import reader
 store = reader(sys.argv[1])
 open("page.html", "w").write(html(gather(store, load_study(store, "ablations"))))

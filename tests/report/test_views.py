@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.studies.test_comparison import ONE_AT_A_TIME, record, run, study
 from vae_lab.report import views
-from vae_lab.studies.comparison import comparisons, load_study
+from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
 

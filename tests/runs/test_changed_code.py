@@ -11,8 +11,8 @@ from tests.conftest import SMALL
 from vae_lab import devices, interruption, machine, tracking
 from vae_lab.runs import parts, ran_on
 from vae_lab.runs.run import Run
-from vae_lab.studies.comparison import load_study
 from vae_lab.studies.status import states_in_words
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 from vae_lab.training import Epoch
 

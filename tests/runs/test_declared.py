@@ -15,8 +15,8 @@ from vae_lab.report.terminal import Terminal
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.runs.declarations import Earlier, declared, with_declarations
 from vae_lab.studies.claims import judge_study
-from vae_lab.studies.comparison import Study, load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]

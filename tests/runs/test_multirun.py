@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from tests.conftest import SMALL
 from vae_lab import config, tracking
-from vae_lab.studies.comparison import load_study
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]

@@ -16,8 +16,9 @@ from vae_lab.runs.job import Job
 from vae_lab.runs.parts import build_optimizer, build_schedule
 from vae_lab.runs.rounds import Round, plan_of
 from vae_lab.studies import claims
-from vae_lab.studies.comparison import POINT, Study, comparisons, load_study, with_point
+from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import POINT, Study, load_study, with_point
 from vae_lab.tracking import Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]

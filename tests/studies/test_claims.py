@@ -17,8 +17,8 @@ from vae_lab.studies import claims, statistics
 from vae_lab.studies.claims import Claim, Verdict
 from vae_lab.studies.claims.evidence import CONTRASTS
 from vae_lab.studies.claims.wording import Wording
-from vae_lab.studies.comparison import Study
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import Study
 
 AXES = {
     "model": ["vae", "cvae"],

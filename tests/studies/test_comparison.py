@@ -10,16 +10,14 @@ from vae_lab.config import parse_reference
 from vae_lab.errors import UserError
 from vae_lab.studies.comparison import (
     Group,
-    Study,
     comparisons,
-    find_parents,
     groups_by_family,
     key_name,
-    load_study,
     reference_values,
     requested_metrics,
 )
 from vae_lab.studies.plan import PLAN_FILE, Oracle, Plan
+from vae_lab.studies.study import Study, find_parents, load_study
 from vae_lab.tracking import ERROR, FINGERPRINT, PROCESS, STUDY, StoredRun
 from vae_lab.tracking.processes import this_process
 

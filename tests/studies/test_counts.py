@@ -10,9 +10,9 @@ from tests.studies.test_status import run
 from vae_lab.report import tables
 from vae_lab.report.conclusion import description
 from vae_lab.report.page.contents import gather
-from vae_lab.studies.comparison import Study
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.status import states_in_words
+from vae_lab.studies.study import Study
 from vae_lab.tracking import Store, StoredRun
 
 IN_WORDS = "2 of 6 runs finished, 1 interrupted, 1 failed, 2 missing"

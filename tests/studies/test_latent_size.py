@@ -19,9 +19,9 @@ from vae_lab.report.charts.latent_recipes import latent_recipes
 from vae_lab.report.drawing import save, svg
 from vae_lab.report.latent_size import recipe_sentence, recipe_table
 from vae_lab.report.pictures import load_picture
-from vae_lab.studies.comparison import POINT, Study
 from vae_lab.studies.latent_size import SPECTRUM_FILE, Spectrum, compare_recipes, recipes
 from vae_lab.studies.plan import Oracle, Plan
+from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import SWEEP, Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]

@@ -1,6 +1,6 @@
-from vae_lab.studies.comparison import Study
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.status import RunState, count_states, run_states
+from vae_lab.studies.study import Study
 from vae_lab.tracking import ERROR, FINGERPRINT, HEARTBEAT, StoredRun
 
 

@@ -13,7 +13,7 @@ from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
     from vae_lab.report.tables import Contrast, Table
-    from vae_lab.studies.comparison import Study
+    from vae_lab.studies.study import Study
     from vae_lab.tracking import Reader
 
 
@@ -55,7 +55,7 @@ def compare(
       vae-lab compare ablations --importance --metric test/loss
     """
     from vae_lab.report import tables
-    from vae_lab.studies.comparison import load_study
+    from vae_lab.studies.study import load_study
     from vae_lab.tracking import reader
 
     if by and (contrasts or importance):

@@ -32,7 +32,7 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
     from vae_lab.report.page import rendering
     from vae_lab.report.page.contents import gather
     from vae_lab.studies.claims import judge_study
-    from vae_lab.studies.comparison import load_study
+    from vae_lab.studies.study import load_study
     from vae_lab.tracking import reader
 
     store = reader(uri)

@@ -12,7 +12,7 @@ from vae_lab.cli.options import uri_option
 from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
-    from vae_lab.studies.comparison import Study
+    from vae_lab.studies.study import Study
     from vae_lab.tracking import Reader, StoredRun
 
 MOST_RUNS = 40  # unfinished ones that are listed, unless all are asked for
@@ -45,7 +45,7 @@ def status(study: str | None, every: bool, uri: str | None) -> None:
 
 def _marked_study(store: Reader, name: str) -> Study:
     """Returns a study whose runs are marked in the store as interrupted if their process is gone."""
-    from vae_lab.studies.comparison import find_parents, load_study
+    from vae_lab.studies.study import find_parents, load_study
 
     _mark_gone(store, find_parents(store, name))
     return load_study(store, name)
@@ -92,8 +92,8 @@ def _print_study(study: Study, name: str, every: bool) -> None:
 def _print_studies(store: Reader) -> None:
     from vae_lab.cli.listing import print_multiruns, study_name
     from vae_lab.report.terminal import output
-    from vae_lab.studies.comparison import readable_studies
     from vae_lab.studies.status import states_in_words
+    from vae_lab.studies.study import readable_studies
     from vae_lab.tracking import KIND, SWEEP, checkpoint_files
 
     _mark_gone(store, store.tagged(KIND, SWEEP))

@@ -97,7 +97,7 @@ def served(uri: str) -> Iterator[str]:
 def first_page(store: Reader) -> str:
     """Returns the page of the newest multirun's first question, or of all runs if there is no multirun."""
     from vae_lab.report.views import page, study_views
-    from vae_lab.studies.comparison import readable_studies
+    from vae_lab.studies.study import readable_studies
     from vae_lab.tracking import KIND, RUN, SWEEP
 
     for study in readable_studies(store, store.tagged(KIND, SWEEP)):

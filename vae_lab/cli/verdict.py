@@ -29,7 +29,7 @@ def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
     from vae_lab.report.terminal import output
     from vae_lab.report.verdicts import print_verdicts, verdict_table
     from vae_lab.studies.claims import judge_study
-    from vae_lab.studies.comparison import load_study
+    from vae_lab.studies.study import load_study
     from vae_lab.tracking import reader
 
     verdicts = judge_study(load_study(reader(uri), study), sequential=sequential)

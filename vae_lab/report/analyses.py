@@ -8,8 +8,8 @@ from vae_lab.errors import LabError
 from vae_lab.report.latent_size import recipe_sentence, recipe_table
 from vae_lab.report.published import published_tables
 from vae_lab.report.tables import Table
-from vae_lab.studies.comparison import Study
 from vae_lab.studies.latent_size import SPECTRUM_FILE, Spectrum, compare_recipes
+from vae_lab.studies.study import Study
 from vae_lab.tracking import Reader
 
 if TYPE_CHECKING:  # only named: tables go without Matplotlib

@@ -16,8 +16,9 @@ from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import verdict_table
 from vae_lab.studies.claims import Verdict, explanation_summary, explanations, judge_study
-from vae_lab.studies.comparison import Study, comparisons, groups_by_family, load_study
+from vae_lab.studies.comparison import comparisons, groups_by_family
 from vae_lab.studies.status import states_in_words
+from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import NOTE, STRIP_FILE, Reader, StoredRun
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow

@@ -14,7 +14,8 @@ from vae_lab.config import Reference
 from vae_lab.metrics import NATS
 from vae_lab.report.tables import Cell, Column, Columns, Table, mean_cell
 from vae_lab.studies.claims import metric_name
-from vae_lab.studies.comparison import Group, Study, comparisons, key_name, reference_values
+from vae_lab.studies.comparison import Group, comparisons, key_name, reference_values
+from vae_lab.studies.study import Study
 from vae_lab.tracking import Reader, whole_number
 
 

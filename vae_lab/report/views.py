@@ -19,15 +19,8 @@ from urllib.parse import quote, urlencode
 from vae_lab.report.lines import abridged, lines
 from vae_lab.report.tables.formats import markdown_text
 from vae_lab.report.template import filled
-from vae_lab.studies.comparison import (
-    POINT,
-    Comparison,
-    Study,
-    comparisons,
-    groups_by_family,
-    key_name,
-    topic,
-)
+from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name, topic
+from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import KIND, NOTE, RUN, StoredRun, member_tag, whole_number
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow

@@ -11,8 +11,8 @@ import msgspec
 from vae_lab import tracking
 from vae_lab.errors import LabError
 from vae_lab.runs import progress
-from vae_lab.studies.comparison import is_superseded
 from vae_lab.studies.plan import PLAN_FILE, Declared, Plan, digest
+from vae_lab.studies.study import is_superseded
 from vae_lab.tracking import Store, StoredRun, member_tag
 
 

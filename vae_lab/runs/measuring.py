@@ -22,7 +22,7 @@ from vae_lab.runs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.runs.parts import build_objective, dataset
 from vae_lab.runs.progress import console
 from vae_lab.runs.ran_on import went_on
-from vae_lab.studies.comparison import Study, load_study
+from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
 
 SUMMARY = {  # what a line says of the measures, as far as they were taken

@@ -30,8 +30,8 @@ from vae_lab.runs.rounds import Key, Round, announced, plan_of, seed_counts, stu
 from vae_lab.runs.under_way import check_multirun, wait_for
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
-from vae_lab.studies.comparison import load_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.environment import experiment_name
 

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from vae_lab.config import BASE
-from vae_lab.errors import LabError, UserError, choices, quoted
-from vae_lab.files import DamagedError
+from vae_lab.errors import UserError, choices
 from vae_lab.metrics import Metric, metric_named
-from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import POINT, Study, has_params
 from vae_lab.tracking import (
-    ERROR,
     FINGERPRINT,
-    KIND,
-    STUDY,
-    SWEEP,
-    Reader,
     StoredRun,
-    process_end,
-    store_name,
 )
 
 log = logging.getLogger(__name__)
-
-POINT = "point"  # a parameter that runs have within a study only: which of its named points they are
 
 
 TOPICS = {"model.layers": "depth"}  # what a key is about, where its own name does not say so
@@ -99,111 +89,6 @@ class Comparison(NamedTuple):
         for group in self.groups:
             lines.setdefault(tuple(group.keys[key] for key in self.by[:-1]), []).append(group)
         return list(lines.values())
-
-
-class Study(NamedTuple):
-    """A multirun as it was read back: its parent, its plan and its runs."""
-
-    parent: StoredRun
-    plan: Plan
-    runs: list[StoredRun]
-
-
-def load_study(store: Reader, name: str) -> Study:
-    """Returns the newest multirun of a study, or the one whose parent run has this id (or its first letters).
-
-    Nothing is written: a run whose process is gone is interrupted in what is returned, not in the store. A
-    multirun of the name that cannot be read is named in a warning, and the one before it is taken.
-
-    Raises:
-        UserError: the store has neither.
-        LabError: no such multirun's plan can be read.
-    """
-    *newer, oldest = find_parents(store, name)
-    for study in readable_studies(store, newer):
-        return study
-    return read_study(store, oldest)
-
-
-def find_parents(store: Reader, name: str) -> list[StoredRun]:
-    """Returns the parent runs of a study's multiruns, newest first, or the one parent run with this id.
-
-    Args:
-        store: where they are looked for.
-        name: of the study; or the parent run's id or its first letters, six at least.
-
-    Raises:
-        UserError: the store has neither.
-    """
-    parents = store.tagged(KIND, SWEEP)
-    by_name = [parent for parent in parents if parent.tags.get(STUDY) == name]
-    by_id = [parent for parent in parents if len(name) >= 6 and parent.run_id.startswith(name)]
-    if matches := by_name or by_id[:1]:
-        return matches
-    known = {parent.tags.get(STUDY, "") for parent in parents}
-    where = store_name(store.uri)
-    raise UserError(f"{quoted(name)}: no such study or parent run in {where}{choices(name, known)}")
-
-
-def readable_studies(store: Reader, parents: Iterable[StoredRun]) -> Iterator[Study]:
-    """Yields the multirun of each parent run; one that cannot be read is named in a warning and left out."""
-    for parent in parents:
-        try:
-            study = read_study(store, parent)
-        except LabError as error:
-            log.warning(f"Left out: {error}")
-        else:
-            yield study
-
-
-def read_study(store: Reader, parent: StoredRun) -> Study:
-    """Returns the multirun of a parent run.
-
-    Raises:
-        LabError: its plan cannot be read.
-    """
-    try:
-        plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text(encoding="utf-8"))
-    except (DamagedError, OSError, ValueError) as error:
-        raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    members = (run for run in store.members(parent.run_id) if not is_superseded(run, plan))
-    runs = [with_point(interrupted_if_gone(run, store.uri), plan) for run in members]
-    # In the plan's order: that in which they began is another each time, where runs share the machine.
-    order = {planned: place for place, planned in enumerate(plan.runs)}
-    runs.sort(key=lambda run: order.get((run.tags.get(FINGERPRINT, ""), run.name), len(order)))
-    return Study(interrupted_if_gone(parent, store.uri), plan, runs)
-
-
-def is_superseded(run: StoredRun, plan: Plan) -> bool:
-    """Whether other code, data or settings made a run than those whose results the multirun wants now.
-
-    Examples:
-        >>> run = StoredRun("1", "1", "vae s0", "KILLED", {}, {}, {"vae_lab.fingerprint": "a"}, 0)
-        >>> is_superseded(run, Plan("depth", runs=[("b", "vae s0")]))
-        True
-    """
-    wanted = [fingerprint for fingerprint, _ in plan.runs]
-    return bool(wanted) and FINGERPRINT in run.tags and run.tags[FINGERPRINT] not in wanted
-
-
-def interrupted_if_gone(run: StoredRun, uri: str) -> StoredRun:
-    """Returns the run; as KILLED, with the reason, if its process is gone and the store does not say so."""
-    reason = process_end(run, uri)
-    return replace(run, status="KILLED", tags={**run.tags, ERROR: reason}) if reason else run
-
-
-def with_point(run: StoredRun, plan: Plan) -> StoredRun:
-    """Returns the run with the parameter POINT, if it is the base or a point of `also` in such a study."""
-    points: dict[str, dict[str, str]] = {BASE: {}, **plan.also} if plan.also else {}
-    for name, settings in points.items():
-        if has_params(run, {**plan.base, **settings}):
-            return replace(run, params={**run.params, POINT: name})
-    return run
-
-
-def has_params(run: StoredRun, params: Mapping[str, str]) -> bool:
-    """Whether a run has all of these values."""
-    return all(run.params.get(key) == value for key, value in params.items())
 
 
 def param_values(run: StoredRun, keys: Iterable[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from vae_lab.studies.comparison import Study
+from vae_lab.studies.study import Study
 from vae_lab.tracking import ERROR, FINGERPRINT, StoredRun, heartbeat, whole_number
 
 # Of two runs of one point the one that comes first here counts.

@@ -20,8 +20,9 @@ from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import brief_table
 from vae_lab.studies.claims import Explanation, Verdict, explanation_summary, explanations
-from vae_lab.studies.comparison import Comparison, Study, comparisons, groups_by_family, key_name
+from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name
 from vae_lab.studies.status import states_in_words
+from vae_lab.studies.study import Study
 from vae_lab.tracking import (
     CLASS_FILE,
     COMMAND,

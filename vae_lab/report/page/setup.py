@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_lab.report.tables import Cell, Column, Table
-from vae_lab.studies.comparison import POINT, Study
+from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, StoredRun
 
 COMMIT, CHANGES = "mlflow.source.git.commit", "vae_lab.uncommitted_changes"

@@ -13,7 +13,6 @@ from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
     Comparison,
-    Study,
     comparisons,
     groups_by_family,
     is_number,
@@ -23,6 +22,7 @@ from vae_lab.studies.comparison import (
     single_configuration,
 )
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import Study
 from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 Values = Mapping[tuple[str, ...], float]  # of one row, by replicate

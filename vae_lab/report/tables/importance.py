@@ -9,7 +9,8 @@ from vae_lab.errors import UserError
 from vae_lab.metrics import CATALOGUE, Metric
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
-from vae_lab.studies.comparison import Study, key_name, param_values, varied_keys
+from vae_lab.studies.comparison import key_name, param_values, varied_keys
+from vae_lab.studies.study import Study
 from vae_lab.tracking import StoredRun
 
 DEFAULT = ("test/loss", "test/negative_log_marginal", "eval/recognizable_share", "eval/frechet_distance")

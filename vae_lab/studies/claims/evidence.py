@@ -14,8 +14,9 @@ from vae_lab.errors import UserError, choices
 from vae_lab.studies import statistics
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.wording import Wording
-from vae_lab.studies.comparison import POINT, is_number
+from vae_lab.studies.comparison import is_number
 from vae_lab.studies.statistics import Directions
+from vae_lab.studies.study import POINT
 
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd

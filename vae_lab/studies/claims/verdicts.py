@@ -12,9 +12,9 @@ from vae_lab.studies import statistics
 from vae_lab.studies.claims.declared import Claim, parse
 from vae_lab.studies.claims.evidence import PAIRED_TESTS, Array, Design, Evidence, NoEvidence, evidence_for
 from vae_lab.studies.claims.wording import decimals, sentence
-from vae_lab.studies.comparison import Study
 from vae_lab.studies.plan import digest
 from vae_lab.studies.statistics import Interval
+from vae_lab.studies.study import Study
 from vae_lab.tracking import StoredRun
 
 if TYPE_CHECKING:

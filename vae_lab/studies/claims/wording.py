@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from vae_lab.metrics import CATALOGUE
 from vae_lab.studies.claims.declared import Claim
-from vae_lab.studies.comparison import POINT, key_name
+from vae_lab.studies.comparison import key_name
+from vae_lab.studies.study import POINT
 
 METRIC_NAMES = {
     "test/negative_elbo": "held-out negative ELBO",

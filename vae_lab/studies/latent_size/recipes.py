@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from vae_lab import metrics
 from vae_lab.studies import statistics
 from vae_lab.studies.claims import DIRECTIONS
-from vae_lab.studies.comparison import POINT, Study, has_params, is_number
+from vae_lab.studies.comparison import is_number
 from vae_lab.studies.latent_size.spectrum import Spectrum
 from vae_lab.studies.plan import Oracle, Plan
+from vae_lab.studies.study import POINT, Study, has_params
 from vae_lab.tracking import StoredRun
 
 SIZE, ACTIVE = "model.latent_size", "test/active_units"
