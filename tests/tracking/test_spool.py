@@ -20,6 +20,7 @@ from vae_lab import tracking
 from vae_lab.cli.sync import deliver
 from vae_lab.errors import LabError
 from vae_lab.tracking import Store
+from vae_lab.tracking.abandoned import close_abandoned, unfinished_runs
 from vae_lab.tracking.processes import this_process
 from vae_lab.tracking.spool import Record, Spool, backlogs
 
@@ -407,9 +408,9 @@ def test_a_dead_process_run_whose_end_waits_is_not_closed_before_it_is_delivered
             raise OSError(28, "No space left on device")
 
         patch.setattr(store.client, "set_terminated", full)
-        assert store.close_gone([store.record(recorder.run_id)]) == []
+        assert close_abandoned(store, [store.record(recorder.run_id)]) == []
         assert store.record(recorder.run_id).status == "RUNNING"
         with pytest.raises(LabError, match=r"wait on this machine and cannot be delivered \(.*No space left"):
-            store.unfinished(tracking.KIND, tracking.RUN)
-    assert store.close_gone([store.record(recorder.run_id)]) == []
+            unfinished_runs(store, tracking.KIND, tracking.RUN)
+    assert close_abandoned(store, [store.record(recorder.run_id)]) == []
     assert store.record(recorder.run_id).status == "FINISHED"

@@ -59,9 +59,10 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
     dead = [run for run in runs if process_end(run, store.uri)]
     if dead:
         from vae_lab.tracking import Store  # only now, as it brings MLflow with it
+        from vae_lab.tracking.abandoned import close_abandoned
 
         try:
-            Store.open(store.uri).close_gone(dead)
+            close_abandoned(Store.open(store.uri), dead)
         except UserError as error:  # its tables are another MLflow's
             echo(f"Runs whose process is gone are shown as interrupted, and not marked: {error}", err=True)
 

@@ -14,6 +14,7 @@ from vae_lab.runs import progress
 from vae_lab.studies.plan import PLAN_FILE, Declared, Plan, digest
 from vae_lab.studies.study import is_superseded
 from vae_lab.tracking import Store, StoredRun, member_tag
+from vae_lab.tracking.abandoned import close_abandoned
 
 
 class Earlier(NamedTuple):
@@ -88,7 +89,7 @@ def let_go_of_superseded(store: Store, parent_run_id: str, plan: Plan) -> None:
     names = {name for _, name in plan.runs}  # a further round of seeds may want the others
     members = store.members(parent_run_id)
     runs = [run for run in members if run.name in names and is_superseded(run, plan)]
-    store.close_gone(runs)
+    close_abandoned(store, runs)
     for run in runs:
         store.recorder(run).tag({member_tag(parent_run_id): None, tracking.SUPERSEDED: parent_run_id})
     if runs:

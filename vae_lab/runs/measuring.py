@@ -24,6 +24,7 @@ from vae_lab.runs.progress import console
 from vae_lab.runs.ran_on import went_on
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
+from vae_lab.tracking.abandoned import close_abandoned
 
 SUMMARY = {  # what a line says of the measures, as far as they were taken
     "test/negative_log_marginal": "-log p(x) {:.2f}",
@@ -56,7 +57,7 @@ def target_named(store: Store, name: str) -> Target:
         run = None
     if run is None or run.kind != RUN:
         study = load_study(store, name)
-        store.close_gone([study.parent, *store.members(study.parent.run_id)])
+        close_abandoned(store, [study.parent, *store.members(study.parent.run_id)])
         return Target([run for run in study.runs if run.status == "FINISHED"], study)
     if run.status != "FINISHED":
         raise UserError(f"{name}: is {run.status}; only finished runs have a model to measure.")

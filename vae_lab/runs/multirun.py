@@ -33,6 +33,7 @@ from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
+from vae_lab.tracking.abandoned import check_delivered, close_abandoned, finished_run
 from vae_lab.tracking.environment import experiment_name
 
 Grid = Callable[[int | None], tuple[Axes, list[Job]]]  # from a number of seeds
@@ -167,8 +168,8 @@ def _unfinished(store: Store, tags: dict[str, str]) -> tuple[StoredRun, RunFolde
         for run in store.tagged(tracking.KIND, tracking.SWEEP)
         if run.status != "FINISHED" and tags.items() <= run.tags.items()
     ]
-    closed = {run.run_id for run in store.close_gone(unfinished)}
-    store.check_delivered(run for run in unfinished if run.run_id not in closed)
+    closed = {run.run_id for run in close_abandoned(store, unfinished)}
+    check_delivered(store, [run for run in unfinished if run.run_id not in closed])
     for run in unfinished:
         if store.record(run.run_id).status == "RUNNING":
             check_multirun(run)
@@ -244,7 +245,7 @@ def _train(
 
 
 def _finished(store: Store, wanted: dict[Key, Job]) -> dict[Key, StoredRun]:
-    runs = {key: store.finished(key[0]) for key in wanted}
+    runs = {key: finished_run(store, key[0]) for key in wanted}
     return {key: run for key, run in runs.items() if run is not None}
 
 

@@ -34,6 +34,7 @@ from vae_lab.runs.progress import Display
 from vae_lab.runs.ran_on import ran_on, went_on
 from vae_lab.runs.under_way import check_run
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
+from vae_lab.tracking.abandoned import unfinished_runs
 from vae_lab.tracking.environment import experiment_name
 from vae_lab.training import DivergedError, Epoch
 
@@ -220,7 +221,7 @@ class Run:
         Raises:
             UnderWayError: Another process is at work on one, or about to be.
         """
-        unfinished = store.unfinished(tracking.FINGERPRINT, self.parts.fingerprint)
+        unfinished = unfinished_runs(store, tracking.FINGERPRINT, self.parts.fingerprint)
         check_run(self.job, unfinished)
         for stored in unfinished:
             if stored.status == "RUNNING":  # in this multirun, for another of its points

@@ -13,6 +13,7 @@ from vae_lab.runs.job import Job
 from vae_lab.runs.measuring import add_measures, wants_measures
 from vae_lab.runs.together import train_jobs
 from vae_lab.tracking import Store, StoredRun
+from vae_lab.tracking.abandoned import finished_run
 
 
 def run_once(job: Job) -> str:
@@ -29,7 +30,7 @@ def run_once(job: Job) -> str:
     if settings.reuse != "never" and job.multirun is None:
         fingerprint = job.parts.fingerprint
         store = Store.open(settings.tracking.uri, create=True)
-        if (finished := store.finished(fingerprint)) is not None:
+        if (finished := finished_run(store, fingerprint)) is not None:
             return _reuse(store, finished, job)
     threads = torch.get_num_threads()
     if settings.train.threads is not None:

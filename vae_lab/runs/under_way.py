@@ -9,6 +9,7 @@ from vae_lab import interruption, tracking
 from vae_lab.runs import progress
 from vae_lab.runs.job import Job, UnderWayError
 from vae_lab.tracking import Store, StoredRun
+from vae_lab.tracking.abandoned import runs_under_way
 
 WAIT_SECONDS = 1.0  # between two looks at such a run
 
@@ -49,7 +50,7 @@ def wait_for(store: Store, jobs: Iterable[Job]) -> None:
     """Waits until no other process is at work on a run of the same result as one of the jobs."""
     said: set[str] = set()
     for job in jobs:
-        while runs := store.under_way(tracking.FINGERPRINT, job.parts.fingerprint):
+        while runs := runs_under_way(store, tracking.FINGERPRINT, job.parts.fingerprint):
             if (run_id := runs[0].run_id) not in said:
                 said.add(run_id)
                 text = f"{job.name}: {tracking.at_work(runs[0])} (run {run_id}). Waiting for it."

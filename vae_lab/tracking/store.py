@@ -9,8 +9,7 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -38,13 +37,11 @@ from vae_lab.tracking.database import check_database, create_database, is_empty,
 from vae_lab.tracking.delivery import refusal, why
 from vae_lab.tracking.folders import check_writable, spool_folder
 from vae_lab.tracking.moves import settle
-from vae_lab.tracking.processes import RunFolder, forget, heartbeat, process_end, this_process
+from vae_lab.tracking.processes import this_process
 from vae_lab.tracking.provenance import code_tags, user
 from vae_lab.tracking.recorder import Recorder
 from vae_lab.tracking.records import (
     ATTEMPT,
-    ERROR,
-    FINGERPRINT,
     KIND,
     PROCESS,
     StoredRun,
@@ -217,43 +214,6 @@ class Store:
         attempt = run.tags.get(ATTEMPT, "")
         return Recorder(self.courier, run.run_id, run.experiment_id, attempt=attempt, wait=True)
 
-    def close_gone(self, runs: Iterable[StoredRun]) -> list[StoredRun]:
-        """Closes those of the runs whose process has ended, as KILLED and with the reason, and returns them.
-
-        What waits of such a run on this machine is delivered first: it may have finished. Where the store
-        does not take that now, or only lets itself be read, the run is left as it is.
-        """
-        dead = [run for run in runs if process_end(run, self.uri)]
-        if not dead or self.refuses_writes():
-            return []
-        self.settle()
-        closed = []
-        for run in dead:
-            folder = RunFolder.lock(self.uri, run.run_id)
-            if folder is None:  # or another process goes on with it at this moment
-                continue
-            try:
-                if self.courier.catch_up(run.run_id):
-                    continue
-                now = self.record(run.run_id)
-                if reason := process_end(now, self.uri):
-                    recorder = self.recorder(now)
-                    recorder.tag({ERROR: reason})
-                    recorder.finish("KILLED", when=heartbeat(now).get("at"))
-                    closed.append(now)
-            finally:
-                folder.release()
-        return closed
-
-    def check_delivered(self, runs: Iterable[StoredRun]) -> None:
-        """Raises a LabError if the store does not take what waits of a run whose process has ended."""
-        for run in runs:
-            if process_end(run, self.uri) and (reason := self.courier.catch_up(run.run_id)):
-                raise LabError(
-                    f"{store_name(self.uri)}: records of run {run.run_id} wait on this machine and cannot be "
-                    f"delivered ({reason}). Once they can, the same command goes on."
-                )
-
     def _create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
         """Makes a run, once, also where a server ends between making it and saying so."""
         token = uuid.uuid4().hex
@@ -349,36 +309,6 @@ class Store:
     def members(self, parent_run_id: str) -> list[StoredRun]:
         """Returns the runs of a multirun, oldest first: those it trained and those that were there before."""
         return self.tagged(member_tag(parent_run_id), "1")[::-1]
-
-    def finished(self, fingerprint: str) -> StoredRun | None:
-        """Returns the newest finished run with this fingerprint; what waits of a dead process may say so."""
-        runs = self.tagged(FINGERPRINT, fingerprint)
-        if any(process_end(run, self.uri) for run in runs):
-            self.close_gone(runs)
-            runs = self.tagged(FINGERPRINT, fingerprint)
-        newest = next((run for run in runs if run.status == "FINISHED"), None)
-        if newest is not None:  # its process may have ended before it did so
-            self.courier.catch_up(newest.run_id)
-            forget(self.uri, newest.run_id)
-        return newest
-
-    def unfinished(self, key: str, value: str) -> list[StoredRun]:
-        """Returns the runs with this tag that began and did not finish, newest first.
-
-        Those whose process has ended are closed; one that is still RUNNING has one that may be at work.
-
-        Raises:
-            LabError: The store does not take what waits of one, which may have finished.
-        """
-        self.settle()
-        runs = [run for run in self.tagged(key, value) if run.status != "FINISHED"]
-        closed = {run.run_id for run in self.close_gone(runs)}
-        self.check_delivered(run for run in runs if run.run_id not in closed)
-        return [replace(run, status="KILLED") if run.run_id in closed else run for run in runs]
-
-    def under_way(self, key: str, value: str) -> list[StoredRun]:
-        """Returns those of the `unfinished` runs whose process may be at work."""
-        return [run for run in self.unfinished(key, value) if run.status == "RUNNING"]
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Returns every value of a metric in the order of its steps."""
