@@ -126,14 +126,19 @@ def rows(device: torch.device) -> Dataset:
     return made.to(device)
 
 
+def trained(folder: Path, *line: str) -> Path:
+    """Runs `vae-lab train` with a line in a folder, where store and state are kept, too; returns it."""
+    from vae_lab.cli import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert train.run_hydra([*line]) == 0
+    return folder
+
+
 @pytest.fixture(scope="session")
 def ablations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `sweeps=ablations` has run on the 8 x 8 digits with narrow layers."""
-    from vae_lab.cli import train
-
-    folder = tmp_path_factory.mktemp("ablations")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert train.run_hydra(["sweeps=ablations", *SMALL]) == 0
-    return folder
+    return trained(tmp_path_factory.mktemp("ablations"), "sweeps=ablations", *SMALL)

@@ -129,8 +129,8 @@ def test_output_that_is_the_work_must_be_written(ablations: Path) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.close()  # `| head -0`: its reader has enough
-        _, told = process.communicate()
-    assert (process.returncode, told) == (0, b"")
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_what_is_opened_never_takes_the_place_of_a_closed_stream(folder: Path) -> None:

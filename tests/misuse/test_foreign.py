@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from tests.conftest import trained
 from tests.house import PACKAGE, modules
 from tests.misuse.conftest import TINY, Lab
 from vae_lab import files, tracking
-from vae_lab.cli.train import run_hydra
 from vae_lab.report.conclusion import study_figures
 from vae_lab.report.drawing import standalone_figure
 from vae_lab.studies.plan import PLAN_FILE
@@ -43,15 +43,9 @@ COMMANDS = (
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store of a multirun of two finished runs, `mine`."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("original")
-        patch.chdir(folder)
-        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert run_hydra(["-m", *TINY, "seed=0,1", "study.name=mine"]) == 0
-        yield folder
+    return trained(tmp_path_factory.mktemp("original"), "-m", *TINY, "seed=0,1", "study.name=mine")
 
 
 class Foreign:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 import vae_lab
+from tests.conftest import trained
 from tests.misuse.conftest import PROFILE, TINY, Lab
 from vae_lab import files, tracking
 from vae_lab.cli import ui
@@ -38,18 +39,13 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("kept")
-        patch.chdir(folder)
-        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert run_hydra(["-m", *TINY, "seed=0", "study.name=mine"]) == 0
-        store = Store.open(f"sqlite:///{folder / 'mlflow.db'}")
-        (parent,) = store.tagged(tracking.KIND, tracking.SWEEP)
-        (run,) = store.members(parent.run_id)
-        places = (Path(store.place(each.run_id, "")) for each in (run, parent))
-        yield Kept(store.uri, run.run_id, parent.run_id, *places)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    folder = trained(tmp_path_factory.mktemp("kept"), "-m", *TINY, "seed=0", "study.name=mine")
+    store = Store.open(f"sqlite:///{folder / 'mlflow.db'}")
+    (parent,) = store.tagged(tracking.KIND, tracking.SWEEP)
+    (run,) = store.members(parent.run_id)
+    places = [Path(store.place(run_id, "")) for run_id in (run.run_id, parent.run_id)]
+    return Kept(store.uri, run.run_id, parent.run_id, *places)
 
 
 @pytest.fixture

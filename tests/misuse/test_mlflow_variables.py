@@ -64,10 +64,10 @@ def test_a_multirun_follows_the_variables_and_loses_nothing_of_its_records(
     code, _, err = lab("-m", *TINY, "seed=0,1")
     assert code == 0, err
     assert "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING: is not followed" in caplog.text
-    kept = Store.open()
-    experiment = kept.client.get_experiment_by_name("/Shared/mine")
+    store = Store.open()
+    experiment = store.client.get_experiment_by_name("/Shared/mine")
     assert experiment is not None
-    records = kept.records()
+    records = store.records()
     assert {run.experiment_id for run in records} == {experiment.experiment_id}
     assert [run.status for run in records] == ["FINISHED"] * 3
     assert sum("test/loss" in run.metrics for run in records) == 2

@@ -174,12 +174,12 @@ def test_the_ui_shows_the_artifacts_of_a_copy_and_those_of_experiments_that_are_
         asked = requests.get(
             f"{address}/get-artifact", {"path": "config.yaml", "run_uuid": run.run_id}, timeout=60
         )
-        made = requests.post(
+        answer = requests.post(
             f"{address}/api/2.0/mlflow/experiments/create", json={"name": "made"}, timeout=60
         )
     config = elsewhere / "mlflow_artifacts" / run.run_id / "artifacts" / "config.yaml"
     assert asked.text == config.read_text()
-    experiment = made.json()["experiment_id"]
+    experiment = answer.json()["experiment_id"]
     with Store.open().start("made", "run", kind=RUN).artifacts() as scratch:
         (scratch / "note.txt").write_text("kept")
     assert len(list((elsewhere / "mlflow_artifacts" / experiment).glob("*/artifacts/note.txt"))) == 1

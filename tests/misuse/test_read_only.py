@@ -12,21 +12,16 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.conftest import trained
 from tests.misuse.conftest import TINY, Lab, browsed
 from vae_lab import files, load
-from vae_lab.cli import train
 from vae_lab.tracking import KIND, PROCESS, RUN, reader
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of two runs."""
-    folder = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert train.run_hydra(["-m", *TINY, "seed=0,1", "study.name=kept"]) == 0
-    return folder
+    return trained(tmp_path_factory.mktemp("study"), "-m", *TINY, "seed=0,1", "study.name=kept")
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ class Certificate(NamedTuple):
 
 def certificate(folder: Path) -> Certificate:
     """Makes a certificate for 127.0.0.1, as somebody does who sets up a server."""
-    made = Certificate(folder / "certificate.pem", folder / "key.pem")
+    certificate = Certificate(folder / "certificate.pem", folder / "key.pem")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command += ["-nodes", "-days", "1", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", str(made.key), "-out", str(made.file)]
+    command += ["-keyout", str(certificate.key), "-out", str(certificate.file)]
     subprocess.run(command, check=True, capture_output=True)
-    return made
+    return certificate
 
 
 class Door(ThreadingHTTPServer):

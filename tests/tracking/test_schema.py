@@ -22,8 +22,8 @@ from mlflow.store.tracking.dbmodels.initial_models import Base
 from sqlalchemy import create_engine
 
 import vae_lab
+from tests.conftest import trained
 from tests.misuse.conftest import TINY, Lab, command
-from vae_lab.cli.train import run_hydra
 from vae_lab.tracking import KIND, PROCESS, RUN, Store, process_end, reader, resolve_address, tables
 from vae_lab.tracking.processes import this_process
 from vae_lab.tracking.schema import LOOK_SECONDS
@@ -75,19 +75,15 @@ def copied(file: Path, older: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a multirun of two runs in a database as MLflow 2.9 made it."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("older")
-        patch.chdir(folder)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert run_hydra(["-m", *TINY, "seed=0,1", "study.name=mine"]) == 0
-        file = folder / "mlflow.db"
-        file.rename(folder / "newer.db")
-        tables_of(MLFLOW_2_9, file)
-        copied(folder / "newer.db", file)
-        (folder / "newer.db").unlink()
-        yield folder
+    folder = trained(tmp_path_factory.mktemp("older"), "-m", *TINY, "seed=0,1", "study.name=mine")
+    file = folder / "mlflow.db"
+    file.rename(folder / "newer.db")
+    tables_of(MLFLOW_2_9, file)
+    copied(folder / "newer.db", file)
+    (folder / "newer.db").unlink()
+    return folder
 
 
 @pytest.fixture
