@@ -66,11 +66,21 @@ def brief_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("claim", numeric=False), [v.claim.id for v in verdicts]),
         (Column("verdict", numeric=False), [v.verdict for v in verdicts]),
         (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
-        (Column("finding", numeric=False), [f"{v.claim.text} {v.sentence}" for v in verdicts]),
+        (Column("finding", numeric=False), [f"{_sentence(v.claim.text)}{v.sentence}" for v in verdicts]),
     ]
     if any(verdict.sequential for verdict in verdicts):
         return Table.of(TITLE, columns, f"{BRIEF_NOTE} {SEQUENTIALLY}")
     return Table.of(TITLE, columns, BRIEF_NOTE + _warning_about_added_seeds(verdicts))
+
+
+def _sentence(text: str) -> str:
+    """Returns a claim's text so that another sentence can follow.
+
+    >>> _sentence("more layers raise the loss"), _sentence("Do they?"), _sentence("")
+    ('more layers raise the loss. ', 'Do they? ', '')
+    """
+    text = text.strip()
+    return f"{text}{'' if text.endswith(('.', '!', '?', ':')) else '.'} " if text else ""
 
 
 def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:

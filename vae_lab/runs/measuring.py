@@ -178,7 +178,8 @@ def measure_run(
     recorder = store.recorder(run)
     model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
     measured = final_measures(settings, data, build_objective(settings), model)
-    recorder.log(measured.metrics, step := _last_step(store, run))
+    step = _last_step(store, run)
+    recorder.log(measured.metrics, step)
     recorder.tag(absent_tag(measured) | went_on(run.tags, data.test.pixels.device, step))
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
