@@ -16,6 +16,7 @@ from vae_lab.config.trust import check_trusted
 from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError, UserError
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
+from vae_lab.models import VAE
 from vae_lab.report.conclusion import conclude
 from vae_lab.report.terminal import plain
 from vae_lab.runs.artifacts import absent_tag, evaluation_tag, final_measures
@@ -173,10 +174,8 @@ def measure_run(
             settings.evaluation[measures] = 0
     if not wants_measures(settings):
         return None
-    names = (settings.model._target_, *trusted)
-    path = store.download(run.run_id, "model/model.pt")
     recorder = store.recorder(run)
-    model = checkpoints.load_model(path, device=str(data.test.pixels.device), trusted=names)
+    model = _model_of(store, run, str(data.test.pixels.device), (settings.model._target_, *trusted))
     measured = final_measures(settings, data, build_objective(settings), model)
     step = _last_step(store, run)
     recorder.log(measured.metrics, step)
@@ -184,6 +183,11 @@ def measure_run(
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
     return measured.metrics
+
+
+def _model_of(store: Store, run: StoredRun, device: str, trusted: Collection[str]) -> VAE:
+    path = store.download(run.run_id, "model/model.pt")
+    return checkpoints.load_model(path, device=device, trusted=trusted)
 
 
 def _check_data(run: StoredRun, data: Dataset) -> None:
