@@ -9,7 +9,8 @@ from vae_lab.config import BASE, parse_reference
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import CATALOGUE, is_metric
 from vae_lab.studies.claims import judge_study, parse
-from vae_lab.studies.claims.evidence import canonical, check_ordered
+from vae_lab.studies.claims.evidence import check_ordered
+from vae_lab.studies.claims.scope import canonical
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import POINT, Study, with_point
 from vae_lab.tracking import StoredRun

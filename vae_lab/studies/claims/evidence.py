@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from vae_lab.errors import UserError, choices
 from vae_lab.studies import statistics
 from vae_lab.studies.claims.declared import Claim
+from vae_lab.studies.claims.scope import canonical, groups, scope
 from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.comparison import is_number
 from vae_lab.studies.statistics import Directions
-from vae_lab.studies.study import POINT
 
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd
@@ -73,8 +73,7 @@ def evidence_for(claim: Claim, runs: pd.DataFrame, design: Design, test: Test) -
     if claim.metric not in runs:
         adding = " `vae-lab evaluate` adds it without training again."
         return NoEvidence(f"No finished run has {claim.metric}.{adding * claim.metric.startswith('eval/')}")
-    groups = [claim.of, claim.than] if claim.of else [{}]
-    tables = [_metric_table(claim, runs, design, group) for group in groups]
+    tables = [_metric_table(claim, runs, design, group) for group in groups(claim)]
     wording = Wording(claim, _axis_values(claim, tables, design))
     if claim.along:
         needed = 3 if claim.expect == "best_inside" else 2
@@ -82,7 +81,7 @@ def evidence_for(claim: Claim, runs: pd.DataFrame, design: Design, test: Test) -
             name = wording.axis_name.capitalize()
             return NoEvidence(f"{name} has {len(wording.axis)} of the {needed} values needed.")
         tables = [table.reindex(columns=list(wording.axis)) for table in tables]
-    for group, table in zip(groups, tables, strict=True):
+    for group, table in zip(groups(claim), tables, strict=True):
         for value in table.columns[table.notna().sum() == 0] if len(table) else table.columns:
             where = wording.configuration(group, value)
             return NoEvidence(f"No finished run gives {claim.metric} for {where}.")
@@ -104,25 +103,20 @@ def _metric_table(claim: Claim, runs: pd.DataFrame, design: Design, group: Mappi
     """Finite values of the metric; rows are replicates and what else is crossed, columns the axis."""
     import pandas as pd
 
-    named = {*claim.of, *claim.than, *claim.within, claim.along, design.replicate}
-    base = design.base or {}
-    # A named point says where all the keys stand that could leave the base.
-    fixed = {key: value for key, value in base.items() if key not in named and key in runs}
-    if POINT in named:
-        fixed = {}
+    compared = scope(
+        claim, group, runs.columns, replicate=design.replicate, axes=design.axes, base=design.base
+    )
     chosen = np.ones(len(runs), dtype=bool)
-    for key, value in {**fixed, **claim.within, **group}.items():
-        chosen &= (runs[key].map(canonical) == canonical(value)).to_numpy(bool)
+    for key, values in compared.values.items():
+        chosen &= runs[key].map(canonical).isin(values).to_numpy(bool)
     rows = runs[chosen]
     y = pd.to_numeric(rows[claim.metric], errors="coerce")
     rows, y = rows[np.isfinite(y)], y[np.isfinite(y)]
     if rows.empty:
         return pd.DataFrame(columns=[] if claim.along else [""])
-    free = [key for key in design.axes or {} if key not in named and key not in fixed and key in runs]
-    crossed = [key for key in free if not (POINT in named and key in base)]
     axis = rows[claim.along].map(canonical) if claim.along else pd.Series("", index=rows.index)
     flat = pd.DataFrame({"y": y.to_numpy(np.float64), "axis": axis.to_numpy(object)})
-    levels = {f"level {i}": key for i, key in enumerate((design.replicate, *crossed))}
+    levels = {f"level {i}": key for i, key in enumerate((design.replicate, *compared.crossed))}
     for level, key in levels.items():
         flat[level] = rows[key].map(canonical).to_numpy(object)
     return flat.groupby([*levels, "axis"])["y"].mean().unstack("axis")
@@ -161,17 +155,6 @@ def _paired(tables: Sequence[pd.DataFrame]) -> Array:
     means = paired.groupby(level=0).mean()
     means = means.loc[sorted(means.index, key=lambda replicate: (_number(replicate), str(replicate)))]
     return means.to_numpy(np.float64).reshape(len(means), len(tables), -1).swapaxes(0, 1)
-
-
-def canonical(value: object) -> str:
-    """A value as text by which equal numbers are equal.
-
-    Examples:
-        >>> canonical(4), canonical("4.0"), canonical("vae")
-        ('4', '4', 'vae')
-    """
-    text = str(value)
-    return f"{float(text):.12g}" if is_number(text) else text
 
 
 def _number(text: object) -> float:

@@ -1,0 +1,75 @@
+"""Which runs a claim compares, by their parameters alone: of planned runs as of finished ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from vae_lab.studies.claims.declared import Claim
+from vae_lab.studies.comparison import is_number
+from vae_lab.studies.study import POINT
+
+
+class Scope(NamedTuple):
+    """The runs that one group of a claim compares, and what is averaged over among them."""
+
+    values: dict[str, frozenset[str]]  # key to the values, as `canonical` writes them, that such a run has
+    crossed: list[str]  # keys that the claim does not name: compared where they are equal, then averaged
+
+    def has(self, params: Mapping[str, object]) -> bool:
+        """Whether a run with these parameters is compared."""
+        return all(canonical(params.get(key, "")) in values for key, values in self.values.items())
+
+
+def scope(
+    claim: Claim,
+    group: Mapping[str, str],
+    keys: Collection[object],
+    *,
+    replicate: str = "seed",
+    axes: Mapping[str, Sequence[str]] | None = None,
+    base: Mapping[str, str] | None = None,
+) -> Scope:
+    """Returns which runs a claim compares for one of its groups.
+
+    Args:
+        claim: which contrast of which metric.
+        group: `claim.of`, `claim.than`, or nothing where a claim has no groups.
+        keys: the parameters that the runs have.
+        replicate: the parameter by which runs are paired.
+        axes: every varied key with its planned values.
+        base: where keys stay that a claim does not name, in a study that varies one key at a time.
+
+    Examples:
+        >>> claim = Claim("C1", "Depth raises the loss.", "test/loss", "increasing", along="model.layers")
+        >>> params = {"model.layers": "4", "model.latent_size": "15", "seed": "0"}
+        >>> depth = scope(claim, {}, params, base={"model.layers": "3", "model.latent_size": "15"})
+        >>> depth.has(params), depth.has({**params, "model.latent_size": "30"})
+        (True, False)
+    """
+    axes, base = axes or {}, base or {}
+    named = {*claim.of, *claim.than, *claim.within, claim.along, replicate}
+    # A named point says where all the keys stand that could leave the base.
+    stays = {} if POINT in named else {key: base[key] for key in base if key not in named and key in keys}
+    wanted = {**stays, **claim.within, **group}
+    values = {key: frozenset([canonical(value)]) for key, value in wanted.items()}
+    if axes.get(claim.along):
+        values[claim.along] = frozenset(map(canonical, axes[claim.along]))
+    crossed = [key for key in axes if key not in named and key not in stays and key in keys]
+    return Scope(values, [key for key in crossed if not (POINT in named and key in base)])
+
+
+def groups(claim: Claim) -> list[Mapping[str, str]]:
+    """Returns the groups that a claim compares, one without a condition where it names none."""
+    return [claim.of, claim.than] if claim.of else [{}]
+
+
+def canonical(value: object) -> str:
+    """A value as text by which equal numbers are equal.
+
+    Examples:
+        >>> canonical(4), canonical("4.0"), canonical("vae")
+        ('4', '4', 'vae')
+    """
+    text = str(value)
+    return f"{float(text):.12g}" if is_number(text) else text
