@@ -50,6 +50,10 @@ def _loss(key: str, heading: str, *comparison_keys: str, better: str = LOWER, ne
     return Metric(key, heading, NATS, 2, better, PIXELS, comparison_keys, needs=needs)
 
 
+def _information(key: str, heading: str, needs: str) -> Metric:
+    return Metric(key, heading, NATS, 2, column_keys=DATA, needs=needs)
+
+
 def _share(key: str, heading: str, better: str = HIGHER) -> Metric:
     return Metric(key, heading, "", 3, better, DATA, needs=SAMPLES)
 
@@ -74,6 +78,8 @@ BOUNDS = (
     _loss("test/iwae_bound", "IWAE bound", *CONDITION, needs=IMPORTANCE_SAMPLES),
     _loss("test/averaged_negative_elbo", "negative ELBO, averaged", *CONDITION, needs=POSTERIOR_DRAWS),
     _loss("test/above_entropy_floor", "above floor", *CONDITION, needs=POSTERIOR_DRAWS),
+    _information("test/mutual_information", "I(x; z)", POSTERIOR_DRAWS),
+    _information("test/aggregate_kl", "KL of all z", POSTERIOR_DRAWS),
     _count("test/collapsed_units", "collapsed units", "of Z", LOWER)._replace(
         needs=POSTERIOR_DRAWS, comparison_keys=("model.latent_size",)
     ),
@@ -99,6 +105,8 @@ OTHERS = (  # in tables only when they are asked for by name
     Metric("train/learning_rate", "learning rate", "", 6),
     _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE, needs=POSTERIOR_DRAWS),
     _loss("test/averaged_reconstruction", "reconstruction, averaged", better="", needs=POSTERIOR_DRAWS),
+    _information("test/mutual_information_error", "standard error of I(x; z)", POSTERIOR_DRAWS),
+    _information("test/aggregate_kl_error", "standard error of KL of all z", POSTERIOR_DRAWS),
     _share("eval/classifier_accuracy", "classifier accuracy"),
 )
 CATALOGUE = {metric.key: metric for metric in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}

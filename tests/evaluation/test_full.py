@@ -98,3 +98,10 @@ def test_more_posterior_draws_move_the_loss_little(rows: Dataset) -> None:
     )
     assert of_one_draw != of_many_draws
     assert of_one_draw == pytest.approx(of_many_draws, rel=0.02)
+
+
+def test_the_two_parts_of_the_kl_add_up_to_it(rows: Dataset) -> None:
+    metrics = evaluation.full_evaluation(model(rows, 3), BCE, rows, rows, seed=0, **SETTINGS).metrics
+    kl = evaluation.held_out(model(rows, 3), BCE, rows.test, seed=0).kl
+    assert metrics["test/mutual_information"] + metrics["test/aggregate_kl"] == pytest.approx(kl, rel=1e-4)
+    assert 0 < metrics["test/mutual_information_error"] < metrics["test/aggregate_kl_error"] < kl

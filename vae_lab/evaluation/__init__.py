@@ -3,6 +3,7 @@
 - `elbo`: the loss, its parts and the active units; after every epoch.
 - `bounds`: importance-weighted bounds on log p(x), and the floor of grey cross entropy.
 - `latent`: the use of each latent dimension.
+- `aggregate`: the KL's two parts, information on the image and the distance of all z to the prior.
 - `network`: the classifier that judges samples, and its training.
 - `classifier`: the classifier of a data set, from the cache or trained once.
 - `samples`: the quality of samples: their classes, sharpness, and distance to the training images.

@@ -19,13 +19,14 @@ from vae_lab.data import Dataset, Images, one_hot
 from vae_lab.errors import quoted
 from vae_lab.evaluation import classifier
 from vae_lab.evaluation import samples as quality
+from vae_lab.evaluation.aggregate import aggregate
 from vae_lab.evaluation.bounds import entropy_floor, importance_weighted, log_marginal
 from vae_lab.evaluation.classifier import load_or_train
 from vae_lab.evaluation.decoded import decode
 from vae_lab.evaluation.elbo import held_out
 from vae_lab.evaluation.latent import collapsed_units, kl_dimensions, posteriors
 from vae_lab.metrics import KL_DIMENSION
-from vae_lab.models import VAE
+from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Bernoulli, Likelihood, Objective
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ JUDGED = (  # what the classifier says of samples
     *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/class_balance", CONDITIONAL),
 )
 TRUE_LABEL_DRAWS = 10  # importance draws with an image's true label for each draw with another one
+AGGREGATE_IMAGES = 10_000  # each is compared with all of them
 MEMORIZATION_SAMPLES = 1000  # compared with every training image: the slowest measure but for the bounds
 
 
@@ -110,7 +112,7 @@ def full_evaluation(
     measures = Measures({}, {})
     if posterior_draws:
         measures.take_all(averaged_loss(model, objective, data.test, draws=posterior_draws, **common))
-        measures.take_all(latent_use(model, data.test, batch_size=batch_size))
+        measures.take_all(latent_use(model, data.test, **common))
     if importance_samples:
         draws = {"draws": importance_samples, "count": importance_images}
         measures.take_all(marginal_bounds(model, objective, data.test, data.train.labels, **draws, **common))
@@ -142,11 +144,20 @@ def averaged_loss(
     return metrics
 
 
-def latent_use(model: VAE, images: Images, *, batch_size: int = 1000) -> dict[str, float]:
-    """Returns the KL of each latent dimension, largest first, and how many have collapsed to the prior."""
-    kl = kl_dimensions(posteriors(model, images, batch_size=batch_size))
+def latent_use(model: VAE, images: Images, *, seed: int, batch_size: int = 1000) -> dict[str, float]:
+    """Returns the KL of the latent dimensions, largest first, how many collapsed, and the KL's two parts."""
+    posterior = posteriors(model, images, batch_size=batch_size)
+    kl = kl_dimensions(posterior)
     metrics = {f"{KL_DIMENSION}/{i:02d}": value for i, value in enumerate(kl.tolist())}
-    return metrics | {"test/collapsed_units": collapsed_units(kl)}
+    some = Posterior(*(_evenly_spaced(values, AGGREGATE_IMAGES) for values in posterior))
+    parts = aggregate(some, seed=seed, batch_size=batch_size)
+    return metrics | {
+        "test/collapsed_units": collapsed_units(kl),
+        "test/mutual_information": parts.mutual_information,
+        "test/mutual_information_error": parts.mutual_information_error,
+        "test/aggregate_kl": parts.kl,
+        "test/aggregate_kl_error": parts.kl_error,
+    }
 
 
 def marginal_bounds(
