@@ -32,7 +32,7 @@ SEQUENTIALLY = (
 )
 IN_TIME = "before a run was seen"
 LONGEST_WORD = len("reconstruction")
-STYLES = {"supported": "bold green", "refuted": "bold red", "undecided": "yellow"}
+STYLES = {"supported": "bold green", "refuted": "bold red", "negligible": "bold cyan", "undecided": "yellow"}
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
@@ -48,7 +48,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Table:
         (Column("n", "seeds", 0), [float(v.n) for v in verdicts]),
         (Column("P(better)"), [finite(v.agreement) for v in verdicts]),
         (Column("adjusted p", digits=4), [finite(v.adjusted_p) for v in verdicts]),
-        (Column("seeds needed", digits=0), [finite(v.needed) for v in verdicts]),
+        *_needed(verdicts),
         (Column("finding", numeric=False), [v.sentence for v in verdicts]),
     ]
     return Table.of(TITLE, columns, _note(verdicts))
@@ -58,6 +58,14 @@ def _declared(verdicts: Sequence[Verdict]) -> Columns:
     """The column that says which claims were declared or dropped after runs had been seen, if any was."""
     if any(verdict.standing for verdict in verdicts):
         yield Column("declared", numeric=False), [verdict.standing or IN_TIME for verdict in verdicts]
+
+
+def _needed(verdicts: Sequence[Verdict]) -> Columns:
+    """The columns of how many seeds would probably settle a claim, and of the range of that."""
+    needed = [verdict.needed for verdict in verdicts]
+    yield Column("seeds needed", digits=0), [finite(n.estimate) if n else None for n in needed]
+    yield Column("at least", digits=0), [finite(n.low) if n else None for n in needed]
+    yield Column("at most", digits=0), [finite(n.high) if n else None for n in needed]
 
 
 def brief_table(verdicts: Sequence[Verdict]) -> Table:

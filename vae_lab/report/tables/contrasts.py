@@ -210,7 +210,7 @@ def _contrast_table(
     tests: Sequence[tuple[float, float]],
     adjusted_over: int,
 ) -> Table:
-    intervals = [statistics.paired_interval(d, 1 - LEVEL) for d in differences]
+    intervals = [statistics.sign_flip_interval(d, 1 - LEVEL) for d in differences]
     digits = max([metric.digits, *map(_decimals, intervals)])
     keys = dict.fromkeys(key for pair in pairs for key in pair.shared)
     shared = {key: [pair.shared.get(key, "") for pair in pairs] for key in keys}

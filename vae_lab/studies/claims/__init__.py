@@ -3,18 +3,25 @@
 from vae_lab.studies.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, check_measured, parse, unmeasured
 from vae_lab.studies.claims.explained import Explanation, explanation_summary, explanations
 from vae_lab.studies.claims.verdicts import (
+    NEGLIGIBLE,
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
     Verdict,
     judge,
     judge_study,
     round_target,
     runs_frame,
-    supported_refuted_or_undecided,
 )
 from vae_lab.studies.claims.wording import decimals, metric_name
 
 __all__ = [
     "DIRECTIONS",
     "EXPECTATIONS",
+    "NEGLIGIBLE",
+    "REFUTED",
+    "SUPPORTED",
+    "UNDECIDED",
     "Claim",
     "Explanation",
     "Verdict",
@@ -28,6 +35,5 @@ __all__ = [
     "parse",
     "round_target",
     "runs_frame",
-    "supported_refuted_or_undecided",
     "unmeasured",
 ]

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from vae_lab.config import Value
+from vae_lab.config.references import Value
 from vae_lab.errors import UserError, choices
 from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, metric_named
 
-COMMON = ("id", "text", "metric", "expect", "within", "level", "better", "explanation")
+COMMON = ("id", "text", "metric", "expect", "within", "level", "margin", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
     "increasing": ("along",),
     "decreasing": ("along",),
     "better": ("of", "than"),
+    "equal": ("of", "than", "margin"),
     "smaller_spread": ("along", "of", "than"),
     "best_inside": ("along",),
     "same_trend": ("along", "of", "as"),
@@ -28,11 +29,14 @@ DIRECTIONS: dict[str, str] = {  # which way is better; metrics that are not here
 }
 NEED_DIRECTION = ("better", "best_inside")
 LEVEL = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+MARGIN = Annotated[float, msgspec.Meta(gt=0, lt=1e300)]
+LEVEL_RULE = "a number between 0 and 1, such as 0.05"
+MARGIN_RULE = "a positive number in the metric's unit, such as 1"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about a metric that runs can support or refute.
+    """A statement about a metric that runs can support, refute or show to make no difference that matters.
 
     Groups map parameter keys to the one value that a run must have, as text.
     """
@@ -46,6 +50,7 @@ class Claim:
     than: Mapping[str, str] = field(default_factory=dict)  # the group beside it: `than` or `as` in the YAML
     within: Mapping[str, str] = field(default_factory=dict)
     level: float = 0.05  # of a wrong verdict on any claim of the study
+    margin: float | None = None  # the smallest difference that would matter, in the metric's unit
     lower_is_better: bool = True
     explanation: str = ""  # what would explain an effect, if the claim is true; several claims can share one
 
@@ -124,7 +129,8 @@ def _parse(entry: Mapping[str, Any], name: str) -> Claim:
         of=_group(entry, "of", name),
         than=_group(entry, "as" if "as" in EXPECTATIONS[expect] else "than", name),
         within=_group(entry, "within", name),
-        level=_level(entry.get("level", Claim.level), name),
+        level=_number_in(entry.get("level", Claim.level), LEVEL, f"claim {name}: level", LEVEL_RULE),
+        margin=_margin(entry, name),
         lower_is_better=better != HIGHER,
         explanation=str(entry.get("explanation") or ""),
     )
@@ -165,13 +171,16 @@ def _better(entry: Mapping[str, Any], metric: str, expect: str, name: str) -> st
     return better
 
 
-def _level(level: Any, name: str) -> float:
+def _margin(entry: Mapping[str, Any], name: str) -> float | None:
+    margin = entry.get("margin")
+    return None if margin is None else _number_in(margin, MARGIN, f"claim {name}: margin", MARGIN_RULE)
+
+
+def _number_in(value: Any, form: Any, key: str, rule: str) -> float:
     try:
-        return msgspec.convert(level, LEVEL)
+        return float(msgspec.convert(value, form))
     except msgspec.ValidationError:
-        raise UserError(
-            f"claim {name}: level={level}: must be a number between 0 and 1, such as 0.05."
-        ) from None
+        raise UserError(f"{key}={value}: must be {rule}.") from None
 
 
 def _group(entry: Mapping[str, Any], key: str, name: str) -> dict[str, str]:

@@ -1,41 +1,44 @@
-"""Verdicts on the claims of a study: supported, refuted or undecided."""
+"""Verdicts on the claims of a study: supported, refuted, negligible or undecided."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vae_lab.errors import UserError
 from vae_lab.studies import statistics
+from vae_lab.studies.claims.contrasts import Evidence, Size
 from vae_lab.studies.claims.declared import Claim, parse
-from vae_lab.studies.claims.evidence import PAIRED_TESTS, Array, Design, Evidence, NoEvidence, evidence_for
+from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
+from vae_lab.studies.claims.scope import design
 from vae_lab.studies.claims.wording import decimals, sentence
 from vae_lab.studies.plan import digest
-from vae_lab.studies.statistics import Interval
+from vae_lab.studies.statistics import Interval, Needed, Test
 from vae_lab.studies.study import Study
 from vae_lab.tracking import StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SUPPORTED, REFUTED, UNDECIDED = "supported", "refuted", "undecided"
+SUPPORTED, REFUTED, NEGLIGIBLE, UNDECIDED = "supported", "refuted", "negligible", "undecided"
 MOST_REPLICATES = 1_000  # what is beyond is as good as out of reach
+SKEWED = "The differences between seeds are skewed, and then the test can err more often than its level says."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs say to one claim: it is supported, refuted or undecided.
+    """What the runs say to one claim: it is supported, refuted, negligible or undecided.
 
     The effect is the mean over replicates in the metric's unit, positive in the claimed direction: per step
     of the axis (increasing, decreasing, same_trend: the weaker group's), the lead of A over B (better), B's
-    standard deviation over the axis minus A's (smaller_spread), the lead of the best inner value over the
-    better end (best_inside).
+    gap or standard deviation over the axis beyond A's (smaller_spread), the lead of the best inner value over
+    the better end (best_inside), the difference of A from B (equal).
     """
 
     claim: Claim
-    verdict: str  # SUPPORTED, REFUTED or UNDECIDED
+    verdict: str  # SUPPORTED, REFUTED, NEGLIGIBLE or UNDECIDED
     effect: float  # nan without data
     low: float  # of the effect's interval at 1 - level, infinite where there is none
     high: float
@@ -43,11 +46,13 @@ class Verdict:
     p: float  # of the verdict, on the two-sided scale
     adjusted_p: float  # after Holm over the study's claims
     agreement: float  # share of replicates that agree with the claim by themselves, ties half
-    needed: float | None  # replicates that would settle it, if undecided; inf if no effect is seen
+    needed: Needed | None  # replicates that would probably settle it, if undecided; inf if no effect is seen
     sentence: str
     sequential: bool = False  # whether the test allows for seeds that were added while looking
     standing: str = ""  # of a claim that was declared or dropped after runs had been seen: that it was
     dropped: bool = False  # whether the study no longer has the claim
+    paired: bool = True  # whether the test is of differences within seeds
+    caution: str = ""  # why p may be too small
 
     @property
     def settled(self) -> bool:
@@ -92,20 +97,35 @@ def judge(
         >>> [(verdict.verdict, verdict.effect, verdict.n) for verdict in judge([claim], runs)]
         [('supported', 10.0, 6)]
     """
-    design = Design(replicate, axes, base)
-    evidence = [evidence_for(claim, runs, design, PAIRED_TESTS[sequential]) for claim in claims]
-    p = [1.0 if isinstance(e, NoEvidence) else min(e.p_for, e.p_against) for e in evidence]
+    design = Design(replicate, axes, base, sequential)
+    evidence = [evidence_for(claim, runs, design) for claim in claims]
+    p = [1.0 if isinstance(judged, NoEvidence) else smallest_p(judged[0]) for judged in evidence]
     return [
-        _verdict(*judged, len(claims), replicate, sequential)
+        _verdict(*judged, len(claims), design)
         for judged in zip(claims, evidence, p, statistics.holm(p), strict=True)
     ]
 
 
-def supported_refuted_or_undecided(evidence: Evidence, adjusted_p: float, level: float) -> str:
-    """Returns the verdict: undecided if Holm's p is above the level, else what has the smaller p."""
+def smallest_p(evidence: Evidence) -> float:
+    """Returns the p of the likeliest verdict, the one that Holm's adjustment is made for."""
+    return min(evidence.p_for, evidence.p_against, evidence.p_small, evidence.p_negligible)
+
+
+def verdict_of(evidence: Evidence, adjusted_p: float, level: float) -> str:
+    """Returns the verdict: undecided if Holm's p is above the level, else what the evidence shows.
+
+    What lies within the margin does not matter, even where it is shown not to be zero: negligible and refuted
+    come before supported. All that is shown passes the same step of Holm's.
+    """
+    p = smallest_p(evidence)
+    factor = adjusted_p / p if p > 0 else 1.0
     if adjusted_p > level:
         return UNDECIDED
-    return SUPPORTED if evidence.p_for <= evidence.p_against else REFUTED
+    if evidence.p_negligible * factor <= level:
+        return NEGLIGIBLE
+    if min(evidence.p_against, evidence.p_small) * factor <= level:
+        return REFUTED
+    return SUPPORTED
 
 
 def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
@@ -125,9 +145,7 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
         )
     dropped = [former for former in plan.declared if former.dropped is not None]
     chosen: dict[str, Any] = {
-        "replicate": next(iter(plan.replicate), "seed"),
-        "axes": {**plan.cross, **plan.one_at_a_time},
-        "base": plan.base,
+        **design(plan),
         "sequential": sequential or plan.sequential,
     }
     runs = runs_frame(study.runs)
@@ -173,91 +191,111 @@ def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | Non
 
 def _verdict(
     claim: Claim,
-    evidence: Evidence | NoEvidence,
+    judged: tuple[Evidence, Test] | NoEvidence,
     p: float,
     adjusted_p: float,
     claims: int,
-    replicate: str,
-    sequential: bool,
+    design: Design,
 ) -> Verdict:
     """The verdict on one of so many `claims`."""
-    if isinstance(evidence, NoEvidence):
+    sequential = design.sequential
+    if isinstance(judged, NoEvidence):
         least = statistics.least_replicates(claim.level, claims)
-        nothing = (math.nan, -math.inf, math.inf)
-        reason = evidence.reason
-        return Verdict(claim, UNDECIDED, *nothing, 0, p, adjusted_p, math.nan, least, reason, sequential)
-    verdict = supported_refuted_or_undecided(evidence, adjusted_p, claim.level)
-    needed = _needed(evidence, claim.level, claims) if verdict == UNDECIDED else None
-    interval = statistics.confidence_sequence if sequential else statistics.paired_interval
-    effect = interval(evidence.effects, 1 - claim.level)
-    clause = _clause(verdict, evidence, effect, interval, replicate)
+        nothing = (math.nan, -math.inf, math.inf, 0, p, adjusted_p, math.nan)
+        open_end = Needed(least, least, math.inf)
+        return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential)
+    evidence, test = judged
+    verdict = verdict_of(evidence, adjusted_p, claim.level)
+    needed = _needed(evidence, claim.level, claims, test) if verdict == UNDECIDED else None
+    effect = evidence.effect(1 - claim.level)
+    clause = _clause(verdict, evidence, effect, design.replicate)
     if needed is not None:
-        clause += f"; {_outlook(needed, evidence, claim.level, claims, replicate)}"
-    n, agreement = len(evidence.effects), float(evidence.agreement.mean())
-    text = sentence(claim, clause)
-    return Verdict(claim, verdict, *effect[:3], n, p, adjusted_p, agreement, needed, text, sequential)
+        clause += f"; {_outlook(needed, evidence, claim.level, claims, test, design.replicate)}"
+    caution = SKEWED if statistics.is_skewed(evidence.ways[0].differences) else ""
+    agreement = float(evidence.agreement.mean())
+    text = " ".join(filter(None, (sentence(claim, clause), caution)))
+    return Verdict(
+        *(claim, verdict, *effect[:3], evidence.n, p, adjusted_p, agreement, needed, text, sequential),
+        paired=test.paired,
+        caution=caution,
+    )
 
 
-def _clause(
-    verdict: str,
-    evidence: Evidence,
-    effect: Interval,
-    interval: Callable[[Array, float], Interval],
-    replicate: str,
-) -> str:
-    wording, n = evidence.wording, len(evidence.effects)
+def _clause(verdict: str, evidence: Evidence, effect: Interval, replicate: str) -> str:
+    wording, n = evidence.wording, evidence.n
     confidence, replicates = 1 - wording.claim.level, _count(n, replicate)
     agreeing = f"in {float(evidence.agreement.mean()) * n:.4g} of {replicates}"
 
     def size(interval: Interval, sign: str = "") -> str:
         return _interval_text(interval, wording.unit, confidence, replicates, sign)
 
+    def change(of: Size) -> str:
+        """A size with its sign; that of a metric which is claimed to fall is its own."""
+        interval = of(confidence)
+        if wording.claim.expect == "decreasing":
+            interval = Interval(-interval.estimate, -interval.high, -interval.low, interval.method)
+        return size(interval, "+")
+
     if verdict == SUPPORTED:
         return f"{wording.supported(size(effect))} {agreeing}"
+    if verdict == NEGLIGIBLE:
+        return wording.negligible(change(evidence.effect))
+    if verdict == REFUTED and evidence.p_small < evidence.p_against:
+        return wording.refuted_as_small(change(evidence.small))
     if verdict == REFUTED:
-        against = size(interval(evidence.opposed, confidence))
-        return f"{wording.refuted(against)} in {(evidence.opposed > 0).sum()} of {replicates}"
-    sense = -1 if wording.claim.expect == "decreasing" else 1
-    change, weakest = (
-        size(interval(sense * differences, confidence), "+")
-        for differences in (evidence.effects, evidence.weakest)
-    )
-    return f"{wording.undecided(change, weakest)}, as claimed {agreeing}"
+        against = size(evidence.opposed(confidence))
+        return f"{wording.refuted(against)} in {float(evidence.opposing.sum()):.4g} of {replicates}"
+    return f"{wording.undecided(change(evidence.effect), change(evidence.weakest))}, as claimed {agreeing}"
 
 
 def _interval_text(interval: Interval, unit: str, confidence: float, replicates: str, sign: str) -> str:
     """`11.9 nats/image (95 % interval 11.0 to 13.5)`; with `sign` "+", positive numbers have a plus."""
-    mean, low, high, _ = interval
+    mean, low, high, method = interval
     form = f"{sign}.{decimals(mean, low, high)}f"
     bounds = f"no interval from {replicates}"
     if math.isfinite(low):
-        bounds = f"{100 * confidence:.4g} % interval {low:{form}} to {high:{form}}"
+        normal = ", if normal" if method == "t" else ""
+        bounds = f"{100 * confidence:.4g} % interval {low:{form}} to {high:{form}}{normal}"
     return f"{mean:{form}}{unit} ({bounds})"
 
 
-def _needed(evidence: Evidence, level: float, claims: int) -> float:
+def _least(evidence: Evidence, level: float, claims: int, test: Test) -> int:
+    """The fewest replicates that can settle the claim."""
+    least = statistics.least_replicates(level, claims * evidence.contrasts, paired=test.paired)
+    return least * evidence.seeds_a_value
+
+
+def _needed(evidence: Evidence, level: float, claims: int, test: Test) -> Needed:
     """Replicates that would settle the claim if the effects stayed as they are."""
-    contrasts = claims * evidence.contrasts
-    least = statistics.least_replicates(level, contrasts)
-    n = len(evidence.weakest)
+    least, contrasts, n = _least(evidence, level, claims, test), claims * evidence.contrasts, evidence.n
     if n < least:
-        return least
-    ways = [series for series in (evidence.weakest, evidence.opposed) if series.mean() > 0]
-    likely = (statistics.replicates_for_power(series, level, contrasts) for series in ways)
-    return max(min(likely, default=math.inf), n + 1)
+        return Needed(least, least, math.inf)
+    likely = [
+        statistics.replicates_for_power(way, level, contrasts, paired=test.paired)
+        for way in evidence.ways
+        if way.differences.mean() > 0
+    ]
+    soonest = min(likely, default=Needed(math.inf, least, math.inf))
+    return Needed(*(max(evidence.seeds_a_value * number, n + 1) for number in soonest))
 
 
-def _outlook(needed: float, evidence: Evidence, level: float, claims: int, replicate: str) -> str:
-    n, least = len(evidence.effects), statistics.least_replicates(level, claims * evidence.contrasts)
+def _outlook(
+    needed: Needed, evidence: Evidence, level: float, claims: int, test: Test, replicate: str
+) -> str:
+    n, least = evidence.n, _least(evidence, level, claims, test)
     if n < least:
         among = "1 claim" if claims == 1 else f"{claims} claims"
         return (
             f"{_count(n, replicate)} can never reach the level of {level:g} over {among}, "
             f"which needs at least {least}"
         )
-    if needed > MOST_REPLICATES:
+    if needed.estimate > MOST_REPLICATES:
         return f"an effect of this size would need more than {MOST_REPLICATES:,} {replicate}s"
-    return f"about {needed:.0f} {replicate}s would settle an effect of this size"
+    high = f"to {needed.high:.0f}" if needed.high <= MOST_REPLICATES else "or more"
+    return (
+        f"about {needed.estimate:.0f} {replicate}s ({needed.low:.0f} {high}) "
+        "would settle an effect of this size"
+    )
 
 
 def _count(n: int, replicate: str) -> str:

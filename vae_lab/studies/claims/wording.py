@@ -29,6 +29,7 @@ class Wording:
     step: int = 0  # index of the step or the inner value that the sentence is about
     end: int = 0  # 0 for the first value of the axis, 1 for the last
     weakest: int = 0  # index of the step that support waits for
+    flattest: int = 0  # index of the step that is most clearly within the margin
     signs: tuple[float, float] = (0.0, 0.0)  # of both groups' trends
 
     @property
@@ -62,6 +63,8 @@ class Wording:
                 return f"{self._each_step()} {verb} the {self.metric} by {size}"
             case "better":
                 return self._lead(self.claim.of, self.claim.than, size)
+            case "equal":
+                return f"{self._both()} differ in {self.metric} by {size}, less than {self._margin()},"
             case "smaller_spread":
                 return self._spread(self.claim.of, self.claim.than, size)
             case "best_inside":
@@ -78,6 +81,8 @@ class Wording:
                 return f"{self._step(self.step)} the {self.metric} {verb} by {size}"
             case "better":
                 return self._lead(self.claim.than, self.claim.of, size)
+            case "equal":
+                return f"{self._both()} differ in {self.metric} by {size}, more than {self._margin()},"
             case "smaller_spread":
                 return self._spread(self.claim.than, self.claim.of, size)
             case "best_inside":
@@ -85,6 +90,34 @@ class Wording:
                 lead = f"{end} has a better {self.metric} than {inner} by {size}"
                 return f"no inner {self.axis_name} is best: {lead}"
         return self._trends(size)
+
+    def negligible(self, size: str) -> str:
+        """What shows that there is no difference that matters; sizes here and below are signed."""
+        match self.claim.expect:
+            case "increasing" | "decreasing":
+                steps = "" if len(self.axis) == 2 else " in every step"
+                change = f"{self._each_step()} changes the {self.metric} by {size}"
+                return f"{change}, less than {self._margin()}{steps}"
+            case "smaller_spread":
+                groups = f"{named(self.claim.of)} and {named(self.claim.than)}"
+                lead = f"the {self._extent()} differs between {groups} by {self._rooted(size)}"
+                return f"{lead}, less than {self._margin()}"
+            case "best_inside":
+                ends = f"{self.axis[0]} and {self.axis[-1]}"
+                lead = f"the lead of the best inside over the ends ({ends}) is {size}"
+                return f"no {self.axis_name} is ahead in {self.metric} by {self._margin()}: {lead}"
+            case "same_trend":
+                return f"{self._trends(size)}, both less than {self._margin()}"
+        return f"{self._both()} differ in {self.metric} by {size}, less than {self._margin()}"
+
+    def refuted_as_small(self, size: str) -> str:
+        """What shows that a part of the claimed difference is too small to matter."""
+        if self.claim.expect == "best_inside":
+            best, end = self._inner_and_end()
+            lead = self._signed_lead(f"{best}, the best inside,", f"{end}, the better end,", size)
+            return f"no inner {self.axis_name} is best by {self._margin()}: {lead}"
+        change = f"{self._step(self.flattest)} the {self.metric} changes by {size}"
+        return f"{change}, less than {self._margin()}"
 
     def undecided(self, size: str, weakest: str) -> str:
         """What leaves the claim undecided; sizes are signed, positive if they are as claimed.
@@ -101,13 +134,21 @@ class Wording:
                 return f"{change}, the weakest step, {self._step(self.weakest)}, by {weakest}"
             case "better":
                 return self._signed_lead(named(self.claim.of), named(self.claim.than), size)
+            case "equal":
+                return f"{self._both()} differ in {self.metric} by {size}, held against {self._margin()}"
             case "smaller_spread":
                 groups = f"{named(self.claim.of)} is smaller than in {named(self.claim.than)}"
-                return f"the amount by which the {self._extent()} in {groups} is {size}"
+                return f"the amount by which the {self._extent()} in {groups} is {self._rooted(size)}"
             case "best_inside":
                 best, end = self._inner_and_end()
                 return self._signed_lead(f"{best}, the best inside,", f"{end}, the better end,", size)
         return self._trends(size)
+
+    def _both(self) -> str:
+        return f"{named(self.claim.of)} and {named(self.claim.than)}"
+
+    def _margin(self) -> str:
+        return f"the margin of {self.claim.margin:g}{self.unit}"
 
     def _signed_lead(self, first: str, second: str, size: str) -> str:
         return f"the lead of {first} over {second} in {self.metric} is {size}"
@@ -130,12 +171,18 @@ class Wording:
         return f"each step up in {self.axis_name} ({listed})"
 
     def _spread(self, less: Mapping[str, str], more: Mapping[str, str], size: str) -> str:
-        return f"the {self._extent()} is smaller in {named(less)} than in {named(more)}, by {size}"
+        return (
+            f"the {self._extent()} is smaller in {named(less)} than in {named(more)}, by {self._rooted(size)}"
+        )
+
+    def _rooted(self, size: str) -> str:
+        """A size that is the root of a difference of variances, but for a gap between two values."""
+        return size if len(self.axis) == 2 else f"{size} in quadrature"
 
     def _extent(self) -> str:
         if len(self.axis) == 2:
-            return f"gap in {self.metric} between {self.axis_name} {self.axis[0]} and {self.axis[1]}"
-        return f"standard deviation of the {self.metric} over {self.axis_name} ({', '.join(self.axis)})"
+            return f"gap in mean {self.metric} between {self.axis_name} {self.axis[0]} and {self.axis[1]}"
+        return f"standard deviation of the mean {self.metric} over {self.axis_name} ({', '.join(self.axis)})"
 
     def _trends(self, size: str) -> str:
         verbs = ["rises" if sign > 0 else "falls" if sign < 0 else "stays" for sign in self.signs]

@@ -93,7 +93,7 @@ class Sweep(NamedTuple):
         ]
         at = np.array([interpolated(self.sizes, row, size) for size, row in chosen])
         behind = self.sign * (at - np.array([row[self.best] for _, row in chosen]))
-        mean, low, high, _ = statistics.paired_interval(behind)
+        mean, low, high, _ = statistics.sign_flip_interval(behind)
         outside = any(not self.sizes[0] <= size <= self.sizes[-1] for size, _ in chosen)
         size = round(float(np.mean([size for size, _ in chosen])))
         return Prediction(recipe, label, size, float(at.mean()), mean, low, high, outside, runs, how)

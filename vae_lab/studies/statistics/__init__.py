@@ -1,37 +1,56 @@
-"""What differences between runs are worth: intervals, sign-flip tests, Holm, ANOVA, ties, anytime tests.
+"""What differences between runs are worth: tests and their intervals, margins, Holm, power, ANOVA, ties.
 
 Shapes: n replicates (seeds), * any leading axes. Tests come on the two-sided scale in both directions:
 `up` at a level of 0.05 errs with probability 0.025 where nothing differs. See docs/statistics.md.
 """
 
 from vae_lab.studies.statistics.differences import (
+    PAIRED,
+    UNPAIRED,
+    Array,
     Directions,
     Interval,
-    least_replicates,
+    Pair,
+    Test,
+    is_skewed,
     mean_interval,
-    paired_interval,
     probability_of_better,
-    replicates_for_power,
     sign_flip,
+    sign_flip_interval,
+    swap,
+    swap_interval,
     two_sided,
+    within,
 )
 from vae_lab.studies.statistics.factors import holm, importance, tied_with_best
-from vae_lab.studies.statistics.sequential import anytime_sign_flip, confidence_sequence, next_round
+from vae_lab.studies.statistics.power import Needed, least_replicates, replicates_for_power
+from vae_lab.studies.statistics.sequential import ANYTIME, anytime_sign_flip, confidence_sequence, next_round
 
 __all__ = [
+    "ANYTIME",
+    "PAIRED",
+    "UNPAIRED",
+    "Array",
     "Directions",
     "Interval",
+    "Needed",
+    "Pair",
+    "Test",
     "anytime_sign_flip",
     "confidence_sequence",
     "holm",
     "importance",
+    "is_skewed",
     "least_replicates",
     "mean_interval",
     "next_round",
-    "paired_interval",
     "probability_of_better",
     "replicates_for_power",
     "sign_flip",
+    "sign_flip_interval",
+    "swap",
+    "swap_interval",
     "tied_with_best",
     "two_sided",
+    "within",
 ]

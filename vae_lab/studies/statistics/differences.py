@@ -1,20 +1,21 @@
-"""Paired differences between two configurations: their mean, its interval, and whether they are chance."""
+"""The difference between two configurations: tests by rearrangement, and the intervals that invert them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special  # scipy.stats takes half a second more to import, and only the bootstrap needs it
+from scipy import special  # scipy.stats takes half a second more to import
 
 Array = NDArray[np.float64]
 
-EXACT_REPLICATES = 13  # up to here all 2^n signs are tried
-DRAWS = 9_999  # random signs beyond
-RESAMPLES = 9_999  # of the bootstrap
+EXACT_PAIRED = 13  # replicates up to which all 2^n signs are tried
+EXACT_UNPAIRED = 8  # and all C(2n, n) ways to part two samples of n
+DRAWS = 9_999  # random rearrangements beyond
 ROUNDING = 1e-9  # sums of the same numbers in another order differ by less
 
 
@@ -24,7 +25,7 @@ class Interval(NamedTuple):
     estimate: float
     low: float
     high: float
-    method: str  # "t", "BCa", "anytime", or "none" for infinite bounds
+    method: str  # "inverted" for that of a test, "t", "anytime", or "none" for infinite bounds
 
 
 class Directions(NamedTuple):
@@ -32,6 +33,47 @@ class Directions(NamedTuple):
 
     up: Array
     down: Array
+
+
+class Pair(NamedTuple):
+    """Values of two configurations by replicate, both (*, n); the difference is that of their means."""
+
+    first: Array
+    second: Array
+
+    @property
+    def differences(self) -> Array:
+        """Those of each replicate, (*, n)."""
+        return np.asarray(self.first - self.second, dtype=np.float64)
+
+    @property
+    def swapped(self) -> Pair:
+        """The pair with the opposite difference."""
+        return Pair(self.second, self.first)
+
+    def less(self, margin: float) -> Pair:
+        """Returns the pair with a difference that is smaller by `margin`."""
+        return Pair(self.first - margin, self.second)
+
+
+class Test(NamedTuple):
+    """A test of the difference of a pair, and the interval of what it does not reject."""
+
+    name: str
+    directions: Callable[[Pair], Directions]
+    interval: Callable[[Pair, float], Interval]
+    paired: bool
+
+
+class _Rearrangements(NamedTuple):
+    """What the test compares the data with, as weights of the values.
+
+    Each column weighs the values so that they sum to the shift of the first sample at which rearranged and
+    seen values are equally far apart; `same` rearrangements leave them as they are.
+    """
+
+    weights: Array  # (values, rearrangements)
+    same: int
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -48,52 +90,13 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     mean = float(x.mean())
     if len(x) == 1:
         return Interval(mean, -math.inf, math.inf, "none")
-    half = float(special.stdtrit(len(x) - 1, (1 + confidence) / 2)) * float(x.std(ddof=1)) / math.sqrt(len(x))
-    return Interval(mean, mean - half, mean + half, "t")
-
-
-def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Returns the bootstrap interval (BCa) of the mean of paired differences (n,).
-
-    Few or equal differences have Student's t interval instead.
-
-    A bootstrap mean never leaves the range of its n differences, which misses the centre of a symmetric
-    distribution with probability 2/2^n: below `least_replicates` no bootstrap interval can hold its level,
-    and the t interval is returned. Above, the confidence is raised to what gives normal data Student's
-    interval (Hesterberg 2015), since resampling is narrow by sqrt((n - 1) / n) and has normal instead of t
-    tails.
-
-    References:
-        Efron, Better bootstrap confidence intervals, JASA 1987; Hesterberg, What teachers should know
-        about the bootstrap, The American Statistician 2015.
-
-    Examples:
-        >>> estimate, low, high, method = paired_interval([0.8, 1.1, 0.9, 1.3, 1.0, 0.9])
-        >>> f"{estimate:.2f} from {low:.2f} to {high:.2f} ({method})"
-        '1.00 from 0.87 to 1.25 (BCa)'
-    """
-    x = np.asarray(differences, dtype=np.float64)
-    n = len(x)
-    if n < least_replicates(1 - confidence) or np.ptp(x) <= ROUNDING * np.abs(x).max():
-        return mean_interval(x, confidence)
-    from scipy import stats
-
-    reach = math.sqrt(n / (n - 1)) * float(special.stdtrit(n - 1, (1 + confidence) / 2))
-    bounds = stats.bootstrap(
-        (x,),
-        np.mean,
-        confidence_level=1 - 2 * float(special.ndtr(-reach)),
-        n_resamples=RESAMPLES,
-        method="BCa",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(float(x.mean()), float(bounds.low), float(bounds.high), "BCa")
+    return _student(mean, float(x.std(ddof=1)) / math.sqrt(len(x)), len(x) - 1, confidence)
 
 
 def sign_flip(differences: ArrayLike) -> Directions:
     """Returns p of differences (*, n) that are symmetric about zero under the null hypothesis.
 
-    Exact over all 2^n signs up to `EXACT_REPLICATES`, so never below 2/2^n; beyond over `DRAWS` random ones
+    Exact over all 2^n signs up to `EXACT_PAIRED`, so never below 2/2^n; beyond over `DRAWS` random ones
     and the observed, so never below 2/(`DRAWS` + 1).
 
     References:
@@ -108,25 +111,84 @@ def sign_flip(differences: ArrayLike) -> Directions:
         (0.03125, 1.0)
     """
     x = np.asarray(differences, dtype=np.float64)
-    n = x.shape[-1]
-    if n == 0:
-        return Directions(np.ones(x.shape[:-1]), np.ones(x.shape[:-1]))
-    observed = x.sum(-1, keepdims=True)
-    sums = x @ _signs(n)
-    slack = ROUNDING * np.abs(x).sum(-1, keepdims=True)
-    up = (sums >= observed - slack).mean(-1)
-    down = (sums <= observed + slack).mean(-1)
-    return Directions(*(np.asarray(np.minimum(1.0, 2 * p), dtype=np.float64) for p in (up, down)))
+    return _directions(x, _signs(x.shape[-1]))
 
 
-@cache
-def _signs(n: int) -> Array:
-    """Signs (n, draws), the observed ones (all +1) among them."""
-    if n <= EXACT_REPLICATES:
-        bits = np.arange(2**n) >> np.arange(n)[:, None] & 1
-        return np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
-    drawn = 2.0 * np.random.default_rng(0).integers(0, 2, (n, DRAWS)) - 1.0
-    return np.concatenate([np.ones((n, 1)), drawn], axis=1)
+def sign_flip_interval(differences: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Returns the centres of differences (n,) that `sign_flip` does not reject.
+
+    Where no centre can be rejected, for want of replicates, Student's t interval is returned.
+
+    References:
+        Hartigan, Using subsample values as typical values, JASA 1969.
+
+    Examples:
+        >>> estimate, low, high, method = sign_flip_interval([0.8, 1.1, 0.9, 1.3, 1.0, 0.9])
+        >>> f"{estimate:.2f} from {low:.2f} to {high:.2f} ({method})"
+        '1.00 from 0.80 to 1.30 (inverted)'
+    """
+    x = np.asarray(differences, dtype=np.float64)
+    inverted = _inverted(x, _signs(len(x)), float(x.mean()) if len(x) else math.nan, confidence)
+    return inverted if inverted.method != "none" else mean_interval(x, confidence)
+
+
+def swap(pair: Pair) -> Directions:
+    """Returns p of two unpaired samples, each (*, n), that have one distribution under the null hypothesis.
+
+    Exact over all C(2n, n) ways to part their values into two samples up to `EXACT_UNPAIRED` replicates,
+    beyond over `DRAWS` random ones and the observed. Since the samples are of one size, a studentized
+    statistic would give the same p.
+
+    References:
+        Fisher, The Design of Experiments, 1935; Chung and Romano, Exact and asymptotically robust
+        permutation tests, Annals of Statistics 2013.
+
+    Examples:
+        >>> p = swap(Pair(np.array([5.0, 6.0, 7.0, 8.0]), np.array([1.0, 2.0, 3.0, 4.0])))
+        >>> round(float(p.up), 4) == round(2 / 70, 4), float(p.down)
+        (True, 1.0)
+    """
+    return _directions(_both(pair), _partings(pair.differences.shape[-1]))
+
+
+def swap_interval(pair: Pair, confidence: float = 0.95) -> Interval:
+    """Returns the shifts of two samples of n that `swap` does not reject; Welch's t for too small ones."""
+    n, estimate = len(pair.differences), float(pair.differences.mean())
+    inverted = _inverted(_both(pair), _partings(n), estimate, confidence)
+    if inverted.method != "none" or n < 2:
+        return inverted
+    parts = np.array([pair.first.var(ddof=1), pair.second.var(ddof=1)]) / n
+    squares = float((parts**2).sum())
+    freedom = (n - 1) * float(parts.sum()) ** 2 / squares if squares else 1.0
+    return _student(estimate, math.sqrt(parts.sum()), freedom, confidence)
+
+
+PAIRED = Test(
+    "sign flips",
+    lambda pair: sign_flip(pair.differences),
+    lambda pair, confidence: sign_flip_interval(pair.differences, confidence),
+    paired=True,
+)
+UNPAIRED = Test("swaps between samples", swap, swap_interval, paired=False)
+
+
+def within(pair: Pair, margin: float, test: Test) -> Array:
+    """Returns p, shape (*,), of a difference that is as large as a margin or larger, in either direction.
+
+    The larger p of two one-sided tests (TOST), so that it errs with at most its level where the difference is
+    the margin. It is on the one-sided scale.
+
+    References:
+        Schuirmann, A comparison of the two one-sided tests procedure, 1987; Lakens, Equivalence tests, 2017.
+
+    Examples:
+        >>> pair = Pair(np.linspace(-0.4, 0.4, 8), np.zeros(8))
+        >>> float(within(pair, 1.0, PAIRED)), float(within(pair, 0.1, PAIRED)) > 0.05
+        (0.00390625, True)
+    """
+    below = test.directions(pair.less(margin)).down
+    above = test.directions(pair.less(-margin)).up
+    return np.asarray(np.maximum(below, above) / 2)
 
 
 def two_sided(p: Directions) -> Array:
@@ -140,31 +202,73 @@ def probability_of_better(differences: ArrayLike) -> float:
     return float((np.sign(x).mean() + 1) / 2) if len(x) else math.nan
 
 
-def least_replicates(level: float, contrasts: int = 1) -> int:
-    """Returns the fewest replicates whose sign-flip p, at least 2/2^n, can pass Holm's first step.
+def is_skewed(differences: ArrayLike, level: float = 0.05) -> bool:
+    """Returns whether differences (n,) are shown to be skewed; fewer than eight never are.
 
-    Examples:
-        >>> least_replicates(0.05), least_replicates(0.05, contrasts=11)
-        (6, 9)
-    """
-    return max(2, math.ceil(math.log2(2 * contrasts / level) - ROUNDING))
-
-
-def replicates_for_power(
-    differences: ArrayLike, level: float, contrasts: int = 1, power: float = 0.8
-) -> float:
-    """Returns how many replicates would show an effect of the size seen (normal approximation); inf for none.
-
-    Args:
-        differences: paired differences (n,), two or more.
-        level: of all contrasts together.
-        contrasts: among which the level is shared out.
-        power: probability of showing the effect.
+    References:
+        D'Agostino, Transformation to normality of the null distribution of g1, Biometrika 1970.
     """
     x = np.asarray(differences, dtype=np.float64)
-    least = least_replicates(level, contrasts)
-    mean, spread = abs(float(x.mean())), float(x.std(ddof=1))
-    if mean <= ROUNDING * np.abs(x).max(initial=0.0):
-        return math.inf
-    quantiles = float(special.ndtri(power) - special.ndtri(level / contrasts / 2))
-    return max(least, math.ceil((quantiles * spread / mean) ** 2))
+    if len(x) < 8 or np.ptp(x) <= ROUNDING * np.abs(x).max():
+        return False
+    from scipy import stats
+
+    return bool(stats.skewtest(x).pvalue <= level)
+
+
+def _student(mean: float, error: float, freedom: float, confidence: float) -> Interval:
+    half = float(special.stdtrit(freedom, (1 + confidence) / 2)) * error
+    return Interval(mean, mean - half, mean + half, "t")
+
+
+def _both(pair: Pair) -> Array:
+    first, second = np.broadcast_arrays(pair.first, pair.second)
+    return np.concatenate([first, second], axis=-1).astype(np.float64)
+
+
+def _directions(values: Array, rearranged: _Rearrangements) -> Directions:
+    shifts = values @ rearranged.weights
+    slack = ROUNDING * np.abs(values).sum(-1, keepdims=True)
+    up = rearranged.same + (shifts <= slack).sum(-1)
+    down = rearranged.same + (shifts >= -slack).sum(-1)
+    total = shifts.shape[-1] + rearranged.same
+    return Directions(*(np.asarray(np.minimum(1.0, 2 * p / total)) for p in (up, down)))
+
+
+def _inverted(values: Array, rearranged: _Rearrangements, estimate: float, confidence: float) -> Interval:
+    """Returns the shifts whose p is above 1 - confidence, for values (n,)."""
+    total = rearranged.weights.shape[1] + rearranged.same
+    left_out = math.floor((1 - confidence) * total / 2 - rearranged.same + ROUNDING)
+    if left_out < 0:
+        return Interval(estimate, -math.inf, math.inf, "none")
+    shifts = np.sort(values @ rearranged.weights)
+    return Interval(estimate, float(shifts[left_out]), float(shifts[-1 - left_out]), "inverted")
+
+
+@cache
+def _signs(n: int) -> _Rearrangements:
+    """Flipping the signs of some of n differences: a tie with what was seen if these average zero."""
+    if n <= EXACT_PAIRED:
+        flipped = np.arange(2**n) >> np.arange(n)[:, None] & 1
+    else:
+        drawn = np.random.default_rng(0).integers(0, 2, (n, DRAWS))
+        flipped = np.concatenate([np.zeros((n, 1), dtype=np.int64), drawn], axis=1)
+    count = flipped.sum(0)
+    return _Rearrangements(flipped[:, count > 0] / count[count > 0], int((count == 0).sum()))
+
+
+@cache
+def _partings(n: int) -> _Rearrangements:
+    """Values that change places between two samples of n: a tie if those from either have one average."""
+    if n <= EXACT_UNPAIRED:
+        subsets = np.arange(2**n)[:, None] >> np.arange(n) & 1
+        size = subsets.sum(1)
+        first, second = np.nonzero(size[:, None] == size)
+        leaves, comes = subsets[first].T, subsets[second].T
+    else:
+        order = np.random.default_rng(0).random((2 * n, DRAWS)).argsort(0)
+        drawn = np.concatenate([np.arange(2 * n)[:, None], order], axis=1)
+        leaves, comes = (drawn[:n] >= n).astype(np.int64), (drawn[n:] < n).astype(np.int64)
+    count = leaves.sum(0)
+    weights = np.concatenate([leaves, -comes])[:, count > 0] / count[count > 0]
+    return _Rearrangements(weights, int((count == 0).sum()))

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_lab.errors import UserError, choices
-from vae_lab.studies.statistics.differences import least_replicates, sign_flip
+from vae_lab.studies.statistics.differences import sign_flip
+from vae_lab.studies.statistics.power import least_replicates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,13 +138,15 @@ def tied_with_best(
     sign = 1 if lower_is_better else -1
     compared.sort(key=lambda name: sign * float(np.mean(list(finite[name].values()))))
     shared = level / max(len(compared) - 1, 1)
-    return {
-        name
-        for name in compared
+    unbeaten = [
+        place
+        for place, name in enumerate(compared)
         if not any(
             _is_beaten(finite[name], finite[rival], sign, shared) for rival in compared if rival != name
         )
-    }
+    ]
+    # What has a better mean than one of them stays, too: a noisy row may be unbeaten by the very best alone.
+    return set(compared[: max(unbeaten, default=-1) + 1])
 
 
 def _is_beaten(

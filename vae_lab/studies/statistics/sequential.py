@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_lab.studies.statistics.differences import Array, Directions, Interval, least_replicates, two_sided
+from vae_lab.studies.statistics.differences import Array, Directions, Interval, Test, two_sided
+from vae_lab.studies.statistics.power import least_replicates
 
 STAKES = (0.5, 1.0, 2.0, 4.0)  # slopes of the bets, against the differences' root mean square so far
 GRID = 2001  # centres tried for a confidence sequence
@@ -74,6 +75,14 @@ def confidence_sequence(differences: ArrayLike, confidence: float = 0.95) -> Int
         return Interval(mean, -math.inf, math.inf, "none")
     step = centres[1] - centres[0]
     return Interval(mean, float(inside[0] - step), float(inside[-1] + step), "anytime")
+
+
+ANYTIME = Test(
+    "bets on signs",
+    lambda pair: anytime_sign_flip(pair.differences),
+    lambda pair, confidence: confidence_sequence(pair.differences, confidence),
+    paired=True,
+)
 
 
 def next_round(done: int, most: int, level: float, contrasts: int = 1) -> int:
