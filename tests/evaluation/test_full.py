@@ -1,4 +1,5 @@
 import math
+import statistics
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from vae_lab import evaluation
 from vae_lab.data import Dataset, binarized
 from vae_lab.evaluation import bounds, classifier, full, network
+from vae_lab.metrics import ERROR, ESTIMATED
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
@@ -82,13 +84,35 @@ def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
 
 def test_the_bound_of_a_part_of_the_images_stands_for_all(rows: Dataset) -> None:
     arguments = {"seed": 0, "draws": 50}
+    images, labels, likelihood = rows.test, rows.train.labels, BCE.likelihood
     part, whole = (
-        full.marginal_bounds(model(rows), BCE, rows.test, rows.train.labels, count=count, **arguments)
+        bounds.marginal_bounds(model(rows), likelihood, images, labels, count=count, **arguments)[0]
         for count in (8, 32)
     )
-    direct = bounds.importance_weighted(model(rows), BCE.likelihood, rows.test, **arguments)
-    assert whole["test/iwae_bound"] == pytest.approx(-float(direct.mean()))
-    assert part["test/iwae_bound"] == pytest.approx(whole["test/iwae_bound"], abs=0.1)
+    direct = bounds.importance_weighted(model(rows), likelihood, images, **arguments)
+    assert whole.value == pytest.approx(-float(direct.mean()))
+    assert whole.error is not None
+    assert part.error is not None
+    assert whole.error < part.error
+    assert part.value == pytest.approx(whole.value, abs=3 * math.hypot(part.error, whole.error))
+
+
+def test_what_is_estimated_by_draws_has_a_standard_error_beside_it(rows: Dataset) -> None:
+    measured = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **SETTINGS).metrics
+    errors = {key: measured.get(f"{key}{ERROR}") for key in ESTIMATED if key in measured}
+    assert len(errors) > 5
+    assert [key for key, error in errors.items() if error is None or not error >= 0] == []
+    one_draw = SETTINGS | {"posterior_draws": 1, "importance_samples": 1}
+    alone = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **one_draw).metrics
+    assert not {"test/iwae_bound_error", "test/averaged_loss_error"} & alone.keys()
+
+
+def test_the_error_of_an_averaged_loss_is_its_spread_over_seeds(rows: Dataset) -> None:
+    runs = [full.averaged_loss(model(rows), BCE, rows.test, seed=seed, draws=4) for seed in range(60)]
+    for key in ("test/averaged_loss", "test/averaged_negative_elbo"):
+        spread = statistics.stdev(run[key] for run in runs)
+        error = statistics.fmean(run[f"{key}{ERROR}"] for run in runs)
+        assert error == pytest.approx(spread, rel=0.35)
 
 
 def test_more_posterior_draws_move_the_loss_little(rows: Dataset) -> None:

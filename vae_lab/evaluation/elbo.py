@@ -24,6 +24,15 @@ class HeldOut(NamedTuple):
     reconstruction: float
     kl: float
     active_units: int | None  # None for one image, which has no variance
+    errors: HeldOutErrors | None = None  # None for one draw, whose error it does not tell
+
+
+class HeldOutErrors(NamedTuple):
+    """Standard errors of means over several draws an image: how far more draws would move them."""
+
+    loss: float
+    negative_elbo: float
+    reconstruction: float
 
 
 @torch.inference_mode()
@@ -45,14 +54,23 @@ def held_out(
     device = images.pixels.device
     generator = seeding.generator(seed, "evaluation", device=device)
     totals = torch.zeros(len(Terms._fields), dtype=torch.float64, device=device)
+    variances = torch.zeros_like(totals)  # sums over images of the variance of their draws
     means = []
     for x, c in in_order(images, batch_size=batch_size, C=model.condition_size):
         interruption.check_now()
+        terms = []
         for _ in range(draws):
             noise = torch.randn(len(x), model.latent_size, generator=generator, device=device)
             logits, posterior = model(x, c, noise)
-            totals += torch.stack(objective(logits, x, posterior)).sum(-1)
+            terms.append(torch.stack(objective(logits, x, posterior)))
+            totals += terms[-1].sum(-1)
+        if draws > 1:
+            variances += torch.stack(terms).var(0).sum(-1)
         means.append(posterior.mean)
     loss, reconstruction, kl = (totals / (len(images) * draws)).tolist()
     active = active_units(torch.cat(means), active_threshold) if len(images) > 1 else None
-    return HeldOut(loss, reconstruction + kl, reconstruction, kl, active)
+    errors = None
+    if draws > 1:  # the KL is in closed form: the ELBO's error is that of the reconstruction
+        loss_error, error, _ = (variances / draws).sqrt().div(len(images)).tolist()
+        errors = HeldOutErrors(loss_error, error, error)
+    return HeldOut(loss, reconstruction + kl, reconstruction, kl, active, errors)

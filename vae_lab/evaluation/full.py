@@ -20,23 +20,23 @@ from vae_lab.errors import quoted
 from vae_lab.evaluation import classifier
 from vae_lab.evaluation import samples as quality
 from vae_lab.evaluation.aggregate import aggregate
-from vae_lab.evaluation.bounds import entropy_floor, importance_weighted, log_marginal
+from vae_lab.evaluation.bounds import Estimate, entropy_floor, evenly_spaced, marginal_bounds
 from vae_lab.evaluation.classifier import load_or_train
 from vae_lab.evaluation.decoded import decode
 from vae_lab.evaluation.elbo import held_out
 from vae_lab.evaluation.latent import collapsed_units, kl_dimensions, posteriors
-from vae_lab.metrics import KL_DIMENSION
+from vae_lab.metrics import ERROR, KL_DIMENSION
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Bernoulli, Likelihood, Objective
 
 log = logging.getLogger(__name__)
 
+BOUNDS = ("test/iwae_bound", "test/negative_log_marginal")
 CONDITIONAL = "eval/conditional_accuracy"
 JUDGED = (  # what the classifier says of samples
     *("eval/classifier_accuracy", "eval/recognizable_share", "eval/classifier_score"),
     *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/class_balance", CONDITIONAL),
 )
-TRUE_LABEL_DRAWS = 10  # importance draws with an image's true label for each draw with another one
 AGGREGATE_IMAGES = 10_000  # each is compared with all of them
 MEMORIZATION_SAMPLES = 1000  # compared with every training image: the slowest measure but for the bounds
 
@@ -66,6 +66,13 @@ class Measures(NamedTuple):
     def take_all(self, values: Mapping[str, float]) -> None:
         """Adds what is there by name; what is not finite is absent."""
         self.take([*values], values.values)
+
+    def take_estimates(self, names: Sequence[str], estimates: Iterable[Estimate]) -> None:
+        """Adds estimates by name, and their standard errors where they have one."""
+        for name, estimate in zip(names, estimates, strict=True):
+            self.take_all({name: estimate.value})
+            if estimate.error is not None:
+                self.take_all({f"{name}{ERROR}": estimate.error})
 
     def reasons(self) -> str:
         """Returns what is absent as one line, each reason once.
@@ -115,7 +122,8 @@ def full_evaluation(
         measures.take_all(latent_use(model, data.test, **common))
     if importance_samples:
         draws = {"draws": importance_samples, "count": importance_images}
-        measures.take_all(marginal_bounds(model, objective, data.test, data.train.labels, **draws, **common))
+        of_data = (objective.likelihood, data.test, data.train.labels)
+        measures.take_estimates(BOUNDS, marginal_bounds(model, *of_data, **draws, **common))
     if samples:
         add_sample_quality(measures, model, objective.likelihood, grey, count=samples, **common)
     if measures.absent:
@@ -138,9 +146,13 @@ def averaged_loss(
         "test/averaged_negative_elbo": mean.negative_elbo,
         "test/averaged_reconstruction": mean.reconstruction,
     }
+    if mean.errors is not None:
+        metrics |= {f"test/averaged_{name}{ERROR}": error for name, error in mean.errors._asdict().items()}
     if isinstance(objective.likelihood, Bernoulli) and (images.peak > 1 or images.pixels.is_floating_point()):
         floor = entropy_floor(images, batch_size=batch_size)
         metrics["test/above_entropy_floor"] = mean.negative_elbo - floor
+        if mean.errors is not None:
+            metrics[f"test/above_entropy_floor{ERROR}"] = mean.errors.negative_elbo
     return metrics
 
 
@@ -149,7 +161,7 @@ def latent_use(model: VAE, images: Images, *, seed: int, batch_size: int = 1000)
     posterior = posteriors(model, images, batch_size=batch_size)
     kl = kl_dimensions(posterior)
     metrics = {f"{KL_DIMENSION}/{i:02d}": value for i, value in enumerate(kl.tolist())}
-    some = Posterior(*(_evenly_spaced(values, AGGREGATE_IMAGES) for values in posterior))
+    some = Posterior(*(evenly_spaced(values, AGGREGATE_IMAGES) for values in posterior))
     parts = aggregate(some, seed=seed, batch_size=batch_size)
     return metrics | {
         "test/collapsed_units": collapsed_units(kl),
@@ -157,41 +169,6 @@ def latent_use(model: VAE, images: Images, *, seed: int, batch_size: int = 1000)
         "test/mutual_information_error": parts.mutual_information_error,
         "test/aggregate_kl": parts.kl,
         "test/aggregate_kl_error": parts.kl_error,
-    }
-
-
-def marginal_bounds(
-    model: VAE,
-    objective: Objective,
-    images: Images,
-    train_labels: Tensor,
-    *,
-    seed: int,
-    draws: int,
-    count: int,
-    batch_size: int = 1000,
-) -> dict[str, float]:
-    """Returns the importance-weighted bounds: of a CVAE given the label, and of both models without it.
-
-    How much tighter than the ELBO they are is measured on `count` images and taken off the ELBO of all: it
-    varies far less from image to image than the bounds do, so a tenth of the images are enough, and the
-    choice of images has no part in the difference to `test/negative_elbo`.
-    """
-    common = {"seed": seed, "batch_size": batch_size}
-    likelihood = objective.likelihood
-    index = _evenly_spaced(torch.arange(len(images), device=images.labels.device), count)
-    subset = Images(images.pixels[index], images.labels[index], images.peak)
-    elbo_of_all, elbo_of_subset = (
-        held_out(model, objective, some, **common).negative_elbo for some in (images, subset)
-    )
-    conditional = importance_weighted(model, likelihood, subset, draws=draws, **common)
-    other_draws = -(-draws // TRUE_LABEL_DRAWS)
-    marginal = log_marginal(
-        model, likelihood, subset, conditional, train_labels=train_labels, draws=other_draws, **common
-    )
-    return {
-        "test/iwae_bound": elbo_of_all - elbo_of_subset - float(conditional.mean()),
-        "test/negative_log_marginal": elbo_of_all - elbo_of_subset - float(marginal.mean()),
     }
 
 
@@ -235,7 +212,7 @@ def _add_judgement(
     probabilities = _among(data.trained_classes, all_probabilities)
     real_features = judge.judge(data.test.scaled(slice(None)), batch_size=batch_size).features
     # As many real as generated points, evenly spaced: MNIST's first 5,000 held-out images are easier.
-    spaced = _evenly_spaced(real_features, len(drawn))
+    spaced = evenly_spaced(real_features, len(drawn))
     measures.take(["eval/classifier_accuracy"], lambda: [accuracy])
     measures.take(["eval/recognizable_share"], lambda: [quality.recognizable_share(probabilities)])
     measures.take(["eval/classifier_score"], lambda: [quality.classifier_score(probabilities)])
@@ -283,15 +260,8 @@ def nearest_training_distance(images: Tensor, data: Dataset, *, count: int = MEM
     Raises:
         UndefinedError: Held-out images have none.
     """
-    real = _evenly_spaced(data.test.scaled(slice(None)), count)
+    real = evenly_spaced(data.test.scaled(slice(None)), count)
     distance_of_real = quality.nearest_distance(real, data.train).double().mean()
     if not distance_of_real:
         raise quality.UndefinedError("every held-out image is a copy of a training image")
     return float(quality.nearest_distance(images[:count], data.train).double().mean() / distance_of_real)
-
-
-def _evenly_spaced(values: Tensor, count: int) -> Tensor:
-    """Returns at most `count` values of the first axis, at even steps."""
-    if len(values) <= count:
-        return values
-    return values[torch.arange(count, device=values.device) * len(values) // count]
