@@ -22,11 +22,10 @@ from vae_lab.report.verdicts import print_verdicts
 from vae_lab.runs import progress
 from vae_lab.runs.commands import multirun_command
 from vae_lab.runs.declarations import let_go_of_superseded, with_declarations
-from vae_lab.runs.grid import Axes
 from vae_lab.runs.job import Job, Multirun, Result, UnderWayError
 from vae_lab.runs.measuring import add_measures, wants_measures
 from vae_lab.runs.parts import dataset
-from vae_lab.runs.rounds import Key, Round, announced, plan_of, seed_counts, study_name
+from vae_lab.runs.rounds import Grid, Key, announced, plan_of, rounds, study_name
 from vae_lab.runs.under_way import check_multirun, wait_for
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
@@ -36,7 +35,6 @@ from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.abandoned import check_delivered, close_abandoned, finished_run
 from vae_lab.tracking.environment import experiment_name
 
-Grid = Callable[[int | None], tuple[Axes, list[Job]]]  # from a number of seeds
 Launch = Callable[[list[Job]], Sequence[Result]]
 
 
@@ -70,8 +68,8 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
         UserError: A point is not valid; nothing has been trained or written.
         MultirunError: Some runs failed.
     """
-    rounds = map(partial(_prepared, grid), seed_counts(master, lambda: _verdicts(parent)))
-    first = next(rounds)
+    following = rounds(master, grid, lambda: _verdicts(parent))
+    first = next(following)
     settings = next(iter(first.jobs.values())).settings
     _check_names(settings)
     store = Store.open(settings.tracking.uri, create=True)
@@ -85,7 +83,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     experiment = experiment_name(store, settings.tracking.experiment)
     with _parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
         _record_spectrum(parent.recorder, settings)
-        for current in chain([first], rounds):
+        for current in chain([first], following):
             if current is not first:
                 wider = plan_of(master, current, study, plan.sequential)
                 _record_plan(parent.recorder, msgspec.structs.replace(wider, declared=plan.declared))
@@ -95,13 +93,6 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
             finished |= wanted.keys()
     if parent.failures:
         raise MultirunError(f"{len(parent.failures)} of {len(finished)} runs failed:", parent.failures)
-
-
-def _prepared(grid: Grid, seeds: int | None) -> Round:
-    """Returns a round whose jobs have all been tried on this machine."""
-    with progress.busy("Checking every run's settings and the data"):
-        axes, jobs = grid(seeds)
-        return Round(axes, {job.key: job for job in jobs})
 
 
 def _check_names(settings: DictConfig) -> None:
@@ -279,7 +270,7 @@ def _conclude(parent: Parent, status: str) -> None:
         terminal.print()
         print_verdicts(verdicts, terminal)
     elif verdicts:
-        needed = max(verdict.needed or 0 for verdict in verdicts)
+        needed = max(verdict.needed.low for verdict in verdicts if verdict.needed)
         terminal.print(
             f"\nAll {len(verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
             f"(seeds={needed:.0f}) and every claim's metric (evaluation=full has all). "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,11 +18,13 @@ from vae_lab.runs.grammar import without_quotes
 from vae_lab.runs.grid import REPLICATED, Axes
 from vae_lab.runs.job import Job
 from vae_lab.studies import claims
-from vae_lab.studies.claims import Verdict, unmeasured
+from vae_lab.studies.claims import Claim, Verdict, unmeasured
+from vae_lab.studies.claims.scope import compared
 from vae_lab.studies.plan import Oracle, Plan
 from vae_lab.studies.planned import unplanned
 
 Key = tuple[str, str]  # fingerprint and name of a run
+Grid = Callable[[int | None], tuple[Axes, list[Job]]]  # from a number of seeds
 
 
 class Round(NamedTuple):
@@ -29,13 +34,15 @@ class Round(NamedTuple):
     jobs: dict[Key, Job]
 
 
-def seed_counts(master: DictConfig, judge: Callable[[], list[Verdict]]) -> Iterator[int | None]:
-    """Yields the number of seeds of each round; None where the axes say which seeds there are.
+def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -> Iterator[Round]:
+    """Yields what a multirun wants to have run: at once, or with `seeds=auto` a round after the other.
 
-    With `seeds=auto` rounds follow each other, each with more seeds, until the study's claims are settled.
+    The first round has every point, so that all tables have it; each later one more seeds of the points that
+    a claim compares which is open: not settled, and not given up as more than `max_seeds` would settle.
 
     Args:
         master: The composed config of the multirun.
+        grid: Returns axes and checked jobs for a number of seeds; None where the axes say which there are.
         judge: Returns the verdicts on the runs of the rounds so far.
 
     Raises:
@@ -43,20 +50,94 @@ def seed_counts(master: DictConfig, judge: Callable[[], list[Verdict]]) -> Itera
     """
     declared = claims.parse(study_of(master)["claims"])
     if master.seeds != "auto":
-        yield master.seeds
+        yield _prepared(grid, master.seeds)
         return
     if not declared:
         raise UserError("seeds=auto: is for a study that declares claims, such as experiments=reference.")
     claims.check_measured(declared, master.evaluation)
-    verdicts = claims.judge(declared, pd.DataFrame(), sequential=True)
-    seeds = claims.round_target(verdicts, 0, master.max_seeds)
+    yield from _until_settled(master, grid, judge, declared)
+
+
+def _until_settled(
+    master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]], declared: Sequence[Claim]
+) -> Iterator[Round]:
+    verdicts, most = claims.judge(declared, pd.DataFrame(), sequential=True), master.max_seeds
+    seeds = claims.round_target(verdicts, 0, most)
+    current = _prepared(grid, seeds)
+    plan = plan_of(master, current, "", sequential=True)
+    given_up = set(unplanned(plan, [_params(job) for job in current.jobs.values()]))
     while seeds is not None:
-        yield seeds
+        yield current
         verdicts = judge()
-        seeds = claims.round_target(verdicts, seeds, master.max_seeds)
+        given_up |= _given_up([verdict for verdict in verdicts if verdict.claim.id not in given_up], most)
+        unsettled = [verdict for verdict in verdicts if not verdict.settled]
+        still_open = [verdict for verdict in unsettled if verdict.claim.id not in given_up]
+        seeds = claims.round_target(verdicts, seeds, most) if still_open else None
+        _say_what_follows(unsettled, still_open, seeds, most)
         if seeds is not None:
-            unsettled = ", ".join(verdict.claim.id for verdict in verdicts if not verdict.settled)
-            progress.console.print(f"Not settled yet: {unsettled}. Going on to {seeds} seeds.")
+            further = _prepared(
+                grid, seeds, partial(_compared, [verdict.claim for verdict in still_open], plan)
+            )
+            current = Round(further.axes, {**current.jobs, **further.jobs})
+
+
+def _prepared(
+    grid: Grid, seeds: int | None, chosen: Callable[[list[Job]], Iterable[Job]] = list[Job]
+) -> Round:
+    """Returns a round whose jobs have all been tried on this machine."""
+    with progress.busy("Checking every run's settings and the data"):
+        varied, jobs = grid(seeds)
+        return Round(varied, {job.key: job for job in chosen(jobs)})
+
+
+def _compared(still_open: Sequence[Claim], plan: Plan, jobs: Sequence[Job]) -> Iterator[Job]:
+    """Returns the jobs that an open claim of the plan compares."""
+    return itertools.compress(jobs, compared(still_open, [_params(job) for job in jobs], plan))
+
+
+def _params(job: Job) -> dict[str, str]:
+    return config.parameters(job.settings)
+
+
+def _given_up(verdicts: Iterable[Verdict], most: int) -> set[str]:
+    """Returns the claims that not even the lower end of the seeds that they probably take can settle.
+
+    Stopping early never raises the chance of a wrong verdict: the tests hold for any rule of stopping.
+    """
+    ids = set()
+    for verdict in verdicts:
+        if verdict.needed is not None and verdict.needed.low > most:
+            ids.add(verdict.claim.id)
+            progress.console.print(
+                f"{verdict.claim.id} is given up: it would take {verdict.needed.low:,.0f} seeds at least, "
+                f"and max_seeds={most}.",
+                soft_wrap=True,
+            )
+    return ids
+
+
+def _say_what_follows(
+    unsettled: Sequence[Verdict], still_open: Sequence[Verdict], seeds: int | None, most: int
+) -> None:
+    """Says what the next round is for and how long it may go on, or why there is none."""
+    if not unsettled:
+        return
+    if not still_open:
+        progress.console.print("The rounds end: no claim is left that more seeds would settle.")
+        return
+    expected = ", ".join(f"{verdict.claim.id} {_expected(verdict)}" for verdict in still_open)
+    head = f"max_seeds={most} is reached" if seeds is None else f"Going on to {seeds} seeds"
+    progress.console.print(f"{head}. Not settled yet: {expected}.", soft_wrap=True)
+
+
+def _expected(verdict: Verdict) -> str:
+    """`(about 14 seeds, 9 to 40)`: what a claim probably takes."""
+    assert verdict.needed is not None, "it is undecided"
+    estimate, low, high = verdict.needed
+    if not math.isfinite(estimate):
+        return f"(no effect seen, {low:.0f} seeds at least)"
+    upper = f"to {high:,.0f}" if math.isfinite(high) else "or more"
+    return f"(about {estimate:,.0f} seeds, {low:,.0f} {upper})"
 
 
 def plan_of(master: DictConfig, current: Round, name: str, sequential: bool) -> Plan:

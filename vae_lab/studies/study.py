@@ -121,11 +121,22 @@ def interrupted_if_gone(run: StoredRun, uri: str) -> StoredRun:
 
 def with_point(run: StoredRun, plan: Plan) -> StoredRun:
     """Returns the run with the parameter POINT, if it is the base or a point of `also` in such a study."""
+    return replace(run, params=params_with_point(run.params, plan))
+
+
+def params_with_point(params: Mapping[str, str], plan: Plan) -> dict[str, str]:
+    """Returns the parameters of a run, planned or trained, as `with_point` does.
+
+    Examples:
+        >>> plan = Plan("p", also={"wide": {"model.hidden_size": "64"}}, base={"model.hidden_size": "4"})
+        >>> params_with_point({"model.hidden_size": "64"}, plan)
+        {'model.hidden_size': '64', 'point': 'wide'}
+    """
     points: dict[str, dict[str, str]] = {BASE: {}, **plan.also} if plan.also else {}
     for name, settings in points.items():
-        if has_params(run, {**plan.base, **settings}):
-            return replace(run, params={**run.params, POINT: name})
-    return run
+        if {**plan.base, **settings}.items() <= params.items():
+            return {**params, POINT: name}
+    return dict(params)
 
 
 def has_params(run: StoredRun, params: Mapping[str, str]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.comparison import is_number
-from vae_lab.studies.study import POINT
+from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import POINT, params_with_point
 
 
 class Scope(NamedTuple):
@@ -62,6 +63,37 @@ def scope(
 def groups(claim: Claim) -> list[Mapping[str, str]]:
     """Returns the groups that a claim compares, one without a condition where it names none."""
     return [claim.of, claim.than] if claim.of else [{}]
+
+
+def compared(claims: Sequence[Claim], params: Sequence[Mapping[str, str]], plan: Plan) -> list[bool]:
+    """Returns for each run of a multirun whether one of these claims compares it.
+
+    Args:
+        claims: of the plan, such as those that are not settled yet.
+        params: of each run, whether it is only planned or has finished.
+        plan: what varies, and from which base.
+
+    Examples:
+        >>> claim = Claim("C1", "Depth raises the loss.", "test/loss", "increasing", along="model.layers")
+        >>> plan = Plan("p", one_at_a_time={"model.layers": ["2", "3"], "model.latent_size": ["15", "30"]},
+        ...             base={"model.layers": "3", "model.latent_size": "15"})
+        >>> runs = [("3", "15"), ("2", "15"), ("3", "30")]
+        >>> compared([claim], [{"model.layers": layers, "model.latent_size": z} for layers, z in runs], plan)
+        [True, True, False]
+    """
+    placed = [params_with_point(run, plan) for run in params]
+    keys = {key for run in placed for key in run}
+    scopes = [scope(claim, group, keys, **design(plan)) for claim in claims for group in groups(claim)]
+    return [any(compares.has(run) for compares in scopes) for run in placed]
+
+
+def design(plan: Plan) -> dict[str, Any]:
+    """Returns what a plan says to `scope` and `judge`: what repeats its runs, what varies, from where."""
+    return {
+        "replicate": next(iter(plan.replicate), "seed"),
+        "axes": {**plan.cross, **plan.one_at_a_time},
+        "base": plan.base,
+    }
 
 
 def canonical(value: object) -> str:
