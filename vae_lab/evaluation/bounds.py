@@ -137,7 +137,7 @@ def log_marginal(
         model: The trained model.
         likelihood: p(x | z).
         images: N held-out images.
-        conditional: The bound of the images with their true labels, (N,) or (1 + G, N); so is what is returned.
+        conditional: Their bound with their true labels, (N,) or (1 + G, N), as what is returned.
         train_labels: Labels of the training images.
         draws: Importance draws for each other label.
         seed: The seed of the draws.
@@ -146,15 +146,13 @@ def log_marginal(
     C = model.condition_size
     if not C:
         return conditional
-    counts = train_labels.bincount(minlength=C).double()
-    log_prior = (counts / counts.sum()).log()
+    log_prior = (train_labels.bincount(minlength=C).double() / len(train_labels)).log()
     total = conditional + log_prior[images.labels]
     groups = len(conditional) - 1 if conditional.ndim > 1 else 0
     for shift in range(1, C):  # every image gets each other label once
         relabelled = Images(images.pixels, (images.labels + shift) % C, images.peak)
-        other = weighted(
-            *(model, likelihood, relabelled, range(draws)), seed=seed, groups=groups, batch_size=batch_size
-        ).bound
+        drawn = (model, likelihood, relabelled, range(draws))
+        other = weighted(*drawn, seed=seed, groups=groups, batch_size=batch_size).bound
         total = torch.logaddexp(total, other.reshape(total.shape) + log_prior[relabelled.labels])
     return total
 

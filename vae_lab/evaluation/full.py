@@ -110,8 +110,7 @@ def full_evaluation(
         grey: The same without binarization, as decoded images are.
         seed: The seed of every draw; equal weights have equal metrics.
         posterior_draws: Draws for each held-out image; 0 leaves out the loss and the use of the latent space.
-        importance_samples: Importance draws for a held-out image; 0 leaves out the bounds.
-        importance_images: Held-out images that get them.
+        importance_samples: Draws for each of `importance_images` held-out images; 0 leaves out the bounds.
         samples: Images drawn from the prior; 0 leaves out their quality.
         batch_size: Images decoded at a time.
     """
@@ -121,9 +120,9 @@ def full_evaluation(
         measures.take_all(averaged_loss(model, objective, data.test, draws=posterior_draws, **common))
         measures.take_all(latent_use(model, data.test, **common))
     if importance_samples:
-        draws = {"draws": importance_samples, "count": importance_images}
-        of_data = (objective.likelihood, data.test, data.train.labels)
-        measures.take_estimates(BOUNDS, marginal_bounds(model, *of_data, **draws, **common))
+        draws = common | {"draws": importance_samples, "count": importance_images}
+        bounds = marginal_bounds(model, objective.likelihood, data.test, data.train.labels, **draws)
+        measures.take_estimates(BOUNDS, bounds)
     if samples:
         add_sample_quality(measures, model, objective.likelihood, grey, count=samples, **common)
     if measures.absent:
