@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -14,7 +15,7 @@ from vae_lab.report import tables
 from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan
-from vae_lab.studies.statistics import mean_interval, paired_interval
+from vae_lab.studies.statistics import Pair, mean_interval, sign_flip_interval, swap_interval
 from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 TABLE = Table(
@@ -357,15 +358,32 @@ def test_a_contrast_is_of_runs_of_the_same_seed_at_the_same_place() -> None:
     before, after = near(100.0), near(103.0, -1)
     runs = grid({("vae", "1"): before, ("vae", "2"): after, ("cvae", "1"): before, ("cvae", "2"): before})
     (table,) = tables.contrast_tables(study(GRID, *runs), [tables.parse_contrast("model.layers=1,2")])
-    expected = paired_interval([b - a for a, b in zip(before, after, strict=True)])
+    expected = swap_interval(Pair(np.array(after), np.array(before)))
     names = [entry.heading for entry in table.columns]
     vae, cvae = ({name: cell.value for name, cell in zip(names, row, strict=True)} for row in table.rows)
     assert vae["model"] == "vae"
     assert [vae[name] for name in ("change", "from", "to")] == pytest.approx(list(expected[:3]))
-    assert (vae["n"], vae["p"], vae["Holm p"], vae["P(better)"]) == (8.0, 2 / 2**8, 4 / 2**8, 0.0)
+    assert (vae["n"], vae["p"], vae["Holm p"], vae["P(better)"]) == (8.0, 2 / math.comb(16, 8), 4 / math.comb(16, 8), 0.0)
     assert (cvae["change"], cvae["p"], cvae["P(better)"]) == (0.0, 1.0, 0.5)
     assert "adjusted over 2 contrasts" in table.note
+    assert "permutation test of two samples of seeds" in table.note
     assert "+3.00" in tables.markdown(table)
+
+
+def test_a_contrast_within_one_architecture_is_paired_by_seed() -> None:
+    seeds, losses = range(8), {"0.1": near(100.0), "0.2": near(103.0, -1)}
+    runs = [
+        record(model="vae", optimizer__lr=rate, seed=str(seed), loss=values[seed])
+        for rate, values in losses.items()
+        for seed in seeds
+    ]
+    plan = Plan(name="x", cross={"optimizer.lr": ["0.1", "0.2"]}, replicate={"seed": [*map(str, seeds)]})
+    (table,) = tables.contrast_tables(study(plan, *runs), [tables.parse_contrast("optimizer.lr=0.1,0.2")])
+    expected = sign_flip_interval(np.array(losses["0.2"]) - losses["0.1"])
+    (row,) = ({c.heading: cell.value for c, cell in zip(table.columns, row, strict=True)} for row in table.rows)
+    assert [row[name] for name in ("change", "from", "to")] == pytest.approx(list(expected[:3]))
+    assert row["p"] == 2 / 2**8
+    assert "sign-flip test within seeds" in table.note
 
 
 def test_holms_adjustment_is_over_all_contrasts_and_measures_asked_for() -> None:
@@ -376,7 +394,7 @@ def test_holms_adjustment_is_over_all_contrasts_and_measures_asked_for() -> None
     made = tables.contrast_tables(
         study(GRID, *runs), asked, [metric_named("test/loss"), metric_named("train/loss")]
     )
-    assert [cell.value for table in made for cell in column(table, "Holm p")] == [4 * 2 / 2**8] * 4
+    assert [cell.value for table in made for cell in column(table, "Holm p")] == [pytest.approx(4 * 2 / math.comb(16, 8))] * 4
 
 
 def test_one_seed_gives_a_difference_without_an_interval() -> None:

@@ -352,7 +352,7 @@ def test_the_reports_eight_claims_are_declared_and_can_be_judged() -> None:
     assert {declared[name].metric for name in ("C1", "C2", "C6 loss", "C7", "C8")} == {"test/loss"}
     assert {declared[name].metric for name in ("C3", "C4", "C5", "C6")} == {"eval/recognizable_share"}
     rows = [
-        {**row, "eval/recognizable_share": 1 - row["test/loss"] / 1000, "eval/sharpness": row["test/loss"]}
+        {**row, "eval/recognizable_share": 1 - row["test/loss"] / 100, "eval/sharpness": row["test/loss"]}
         for row in runs(14, lambda m, L, Z: 10 * L + abs(Z - 15) * (0.5 if m == "cvae" else 1), shared=0)
     ]
     verdicts = claims.judge(list(declared.values()), pd.DataFrame(rows), axes=AXES, base=BASE)

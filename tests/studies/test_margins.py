@@ -145,7 +145,8 @@ def latent_studies(
     profile = np.array([-1.0, 0.0, 1.0])  # a standard deviation of 1
     losses = rng.normal(size=(studies, 2, seeds, 3)) * np.array(noise)[:, None, None]
     shifts: Losses = np.array(spread)[:, None, None] * profile
-    return np.add(losses, shifts, dtype=np.float64)
+    shifted: Losses = losses + shifts
+    return shifted
 
 
 def spread_verdicts(losses: Losses) -> tuple[float, float]:

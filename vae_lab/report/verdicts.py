@@ -16,11 +16,11 @@ from vae_lab.studies.claims import Verdict, decimals, explanation_summary, expla
 from vae_lab.studies.statistics import least_replicates
 
 TITLE = "Verdicts on the study's claims"
-PAIRED = "p: sign-flip test, adjusted over all claims (Holm)."
-NOTE = (
-    "Effect: mean over paired seeds in the metric's unit, positive as claimed, with its 95 % interval. "
-    + PAIRED
+FIXED = (
+    "p: permutation test, of samples between architectures and within seeds else, adjusted over all claims "
+    "(Holm)."
 )
+NOTE = "Effect: mean over seeds in the metric's unit, positive as claimed, with its 95 % interval. " + FIXED
 BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict --format markdown."
 ADDING = (
     " Seeds that are added after a look at the verdicts make the test wrong too often: start a study of its "
@@ -124,14 +124,15 @@ def _note(verdicts: Sequence[Verdict]) -> str:
     exact = all(verdict.claim.level == 0.05 for verdict in verdicts)
     note = NOTE if exact else NOTE.replace("its 95 % interval", "its interval at the claim's level")
     if any(verdict.sequential for verdict in verdicts):
-        return note.replace(PAIRED, SEQUENTIALLY)
+        return note.replace(FIXED, SEQUENTIALLY)
     return note + _warning_about_added_seeds(verdicts)
 
 
 def _warning_about_added_seeds(verdicts: Sequence[Verdict]) -> str:
     """What to know before more seeds are trained, where a claim could have been settled and was not."""
     could = any(
-        not verdict.settled and verdict.n >= least_replicates(verdict.claim.level, len(verdicts))
+        not verdict.settled
+        and verdict.n >= least_replicates(verdict.claim.level, len(verdicts), paired=verdict.paired)
         for verdict in verdicts
     )
     return ADDING * could

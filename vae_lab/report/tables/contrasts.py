@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import yaml
 
 from vae_lab.errors import UserError, choices, quoted
@@ -102,19 +104,23 @@ def contrast_tables(
     chosen = list(metrics) or [_default(pairs)]
     for metric in chosen:
         _check_kinds(pairs, metric)
-    differences = [[_differences(pair, metric.key) for pair in pairs] for metric in chosen]
-    p = [
-        float(statistics.two_sided(statistics.sign_flip(d))) if len(d) else 1.0
-        for rows in differences
-        for d in rows
+    values = [[_values(pair, metric.key) for pair in pairs] for metric in chosen]
+    test = _test(study, contrasts)
+    p = [float(statistics.two_sided(test.directions(value))) for rows in values for value in rows]
+    judged = iter(zip(p, statistics.holm(p), strict=True))
+    return [
+        _contrast_table(study, metric, pairs, rows, test, [*itertools.islice(judged, len(rows))], len(p))
+        for metric, rows in zip(chosen, values, strict=True)
     ]
-    adjusted = statistics.holm(p)
-    tables = []
-    for i, (metric, rows) in enumerate(zip(chosen, differences, strict=True)):
-        part = slice(i * len(pairs), (i + 1) * len(pairs))
-        tests = list(zip(p[part], adjusted[part], strict=True))
-        tables.append(_contrast_table(study, metric, pairs, rows, tests, len(p)))
-    return tables
+
+
+def _test(study: Study, contrasts: Sequence[Contrast]) -> statistics.Test:
+    """The test of all contrasts: of samples, if one of them compares architectures."""
+    keys = {contrast.key for contrast in contrasts}
+    for contrast in contrasts:
+        if contrast.key == POINT:
+            keys.update(*(study.plan.also.get(point, {}) for point in contrast[1:]))
+    return statistics.chosen_test(keys)
 
 
 def _pairs(study: Study, contrast: Contrast) -> list[_Pairs]:
@@ -192,25 +198,27 @@ def _check_kinds(pairs: Iterable[_Pairs], metric: Metric) -> None:
             )
 
 
-def _differences(pair: _Pairs, metric: str) -> list[float]:
-    differences = []
+def _values(pair: _Pairs, metric: str) -> statistics.Pair:
+    """The values after and before of the replicates that have both."""
+    both = []
     for name in pair.before:
         runs = [runs[name] for runs in (pair.before, pair.after) if name in runs]
         values = [run.metrics.get(metric, math.nan) for run in runs]
         if len(values) == 2 and all(map(math.isfinite, values)):
-            differences.append(values[1] - values[0])
-    return differences
+            both.append(values[::-1])
+    return statistics.Pair(*np.array(both, dtype=np.float64).reshape(-1, 2).T)
 
 
 def _contrast_table(
     study: Study,
     metric: Metric,
     pairs: Sequence[_Pairs],
-    differences: Sequence[Sequence[float]],
-    tests: Sequence[tuple[float, float]],
+    values: Sequence[statistics.Pair],
+    test: statistics.Test,
+    judged: Sequence[tuple[float, float]],
     adjusted_over: int,
 ) -> Table:
-    intervals = [statistics.sign_flip_interval(d, 1 - LEVEL) for d in differences]
+    intervals = [test.interval(value, 1 - LEVEL) for value in values]
     digits = max([metric.digits, *map(_decimals, intervals)])
     keys = dict.fromkeys(key for pair in pairs for key in pair.shared)
     shared = {key: [pair.shared.get(key, "") for pair in pairs] for key in keys}
@@ -220,19 +228,21 @@ def _contrast_table(
     columns: list[tuple[Column, Sequence[float | str | None]]] = [
         (Column("contrast", numeric=False), [pair.contrast.text for pair in pairs]),
         *((Column(key_name(key), numeric=False), values) for key, values in varied.items()),
-        (Column("n", f"{replicates}s", 0), [float(len(d)) for d in differences]),
+        (Column("n", f"{replicates}s", 0), [float(len(value.differences)) for value in values]),
         (signed("change", metric.unit), [finite(interval.estimate) for interval in intervals]),
         (signed("from"), [finite(interval.low) for interval in intervals]),
         (signed("to"), [finite(interval.high) for interval in intervals]),
-        (Column("p", digits=4), [finite(p) for p, _ in tests]),
-        (Column("Holm p", digits=4), [finite(adjusted) for _, adjusted in tests]),
+        (Column("p", digits=4), [finite(p) for p, _ in judged]),
+        (Column("Holm p", digits=4), [finite(adjusted) for _, adjusted in judged]),
     ]
     if metric.better:
         sign = -1 if metric.better == LOWER else 1
-        better = [finite(statistics.probability_of_better([sign * x for x in d])) for d in differences]
+        better = [finite(statistics.probability_of_better(sign * value.differences)) for value in values]
         columns.append((Column("P(better)"), better))
     title = f"Contrasts of {metric.heading} ({metric.key})"
-    return Table.of(title, columns, _note(replicates, metric, adjusted_over, intervals), lead=1 + len(varied))
+    return Table.of(
+        title, columns, _note(replicates, metric, adjusted_over, test, intervals), lead=1 + len(varied)
+    )
 
 
 def _decimals(interval: statistics.Interval) -> int:
@@ -240,11 +250,14 @@ def _decimals(interval: statistics.Interval) -> int:
     return min(6, 1 - math.floor(math.log10(half))) if math.isfinite(half) and half > 0 else 0
 
 
-def _note(name: str, metric: Metric, tests: int, intervals: Iterable[statistics.Interval]) -> str:
+def _note(
+    name: str, metric: Metric, tests: int, test: statistics.Test, intervals: Iterable[statistics.Interval]
+) -> str:
+    least = statistics.least_replicates(LEVEL, paired=test.paired)
     methods = {interval.method for interval in intervals}
     how = {
-        "BCa": "BCa bootstrap",
-        "t": f"Student's t for fewer than {statistics.least_replicates(LEVEL)} {name}s or equal differences",
+        "inverted": "what the test does not reject",
+        "t": f"Student's t for fewer than {least} {name}s",
     }
     used = [text for method, text in how.items() if method in methods]
     interval = f", from and to its {100 * (1 - LEVEL):.0f} % interval ({'; '.join(used)})" if used else ""
@@ -252,7 +265,8 @@ def _note(name: str, metric: Metric, tests: int, intervals: Iterable[statistics.
     over = (
         f"Holm p: adjusted over {tests} contrasts." if tests > 1 else "One contrast: nothing to adjust for."
     )
+    how_tested = "sign-flip test within seeds" if test.paired else "permutation test of two samples of seeds"
     return (
         f"Change: mean difference of runs of one {name}, second value less first{interval}. "
-        f"p: sign-flip test, at least 2/2^n. {over}{better}"
+        f"p: {how_tested.replace('seed', name)}. {over}{better}"
     )

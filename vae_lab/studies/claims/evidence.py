@@ -21,8 +21,6 @@ from vae_lab.studies.statistics import Array
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd
 
-ARCHITECTURE = "model"  # the key and the group of keys that set which weights a network has
-
 
 @dataclass(frozen=True)
 class Design:
@@ -76,7 +74,7 @@ def evidence_for(
         return NoEvidence(f"No {design.replicate} has a finished run at every value that is compared.")
     if claim.expect == "smaller_spread" and x.shape[-1] > 2 and x.shape[1] < 2:
         return NoEvidence(f"A spread without the noise of {design.replicate}s takes two of them.")
-    test = chosen_test(claim, runs, design)
+    test = _chosen_test(claim, runs, design)
     return contrast(claim, x, wording, test), test
 
 
@@ -118,24 +116,18 @@ def _compared_rows(
     return runs[chosen], compared.crossed
 
 
-def chosen_test(claim: Claim, runs: pd.DataFrame, design: Design) -> statistics.Test:
-    """Returns the test of a claim, which its parameters decide before any value is looked at.
-
-    Runs of one seed share first weights, shuffles and noise where they are of one architecture: they are
-    paired. Those of other architectures have nothing in common but the order of the images, and are compared
-    as samples. Seeds that were added while looking need the anytime test.
-    """
+def _chosen_test(claim: Claim, runs: pd.DataFrame, design: Design) -> statistics.Test:
+    """The test of a claim: anytime for seeds that were added while looking, else by the keys that differ."""
     if design.sequential:
         return statistics.ANYTIME
     cells: dict[str, list[frozenset[str]]] = {}
     for group in groups(claim):
-        rows = _compared_rows(claim, runs, design, group)[0]
+        rows, _ = _compared_rows(claim, runs, design, group)
         for _, cell in rows.groupby(rows[claim.along].map(canonical)) if claim.along else [("", rows)]:
-            for key in map(str, runs):
-                if key == ARCHITECTURE or key.startswith(f"{ARCHITECTURE}."):
-                    cells.setdefault(key, []).append(frozenset(map(canonical, cell[key])))
-    differs = any(len(set(values)) > 1 for values in cells.values())
-    return statistics.UNPAIRED if differs else statistics.PAIRED
+            for key in runs:
+                if "/" not in str(key):
+                    cells.setdefault(str(key), []).append(frozenset(map(canonical, cell[key])))
+    return statistics.chosen_test(key for key, values in cells.items() if len(set(values)) > 1)
 
 
 def _axis_values(claim: Claim, tables: Sequence[pd.DataFrame], design: Design) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 EXACT_PAIRED = 13  # replicates up to which all 2^n signs are tried
 EXACT_UNPAIRED = 8  # and all C(2n, n) ways to part two samples of n
 DRAWS = 9_999  # random rearrangements beyond
+ARCHITECTURE = "model"  # the key and the group of keys that set which weights a network has
 ROUNDING = 1e-9  # sums of the same numbers in another order differ by less
 
 
@@ -170,6 +171,21 @@ PAIRED = Test(
     paired=True,
 )
 UNPAIRED = Test("swaps between samples", swap, swap_interval, paired=False)
+
+
+def chosen_test(keys: Iterable[str]) -> Test:
+    """Returns the test of configurations that differ in these parameters, chosen before any value is seen.
+
+    Runs of one seed share first weights, shuffles and noise where they are of one architecture: they are
+    paired. Those of other architectures share the order of the images, which correlates their results by
+    about nothing (-0.03 on average in the published runs): they are compared as samples.
+
+    Examples:
+        >>> chosen_test(["optimizer.lr"]).name, chosen_test(["model.layers", "optimizer.lr"]).name
+        ('sign flips', 'swaps between samples')
+    """
+    same = not any(key == ARCHITECTURE or key.startswith(f"{ARCHITECTURE}.") for key in keys)
+    return PAIRED if same else UNPAIRED
 
 
 def within(pair: Pair, margin: float, test: Test) -> Array:
