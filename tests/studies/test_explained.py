@@ -35,6 +35,11 @@ def test_one_supported_and_one_undecided_claim_leave_it_open() -> None:
     assert explanation.status == "open"
 
 
+def test_what_is_too_small_to_matter_contradicts_its_explanation() -> None:
+    (explanation,) = explanations([verdict("1", "supported", "x"), verdict("2", "negligible", "x")])
+    assert explanation.status == "contradicted"
+
+
 def test_a_sentence_says_which_explanation_survives() -> None:
     assert explanation_summary(explanations(CAUSES)) == (
         "“cause A” survives; “cause B” is contradicted; “cause C” is still open."

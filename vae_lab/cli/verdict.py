@@ -14,9 +14,9 @@ from vae_lab.cli.options import format_option, uri_option
 @click.option("--sequential", is_flag=True, help="Seeds were added until the verdicts were clear.")
 @uri_option
 def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
-    """Judge the claims of STUDY: supported, refuted or undecided, with effect and interval.
+    """Judge the claims of STUDY: supported, refuted, negligible or undecided, with effect and interval.
 
-    Runs that differ only by seed are paired. Nothing is written: the end of a multirun and `vae-lab evaluate`
+    Runs of one architecture are paired by seed, others compared as samples. Nothing is written: the end of a multirun and `vae-lab evaluate`
     keep the verdicts of their time on the study's parent run.
     A study whose number of seeds was chosen while looking at its verdicts needs --sequential.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vae_lab.studies.claims.verdicts import REFUTED, SUPPORTED, Verdict
+from vae_lab.studies.claims.verdicts import NEGLIGIBLE, REFUTED, SUPPORTED, Verdict
 
 SURVIVES, CONTRADICTED, OPEN = "survives", "contradicted", "open"
 
@@ -26,8 +26,8 @@ class Explanation(NamedTuple):
 def explanations(verdicts: Iterable[Verdict]) -> list[Explanation]:
     """Returns the explanations that a study's claims carry, in their order.
 
-    An explanation survives if all of its claims are supported and is contradicted if any is refuted. To
-    survive is not to be proven: it predicted what was then seen, and so may another explanation.
+    An explanation survives if all of its claims are supported and is contradicted if any is refuted or shown
+    to be negligible: what it predicts is not there, or too small to matter. To survive is not to be proven: it predicted what was then seen, and so may another explanation.
     """
     by_explanation: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -38,7 +38,7 @@ def explanations(verdicts: Iterable[Verdict]) -> list[Explanation]:
 
 def _status(predicted: Sequence[Verdict]) -> str:
     verdicts = {verdict.verdict for verdict in predicted}
-    if REFUTED in verdicts:
+    if verdicts & {REFUTED, NEGLIGIBLE}:
         return CONTRADICTED
     return SURVIVES if verdicts == {SUPPORTED} else OPEN
 
