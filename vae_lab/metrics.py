@@ -17,15 +17,17 @@ PIXELS = (*DATA, "data.binarize", "objective")  # binarized and grey pixels have
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
 # Numbers of draws in the config group `evaluation`; at 0 the metrics that need them are not measured.
-EVALUATION_COUNTS = POSTERIOR_DRAWS, IMPORTANCE_SAMPLES, SAMPLES = (
+EVALUATION_COUNTS = POSTERIOR_DRAWS, IMPORTANCE_SAMPLES, SAMPLES, ANNEALED_IMAGES = (
     "posterior_draws",
     "importance_samples",
     "samples",
+    "annealed_images",
 )
 EVALUATION_SETTINGS = {  # for each count, the keys of a run's tag `vae_lab.evaluation` that it is measured at
     POSTERIOR_DRAWS: (POSTERIOR_DRAWS,),
     IMPORTANCE_SAMPLES: (IMPORTANCE_SAMPLES, "importance_images"),
     SAMPLES: (SAMPLES, "classifier"),
+    ANNEALED_IMAGES: (ANNEALED_IMAGES, "temperatures", "chains"),
 }
 
 
@@ -106,13 +108,15 @@ OTHERS = (  # in tables only when they are asked for by name
     Metric("train/learning_rate", "learning rate", "", 6),
     _loss("test/averaged_loss", "held-out loss, averaged", *CONDITION, *OBJECTIVE, needs=POSTERIOR_DRAWS),
     _loss("test/averaged_reconstruction", "reconstruction, averaged", better="", needs=POSTERIOR_DRAWS),
+    _loss("test/ais_bound", "AIS bound", *CONDITION, needs=ANNEALED_IMAGES),
+    _information("test/ais_gap", "AIS gap", ANNEALED_IMAGES),
     _share("eval/classifier_accuracy", "classifier accuracy"),
 )
 MEASURES = {metric.key: metric for metric in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
 ESTIMATED = (  # by random draws, and logged with a standard error
     *("test/iwae_bound", "test/negative_log_marginal", "test/above_entropy_floor"),
     *("test/averaged_loss", "test/averaged_negative_elbo", "test/averaged_reconstruction"),
-    *("test/mutual_information", "test/aggregate_kl"),
+    *("test/mutual_information", "test/aggregate_kl", "test/ais_bound", "test/ais_gap"),
 )
 ERRORS = {  # no column of a table, never ranked, and not what a claim is about
     f"{key}{ERROR}": MEASURES[key]._replace(
@@ -126,9 +130,15 @@ ERRORS = {  # no column of a table, never ranked, and not what a claim is about
 }
 CATALOGUE = MEASURES | ERRORS
 KL_DIMENSION = "test/kl_dimension"
-SERIES = {  # a metric for each dimension or class, by the name before its number
+ANNEALED_BETA, ANNEALED_RATE, ANNEALED_DISTORTION = (
+    f"test/annealed_{name}" for name in ("beta", "rate", "distortion")
+)
+SERIES = {  # a metric for each dimension, class or point of a curve, by the name before its number
     KL_DIMENSION: Metric("", "KL of dimension", NATS, 2, column_keys=DATA, needs=POSTERIOR_DRAWS),
     "eval/conditional_accuracy": _share("", "accuracy of class"),
+    ANNEALED_BETA: Metric("", "inverse temperature of point", "", 4, needs=ANNEALED_IMAGES),
+    ANNEALED_RATE: _information("", "rate at point", ANNEALED_IMAGES),
+    ANNEALED_DISTORTION: _loss("", "distortion at point", *CONDITION, better="", needs=ANNEALED_IMAGES),
 }
 
 

@@ -4,6 +4,9 @@
 - `bounds`: importance-weighted bounds on log p(x), and the floor of grey cross entropy.
 - `latent`: the use of each latent dimension.
 - `aggregate`: the KL's two parts, information on the image and the distance of all z to the prior.
+- `annealed`: annealed importance sampling: log p(x) between two bounds, rate and distortion.
+- `simulated`: images that a model draws itself, pixels included.
+- `annealed_measures`: what annealed importance sampling says of one model, as metrics.
 - `network`: the classifier that judges samples, and its training.
 - `classifier`: the classifier of a data set, from the cache or trained once.
 - `samples`: the quality of samples: their classes, sharpness, and distance to the training images.
@@ -13,6 +16,7 @@
 """
 
 from vae_lab.evaluation import classifier
+from vae_lab.evaluation.annealed_measures import annealed_measures
 from vae_lab.evaluation.decoded import (
     class_samples,
     decode,
@@ -27,6 +31,7 @@ from vae_lab.evaluation.full import Measures, full_evaluation
 __all__ = [
     "HeldOut",
     "Measures",
+    "annealed_measures",
     "class_samples",
     "classifier",
     "decode",

@@ -1,9 +1,10 @@
 """Annealed importance sampling: log p(x) between two bounds, rate and distortion from prior to posterior.
 
 Hamiltonian Monte Carlo leads chains through p_b(z), in proportion to p(z) p(x | z)^b, from the prior at
-inverse temperature b = 0 to the posterior at b = 1. Their weights are unbiased for the integral of p(z) p(x | z)^b, so
-they bound its logarithm from below, in expectation; backwards from a draw of the exact posterior from above.
-That needs transitions that are fixed beforehand: step sizes come from other chains, which count for nothing.
+inverse temperature b = 0 to the posterior at b = 1. Their weights are unbiased for the integral of
+p(z) p(x | z)^b, so they bound its logarithm from below, in expectation; backwards, from a draw of the exact
+posterior, from above. That needs transitions that are fixed beforehand: step sizes come from other chains,
+which count for nothing.
 
 Shapes: N images, n of them at a time, K chains, T + 1 inverse temperatures, Z latent dimensions, D pixels.
 
@@ -138,8 +139,6 @@ def annealed(
 ) -> Annealed:
     """Returns bounds on log p(x), of a CVAE on log p(x | c), and rate and distortion at every temperature.
 
-    Memory is that of `ROWS` decoded images. The draws depend on `seed` and the numbers alone.
-
     Args:
         model: The trained model.
         likelihood: p(x | z).
@@ -147,25 +146,25 @@ def annealed(
         c: Their conditions (N, C).
         temperatures: T, how many transitions a chain makes.
         chains: K, for each image.
-        seed: The seed of the draws.
+        seed: The seed of every draw.
         exact: A draw of the exact posterior of each image (N, Z): what a simulated image was decoded from.
     """
     model.eval()
     betas = inverse_temperatures(temperatures)
+    size = max(1, ROWS // chains)
     parts = []
-    for start in range(0, len(x), max(1, ROWS // chains)):
-        part = slice(start, start + max(1, ROWS // chains))
+    for start in range(0, len(x), size):
+        part = slice(start, start + size)
         precision = (-model.posterior(x[part], c[part]).log_var).exp().clamp(0.1, 1e6)
         target = _Target(model, likelihood, x[part], c[part], precision)
         generator = seeding.generator(seed, "annealed", start, device=x.device)
-        steps = _step_sizes(target, betas, generator)
-        log_integral, distortion = _forward(target, betas, steps, chains, generator)
-        empty = x.new_zeros(0, dtype=torch.float64)
-        upper = empty if exact is None else _backward(target, betas, steps, chains, generator, exact[part])
-        parts.append((log_integral, distortion, upper))
-    log_integral, distortion, upper = (torch.cat(tensors, -1) for tensors in zip(*parts, strict=True))
+        walk = (target, betas, _step_sizes(target, betas, generator), chains, generator)
+        log_integral, distortion = _forward(*walk)
+        parts.append((log_integral, distortion, None if exact is None else _backward(*walk, exact[part])))
+    log_integrals, distortions, uppers = zip(*parts, strict=True)
+    upper = None if exact is None else torch.cat(uppers)
     on_device = torch.tensor(betas, dtype=torch.float64, device=x.device)
-    return Annealed(on_device, log_integral, distortion, None if exact is None else upper)
+    return Annealed(on_device, torch.cat(log_integrals, -1), torch.cat(distortions, -1), upper)
 
 
 def _step_sizes(target: _Target, betas: Sequence[float], generator: torch.Generator) -> Tensor:

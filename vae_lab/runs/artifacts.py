@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import checkpoints, evaluation, tracking
 from vae_lab.data import Dataset
 from vae_lab.errors import quoted, without_credentials
-from vae_lab.metrics import EVALUATION_COUNTS
+from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.report import pictures
@@ -33,7 +33,7 @@ ABSENT = "vae_lab.absent"  # tag: measures that the data do not define, and why
 def final_measures(
     settings: DictConfig, data: Dataset, objective: Objective, model: VAE
 ) -> evaluation.Measures:
-    """Returns what `evaluation=full` adds to a trained model's metrics; nothing with `evaluation=quick`."""
+    """Returns what `evaluation` adds to a trained model's metrics; nothing with `evaluation=quick`."""
     plain = OmegaConf.merge(settings.data, {"binarize": "none"})
     assert isinstance(plain, DictConfig)
     measures = evaluation.full_evaluation(
@@ -48,6 +48,16 @@ def final_measures(
         samples=settings.evaluation.samples,
         batch_size=settings.evaluation.batch_size,
     )
+    if settings.evaluation.annealed_images:
+        chains = evaluation.annealed_measures(
+            *(model, objective.likelihood, data.test),
+            count=settings.evaluation.annealed_images,
+            temperatures=settings.evaluation.temperatures,
+            chains=settings.evaluation.chains,
+            seed=settings.seed,
+            batch_size=settings.evaluation.batch_size,
+        )
+        measures.take_all(chains)
     if len(data.test) == 1:
         measures.absent["test/active_units"] = "one held-out image has no variance"
     return measures
@@ -56,11 +66,12 @@ def final_measures(
 def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
     """Returns the tag that says how `final_measures` measured, and by which classifier, if it did."""
     chosen = settings.evaluation
-    facts = {key: chosen[key] for key in EVALUATION_COUNTS if chosen[key]}
-    if chosen.importance_samples:
-        facts["importance_images"] = chosen.importance_images
-    if chosen.samples:
-        facts["classifier"] = evaluation.classifier.key(data.checksum)
+    counts = [key for key in EVALUATION_COUNTS if chosen[key]]
+    others = [key for count in counts for key in EVALUATION_SETTINGS[count] if key not in counts]
+    facts = {
+        key: evaluation.classifier.key(data.checksum) if key == "classifier" else chosen[key]
+        for key in (*counts, *others)
+    }
     return {tracking.EVALUATION: " ".join(f"{key}={value}" for key, value in facts.items())} if facts else {}
 
 

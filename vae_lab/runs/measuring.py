@@ -83,7 +83,7 @@ def evaluate(
         The number of runs that could not be measured.
     """
     if not wants_measures(wanted):
-        raise UserError("evaluation.posterior_draws, importance_samples, samples: all 0, nothing to measure.")
+        raise UserError(f"evaluation.{', '.join(EVALUATION_COUNTS)}: all 0, nothing to measure.")
     store.settle()  # before anything is measured that could not be kept
     target = target_named(store, name)
     outcomes: list[Measured] = []
@@ -250,8 +250,8 @@ def evaluation_overrides(overrides: Sequence[str]) -> list[str]:
         key = override.partition("=")[0].lstrip("+~")
         if key not in OPEN_KEYS and not key.startswith("evaluation."):
             raise UserError(
-                f"{override}: a finished run keeps its settings. Valid: evaluation=quick|full, evaluation.*, "
-                f"{', '.join(OPEN_KEYS[1:])}."
+                f"{override}: a finished run keeps its settings. Valid: evaluation=quick|full|annealed, "
+                f"evaluation.*, {', '.join(OPEN_KEYS[1:])}."
             )
     chosen = any(override.startswith("evaluation=") for override in overrides)
     return list(overrides) if chosen else ["evaluation=full", *overrides]

@@ -1,0 +1,64 @@
+"""What annealed chains say of a run: with its training, added later, and beside the other bounds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from tests.evaluation.test_bounds import LinearGaussian
+from vae_lab.cli.evaluate import evaluate
+from vae_lab.data import Images
+from vae_lab.evaluation import annealed_measures
+from vae_lab.metrics import ANNEALED_DISTORTION, ANNEALED_RATE, is_metric, series
+from vae_lab.objectives import Gaussian
+from vae_lab.tracking import EVALUATION, KIND, RUN, Store, reader
+
+FEW = {"count": 20, "temperatures": 40, "chains": 4, "seed": 0}
+SMALL = ("data=digits", "train.epochs=1", "model.hidden_size=16", "model=cvae", "train.device=cpu")
+CHEAP = ("evaluation=annealed", "evaluation.annealed_images=10", "evaluation.temperatures=20")
+
+
+def images(count: int) -> Images:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (count, 6), generator=generator).to(torch.uint8)
+    return Images(pixels, torch.arange(count) % 3, 255)
+
+
+def test_the_curve_ends_at_the_bound_of_its_images_and_falls_from_the_prior() -> None:
+    metrics = annealed_measures(LinearGaussian(), Gaussian(0.5), images(20), **FEW)
+    rate, distortion = series(metrics, ANNEALED_RATE), series(metrics, ANNEALED_DISTORTION)
+    assert len(rate) == len(distortion) == 21
+    assert rate[0] == pytest.approx(0, abs=1e-9)
+    assert rate[-1] > rate[0]
+    assert distortion[-1] < distortion[0]
+    error = metrics["test/ais_bound_error"]
+    assert rate[-1] + distortion[-1] == pytest.approx(metrics["test/ais_bound"], abs=4 * error)
+    assert abs(metrics["test/ais_gap"]) < 0.1
+    assert all(map(is_metric, metrics))
+
+
+def test_the_bound_of_a_part_of_the_images_stands_for_all() -> None:
+    model, some = LinearGaussian(), images(400)
+    part = annealed_measures(model, Gaussian(0.5), some, **FEW)
+    whole = annealed_measures(model, Gaussian(0.5), some, **(FEW | {"count": 400}))
+    error = part["test/ais_bound_error"] + whole["test/ais_bound_error"]
+    assert part["test/ais_bound"] == pytest.approx(whole["test/ais_bound"], abs=4 * error)
+
+
+def test_measures_added_later_are_those_of_training(
+    folder: Path, lab: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, err = lab(*SMALL, *CHEAP)
+    assert code == 0, err
+    assert lab(*SMALL, "reuse=never")[0] == 0
+    first, later = sorted(reader().tagged(KIND, RUN), key=lambda run: "test/ais_bound" not in run.metrics)
+    assert first.tags[EVALUATION] == "annealed_images=10 temperatures=20 chains=16"
+    assert EVALUATION not in later.tags
+    result = CliRunner().invoke(evaluate, [later.run_id, *CHEAP])
+    assert result.exit_code == 0, result.output
+    added = Store.open().record(later.run_id)
+    assert added.metrics.keys() == first.metrics.keys()
+    assert added.metrics["test/ais_bound"] == pytest.approx(first.metrics["test/ais_bound"], rel=1e-3)
+    assert "has these measures" in CliRunner().invoke(evaluate, [later.run_id, *CHEAP]).output

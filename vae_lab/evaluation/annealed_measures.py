@@ -1,0 +1,102 @@
+"""What annealed importance sampling says of a trained model, as metrics.
+
+Shapes: N held-out images, n of them that chains are run for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vae_lab.data import Images, one_hot
+from vae_lab.evaluation.annealed import Annealed, annealed
+from vae_lab.evaluation.bounds import evenly_spaced, weighted
+from vae_lab.evaluation.simulated import simulated
+from vae_lab.metrics import ANNEALED_BETA, ANNEALED_DISTORTION, ANNEALED_RATE, ERROR
+from vae_lab.models import VAE
+from vae_lab.objectives import Likelihood
+
+POINTS = 20  # parts of the path between whose ends rate and distortion are logged
+ELBO_DRAWS = 20  # an image that chains are run for: what their bound gains on
+
+
+def annealed_measures(
+    model: VAE,
+    likelihood: Likelihood,
+    images: Images,
+    *,
+    count: int,
+    temperatures: int,
+    chains: int,
+    seed: int,
+    batch_size: int = 1000,
+) -> dict[str, float]:
+    """Returns the bound of forward chains, the gap to backward ones on simulated images, and the curve.
+
+    As for the importance-weighted bound, what the chains gain on the ELBO is measured on `count` images and
+    taken off the ELBO of all. As many images are simulated, of a CVAE with the same labels.
+
+    Args:
+        model: The trained model.
+        likelihood: p(x | z).
+        images: N held-out images.
+        count: n, at even steps.
+        temperatures: Transitions of a chain.
+        chains: Chains for each image.
+        seed: The seed of every draw.
+        batch_size: Images decoded at a time for the ELBO.
+    """
+    index = evenly_spaced(torch.arange(len(images), device=images.labels.device), count)
+    subset = Images(images.pixels[index], images.labels[index], images.peak)
+    c = one_hot(subset.labels, model.condition_size)
+    settings = {"temperatures": temperatures, "chains": chains, "seed": seed}
+    of_data = annealed(model, likelihood, subset.scaled(slice(None)), c, **settings)
+    x, z = simulated(model, likelihood, c, seed=seed)
+    both = annealed(model, likelihood, x, c, **settings, exact=z)
+    assert both.upper is not None
+    common = {"seed": seed, "batch_size": batch_size}
+    elbo = weighted(model, likelihood, subset, range(ELBO_DRAWS), **common).elbo[0]
+    of_all, elbo_error = _elbo_of_all(model, likelihood, images, **common)
+    gain, gain_error = _mean_and_error(of_data.lower - elbo)
+    gap, gap_error = _mean_and_error(both.upper - both.lower)
+    return {
+        "test/ais_bound": -of_all - gain,
+        f"test/ais_bound{ERROR}": math.hypot(gain_error, elbo_error),
+        "test/ais_gap": gap,
+        f"test/ais_gap{ERROR}": gap_error,
+    } | _curve(of_data)
+
+
+def _elbo_of_all(
+    model: VAE, likelihood: Likelihood, images: Images, *, seed: int, batch_size: int
+) -> tuple[float, float]:
+    """Returns the mean ELBO of all images from two draws for each, and its standard error over draws."""
+    first, second = (
+        weighted(model, likelihood, images, range(draw, draw + 1), seed=seed, batch_size=batch_size).elbo[0]
+        for draw in (ELBO_DRAWS, ELBO_DRAWS + 1)  # whose noise has no part in the images with chains
+    )
+    error = float((first - second).square().sum().sqrt()) / 2 / len(images)
+    return float((first + second).mean()) / 2, error
+
+
+def _mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Returns the mean of values (n,) and its standard error, which is not a number for one value."""
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
+
+
+def _curve(chains: Annealed) -> dict[str, float]:
+    """Returns inverse temperature, rate and distortion at even steps of the path, as three series."""
+    steps = len(chains.betas) - 1
+    points = sorted({round(steps * point / POINTS) for point in range(POINTS + 1)})
+    columns = {
+        ANNEALED_BETA: chains.betas,
+        ANNEALED_RATE: chains.rate.mean(-1),
+        ANNEALED_DISTORTION: chains.distortion.mean(-1),
+    }
+    return {
+        f"{name}/{number:02d}": value
+        for name, column in columns.items()
+        for number, value in enumerate(column[points].tolist())
+    }
