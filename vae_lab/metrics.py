@@ -92,8 +92,10 @@ QUALITY = (
     _share("eval/conditional_accuracy", "conditional accuracy"),
     Metric("eval/classifier_score", "classifier score", "", 2, HIGHER, DATA, needs=SAMPLES),
     Metric("eval/frechet_distance", "Frechet distance", "", 2, LOWER, DATA, needs=SAMPLES),
-    _share("eval/precision", "precision"),
+    _share("eval/precision", "precision", ""),  # deep VAEs exceed real images, by drawing the typical alone
     _share("eval/recall", "recall"),
+    _share("eval/density", "density", ""),
+    _share("eval/coverage", "coverage"),
     _share("eval/class_balance", "class balance"),
     _share("eval/sharpness", "sharpness", ""),
     _share("eval/nearest_training_distance", "nearest training", ""),
@@ -128,7 +130,18 @@ ERRORS = {  # no column of a table, never ranked, and not what a claim is about
     )
     for key in ESTIMATED
 }
-CATALOGUE = MEASURES | ERRORS
+REAL = {  # of a measure of samples: the key of what real images have in their place
+    metric.key: metric.key.replace("eval/", "real/")
+    for metric in QUALITY
+    if metric.key != "eval/nearest_training_distance"
+}
+OF_REAL_IMAGES = {  # a row of the tables, not a column
+    REAL[key]: MEASURES[key]._replace(
+        key=REAL[key], heading=f"{MEASURES[key].heading} of real images", better="", ranked=False
+    )
+    for key in REAL
+}
+CATALOGUE = MEASURES | ERRORS | OF_REAL_IMAGES
 KL_DIMENSION = "test/kl_dimension"
 ANNEALED_BETA, ANNEALED_RATE, ANNEALED_DISTORTION = (
     f"test/annealed_{name}" for name in ("beta", "rate", "distortion")

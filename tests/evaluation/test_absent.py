@@ -27,7 +27,8 @@ FEW_DRAWS = ("evaluation.samples=100", "evaluation.importance_samples=2", "evalu
 JUDGED = {f"eval/{name}" for name in ("recognizable_share", "classifier_score", "class_balance")} | {
     "eval/classifier_accuracy"
 }
-FEATURES = {"eval/frechet_distance", "eval/precision", "eval/recall"}
+NEAR = {"eval/precision", "eval/recall", "eval/density", "eval/coverage"}
+FEATURES = {"eval/frechet_distance", *NEAR}
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -72,7 +73,7 @@ CASES: dict[str, tuple[Callable[[], Dataset], dict[str, Any], set[str], str]] = 
     "two held-out images": (
         lambda: of(noise(9, 4, 4), noise(2, 4, 4)),
         {},
-        {"eval/precision", "eval/recall"},
+        NEAR,
         "distance to neighbour 3 takes 4 images at least; there are 60 samples and 2 held-out images",
     ),
     "one sample": (lambda: of(noise(9, 4, 4), noise(9, 4, 4, seed=1)), {"samples": 1}, FEATURES, "1 sample"),
@@ -115,8 +116,8 @@ CASES: dict[str, tuple[Callable[[], Dataset], dict[str, Any], set[str], str]] = 
     "as many features as samples": (
         lambda: of(noise(9, 4, 4), noise(9, 4, 4, seed=1)),
         {"samples": 4},
-        set(),
-        "",
+        {"eval/density", "eval/coverage"},
+        "neighbour 5 takes 6 images at least",
     ),
 }
 

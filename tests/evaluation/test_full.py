@@ -7,7 +7,7 @@ import torch
 from vae_lab import evaluation
 from vae_lab.data import Dataset, binarized
 from vae_lab.evaluation import bounds, classifier, full, network
-from vae_lab.metrics import ERROR, ESTIMATED
+from vae_lab.metrics import ERROR, ESTIMATED, REAL
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
@@ -19,6 +19,8 @@ SAMPLE_QUALITY = {
     "eval/frechet_distance",
     "eval/precision",
     "eval/recall",
+    "eval/density",
+    "eval/coverage",
     "eval/class_balance",
     "eval/sharpness",
     "eval/nearest_training_distance",
@@ -65,7 +67,16 @@ def test_nothing_is_measured_that_was_not_asked_for(rows: Dataset) -> None:
     nothing = dict.fromkeys(SETTINGS, 0)
     assert evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **nothing) == ({}, {})
     only = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **(nothing | {"samples": 60}))
-    assert only.metrics.keys() == SAMPLE_QUALITY
+    assert {key for key in only.metrics if not key.startswith("real/")} == SAMPLE_QUALITY
+
+
+def test_real_images_are_judged_in_the_place_of_samples(rows: Dataset) -> None:
+    metrics = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **SETTINGS).metrics
+    assert {key for key in metrics if key.startswith("real/")} == set(REAL.values())
+    same = rows._replace(train=rows.test)
+    of_itself = evaluation.full_evaluation(model(same), BCE, same, same, seed=0, **SETTINGS).metrics
+    assert of_itself["real/frechet_distance"] == pytest.approx(0, abs=1e-5)
+    assert of_itself["real/precision"] == of_itself["real/coverage"] == of_itself["real/sharpness"] == 1
 
 
 def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:

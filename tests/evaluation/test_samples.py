@@ -144,3 +144,25 @@ def test_the_classifier_score_is_torchmetrics() -> None:
     theirs = InceptionScore(feature=Passing(), splits=1)
     theirs.update(logits)
     assert samples.classifier_score(logits.softmax(-1)) == pytest.approx(float(theirs.compute()[0]), rel=1e-5)
+
+
+def test_density_and_coverage_are_the_counts_of_their_formula() -> None:
+    real, generated, k = normal(60, [0.0] * 3, [1.0] * 3, 0), normal(40, [0.5] * 3, [0.6] * 3, 1), 5
+    inside = [
+        [float((y - x).norm()) <= sorted(float((other - x).norm()) for other in real)[k] for x in real]
+        for y in generated
+    ]
+    density = sum(map(sum, inside)) / (k * len(generated))
+    coverage = sum(any(row[i] for row in inside) for i in range(len(real))) / len(real)
+    assert samples.density_coverage(real, generated) == pytest.approx((density, coverage))
+
+
+def test_density_and_coverage_are_near_one_of_one_distribution_and_the_typical_covers_less() -> None:
+    real, same = (normal(2000, [0.0] * 4, [1.0] * 4, seed) for seed in range(2))
+    density, coverage = samples.density_coverage(real, same)
+    assert density == pytest.approx(1, abs=0.05)
+    assert coverage == pytest.approx(1 - 2**-5, abs=0.015)
+    density, coverage = samples.density_coverage(real, 0.3 * same)
+    assert density == pytest.approx(1, abs=0.1), "where the real points are dense their balls are small"
+    assert coverage < 0.5
+    assert samples.density_coverage(real, same + 100) == (0, 0)

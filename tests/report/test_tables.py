@@ -268,14 +268,14 @@ def test_kinds_of_likelihood_never_share_a_column(key: str, values: tuple[str, .
         for seed in range(8)
     ]
     for trained in runs:
-        trained.metrics["eval/precision"] = 0.5  # type: ignore[index]
+        trained.metrics["eval/recall"] = 0.5  # type: ignore[index]
     plan = Plan(name="x", cross={key: list(values)}, replicate=GRID.replicate)
     *losses, quality = tables.study_tables(study(plan, *runs))
     assert [len(table.rows) for table in losses] == [1] * len(values)
     assert [table.rows[0][0].value for table in losses] == list(values)
     assert [value in table.title for table, value in zip(losses, values, strict=True)] == [True] * len(values)
     assert len(quality.rows) == len(values)
-    with pytest.raises(UserError, match=rf"{key} cannot be subtracted.*Valid: eval/precision"):
+    with pytest.raises(UserError, match=rf"{key} cannot be subtracted.*Valid: eval/recall"):
         tables.contrast_tables(
             study(plan, *runs), [tables.Contrast(key, *values[:2])], [metric_named("test/loss")]
         )
@@ -336,6 +336,27 @@ def test_rows_that_pool_configurations_average_within_each_seed() -> None:
     assert "Rows are means over layers." in table.note
 
 
+def test_real_images_have_a_row_and_what_exceeds_them_is_not_marked() -> None:
+    values = {("vae", "1"): near(0.4), ("vae", "2"): near(0.8), ("vae", "3"): near(0.9)}
+    runs = grid(
+        {key: [1 + (loss - 1) / 100 for loss in losses] for key, losses in values.items()}, "eval/recall"
+    )
+    for trained in runs:
+        trained.metrics["real/recall"] = 0.9985  # type: ignore[index]
+        trained.metrics["eval/nearest_training_distance"] = 0.8  # type: ignore[index]
+    *_, quality = tables.study_tables(study(GRID, *runs))
+    recall, nearest = column(quality, "recall"), column(quality, "nearest training")
+    assert [cell.best for cell in recall] == [False] * 4, "the third row is best, but above real images"
+    assert (quality.rows[-1][0].value, recall[-1], nearest[-1]) == ("real images", Cell(0.9985), Cell(None))
+    assert "training images in place of samples" in quality.note
+    for trained in runs:
+        trained.metrics["real/recall"] = 1.5  # type: ignore[index]
+    *_, below = tables.study_tables(study(GRID, *runs))
+    assert [cell.best for cell in column(below, "recall")] == [False, False, True, False]
+    for format in tables.FORMATS.values():
+        assert "real images" in format(quality)
+
+
 def test_measures_taken_at_different_settings_are_named() -> None:
     runs = grid({("vae", "1"): near(0.5)}, "eval/precision")
     for i, trained in enumerate(runs):
@@ -363,7 +384,12 @@ def test_a_contrast_is_of_runs_of_the_same_seed_at_the_same_place() -> None:
     vae, cvae = ({name: cell.value for name, cell in zip(names, row, strict=True)} for row in table.rows)
     assert vae["model"] == "vae"
     assert [vae[name] for name in ("change", "from", "to")] == pytest.approx(list(expected[:3]))
-    assert (vae["n"], vae["p"], vae["Holm p"], vae["P(better)"]) == (8.0, 2 / math.comb(16, 8), 4 / math.comb(16, 8), 0.0)
+    assert (vae["n"], vae["p"], vae["Holm p"], vae["P(better)"]) == (
+        8.0,
+        2 / math.comb(16, 8),
+        4 / math.comb(16, 8),
+        0.0,
+    )
     assert (cvae["change"], cvae["p"], cvae["P(better)"]) == (0.0, 1.0, 0.5)
     assert "adjusted over 2 contrasts" in table.note
     assert "permutation test of two samples of seeds" in table.note
@@ -380,7 +406,9 @@ def test_a_contrast_within_one_architecture_is_paired_by_seed() -> None:
     plan = Plan(name="x", cross={"optimizer.lr": ["0.1", "0.2"]}, replicate={"seed": [*map(str, seeds)]})
     (table,) = tables.contrast_tables(study(plan, *runs), [tables.parse_contrast("optimizer.lr=0.1,0.2")])
     expected = sign_flip_interval(np.array(losses["0.2"]) - losses["0.1"])
-    (row,) = ({c.heading: cell.value for c, cell in zip(table.columns, row, strict=True)} for row in table.rows)
+    (row,) = (
+        {c.heading: cell.value for c, cell in zip(table.columns, row, strict=True)} for row in table.rows
+    )
     assert [row[name] for name in ("change", "from", "to")] == pytest.approx(list(expected[:3]))
     assert row["p"] == 2 / 2**8
     assert "sign-flip test within seeds" in table.note
@@ -394,7 +422,9 @@ def test_holms_adjustment_is_over_all_contrasts_and_measures_asked_for() -> None
     made = tables.contrast_tables(
         study(GRID, *runs), asked, [metric_named("test/loss"), metric_named("train/loss")]
     )
-    assert [cell.value for table in made for cell in column(table, "Holm p")] == [pytest.approx(4 * 2 / math.comb(16, 8))] * 4
+    assert [cell.value for table in made for cell in column(table, "Holm p")] == [
+        pytest.approx(4 * 2 / math.comb(16, 8))
+    ] * 4
 
 
 def test_one_seed_gives_a_difference_without_an_interval() -> None:

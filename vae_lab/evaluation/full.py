@@ -25,7 +25,7 @@ from vae_lab.evaluation.classifier import load_or_train
 from vae_lab.evaluation.decoded import decode
 from vae_lab.evaluation.elbo import held_out
 from vae_lab.evaluation.latent import collapsed_units, kl_dimensions, posteriors
-from vae_lab.metrics import ERROR, KL_DIMENSION
+from vae_lab.metrics import ERROR, KL_DIMENSION, REAL
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Bernoulli, Likelihood, Objective
 
@@ -35,7 +35,8 @@ BOUNDS = ("test/iwae_bound", "test/negative_log_marginal")
 CONDITIONAL = "eval/conditional_accuracy"
 JUDGED = (  # what the classifier says of samples
     *("eval/classifier_accuracy", "eval/recognizable_share", "eval/classifier_score"),
-    *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/class_balance", CONDITIONAL),
+    *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/density", "eval/coverage"),
+    *("eval/class_balance", CONDITIONAL),
 )
 AGGREGATE_IMAGES = 10_000  # each is compared with all of them
 MEMORIZATION_SAMPLES = 1000  # compared with every training image: the slowest measure but for the bounds
@@ -110,12 +111,12 @@ def full_evaluation(
         grey: The same without binarization, as decoded images are.
         seed: The seed of every draw; equal weights have equal metrics.
         posterior_draws: Draws for each held-out image; 0 leaves out the loss and the use of the latent space.
-        importance_samples: Draws for each of `importance_images` held-out images; 0 leaves out the bounds.
+        importance_samples: Importance draws for a held-out image; 0 leaves out the bounds.
+        importance_images: Held-out images that get them.
         samples: Images drawn from the prior; 0 leaves out their quality.
         batch_size: Images decoded at a time.
     """
-    common = {"seed": seed, "batch_size": batch_size}
-    measures = Measures({}, {})
+    common, measures = {"seed": seed, "batch_size": batch_size}, Measures({}, {})
     if posterior_draws:
         measures.take_all(averaged_loss(model, objective, data.test, draws=posterior_draws, **common))
         measures.take_all(latent_use(model, data.test, **common))
@@ -198,6 +199,7 @@ def add_sample_quality(
     else:
         asked = labels.to(drawn.device) if model.condition_size else None
         _add_judgement(measures, data, drawn, asked, batch_size=batch_size)
+        _add_judgement_of_real_images(measures, data, count, batch_size=batch_size)
     measures.take(["eval/sharpness"], lambda: [relative_sharpness(drawn, data)])
     measures.take(["eval/nearest_training_distance"], lambda: [nearest_training_distance(drawn, data)])
 
@@ -217,9 +219,20 @@ def _add_judgement(
     measures.take(["eval/classifier_score"], lambda: [quality.classifier_score(probabilities)])
     measures.take(["eval/frechet_distance"], lambda: [quality.frechet_distance(features, real_features)])
     measures.take(["eval/precision", "eval/recall"], lambda: quality.precision_recall(spaced, features))
+    measures.take(["eval/density", "eval/coverage"], lambda: quality.density_coverage(spaced, features))
     measures.take(["eval/class_balance"], lambda: [quality.class_balance(probabilities)])
     if labels is not None:
         measures.take_all(_conditional_accuracies(probabilities, labels, data.trained_classes))
+
+
+def _add_judgement_of_real_images(measures: Measures, data: Dataset, count: int, *, batch_size: int) -> None:
+    """Adds what the same code says of training images in place of samples, where it is defined."""
+    train = data.train
+    index = evenly_spaced(torch.arange(len(train), device=train.pixels.device), count)
+    real, drawn = Measures({}, {}), train.scaled(index)
+    _add_judgement(real, data, drawn, train.labels[index], batch_size=batch_size)
+    real.take(["eval/sharpness"], lambda: [relative_sharpness(drawn, data)])
+    measures.take_all({REAL[key]: value for key, value in real.metrics.items() if key in REAL})
 
 
 def _among(classes: Sequence[int], probabilities: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The quality of samples: a classifier's judgement, their sharpness, and their distance to training images.
 
 torchmetrics has the Frechet distance and the Inception score as objects that hold a network and are updated
-with images; here six measures share the features of one pass, so each is a formula on tensors. The tests
-compare them with torchmetrics, which has no precision and recall.
+with images; here eight measures share the features of one pass, so each is a formula on tensors. The tests
+compare them with torchmetrics, which has no precision, recall, density and coverage.
 
 Shapes: N samples, M real images, D pixels, F features, C classes.
 """
@@ -20,6 +20,7 @@ from vae_lab.data import Images
 
 RECOGNIZABLE = 0.9  # probability of the likeliest class
 NEIGHBOURS = 3  # whose distance says how near is near, in precision and recall
+DENSITY_NEIGHBOURS = 5  # the same in density and coverage, as Naeem et al. choose it
 
 
 class UndefinedError(ValueError):
@@ -139,11 +140,45 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOU
     return _covered(generated, real, neighbours), _covered(real, generated, neighbours)
 
 
+def density_coverage(
+    real: Tensor, generated: Tensor, neighbours: int = DENSITY_NEIGHBOURS
+) -> tuple[float, float]:
+    """Returns how densely real features (M, F) lie about the generated ones (N, F), and the share come near.
+
+    Every real point has a ball that reaches to its `neighbours`-th neighbour. Density is the mean number of
+    balls that hold a generated point, by `neighbours`: one outlier among the real points counts for little.
+    Coverage is the share of balls that hold one. Of two equal distributions the first is 1 on average, the
+    second about 1 - 2^-neighbours for as many points of both.
+
+    Raises:
+        UndefinedError: A real point has not that many neighbours.
+
+    Examples:
+        >>> points = torch.arange(6.0)[:, None]
+        >>> density_coverage(points, points + 100), density_coverage(points, points)[1]
+        ((0.0, 0.0), 1.0)
+
+    References:
+        Naeem et al. 2020, Reliable Fidelity and Diversity Metrics for Generative Models, eqs. 3 and 5.
+    """
+    _check_counts(f"the distance to neighbour {neighbours}", neighbours + 1, real, real)
+    balls = torch.zeros(len(real), device=real.device, dtype=torch.int64)
+    radii = _radii(real, neighbours)
+    for part in torch.split(generated, 1000):
+        balls += (torch.cdist(part, real) <= radii).sum(0)
+    density = int(balls.sum()) / (neighbours * len(generated))
+    return density, float((balls > 0).double().mean())
+
+
 def _covered(points: Tensor, others: Tensor, neighbours: int) -> float:
-    kth = neighbours + 1  # the nearest "neighbour" of a point among its own set is itself
-    radii = torch.cat([torch.cdist(part, others).kthvalue(kth).values for part in torch.split(others, 1000)])
+    radii = _radii(others, neighbours)
     inside = [(torch.cdist(part, others) <= radii).any(-1) for part in torch.split(points, 1000)]
     return float(torch.cat(inside).double().mean())
+
+
+def _radii(points: Tensor, neighbours: int) -> Tensor:
+    kth = neighbours + 1  # the nearest "neighbour" of a point among its own set is itself
+    return torch.cat([torch.cdist(part, points).kthvalue(kth).values for part in torch.split(points, 1000)])
 
 
 def sharpness(images: Tensor, shape: tuple[int, int, int]) -> float:

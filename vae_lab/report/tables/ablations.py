@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vae_lab.metrics import EVALUATION_SETTINGS, LOWER, NATS, TOPICS, Metric
+from vae_lab.report.tables import real_images
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
@@ -97,22 +98,28 @@ def _ablation_table(
         finished = [run for group in groups for run in group.finished]
         plain = all(run.params.get(key, value) == value for run in finished for key, value in PLAIN_ELBO)
         metrics = [metric for metric in metrics if metric.key != LIKE_THE_LOSS or not plain]
-    ranked = []
+    ranked, of_real_images = [], []
     for metric in metrics:
         values = [group.by_replicate(metric.key) for group in groups]
         families = _ranked_rows(comparison, metric, values)
-        best = _best(metric, values, families)
+        real = real_images.value(comparison, metric)
+        best = _best(metric, values, families, real)
         cells = [
             replace(mean_cell([*values[i].values()], group.n), best=i in best)
             for i, group in enumerate(groups)
         ]
         columns.append((Column(metric.heading, metric.unit, _digits(metric, cells)), cells))
+        of_real_images.append(Cell(real))
         ranked += families
+    breaks = _breaks(comparison)
+    if any(cell.value is not None for cell in of_real_images):
+        columns = real_images.with_row(columns, of_real_images)
+        breaks |= {len(groups) - 1}
     return Table.of(
         comparison.title,
         columns,
         _note(comparison, metrics, ranked),
-        breaks=_breaks(comparison),
+        breaks=breaks,
         best=_meaning_of_mark(comparison),
         lead=lead,
     )
@@ -193,14 +200,19 @@ def _ranked_rows(comparison: Comparison, metric: Metric, values: Sequence[Values
     return [rows for rows in families.values() if len(rows) > 1]
 
 
-def _best(metric: Metric, values: Sequence[Values], ranked: Iterable[Sequence[int]]) -> set[int]:
-    """The rows that no other of their family is shown to beat, where some row is beaten."""
+def _best(
+    metric: Metric, values: Sequence[Values], ranked: Iterable[Sequence[int]], real: float | None
+) -> set[int]:
+    """The rows that no other of their family is shown to beat, where some row is beaten.
+
+    What is beyond real images is no better than they are, and not marked.
+    """
     best: set[int] = set()
     for rows in ranked:
         compared = {i: values[i] for i in rows}
         tied = statistics.tied_with_best(compared, lower_is_better=metric.better == LOWER, level=LEVEL)
         if len(tied) < len(rows):
-            best |= tied
+            best |= {i for i in tied if not real_images.exceeded(metric, values[i].values(), real)}
     return best
 
 
@@ -223,6 +235,7 @@ def _note(comparison: Comparison, metrics: Sequence[Metric], ranked: Sequence[Se
     sentences = [
         *_note_on_replicates(comparison, ranked),
         f"Rows are means over {', '.join(map(key_name, pooled))}." if pooled else "",
+        real_images.note(comparison, metrics),
         *_note_on_evaluation([run for group in groups for run in group.finished], metrics),
         _named_runs("Failed", [run for group in groups for run in group.failed]),
         _named_runs("Interrupted", [run for group in groups for run in group.interrupted]),
