@@ -126,7 +126,13 @@ def test_the_installed_command_answers_and_exits_with_its_code(tmp_path: Path) -
         (["sweeps=depht"], "sweeps=depht: no such option; did you mean depth?"),
         (["model.layers"], "model.layers: not of the form KEY=VALUE"),
         (["model.layers=[1"], "model.layers=[1: must be a whole number from 1 to 1000."),
-        (["model.layers=2,3"], "model.layers=2,3: to train each of these add -m"),
+        (["model.layers=2,3"], "model.layers=2,3: to train each of these add -m.\n"),
+        (["model=vae,cvae"], "model=vae,cvae: to train each of these add -m.\n"),
+        (["model.hidden_size=9,8"], "add -m; for one list write model.hidden_size=[9,8].\n"),
+        (["optimizer.betas=0.5,0.9"], "add -m; for one list write optimizer.betas=[0.5,0.9].\n"),
+        (["study.name=1,2"], "add -m; for one text with a comma write 'study.name=\"1,2\"'.\n"),
+        (["-m", "hydra.mode=RUN"], "hydra.mode=RUN: contradicts -m; leave one of them out."),
+        (["-m", "--run"], "--run: contradicts -m; leave one of them out."),
         (["--config-dir", "/nowhere"], "/nowhere"),
         (["scheduler=flat"], "scheduler=flat: no such option. Valid: cosine, multistep, none, step."),
         (["model=null"], "model=null: no such option. Valid: cvae, vae."),
@@ -182,6 +188,33 @@ def test_a_list_of_values_needs_no_flag_where_a_study_makes_it_a_multirun(
     assert lab("sweeps=depth", "seed=0,1") == (0, "", "")
     assert lab("-m", "model=glob(*)") == (0, "", "")
     assert lines == [["sweeps=depth", "seed=0,1"], ["model=glob(*)"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "compositions"),
+    [
+        (["model.layers=0"], ["to see whether it is a multirun", "the run"]),
+        (["-m", "model.layers=0,1"], ["the multirun", "its first point"]),
+        (["model=vea"], ["to see whether it is a multirun"]),
+        (["sweeps=nothing"], ["to see whether it is a multirun"]),
+    ],
+    ids=lambda value: value[-1],
+)
+def test_a_line_is_composed_no_more_often_than_its_runs_need(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, line: list[str], compositions: list[str]
+) -> None:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    composed: list[object] = []
+    compose = ConfigLoaderImpl._load_configuration_impl
+
+    def counted(*arguments: object, **options: object) -> object:
+        composed.append(options)
+        return compose(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", counted)
+    assert lab(*line)[0] == 2
+    assert len(composed) == len(compositions)
 
 
 def completions(words: list[str], incomplete: str) -> list[str]:

@@ -7,8 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from hydra.errors import CompactHydraException
-
 # In an address: user and password before the host, and options that give somebody in.
 _USER = re.compile(r"(?<=://)(?:[^\s/@]*(?::[^\s@]*)?@)+")
 _SECRET = re.compile(  # the key that is left out names a saved view of MLflow's pages
@@ -16,7 +14,7 @@ _SECRET = re.compile(  # the key that is left out names a saved view of MLflow's
 )
 
 
-class LabError(CompactHydraException):
+class LabError(Exception):
     """A failure that the command line prints as one message, without a traceback and without passwords."""
 
     exit_code = 1

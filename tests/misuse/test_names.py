@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from tests.misuse.conftest import PROFILE, TINY, Answer, Lab, left_behind
 from vae_lab import config, tracking
+from vae_lab.config.references import Reference
 from vae_lab.errors import UserError
 from vae_lab.report.page import rendering
 from vae_lab.runs.grid import axes, jobs
@@ -149,7 +150,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             one_at_a_time={"model.layers": ["1", HOSTILE]},
             base={"model.layers": "1"},
             claims=[claim | {"explanation": HOSTILE}],
-            reference=config.Reference(source=HOSTILE, note=HOSTILE),
+            reference=Reference(source=HOSTILE, note=HOSTILE),
         )
         store = Store.open(uri, create=True)
         parent = store.start("lab", HOSTILE, kind=tracking.SWEEP, tags={tracking.STUDY: "hostile"})

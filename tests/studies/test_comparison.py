@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vae_lab.config import parse_reference
+from vae_lab.config.references import parse_reference
 from vae_lab.errors import UserError
 from vae_lab.studies.comparison import (
     Group,

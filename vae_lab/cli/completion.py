@@ -93,7 +93,7 @@ def joined(pieces: Iterable[str]) -> list[str]:
 def _completions(words: list[str], word: str) -> list[str]:
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from vae_lab.cli.overrides import Line, config_loader
+    from vae_lab.cli.line import Line, config_loader
 
     line = Line([*words, word])
     plugin = DefaultCompletionPlugin(config_loader(line))

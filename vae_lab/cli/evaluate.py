@@ -67,7 +67,8 @@ def composed(overrides: list[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
     from vae_lab import config
-    from vae_lab.cli.overrides import Line, checked_lines, explained
+    from vae_lab.cli.line import Line
+    from vae_lab.cli.overrides import checked_lines, explained
 
     line = Line(overrides, multirun=False)
     try:

@@ -7,14 +7,12 @@ import logging
 import traceback
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, OverrideType, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -23,24 +21,25 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from vae_lab.cli import complaints
+from vae_lab.cli.line import Line, config_loader
 from vae_lab.cli.own_configs import check_own_configs
-from vae_lab.cli.spelling import as_text, no_flag, remarks, spelled_as_text, unread
+from vae_lab.cli.spelling import as_text, remarks, spelled_as_text, unread
 from vae_lab.config import (
     NOTHING,
     STUDY_GROUPS,
     TEXT_KEYS,
     checked_plan,
     known_key,
+    takes_list,
     unknown_key,
     valid_keys,
 )
 from vae_lab.errors import UserError, choices, quoted
-from vae_lab.files import CONF
+from vae_lab.runs import grammar
 from vae_lab.runs.grid import listed
 
 log = logging.getLogger(__name__)
 
-CONFIG = "config"  # the lab's, which names no further folders of configs
 LONGEST = 1000  # characters of a message, most of which name the valid choices
 COMPOSING = (  # the parts of Hydra that have done their work before the lab's begins
     *("hydra._internal.config_loader_impl", "hydra.core.override_parser.overrides_parser"),
@@ -48,97 +47,48 @@ COMPOSING = (  # the parts of Hydra that have done their work before the lab's b
 )
 
 
-class Line(NamedTuple):
-    """Overrides, and the configs that they are composed with."""
-
-    overrides: list[str]
-    config_name: str = CONFIG
-    config_path: str = str(CONF)
-    config_dir: str | None = None  # a folder of further configs
-    multirun: bool | None = None  # None where the composed config says so itself
-
-
-def parse_line(arguments: list[str]) -> Line:
-    """Returns what Hydra's own parser makes of a line, which would refuse it with a page of usage.
-
-    Raises:
-        UserError: A flag does not exist or is not taken.
-    """
-
-    def refuse(message: str) -> NoReturn:
-        raise no_flag(arguments) or UserError(
-            f"{quoted(message, 300)}. All flags: vae-lab train --hydra-help"
-        )
-
-    parser = get_args_parser()
-    parser.error = refuse  # type: ignore[method-assign]
-    flags = parser.parse_args(arguments)
-    if flags.experimental_rerun is not None:
-        raise UserError(
-            "--experimental-rerun: would unpickle a file, which can run any code. Every run's page in MLflow "
-            "has the command that trains it again."
-        )
-    line = Line(flags.overrides, config_dir=flags.config_dir, multirun=flags.multirun or None)
-    if flags.config_name is not None:
-        line = line._replace(config_name=flags.config_name)
-    if flags.config_path is not None:  # where it is relative, Hydra takes it so from this folder
-        line = line._replace(config_path=str(Path(__file__).parent / flags.config_path))
-    if flags.cfg is not None or flags.info is not None:
-        line = line._replace(multirun=False)
-    return line
-
-
-def config_loader(line: Line) -> ConfigLoaderImpl:
-    """Returns Hydra's reader of the configs of a line."""
-    path = create_automatic_config_search_path(None, None, line.config_path)
-    if line.config_dir is not None:
-        folder = f"file://{Path(line.config_dir).absolute()}"
-        path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
-    return ConfigLoaderImpl(path)
-
-
 def checked_lines(line: Line) -> list[Line]:
     """Checks what can be said of every override before the config is composed.
 
     Returns:
         The lines to be run one after another, spelled so that Hydra reads what is meant: one for each study,
-        where several are asked for.
+        where several are asked for. Each says whether it is a multirun.
 
     Raises:
         UserError: An override of a key that does not exist, of a group with what is no option, or with a list
             of values for a single run; or a file of the user's own that would be ignored.
-        HydraException: An override is not of the form KEY=VALUE, or the search path is no list of folders.
+        HydraException: An override is not of the form KEY=VALUE, the search path is no list of folders, or a
+            line that does not say so itself cannot be composed to see whether it is a multirun.
     """
     loader = config_loader(line)
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(line.overrides)
     folders = [text for text in line.overrides if text.startswith("hydra.searchpath=")]
-    check_own_configs(loader, line.config_name, folders)
-    spellings = _spellings(line, loader, overrides, folders)
+    # Copied once for all checks: a copy takes as long as the checks themselves.
+    _, repository = loader._parse_overrides_and_create_caching_repo(line.primary, folders)
+    check_own_configs(repository)
+    spellings = _spellings(line, loader, overrides, repository)
     lines = [line._replace(overrides=list(texts)) for texts in itertools.product(*spellings)]
-    if len(lines) > 1:
-        for study in lines:  # a mistake in one is told before another has been trained
-            _compose(loader, study)
-    else:
+    if len(lines) == 1:
         for remark in remarks(overrides):
             log.warning(remark)
-    swept = [override for override in overrides if override.is_sweep_override()]
-    several = next((override for override in swept if override.key_or_group not in STUDY_GROUPS), None)
-    single = several is not None and not all(_is_multirun(study, loader) for study in lines)
-    if several is not None and single and spelled_as_text(several) is None:
-        raise _needs_multirun(several)
+    # Of several studies, a mistake in one is told before another has been trained.
+    lines = [study._replace(multirun=_is_multirun(study, loader, overrides)) for study in lines]
+    for study in lines:
+        for override, text in zip(overrides, study.overrides, strict=True):
+            if not study.multirun and grammar.PARSER.parse_override(text).is_sweep_override():
+                raise _needs_multirun(override)
     return lines
 
 
 def _spellings(
-    line: Line, loader: ConfigLoaderImpl, overrides: Sequence[Override], folders: list[str]
+    line: Line, loader: ConfigLoaderImpl, overrides: Sequence[Override], repository: IConfigRepository
 ) -> list[list[str]]:
     """Returns how Hydra is given each override; in several spellings where each is a study."""
-    primary = None if line.config_path == str(CONF) and line.config_name == CONFIG else line.config_name
     spellings, groups = [], []
     for override in overrides:
         key, spelling = override.key_or_group, [spelled_as_text(override) or str(override.input_line)]
         # With the groups within it, since a group need not have options of its own.
-        options = "." not in key and loader.get_group_options(key, None, primary, folders)
+        options = [] if "." in key else repository.get_group_options(key, None)
         if options:
             spelling = _options(override, options)
             groups.append(override)
@@ -208,17 +158,21 @@ def _option(override: Override, value: object, options: list[str]) -> str:
 def _needs_multirun(override: Override) -> UserError:
     message = f"{quoted(override.input_line)}: to train each of these add -m"
     if override.value_type == ValueType.SIMPLE_CHOICE_SWEEP:  # of the form A,B
-        if override.key_or_group in TEXT_KEYS:
+        key, values = override.key_or_group, override.value().list
+        if key in TEXT_KEYS:
             message += f"; for one text with a comma write {as_text(str(override.input_line))}"
-        else:
-            message += f"; for one list write {override.key_or_group}=[{override.get_value_string()}]"
+        elif takes_list(key, values):
+            message += f"; for one list write {key}=[{override.get_value_string()}]"
     return UserError(f"{message}.")
 
 
-def _is_multirun(line: Line, loader: ConfigLoader) -> bool:
-    if line.multirun is not None:
-        return line.multirun
-    return bool(_compose(loader, line).hydra.mode == RunMode.MULTIRUN)
+def _is_multirun(line: Line, loader: ConfigLoader, overrides: Sequence[Override]) -> bool:
+    if line.multirun is None:
+        return bool(_compose(loader, line).hydra.mode == RunMode.MULTIRUN)
+    for override in overrides if line.multirun else ():
+        if override.key_or_group == "hydra.mode" and override.value() == RunMode.RUN.name:
+            raise UserError(f"{quoted(override.input_line)}: contradicts -m; leave one of them out.")
+    return line.multirun
 
 
 def is_of_composing(error: Exception) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.plugins.config_source import ConfigSource
 
 from vae_lab.config import check_size
@@ -16,19 +16,15 @@ DEPTHS = ("*", "*/*", "*/*/*")  # of the files in a folder of configs
 OF_USERS = ("command-line", "hydra.searchpath")  # how Hydra calls who gave a folder: how these begin
 
 
-def check_own_configs(loader: ConfigLoaderImpl, config_name: str, folders: list[str]) -> None:
+def check_own_configs(repository: IConfigRepository) -> None:
     """Looks through the folders of configs that a line or its primary config adds to the lab's.
 
     Args:
-        loader: Hydra's reader of the line's configs.
-        config_name: The primary config.
-        folders: Overrides of the search path.
+        repository: Hydra's reader of all these folders.
 
     Raises:
         UserError: A file would fill the memory, or would be ignored, since the lab has one of its name.
-        HydraException: The search path is no list of folders.
     """
-    _, repository = loader._parse_overrides_and_create_caching_repo(config_name, folders)
     sources = repository.get_sources()
     for i, source in enumerate(sources):
         if source.scheme() == "file" and source.provider.startswith(OF_USERS):

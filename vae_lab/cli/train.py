@@ -6,16 +6,12 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
 from vae_lab.cli import INTERRUPTED
 from vae_lab.cli.completion import complete_overrides
@@ -25,13 +21,17 @@ from vae_lab.cli.streams import make_lasting
 from vae_lab.errors import LabError, UserError
 from vae_lab.files import CONF, started_in
 
-if TYPE_CHECKING:
-    from vae_lab.cli.overrides import Line
+if TYPE_CHECKING:  # the help of all commands goes without Hydra
+    from omegaconf import DictConfig
+
+    from vae_lab.cli.line import Line
+    from vae_lab.runs.job import Job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
 USER_MISTAKE, FAILED = 2, 1
 STOPPED = "interrupted. Every finished epoch is kept; the same command goes on from there."
+Task = Callable[["DictConfig"], "str | None"]
 FAULT = "this is a fault of the lab or of a class that it was given; the traceback is above."
 
 
@@ -46,11 +46,13 @@ def train(overrides: tuple[str, ...]) -> None:
     sys.exit(run_hydra(list(overrides)))
 
 
-def run_hydra(arguments: list[str]) -> int:
+def run_hydra(arguments: list[str], do: Task | None = None) -> int:
     """Hands a line to Hydra.
 
     Args:
         arguments: The words after `vae-lab train`.
+        do: What becomes of the composed config of a single run, None for training it. Its attribute
+            `of_multirun`, if it has one, gets the points of a multirun; see the sweeper.
 
     Returns:
         The exit code: 0, 1 if a run failed, 2 for a mistake in the line, 130 if it was interrupted.
@@ -60,7 +62,8 @@ def run_hydra(arguments: list[str]) -> int:
 
         train_help.show()
         return 0
-    from vae_lab.cli.overrides import Line, checked_lines, parse_line
+    from vae_lab.cli.line import Line, parse_line
+    from vae_lab.cli.overrides import checked_lines
 
     log_messages()
     _single_run_failures.clear()
@@ -71,9 +74,10 @@ def run_hydra(arguments: list[str]) -> int:
             lines = checked_lines(line)
             if len(lines) == 1:
                 sys.argv[1:] = _in_place_of(line.overrides, lines[0].overrides, sys.argv[1:])
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+                _hand_over(lines[0], do or task)
         if len(lines) > 1:
-            return _run_each(_in_place_of(line.overrides, study.overrides, arguments) for study in lines)
+            studies = (_in_place_of(line.overrides, study.overrides, arguments) for study in lines)
+            return _run_each(studies, do)
         if _single_run_failures:
             raise _single_run_failures[0]
     except KeyboardInterrupt:
@@ -88,16 +92,38 @@ def run_hydra(arguments: list[str]) -> int:
     return 0
 
 
+def _hand_over(line: Line, do: Task) -> None:
+    """Has Hydra compose a checked line and run it.
+
+    Hydra's own entry point would compose it once more before, to see whether it is a multirun.
+    """
+    import hydra
+    from hydra._internal.hydra import Hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    from vae_lab.cli.line import VERSION_BASE, search_path
+
+    if not line.trains:
+        hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name="config")(do)()
+        return
+    runner = Hydra.create_main_hydra2("train", search_path(line))
+    mode, run = ("MULTIRUN", runner.multirun) if line.multirun else ("RUN", runner.run)
+    try:
+        run(line.config_name, do, [*line.overrides, f"hydra.mode={mode}"])
+    finally:
+        GlobalHydra.instance().clear()
+
+
 def _in_place_of(before: list[str], after: list[str], words: list[str]) -> list[str]:
     spellings = dict(zip(before, after, strict=True))
     return [spellings.get(word, word) for word in words]
 
 
-def _run_each(lines: Iterable[list[str]]) -> int:
+def _run_each(lines: Iterable[list[str]], do: Task | None) -> int:
     """Runs several lines one after another and returns the worst exit code."""
     worst = 0
     for arguments in lines:
-        worst = max(worst, run_hydra(arguments))
+        worst = max(worst, run_hydra(arguments, do))
         if worst == INTERRUPTED:
             break
     return worst
@@ -123,32 +149,52 @@ def _as_hydra_expects(arguments: list[str]) -> Iterator[None]:
             os.environ[FULL_ERROR] = full_error
 
 
-def task(config: DictConfig) -> str | Exception:
-    """Trains one job of Hydra's and returns the run's id.
-
-    The error of a single run is returned too: raised through Hydra, it would come with a line of Hydra's.
-    """
-    from vae_lab.runs.commands import hydra_words
-    from vae_lab.runs.job import job_of
-
+def task(config: DictConfig) -> str | None:
+    """Trains one job of Hydra's and returns the run's id; None for a single run that failed."""
     make_lasting()  # a launcher may have left the command's process
-    context = HydraConfig.get()
-    started = Path(context.runtime.cwd)  # Hydra has changed into the run's folder if hydra.job.chdir=true
-    try:
-        # Read after the config has been checked, since reading them resolves their interpolations.
-        overrides = (text for text in context.overrides.task)
-        job = job_of(config, overrides, os.environ, hydra_words(context))  # before seconds go into imports
+    with errors_of_single_runs_kept():
+        job = job_of_hydra(config)  # before seconds go into imports
+        from hydra.core.hydra_config import HydraConfig
+
         from vae_lab.runs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
             from vae_lab.runs.single import run_once
-        with started_in(started):
+        # Hydra has changed into the run's folder if hydra.job.chdir=true.
+        with started_in(Path(HydraConfig.get().runtime.cwd)):
             return run_once(job)
+    return None
+
+
+def job_of_hydra(config: DictConfig) -> Job:
+    """Returns the job of a config that Hydra composed for a task.
+
+    Raises:
+        UserError: The config is not valid.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from vae_lab.runs.commands import hydra_words
+    from vae_lab.runs.job import job_of
+
+    context = HydraConfig.get()
+    # Read after the config has been checked, since reading them resolves their interpolations.
+    overrides = (text for text in context.overrides.task)
+    return job_of(config, overrides, os.environ, hydra_words(context))
+
+
+@contextmanager
+def errors_of_single_runs_kept() -> Iterator[None]:
+    """Keeps a single run's error for `run_hydra`: through Hydra it would come with a line of Hydra's."""
+    try:
+        yield
     except Exception as error:
-        if context.mode == RunMode.MULTIRUN:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         _single_run_failures.append(error)
-        return error
 
 
 _single_run_failures: list[Exception] = []

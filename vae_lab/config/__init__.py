@@ -3,7 +3,6 @@
 from vae_lab.config.checks import checked, checked_plan, known_key, unknown_key
 from vae_lab.config.fingerprint import config_fingerprint
 from vae_lab.config.names import SHOWN_IN_EVERY_NAME, layers, model_name, parameters, quotable, run_name
-from vae_lab.config.references import Reference, Value, parse_reference
 from vae_lab.config.schema import (
     BASE,
     BUILT_IN_MODEL,
@@ -15,6 +14,7 @@ from vae_lab.config.schema import (
     TEXT_KEYS,
     Config,
     ruled_keys,
+    takes_list,
     valid_keys,
 )
 from vae_lab.config.yaml_size import check_size
@@ -30,8 +30,6 @@ __all__ = [
     "STUDY_GROUPS",
     "TEXT_KEYS",
     "Config",
-    "Reference",
-    "Value",
     "check_size",
     "checked",
     "checked_plan",
@@ -40,10 +38,10 @@ __all__ = [
     "layers",
     "model_name",
     "parameters",
-    "parse_reference",
     "quotable",
     "ruled_keys",
     "run_name",
+    "takes_list",
     "unknown_key",
     "valid_keys",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,6 @@ from omegaconf.errors import (
 )
 
 from vae_lab.config.names import flatten, layers
-from vae_lab.config.references import parse_reference
 from vae_lab.config.schema import (
     BUILT_IN_MODEL,
     GROUPS,
@@ -89,11 +89,18 @@ def checked_plan(config: DictConfig) -> DictConfig:
     return typed
 
 
+@functools.cache
+def _schema() -> DictConfig:
+    """Returns the schema as a config: made once, as that takes longer than a point's whole check."""
+    schema: DictConfig = OmegaConf.structured(Config)
+    return schema
+
+
 def _within_ranges(config: DictConfig, keys: Sequence[str]) -> DictConfig:
     """Returns the config typed by the schema, with a value in range for each of `keys`."""
     _check_form(config)
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(Config), config)
+        typed = OmegaConf.merge(_schema(), config)  # copies the schema
         assert isinstance(typed, DictConfig)
         OmegaConf.resolve(typed)
         values = {key: OmegaConf.select(typed, key) for key in keys}
@@ -201,6 +208,8 @@ def _check_together(config: DictConfig) -> None:
 
 def _check_study(config: DictConfig) -> None:
     if config.study.reference is not None:
+        from vae_lab.config.references import parse_reference  # msgspec, for the few studies that have one
+
         parse_reference(OmegaConf.to_container(config.study.reference))
     if config.study.oracle is not None:
         _check_oracle(config.study.oracle, config.sweep.also)

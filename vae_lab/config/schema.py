@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -264,6 +264,26 @@ def _leaves(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Field[
             yield from _leaves(nested, f"{item.name}.")
         else:
             yield prefix + item.name, item
+
+
+def takes_list(key: str, values: Sequence[object]) -> bool:
+    """Returns whether a list of these values may be the one value of a key.
+
+    >>> takes_list("model.hidden_size", [400, 200]), takes_list("optimizer.betas", [0.9, 0.99])
+    (True, True)
+    >>> takes_list("model.layers", [2, 3]), takes_list("model", ["vae", "cvae"])
+    (False, False)
+    """
+    for leaf, item in _leaves():
+        if key == leaf:
+            rule = item.metadata.get("rule")
+            kind = str(item.type)
+            return kind.startswith(("Any", "list")) and (
+                rule is None or rule.holds(OmegaConf.create([*values]))
+            )
+        if key.startswith(f"{leaf}."):  # the schema leaves open what lies below
+            return True
+    return key.startswith("hydra.")
 
 
 TEXT_KEYS = frozenset(key for key, item in _leaves() if str(item.type).startswith("str"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from vae_lab.config import Reference
+from vae_lab.config.references import Reference
 from vae_lab.metrics import NATS
 from vae_lab.report.tables import Cell, Column, Columns, Table, mean_cell
 from vae_lab.studies.claims import metric_name

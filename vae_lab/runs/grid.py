@@ -138,7 +138,7 @@ def listed(override: Override) -> list[str]:
                 raise UserError(f"{line}: must be at most {MOST_RUNS} values.")
         values = list(override.sweep_string_iterator())
     except (HydraException, ArithmeticError, ValueError, TypeError) as error:
-        raise error if isinstance(error, UserError) else UserError(f"{line}: {quoted(error, 300)}") from None
+        raise UserError(f"{line}: {quoted(error, 300)}") from None
     if not values:
         raise UserError(f"{line}: must be one value at least.")
     return values

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from vae_lab.config import Reference
+from vae_lab.config.references import Reference
 from vae_lab.errors import UserError, quoted
 
 PLAN_FILE = "study.json"

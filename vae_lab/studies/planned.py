@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from vae_lab.config import BASE, parse_reference
+from vae_lab.config import BASE
+from vae_lab.config.references import parse_reference
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import CATALOGUE, is_metric
 from vae_lab.studies.claims import judge_study, parse
