@@ -6,6 +6,7 @@ Shapes: N held-out images, n of them that chains are run for.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def annealed_measures(
     index = evenly_spaced(torch.arange(len(images), device=images.labels.device), count)
     subset = Images(images.pixels[index], images.labels[index], images.peak)
     c = one_hot(subset.labels, model.condition_size)
-    settings = {"temperatures": temperatures, "chains": chains, "seed": seed}
+    settings: dict[str, Any] = {"temperatures": temperatures, "chains": chains, "seed": seed}
     of_data = annealed(model, likelihood, subset.scaled(slice(None)), c, **settings)
     x, z = simulated(model, likelihood, c, seed=seed)
     both = annealed(model, likelihood, x, c, **settings, exact=z)
