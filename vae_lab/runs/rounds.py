@@ -69,7 +69,8 @@ def _until_settled(
     while seeds is not None:
         yield current
         verdicts = judge()
-        given_up |= _given_up([verdict for verdict in verdicts if verdict.claim.id not in given_up], most)
+        if seeds < most:
+            given_up |= _given_up([verdict for verdict in verdicts if verdict.claim.id not in given_up], most)
         unsettled = [verdict for verdict in verdicts if not verdict.settled]
         still_open = [verdict for verdict in unsettled if verdict.claim.id not in given_up]
         seeds = claims.round_target(verdicts, seeds, most) if still_open else None

@@ -1,0 +1,147 @@
+"""Seeds for open claims only, simulated: how often a study errs, and how many runs it saves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from vae_lab.studies import statistics
+from vae_lab.studies.statistics.sequential import wealth
+
+LEVEL, STUDIES, CLAIMS, MOST = 0.05, 2000, 6, 40
+Array = NDArray[np.float64]
+
+
+class Outcome(NamedTuple):
+    """What became of the studies."""
+
+    wrong: Array  # (studies,): whether any verdict is
+    settled: Array  # (studies, claims)
+    runs: Array  # (studies,)
+
+
+def looks() -> list[int]:
+    """The seeds after each round."""
+    rounds = [statistics.next_round(0, MOST, LEVEL, CLAIMS)]
+    while rounds[-1] < MOST:
+        rounds.append(statistics.next_round(rounds[-1], MOST, LEVEL, CLAIMS))
+    return rounds
+
+
+def adjusted(p: Array) -> Array:
+    """Holm's p over the last axis."""
+    order = np.argsort(p, axis=-1)
+    steps = np.take_along_axis(p, order, -1) * np.arange(p.shape[-1], 0, -1)
+    result = np.empty_like(p)
+    np.put_along_axis(result, order, np.minimum(1, np.maximum.accumulate(steps, axis=-1)), -1)
+    return result
+
+
+def conducted(x: Array, effects: Array, *, selective: bool, giving_up: bool = False) -> Outcome:
+    """Conducts studies whose claim k is that configuration k + 1 has more than k.
+
+    A configuration between two open claims goes on, so that a settled claim between two open ones, too, has
+    ever more pairs, and one beside a claim that is given up has fewer than its neighbour.
+
+    Args:
+        x: values (studies, configurations, seeds).
+        effects: the true difference of each claim; of one that is zero, any verdict is wrong.
+        selective: whether only configurations of open claims get more seeds.
+        giving_up: whether claims whose effect is much too small for `MOST` seeds are not followed further.
+    """
+    d = np.diff(x, axis=1)
+    up, down = wealth(d)
+    p_up, p_down = (np.minimum(1, 2 / np.maximum.accumulate(side, axis=-1)) for side in (up, down))
+    counts = np.full(x.shape[:2], looks()[0])
+    given_up = np.zeros(d.shape[:2], dtype=bool)
+    for look in looks():
+        n = np.minimum(counts[:, 1:], counts[:, :-1])
+        last = (n - 1)[..., None]
+        seen = [np.take_along_axis(p, last, -1)[..., 0] for p in (p_up, p_down)]
+        settled = adjusted(np.minimum(*seen)) <= LEVEL
+        if look == MOST:
+            break
+        if giving_up:
+            mean = d[..., :look].mean(-1) / d[..., :look].std(-1, ddof=1)
+            given_up |= ~settled & (n == look) & (np.abs(mean) + 1.28 / np.sqrt(look) < 0.5)
+        is_open = ~settled & ~given_up
+        further = np.zeros_like(counts, dtype=bool)
+        further[:, 1:] |= is_open
+        further[:, :-1] |= is_open
+        if not selective:
+            further[:] = is_open.any(1, keepdims=True)
+        counts[further] = looks()[looks().index(look) + 1]
+    says = np.where(seen[0] < seen[1], 1, -1)
+    return Outcome((settled & (says != np.sign(effects))).any(1), settled, counts.sum(1))
+
+
+def drawn(effects: Array, shape: str, seed: int) -> Array:
+    rng = np.random.default_rng(seed)
+    size = (STUDIES, CLAIMS + 1, MOST)
+    noise = {"normal": rng.normal, "Cauchy": rng.standard_cauchy}[shape](size=size)
+    means: Array = np.concatenate([[0.0], np.cumsum(effects)])
+    return means[:, None] + noise
+
+
+@pytest.mark.parametrize("giving_up", [False, True], ids=["to the end", "giving up"])
+@pytest.mark.parametrize("shape", ["normal", "Cauchy"])
+@pytest.mark.parametrize("clear", [0, 3], ids=["nothing differs", "half of the claims are clear"])
+def test_a_study_that_stops_claim_by_claim_errs_at_most_at_its_level(
+    clear: int, shape: str, giving_up: bool
+) -> None:
+    """2,000 studies each; clear claims settle first and leave the others the larger part of Holm's level."""
+    effects = np.where(np.arange(CLAIMS) % 2 < bool(clear), 1000.0, 0.0)
+    outcome = conducted(drawn(effects, shape, clear), effects, selective=True, giving_up=giving_up)
+    assert outcome.wrong.sum() <= stats.binom.ppf(0.999, STUDIES, LEVEL)
+    if clear and shape == "normal":
+        assert outcome.settled[:, ::2].all()
+
+
+def test_seeds_for_open_claims_only_save_runs_and_settle_as_much() -> None:
+    effects = np.array([8.0, 8.0, 8.0, 1.2, 8.0, 8.0])
+    x = drawn(effects, "normal", 1)
+    common, selective = (conducted(x, effects, selective=chosen) for chosen in (False, True))
+    assert np.array_equal(selective.settled, common.settled)
+    assert selective.runs.mean() < 0.7 * common.runs.mean()
+
+
+def test_a_settled_claim_stays_settled_whatever_seeds_its_configurations_get() -> None:
+    """Its p never rises, and neither does Holm's with it, as pairs are only ever added at the end."""
+    effects = np.array([3.0, 0.0, 3.0, 0.0, 3.0, 0.0])
+    d = np.diff(drawn(effects, "normal", 2), axis=1)
+    p = 2 / np.maximum.accumulate(np.maximum(*wealth(d)), axis=-1)
+    rng = np.random.default_rng(0)
+    before = np.full(p.shape[:2], 9)
+    for _ in range(5):
+        after = np.minimum(MOST, before + rng.integers(0, 8, before.shape))
+        earlier, later = (
+            adjusted(np.take_along_axis(p, (counts - 1)[..., None], -1)[..., 0]) for counts in (before, after)
+        )
+        assert np.all(later <= earlier)
+        before = after
+
+
+def test_giving_up_hardly_ever_gives_up_what_would_have_been_settled() -> None:
+    """A claim is given up where the lower end of the seeds that it takes is beyond the most."""
+    rng, most = np.random.default_rng(0), 20
+    rounds = [statistics.next_round(0, most, LEVEL)]
+    while rounds[-1] < most:
+        rounds.append(statistics.next_round(rounds[-1], most, LEVEL))
+    for effect in (0.0, 0.8):
+        given_up = lost = 0
+        for d in rng.normal(size=(300, most)) + effect:
+            p = 2 / np.maximum.accumulate(np.maximum(*wealth(d)))
+            for n in rounds[:-1]:
+                if p[n - 1] <= LEVEL:
+                    break
+                seen = statistics.Pair(d[:n], np.zeros(n))
+                if statistics.replicates_for_power(seen, LEVEL).low > most:
+                    given_up += 1
+                    lost += p[-1] <= LEVEL
+                    break
+        assert lost <= 0.02 * 300
+        assert given_up > 0.7 * 300 or effect > 0
