@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from vae_lab.config.references import Reference
-from vae_lab.metrics import NATS
+from vae_lab.metrics import NATS, metric_named
 from vae_lab.report.tables import Cell, Column, Columns, Table, mean_cell
 from vae_lab.studies.claims import metric_name
 from vae_lab.studies.comparison import Group, comparisons, key_name, reference_values
@@ -31,7 +31,8 @@ def published_tables(store: Reader, study: Study) -> list[Table]:
     ]
     tables = [_at_equal_epochs(store, reference, groups)] if reference.at and groups else []
     if reference.landmarks and groups:
-        tables += [_landmarks(reference, groups)]
+        metrics = dict.fromkeys(landmark.metric for landmark in reference.landmarks)
+        tables += [_landmarks(reference, groups, metric) for metric in metrics]
     return tables
 
 
@@ -64,25 +65,27 @@ def _at_equal_epochs(store: Reader, reference: Reference, groups: list[tuple[Gro
     return Table.of("At equal epochs", columns, note)
 
 
-def _landmarks(reference: Reference, groups: list[tuple[Group, list[float]]]) -> Table:
+def _landmarks(reference: Reference, groups: list[tuple[Group, list[float]]], metric: str) -> Table:
+    """The landmarks of one metric: two of them share neither unit nor digits."""
     rows = []
-    for metric in dict.fromkeys(landmark.metric for landmark in reference.landmarks):
-        for group, _ in groups:
-            if values := group.values(metric):
-                epochs = whole_number(group.finished[0].params.get("train.epochs", ""))
-                keys = {key_name(key): value for key, value in group.keys.items() if key != "seed"}
-                name = ", ".join(f"{key} {value}" for key, value in keys.items())
-                ours = f"ours ({name})" if len(groups) > 1 else "ours"
-                trained = Cell(None if epochs is None else float(epochs))
-                rows.append([Cell(ours), Cell(metric), trained, mean_cell(values)])
-        for landmark in reference.landmarks:
-            if landmark.metric == metric:
-                texts = [Cell(landmark.source), Cell(metric)]
-                rows.append([*texts, Cell(landmark.epochs), Cell(landmark.value)])
+    for group, _ in groups:
+        if values := group.values(metric):
+            epochs = whole_number(group.finished[0].params.get("train.epochs", ""))
+            keys = {key_name(key): value for key, value in group.keys.items() if key != "seed"}
+            name = ", ".join(f"{key} {value}" for key, value in keys.items())
+            ours = f"ours ({name})" if len(groups) > 1 else "ours"
+            trained = Cell(None if epochs is None else float(epochs))
+            rows.append([Cell(ours), Cell(metric), trained, mean_cell(values)])
+    for landmark in reference.landmarks:
+        if landmark.metric == metric:
+            texts = [Cell(landmark.source), Cell(metric)]
+            rows.append([*texts, Cell(landmark.epochs), Cell(landmark.value)])
+    known = metric_named(metric)
     columns = [
         Column("source", numeric=False),
         Column("metric", numeric=False),
         Column("epochs", digits=0),
-        Column("value", NATS),
+        Column("value", known.unit, known.digits),
     ]
-    return Table("The far end", columns, rows, "Numbers after more training are no equals of ours.")
+    title = f"The far end: {known.heading}"
+    return Table(title, columns, rows, "Numbers after more training are no equals of ours.")
