@@ -8,7 +8,7 @@ from typing import Any
 from vae_lab.config import BASE
 from vae_lab.config.references import parse_reference
 from vae_lab.errors import UserError, choices, quoted
-from vae_lab.metrics import CATALOGUE, is_metric
+from vae_lab.metrics import MEASURES, is_metric
 from vae_lab.studies.claims import judge_study, parse
 from vae_lab.studies.claims.evidence import check_ordered
 from vae_lab.studies.claims.scope import canonical
@@ -96,9 +96,9 @@ def _values(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
 
 def _check_metric(where: str, metric: str) -> None:
     if metric and not is_metric(metric):
-        kind = [key for key in CATALOGUE if key.startswith(f"{metric.partition('/')[0]}/")]
+        kind = [key for key in MEASURES if key.startswith(f"{metric.partition('/')[0]}/")]
         raise UserError(
-            f"{where}={quoted(metric)}: no such metric{choices(metric, CATALOGUE, kind or CATALOGUE)}"
+            f"{where}={quoted(metric)}: no such metric{choices(metric, MEASURES, kind or MEASURES)}"
         )
 
 
