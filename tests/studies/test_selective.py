@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from vae_lab.studies import statistics
 from vae_lab.studies.statistics.sequential import wealth
 
 LEVEL, STUDIES, CLAIMS, MOST = 0.05, 2000, 6, 40
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 class Outcome(NamedTuple):
@@ -82,9 +82,9 @@ def conducted(x: Array, effects: Array, *, selective: bool, giving_up: bool = Fa
 def drawn(effects: Array, shape: str, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     size = (STUDIES, CLAIMS + 1, MOST)
-    noise = {"normal": rng.normal, "Cauchy": rng.standard_cauchy}[shape](size=size)
-    means: Array = np.concatenate([[0.0], np.cumsum(effects)])
-    return means[:, None] + noise
+    noise = rng.normal(size=size) if shape == "normal" else rng.standard_cauchy(size=size)
+    means = np.concatenate([[0.0], np.cumsum(effects)])
+    return np.asarray(means[:, None] + noise)
 
 
 @pytest.mark.parametrize("giving_up", [False, True], ids=["to the end", "giving up"])
