@@ -141,9 +141,11 @@ def test_a_vaes_marginal_is_its_bound(images: Images) -> None:
 
 def test_the_bound_of_some_images_stands_for_all_with_little_noise_and_says_how_much() -> None:
     images, model = random_images(1000), LinearGaussian(0.7)
-    arguments = {"train_labels": images.labels, "draws": 50, "count": 100}
     estimates = [
-        bounds.marginal_bounds(model, Normal(), images, seed=seed, **arguments)[0] for seed in range(60)
+        bounds.marginal_bounds(
+            model, Normal(), images, train_labels=images.labels, draws=50, count=100, seed=seed
+        )[0]
+        for seed in range(60)
     ]
     spread = statistics.stdev(estimate.value for estimate in estimates)
     error = math.sqrt(statistics.fmean((estimate.error or 0) ** 2 for estimate in estimates))
@@ -162,8 +164,11 @@ def test_the_choice_of_images_is_part_of_the_error() -> None:
     for seed in range(40):
         order = torch.randperm(1000, generator=torch.Generator().manual_seed(seed))
         shuffled = Images(images.pixels[order], images.labels[order], images.peak)
-        arguments = {"train_labels": images.labels, "draws": 40, "count": 60}
-        estimates.append(bounds.marginal_bounds(model, Normal(), shuffled, seed=seed, **arguments))
+        estimates.append(
+            bounds.marginal_bounds(
+                model, Normal(), shuffled, train_labels=images.labels, draws=40, count=60, seed=seed
+            )
+        )
     for kind in zip(*estimates, strict=True):
         spread = statistics.stdev(estimate.value for estimate in kind)
         error = math.sqrt(statistics.fmean((estimate.error or 0) ** 2 for estimate in kind))

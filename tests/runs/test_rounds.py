@@ -1,8 +1,9 @@
-"""seeds=auto: which points get more seeds, and what is said of open claims."""
+"""seeds=auto: which points get more seeds, what is said of open claims, and one that was interrupted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,16 +11,84 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab import config
+from vae_lab import config, interruption
 from vae_lab.runs.grid import Axes, axes, jobs
 from vae_lab.runs.job import Job
 from vae_lab.runs.rounds import Round, rounds
+from vae_lab.runs.run import Run
 from vae_lab.studies import claims
 from vae_lab.studies.claims import Verdict
+from vae_lab.studies.status import count_states, run_states
+from vae_lab.studies.study import load_study
+from vae_lab.tracking import Store
+from vae_lab.training import Epoch
 
 Lab = Callable[..., tuple[int, str, str]]
 Compose = Callable[..., DictConfig]
 PARSER = OverridesParser.create()
+
+SELECTIVE = """\
+# @package _global_
+# Which of three claims is settled by how many seeds?
+study:
+  name: selective
+  claims:
+    - {id: W, text: Width lowers the loss., metric: test/loss, expect: decreasing, along: model.hidden_size}
+    - {id: R, text: Speed raises the loss., metric: test/loss, expect: increasing, along: optimizer.lr}
+    - {id: Z, text: One dimension more lowers the loss., metric: test/loss, expect: decreasing,
+       along: model.latent_size}
+train: {epochs: 1}
+model: {hidden_size: 64}
+sweep:
+  one_at_a_time:
+    model.hidden_size: [1, 64]
+    optimizer.lr: [1e-6, 1e-5, 1e-4, 1e-3]
+    model.latent_size: [15, 16]
+hydra: {mode: MULTIRUN}
+"""
+
+
+def seeds_of(study: Any, **params: str) -> list[int]:
+    wanted = {key.replace("__", "."): value for key, value in params.items()}
+    return sorted(int(run.params["seed"]) for run in study.runs if wanted.items() <= run.params.items())
+
+
+def test_only_what_an_open_claim_compares_gets_more_seeds_also_after_an_interruption(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "own" / "experiments").mkdir(parents=True)
+    (folder / "own" / "experiments" / "selective.yaml").write_text(SELECTIVE)
+    line = ["--config-dir", "own", "data=digits", "train.device=cpu", "experiments=selective"]
+    line += ["seeds=auto", "max_seeds=12", "evaluation.pictures=false"]
+    real, recorded = Run.record_epoch, list[int]()
+
+    def record_epoch(self: Run, epoch: Epoch) -> None:
+        real(self, epoch)
+        recorded.append(epoch.number)
+        if len(recorded) == 6 * 8 + 2:  # in the second round
+            interruption.request()
+
+    monkeypatch.setattr(Run, "record_epoch", record_epoch)
+    code, out, err = lab(*line)
+    assert code == 130
+    assert "Z is given up: it would take" in out + err
+    assert "Going on to 10 seeds. Not settled yet: R (about" in out + err
+    code, out, err = lab(*line)
+    assert code == 0, err
+    assert "selective: goes on where it ended before." in out + err
+    assert "The rounds end: no claim is left that more seeds would settle." in out + err
+    study = load_study(Store.open(), "selective")
+    assert seeds_of(study, model__hidden_size="1") == seeds_of(study, model__latent_size="16") == [*range(8)]
+    for rate in ("1e-06", "1e-05", "0.0001"):
+        assert seeds_of(study, optimizer__lr=rate) == [*range(10)]
+    assert len(study.plan.runs) == len(study.runs) == 6 * 8 + 4 * 2
+    assert count_states(run_states(study)) == {"finished": 56}
+    verdicts = {verdict.claim.id: verdict for verdict in claims.judge_study(study)}
+    assert {name: (verdict.verdict, verdict.n) for name, verdict in verdicts.items()} == {
+        "W": ("supported", 8),
+        "R": ("refuted", 10),
+        "Z": ("undecided", 8),
+    }
 
 
 @pytest.fixture

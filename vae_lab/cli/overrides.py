@@ -14,7 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, OverrideType, ValueType
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, OverrideType, ValueType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -158,7 +158,9 @@ def _option(override: Override, value: object, options: list[str]) -> str:
 def _needs_multirun(override: Override) -> UserError:
     message = f"{quoted(override.input_line)}: to train each of these add -m"
     if override.value_type == ValueType.SIMPLE_CHOICE_SWEEP:  # of the form A,B
-        key, values = override.key_or_group, override.value().list
+        key, choice = override.key_or_group, override.value()
+        assert isinstance(choice, ChoiceSweep)
+        values = choice.list
         if key in TEXT_KEYS:
             message += f"; for one text with a comma write {as_text(str(override.input_line))}"
         elif takes_list(key, values):

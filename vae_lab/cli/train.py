@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,7 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
 
     Args:
         arguments: The words after `vae-lab train`.
-        do: What becomes of the composed config of a single run, None for training it. Its attribute
-            `of_multirun`, if it has one, gets the points of a multirun; see the sweeper.
+        do: In place of `task`; its attribute `of_multirun` gets a multirun's points from the sweeper.
 
     Returns:
         The exit code: 0, 1 if a run failed, 2 for a mistake in the line, 130 if it was interrupted.
@@ -74,12 +74,11 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
             lines = checked_lines(line)
             if len(lines) == 1:
                 sys.argv[1:] = _in_place_of(line.overrides, lines[0].overrides, sys.argv[1:])
-                _hand_over(lines[0], do or task)
+                with _hydra(lines[0], do or task) as run:
+                    run()
+                _raise_kept()
         if len(lines) > 1:
-            studies = (_in_place_of(line.overrides, study.overrides, arguments) for study in lines)
-            return _run_each(studies, do)
-        if _single_run_failures:
-            raise _single_run_failures[0]
+            return _run_each([_in_place_of(line.overrides, one.overrides, arguments) for one in lines], do)
     except KeyboardInterrupt:
         echo(f"vae-lab: {STOPPED}", err=True)
         return INTERRUPTED
@@ -92,8 +91,14 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
     return 0
 
 
-def _hand_over(line: Line, do: Task) -> None:
-    """Has Hydra compose a checked line and run it.
+def _raise_kept() -> None:
+    if _single_run_failures:
+        raise _single_run_failures[0]
+
+
+@contextmanager
+def _hydra(line: Line, do: Task) -> Iterator[Callable[[], object]]:
+    """Yields what has Hydra compose a checked line and run it.
 
     Hydra's own entry point would compose it once more before, to see whether it is a multirun.
     """
@@ -104,12 +109,12 @@ def _hand_over(line: Line, do: Task) -> None:
     from vae_lab.cli.line import VERSION_BASE, search_path
 
     if not line.trains:
-        hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name="config")(do)()
+        yield hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name="config")(do)
         return
     runner = Hydra.create_main_hydra2("train", search_path(line))
     mode, run = ("MULTIRUN", runner.multirun) if line.multirun else ("RUN", runner.run)
     try:
-        run(line.config_name, do, [*line.overrides, f"hydra.mode={mode}"])
+        yield partial(run, line.config_name, do, [*line.overrides, f"hydra.mode={mode}"])
     finally:
         GlobalHydra.instance().clear()
 
@@ -152,6 +157,7 @@ def _as_hydra_expects(arguments: list[str]) -> Iterator[None]:
 def task(config: DictConfig) -> str | None:
     """Trains one job of Hydra's and returns the run's id; None for a single run that failed."""
     make_lasting()  # a launcher may have left the command's process
+    run_id = None
     with errors_of_single_runs_kept():
         job = job_of_hydra(config)  # before seconds go into imports
         from hydra.core.hydra_config import HydraConfig
@@ -162,8 +168,8 @@ def task(config: DictConfig) -> str | None:
             from vae_lab.runs.single import run_once
         # Hydra has changed into the run's folder if hydra.job.chdir=true.
         with started_in(Path(HydraConfig.get().runtime.cwd)):
-            return run_once(job)
-    return None
+            run_id = run_once(job)
+    return run_id
 
 
 def job_of_hydra(config: DictConfig) -> Job:

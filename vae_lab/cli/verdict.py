@@ -16,7 +16,8 @@ from vae_lab.cli.options import format_option, uri_option
 def verdict(study: str, form: str, sequential: bool, uri: str | None) -> None:
     """Judge the claims of STUDY: supported, refuted, negligible or undecided, with effect and interval.
 
-    Runs of one architecture are paired by seed, others compared as samples. Nothing is written: the end of a multirun and `vae-lab evaluate`
+    Runs of one architecture are paired by seed, others compared as samples.
+    Nothing is written: the end of a multirun and `vae-lab evaluate`
     keep the verdicts of their time on the study's parent run.
     A study whose number of seeds was chosen while looking at its verdicts needs --sequential.
 

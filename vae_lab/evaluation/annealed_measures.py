@@ -43,7 +43,7 @@ def annealed_measures(
         model: The trained model.
         likelihood: p(x | z).
         images: N held-out images.
-        count: n, at even steps.
+        count: How many of them have chains, at even steps.
         temperatures: Transitions of a chain.
         chains: Chains for each image.
         seed: The seed of every draw.
@@ -56,18 +56,23 @@ def annealed_measures(
     of_data = annealed(model, likelihood, subset.scaled(slice(None)), c, **settings)
     x, z = simulated(model, likelihood, c, seed=seed)
     both = annealed(model, likelihood, x, c, **settings, exact=z)
-    assert both.upper is not None
     common = {"seed": seed, "batch_size": batch_size}
     elbo = weighted(model, likelihood, subset, range(ELBO_DRAWS), **common).elbo[0]
     of_all, elbo_error = _elbo_of_all(model, likelihood, images, **common)
     gain, gain_error = _mean_and_error(of_data.lower - elbo)
-    gap, gap_error = _mean_and_error(both.upper - both.lower)
     return {
         "test/ais_bound": -of_all - gain,
         f"test/ais_bound{ERROR}": math.hypot(gain_error, elbo_error),
-        "test/ais_gap": gap,
-        f"test/ais_gap{ERROR}": gap_error,
-    } | _curve(of_data)
+        **_gap(both),
+        **_curve(of_data),
+    }
+
+
+def _gap(both: Annealed) -> dict[str, float]:
+    """Returns how far the bounds of chains from either end are apart."""
+    assert both.upper is not None
+    gap, error = _mean_and_error(both.upper - both.lower)
+    return {"test/ais_gap": gap, f"test/ais_gap{ERROR}": error}
 
 
 def _elbo_of_all(

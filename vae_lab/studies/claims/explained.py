@@ -27,7 +27,8 @@ def explanations(verdicts: Iterable[Verdict]) -> list[Explanation]:
     """Returns the explanations that a study's claims carry, in their order.
 
     An explanation survives if all of its claims are supported and is contradicted if any is refuted or shown
-    to be negligible: what it predicts is not there, or too small to matter. To survive is not to be proven: it predicted what was then seen, and so may another explanation.
+    to be negligible: what it predicts is not there, or too small to matter. To survive is not to
+    be proven: it predicted what was then seen, and so may another explanation.
     """
     by_explanation: dict[str, list[Verdict]] = {}
     for verdict in verdicts:

@@ -76,11 +76,16 @@ def replicates_for_power(
     def replicates(effect: float) -> float:
         return max(least, math.ceil((quantiles / effect) ** 2 + extra)) if effect > 0 else math.inf
 
-    freedom = (len(x) - 1) * (1 if paired else 2)
-    seen = mean / spread
-    root = math.sqrt(len(x))
-    high, low = (
-        float(special.nctdtrinc(freedom, tail_mass, seen * root)) / root
-        for tail_mass in ((1 - RANGE) / 2, (1 + RANGE) / 2)
+    smallest, largest = _plausible(mean / spread, len(x), (len(x) - 1) * (1 if paired else 2))
+    seen = replicates(mean / spread)
+    return Needed(seen, min(replicates(largest), seen), replicates(smallest))
+
+
+def _plausible(effect: float, n: int, freedom: int) -> tuple[float, float]:
+    """The ends of the central interval of a standardized effect that n replicates estimated."""
+    root = math.sqrt(n)
+    low, high = (
+        float(special.nctdtrinc(freedom, share, effect * root)) / root
+        for share in ((1 + RANGE) / 2, (1 - RANGE) / 2)
     )
-    return Needed(replicates(seen), min(replicates(high), replicates(seen)), replicates(low))
+    return low, high
