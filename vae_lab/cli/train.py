@@ -58,10 +58,7 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
         The exit code: 0, 1 if a run failed, 2 for a mistake in the line, 130 if it was interrupted.
     """
     if {"--help", "-h"} & set(arguments):
-        from vae_lab.cli import train_help
-
-        train_help.show()
-        return 0
+        return _show_help()
     from vae_lab.cli.line import Line, parse_line
     from vae_lab.cli.overrides import checked_lines
 
@@ -88,6 +85,13 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
         if wants_traceback:
             raise
         return _report(error, line)
+    return 0
+
+
+def _show_help() -> int:
+    from vae_lab.cli import train_help
+
+    train_help.show()
     return 0
 
 

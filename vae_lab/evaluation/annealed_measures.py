@@ -36,8 +36,7 @@ def annealed_measures(
 ) -> dict[str, float]:
     """Returns the bound of forward chains, the gap to backward ones on simulated images, and the curve.
 
-    As for the importance-weighted bound, what the chains gain on the ELBO is measured on `count` images and
-    taken off the ELBO of all. As many images are simulated, of a CVAE with the same labels.
+    What the chains gain on the ELBO is measured on `count` images, of which as many are simulated, too.
 
     Args:
         model: The trained model.
@@ -52,10 +51,8 @@ def annealed_measures(
     index = evenly_spaced(torch.arange(len(images), device=images.labels.device), count)
     subset = Images(images.pixels[index], images.labels[index], images.peak)
     c = one_hot(subset.labels, model.condition_size)
-    settings: dict[str, Any] = {"temperatures": temperatures, "chains": chains, "seed": seed}
+    settings: Any = {"temperatures": temperatures, "chains": chains, "seed": seed}
     of_data = annealed(model, likelihood, subset.scaled(slice(None)), c, **settings)
-    x, z = simulated(model, likelihood, c, seed=seed)
-    both = annealed(model, likelihood, x, c, **settings, exact=z)
     common = {"seed": seed, "batch_size": batch_size}
     elbo = weighted(model, likelihood, subset, range(ELBO_DRAWS), **common).elbo[0]
     of_all, elbo_error = _elbo_of_all(model, likelihood, images, **common)
@@ -63,13 +60,15 @@ def annealed_measures(
     return {
         "test/ais_bound": -of_all - gain,
         f"test/ais_bound{ERROR}": math.hypot(gain_error, elbo_error),
-        **_gap(both),
+        **_gap(model, likelihood, c, settings),
         **_curve(of_data),
     }
 
 
-def _gap(both: Annealed) -> dict[str, float]:
-    """Returns how far the bounds of chains from either end are apart."""
+def _gap(model: VAE, likelihood: Likelihood, c: Tensor, settings: Any) -> dict[str, float]:
+    """Returns how far the bounds of chains from either end are apart on images simulated with conditions c."""
+    x, z = simulated(model, likelihood, c, seed=settings["seed"])
+    both = annealed(model, likelihood, x, c, **settings, exact=z)
     assert both.upper is not None
     gap, error = _mean_and_error(both.upper - both.lower)
     return {"test/ais_gap": gap, f"test/ais_gap{ERROR}": error}

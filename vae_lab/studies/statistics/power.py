@@ -63,8 +63,7 @@ def replicates_for_power(
         >>> replicates_for_power(seen, 0.05)
         Needed(estimate=6, low=6, high=15)
     """
-    x = pair.differences
-    least = least_replicates(level, contrasts, paired=paired)
+    x, least = pair.differences, least_replicates(level, contrasts, paired=paired)
     mean, spread = abs(float(x.mean())), float(x.std(ddof=1))
     if mean <= ROUNDING * np.abs(x).max(initial=0.0):
         return Needed(math.inf, least, math.inf)
