@@ -66,7 +66,7 @@ def annealed_measures(
 
 
 def _gap(model: VAE, likelihood: Likelihood, c: Tensor, settings: Any) -> dict[str, float]:
-    """Returns how far the bounds of chains from either end are apart on images simulated with conditions c."""
+    """Returns how far the bounds of chains from either end are apart on simulated images."""
     x, z = simulated(model, likelihood, c, seed=settings["seed"])
     both = annealed(model, likelihood, x, c, **settings, exact=z)
     assert both.upper is not None
