@@ -52,11 +52,13 @@ class WorkersLauncher(Launcher):
     def __init__(self, workers: int | None = None, stack: int = 1) -> None:
         self.workers, self.stack = workers, stack
         self.config: DictConfig | None = None
+        self.trains = True
         self.hydra_context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra. The task is the lab's own: Hydra's way to run one is not safe in threads."""
         self.hydra_context, self.config = hydra_context, config
+        self.trains = not hasattr(task_function, "of_multirun")
         if self.workers is not None and not _is_count(self.workers):
             raise UserError(f"hydra.launcher.workers={quoted(self.workers)}: must be null or {COUNT}.")
         if not _is_count(self.stack):
@@ -76,7 +78,10 @@ class WorkersLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides: what sweepers of others ask for."""
         from vae_lab.runs.commands import hydra_words
-        from vae_lab.runs.job import job_of
+        from vae_lab.runs.job import job_of, other_sweeper
+
+        if not self.trains:
+            raise other_sweeper()
 
         assert self.hydra_context is not None
         assert self.config is not None

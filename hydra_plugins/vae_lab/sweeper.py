@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
@@ -22,6 +22,7 @@ from hydra_plugins.vae_lab.launcher import WorkersLauncher
 if TYPE_CHECKING:
     from vae_lab.runs.grid import Axes
     from vae_lab.runs.job import Job, Result
+    from vae_lab.runs.rounds import Grid
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -44,10 +45,13 @@ class AblationSweeper(Sweeper):
         self.launcher: Launcher | None = None
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
+        self.in_place_of_training: Callable[[DictConfig, Grid, Launcher | None], None] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra."""
         self.hydra_context, self.config = hydra_context, config
+        # Of a command that trains nothing: what it does with the points.
+        self.in_place_of_training = getattr(task_function, "of_multirun", None)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -69,27 +73,25 @@ class AblationSweeper(Sweeper):
         overrides = parser.parse_overrides([*self.params, *arguments])
         choices = OmegaConf.select(master, "hydra.runtime.choices")
 
-        @functools.cache
-        def composed(values: tuple[str, ...]) -> DictConfig:
-            return _without_hydra(loader.load_sweep_config(master, list(values)))
-
+        composed = functools.cache(
+            lambda *values: _without_hydra(loader.load_sweep_config(master, [*values]))
+        )
         known: dict[grid.Identity, Job] = {}
         words = hydra_words(master.hydra)
 
         @functools.cache
         def jobs_of(seeds: int | None) -> tuple[Axes, list[Job]]:
             axes = grid.axes(plan.sweep, overrides, parser, seeds)
-            return axes, grid.jobs(axes, lambda values: composed(tuple(values)), choices, known, words)
+            return axes, grid.jobs(axes, lambda values: composed(*values), choices, known, words)
 
         # Before seconds go into imports: a mistake in one point is told at once.
         _, jobs = jobs_of(1 if plan.seeds == "auto" else plan.seeds)
         _check_study(plan, jobs, [override.key_or_group for override in overrides])
-        from vae_lab.runs.progress import busy
-
-        with busy("Loading PyTorch and MLflow"):
-            from vae_lab.runs.multirun import run_multirun
-        launcher = self.launcher
-        launch = launcher.trainer() if isinstance(launcher, WorkersLauncher) else self._launch
+        if self.in_place_of_training is not None:
+            self.in_place_of_training(master, jobs_of, self.launcher)
+            return
+        run_multirun = _loaded()
+        launch = self.launcher.trainer() if isinstance(self.launcher, WorkersLauncher) else self._launch
         run_multirun(master, arguments, jobs_of, launch)
 
     def _launch(self, jobs: Sequence[Job]) -> list[Result]:
@@ -104,6 +106,15 @@ class AblationSweeper(Sweeper):
             variable = f"+hydra.job.env_set.{MULTIRUN_VARIABLE}={job.multirun.to_text()}"
             lines.append([*job.overrides, variable])
         return [_result(job_return) for job_return in self.launcher.launch(lines, initial_job_idx=0)]
+
+
+def _loaded() -> Callable[..., None]:
+    """Returns the function that runs a multirun, once what it needs has been loaded."""
+    from vae_lab.runs.progress import busy
+
+    with busy("Loading PyTorch and MLflow"):
+        from vae_lab.runs.multirun import run_multirun
+    return run_multirun
 
 
 def _check_study(plan: DictConfig, jobs: Sequence[Job], overridden: Sequence[str]) -> None:

@@ -15,7 +15,8 @@ from vae_lab import __version__
 from vae_lab.errors import LabError
 
 NAMES = (
-    *("compare", "completion", "data", "evaluate", "report", "status", "sync", "train", "ui", "verdict"),
+    *("compare", "completion", "data", "evaluate", "plan", "report"),
+    *("status", "sync", "train", "ui", "verdict"),
 )
 
 

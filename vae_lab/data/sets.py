@@ -99,8 +99,8 @@ def idx(root: str) -> Dataset:
     return _read(folder.name or "idx", paths)
 
 
-def needs_no_download(target: str, root: str) -> bool:
-    """Returns whether the loader `target` (a dotted name) would fetch no file into `root`.
+def needs_no_download(target: str, root: str | None) -> bool:
+    """Returns whether the loader `target` (a dotted name) would fetch no file into `root`, else the cache.
 
     Examples:
         >>> needs_no_download("vae_lab.data.digits", "nowhere")
@@ -109,12 +109,17 @@ def needs_no_download(target: str, root: str) -> bool:
         False
     """
     downloads = {"vae_lab.data.mnist": MNIST_MD5, "vae_lab.data.fashion_mnist": FASHION_MNIST_MD5}
-    return target not in downloads or not cache.unusable_files(_folder(root), downloads[target])
+    if target not in downloads:
+        return True
+    return not cache.unusable_files(_place(target.rpartition(".")[2], root), downloads[target])
 
 
 def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
-    folder = _folder(root) if root else files.cache_folder(f"data/{name}")
-    return _read(name, cache.verified_files(name, folder, md5, sources))
+    return _read(name, cache.verified_files(name, _place(name, root), md5, sources))
+
+
+def _place(name: str, root: str | None) -> Path:
+    return _folder(root) if root else files.cache_folder(f"data/{name}")
 
 
 def _folder(root: str) -> Path:

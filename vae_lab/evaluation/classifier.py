@@ -61,8 +61,8 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
     Raises:
         LabError: The cache cannot be written.
     """
-    folder = files.cache_folder("classifiers")
-    path = folder / f"{re.sub(r'[^-.()#, 0-9A-Za-z_]', '_', data.name)[:60]}-{key(data.checksum)}.pt"
+    path = file_of(data)
+    folder = path.parent
     trained = _load(path, data)
     if trained is None:
         try:
@@ -78,6 +78,12 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
     if trained.accuracy < RELIABLE:
         _warn_of_low_accuracy(data.name, trained.accuracy)
     return TrainedClassifier(trained.model.to(data.train.pixels.device).eval(), trained.accuracy)
+
+
+def file_of(data: Dataset) -> Path:
+    """Returns where the classifier of a data set is kept, once it has been trained."""
+    name = re.sub(r"[^-.()#, 0-9A-Za-z_]", "_", data.name)[:60]
+    return files.cache_folder("classifiers") / f"{name}-{key(data.checksum)}.pt"
 
 
 @functools.cache  # once, and not for every run that is judged

@@ -26,6 +26,13 @@ class UnderWayError(UserError):
     """Another process is at work on a run of the same result."""
 
 
+def other_sweeper() -> UserError:
+    """Returns what is wrong with a plan whose points another sweeper than the lab's own makes."""
+    return UserError(
+        "hydra/sweeper: vae-lab plan knows the points of the lab's own only; leave hydra/sweeper out."
+    )
+
+
 class Multirun(NamedTuple):
     """The multirun that a job is part of."""
 

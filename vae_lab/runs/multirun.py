@@ -71,7 +71,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     following = rounds(master, grid, lambda: _verdicts(parent))
     first = next(following)
     settings = next(iter(first.jobs.values())).settings
-    _check_names(settings)
+    check_names(settings)
     store = Store.open(settings.tracking.uri, create=True)
     store.wait = settings.tracking.wait
     study = study_name(master, first.axes)
@@ -95,7 +95,8 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
         raise MultirunError(f"{len(parent.failures)} of {len(finished)} runs failed:", parent.failures)
 
 
-def _check_names(settings: DictConfig) -> None:
+def check_names(settings: DictConfig) -> None:
+    """Raises a UserError for a name of a single run in a multirun."""
     if (name := settings.tracking.run_name) is not None:
         raise UserError(
             f"tracking.run_name={quoted(name)}: is for a single run; the runs of a multirun are named by "

@@ -53,6 +53,7 @@ class Parts(NamedTuple):
     model_arguments: dict[str, Any]
     weights: int  # trained weights of the model
     stack_key: str | None  # equal for runs that can be trained as a stack; None for one that must go alone
+    memory: int = 0  # bytes that training takes at least, beside the data
 
 
 def prepare(settings: DictConfig) -> Parts:
@@ -71,7 +72,7 @@ def prepare(settings: DictConfig) -> Parts:
     with torch.device("meta"):
         meta_model = _build(settings, arguments)
     state = _count_state_tensors(settings, device)
-    _check_memory(settings, meta_model, data, device, copies=2 + state)
+    needed = _needed_memory(settings, meta_model, data, device, copies=2 + state)
     return Parts(
         fingerprint=run_fingerprint(settings, data),
         device=device,
@@ -80,6 +81,7 @@ def prepare(settings: DictConfig) -> Parts:
         model_arguments=arguments,
         weights=models.parameter_count(meta_model),
         stack_key=_stack_key(settings, arguments) if stacks.stackable(meta_model) else None,
+        memory=needed,
     )
 
 
@@ -134,10 +136,10 @@ def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
     return sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
 
 
-def _check_memory(
+def _needed_memory(
     settings: DictConfig, meta_model: nn.Module, data: Dataset, device: torch.device, *, copies: int
-) -> None:
-    """Refuses a model that memory cannot hold, before it is built and the machine runs out.
+) -> int:
+    """Returns the bytes that training takes; a model that memory cannot hold is refused before it is built.
 
     Counted are the weights with their gradients and the optimizer's numbers, what a step stores of each layer
     for the way back, and the posterior noise of an epoch: the least that a run takes.
@@ -150,7 +152,7 @@ def _check_memory(
     )
     width = sum(layer.out_features for layer in meta_model.modules() if isinstance(layer, nn.Linear))
     numbers = copies * models.parameter_count(meta_model) + 2 * together * width
-    needed = FLOAT * (numbers + len(data.train) * settings.model.latent_size)
+    needed = int(FLOAT * (numbers + len(data.train) * settings.model.latent_size))
     free = machine.free_memory(device)
     if needed > free:
         sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
@@ -158,6 +160,7 @@ def _check_memory(
             f"{sizes}: must fit into memory; to train {models.parameter_count(meta_model):,} weights on this "
             f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
         )
+    return needed
 
 
 def build_objective(settings: DictConfig) -> Objective:

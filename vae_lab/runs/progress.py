@@ -150,6 +150,16 @@ def busy(activity: str) -> AbstractContextManager[object]:
     return console.status(activity) if console.is_terminal else nullcontext()
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Prints nothing of the runs in the block."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 _current: Display | None = None
 
 

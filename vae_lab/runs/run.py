@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lab import config, evaluation, tracking, training
+from vae_lab import evaluation, tracking, training
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.data import Batches
 from vae_lab.errors import LabError, quoted, without_credentials
 from vae_lab.files import DamagedError
-from vae_lab.models import parameter_count
 from vae_lab.runs.artifacts import (
     absent_tag,
     collapse_warning,
@@ -30,6 +29,7 @@ from vae_lab.runs.artifacts import (
 from vae_lab.runs.commands import run_command
 from vae_lab.runs.job import Job, UnderWayError
 from vae_lab.runs.parts import build_model, build_optimizer, build_schedule
+from vae_lab.runs.present import can_go_on, last_epoch, recorded_params
 from vae_lab.runs.progress import Display
 from vae_lab.runs.ran_on import ran_on, went_on
 from vae_lab.runs.under_way import check_run
@@ -89,7 +89,7 @@ class Run:
     def start_or_resume(self, store: Store, display: Display, *, together: int = 1) -> None:
         """Starts the record, or resumes an interrupted one; `together` runs are trained as one stack."""
         self.shown = self._display.enter_context(display.run(self.job.name, self.settings.train.epochs))
-        params = config.parameters(self.settings) | {"model.parameters": str(parameter_count(self.model))}
+        params = recorded_params(self.job)
         tags = self._tags(together)
         checkpoint = None
         with tracking.start_lock(store.uri):  # of two equal commands at once, the second sees the first's run
@@ -224,18 +224,14 @@ class Run:
         unfinished = unfinished_runs(store, tracking.FINGERPRINT, self.parts.fingerprint)
         check_run(self.job, unfinished)
         for stored in unfinished:
-            if stored.status == "RUNNING":  # in this multirun, for another of its points
-                continue
-            if any(params.get(key) != value for key, value in stored.params.items()):
+            if not can_go_on(stored, params):
                 continue
             folder = RunFolder.lock(store.uri, stored.run_id)
             if folder is None:
                 raise UnderWayError(f"{self.job.name}: another process goes on with it at this moment.")
             try:
-                return Interrupted(stored, folder, Checkpoint.load(folder.checkpoint))
+                return Interrupted(stored, folder, last_epoch(stored, folder.checkpoint))
             except FileNotFoundError:
-                if not stored.metrics:
-                    return Interrupted(stored, folder, None)
                 folder.release()
                 run_id = stored.run_id[:8]
                 log.info(f"{self.job.name}: what run {run_id} needs to go on is not on this machine.")

@@ -37,7 +37,7 @@ def train_jobs(jobs: Sequence[Job]) -> list[Result]:
         while least_advanced := _least_advanced(thread.runs):
             places = list(least_advanced)
             with thread.ending_on_error(places[0], DivergedError):  # a run alone raises it
-                for trained in _epochs(least_advanced, thread.runs):
+                for trained in epochs_of(least_advanced, thread.runs):
                     by_index = {0: trained} if isinstance(trained, Epoch) else trained
                     for index, epoch in by_index.items():
                         with thread.ending_on_error(places[index]):
@@ -92,7 +92,7 @@ def _least_advanced(runs: Mapping[int, Run]) -> dict[int, Run]:
     return {place: run for place, run in unfinished.items() if run.done == fewest}
 
 
-def _epochs(
+def epochs_of(
     least_advanced: Mapping[int, Run], runs: Mapping[int, Run]
 ) -> Iterator[Epoch | dict[int, Trained]]:
     """Returns the loop over the epochs of runs that have equally many behind them, until they have caught up.

@@ -82,7 +82,7 @@ def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None
         UserError: A config is not valid here; nothing has been trained.
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
     """
-    packs, chosen = _shared_out(jobs, stack, workers)
+    packs, chosen = shared_out(jobs, stack, workers)
     results: dict[int, Result] = {}
 
     def train(pack: list[int]) -> None:
@@ -106,12 +106,21 @@ def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None
     return [results[place] for place in range(len(jobs))]
 
 
-def _shared_out(jobs: Sequence[Job], stack: int, workers: int | None) -> tuple[list[list[int]], CoreShares]:
-    """Returns the packs of jobs by their places, and how they share the cores."""
+def shared_out(
+    jobs: Sequence[Job], stack: int, workers: int | None, planned: int = 0
+) -> tuple[list[list[int]], CoreShares]:
+    """Returns the packs of jobs by their places, and how they share the cores.
+
+    Args:
+        jobs: What is trained.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for the machine's choice.
+        planned: Runs of the multirun, where the jobs do not say.
+    """
     threads, device = jobs[0].settings.train.threads, jobs[0].parts.device
     # By what the multirun plans, not by what is left to do: a run must come out the same to the last bit
     # where it is trained alone because the others are there already.
-    planned = max(len(jobs), *(job.multirun.runs for job in jobs if job.multirun), 0)
+    planned = max(len(jobs), planned, *(job.multirun.runs for job in jobs if job.multirun))
     chosen = share_cores(planned, device, workers, threads)
     work = [job.parts.weights * len(job.parts.data.train) * job.settings.train.epochs for job in jobs]
     packs = packs_of(work, [job.parts.stack_key for job in jobs], stack, chosen.workers)

@@ -58,13 +58,18 @@ def check_delivered(store: Store, runs: Iterable[StoredRun]) -> None:
             )
 
 
+def newest_finished(runs: Iterable[StoredRun]) -> StoredRun | None:
+    """Returns the first of the runs, newest first, that has finished; it is taken in place of another one."""
+    return next((run for run in runs if run.status == "FINISHED"), None)
+
+
 def finished_run(store: Store, fingerprint: str) -> StoredRun | None:
     """Returns the newest finished run with this fingerprint; what waits of a dead process may say so."""
     runs = store.tagged(FINGERPRINT, fingerprint)
     if any(process_end(run, store.uri) for run in runs):
         close_abandoned(store, runs)
         runs = store.tagged(FINGERPRINT, fingerprint)
-    newest = next((run for run in runs if run.status == "FINISHED"), None)
+    newest = newest_finished(runs)
     if newest is not None:  # its process may have ended before it did so
         store.courier.catch_up(newest.run_id)
         forget(store.uri, newest.run_id)

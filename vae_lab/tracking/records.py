@@ -39,13 +39,15 @@ class StoredRun:
     metrics: Mapping[str, float]  # the last value of each
     tags: Mapping[str, str]
     started: int  # milliseconds since 1970
+    ended: int = 0  # the same; 0 while it has not
 
     def __post_init__(self) -> None:
         """Gives what other tools left out, or hold in another form, the form that it has here."""
         forms = {
             "name": self.name if isinstance(self.name, str) else "",
             "status": self.status if self.status in STATUSES else STATUSES[0],
-            "started": self.started if isinstance(self.started, int) and 0 < self.started < LATEST else 0,
+            "started": _time(self.started),
+            "ended": _time(self.ended),
         }
         for field, value in forms.items():
             object.__setattr__(self, field, value)
@@ -54,6 +56,10 @@ class StoredRun:
     def kind(self) -> str:
         """RUN for a training, SWEEP for the parent of a multirun, empty for a stranger's run."""
         return self.tags.get(KIND, "")
+
+
+def _time(at: object) -> int:
+    return at if isinstance(at, int) and 0 < at < LATEST else 0
 
 
 def metric_value(value: object, is_nan: object = False) -> float:

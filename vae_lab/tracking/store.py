@@ -350,4 +350,5 @@ def _record(run: Run) -> StoredRun:
         metrics={key: metric_value(value) for key, value in run.data.metrics.items()},
         tags=run.data.tags,
         started=run.info.start_time,
+        ended=run.info.end_time,
     )

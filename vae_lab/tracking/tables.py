@@ -20,7 +20,10 @@ from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag, metric
 COLUMNS = {
     "experiments": ("experiment_id", "lifecycle_stage", "artifact_location"),
     "experiment_tags": ("experiment_id", "key", "value"),
-    "runs": ("run_uuid", "experiment_id", "name", "status", "start_time", "lifecycle_stage", "artifact_uri"),
+    "runs": (
+        *("run_uuid", "experiment_id", "name", "status", "start_time", "end_time"),
+        *("lifecycle_stage", "artifact_uri"),
+    ),
     "params": ("run_uuid", "key", "value"),
     "tags": ("run_uuid", "key", "value"),
     "metrics": ("run_uuid", "key", "value", "step", "is_nan"),
@@ -33,7 +36,7 @@ _COLUMNS = (
 _TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
 # In MLflow's own order: runs that began in the same millisecond stand by their ids.
 _RUNS = f"""
-    SELECT run_uuid, experiment_id, runs.name, status, start_time
+    SELECT run_uuid, experiment_id, runs.name, status, start_time, end_time
     FROM runs JOIN experiments USING (experiment_id) WHERE run_uuid IN ({_TAGGED})
     AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
     ORDER BY start_time DESC, run_uuid"""
@@ -78,9 +81,10 @@ class Tables:
             metrics[run_id][name] = metric_value(number, is_nan)
         return [
             StoredRun(
-                run_id, str(experiment), name, status, params[run_id], metrics[run_id], tags[run_id], start
+                *(run_id, str(experiment), name, status, params[run_id], metrics[run_id], tags[run_id]),
+                *(start, end),
             )
-            for run_id, experiment, name, status, start in runs
+            for run_id, experiment, name, status, start, end in runs
         ]
 
     def members(self, parent_run_id: str) -> list[StoredRun]:
