@@ -148,7 +148,10 @@ def test_mistakes_are_one_message(lab: Lab) -> None:
         (("nothing",), "nothing: no such study or parent run"),
         ((failed.run_id, "evaluation=quick"), "all 0, nothing to measure"),
         ((failed.run_id, "evaluation.foo=1"), "evaluation.foo: unknown key"),
-        ((failed.run_id, "evaluation=none"), "evaluation=none: no such option. Valid: annealed, full, quick."),
+        (
+            (failed.run_id, "evaluation=none"),
+            "evaluation=none: no such option. Valid: annealed, full, quick.",
+        ),
     ):
         result = evaluate(*arguments)
         assert isinstance(result.exception, UserError)

@@ -275,7 +275,8 @@ def _needed(evidence: Evidence, level: float, claims: int, test: Test) -> Needed
         for way in evidence.ways
         if way.differences.mean() > 0
     ]
-    soonest = min(likely, default=Needed(math.inf, least, math.inf))
+    never = Needed(math.inf, math.inf, math.inf)
+    soonest = [min(numbers) for numbers in zip(never, *likely, strict=True)]  # whichever way settles it first
     return Needed(*(max(evidence.seeds_a_value * number, n + 1) for number in soonest))
 
 
