@@ -157,7 +157,7 @@ sys.addaudithook(stop)
     [
         ("vae_lab.cli.streams", ["--version"], 1),
         ("click", ["status"], 2),
-        ("hydra", ["train", "--help"], 1),
+        ("hydra", ["train", "model.layers=0"], 1),
         ("vae_lab.cli.completion", ["train", "--help"], 1),
         ("torch", ["train", "data=digits"], 2),
         ("rich", ["train", "--help"], 1),

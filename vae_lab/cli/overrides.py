@@ -71,7 +71,9 @@ def checked_lines(line: Line) -> list[Line]:
     if len(lines) == 1:
         for remark in remarks(overrides):
             log.warning(remark)
-    # Of several studies, a mistake in one is told before another has been trained.
+    if len(lines) > 1 and line.multirun is not None:
+        for study in lines:  # a mistake in one is told before another has been trained
+            _compose(loader, study)
     lines = [study._replace(multirun=_is_multirun(study, loader, overrides)) for study in lines]
     for study in lines:
         for override, text in zip(overrides, study.overrides, strict=True):

@@ -151,7 +151,7 @@ def in_words(seconds: float) -> str:
 
     Examples:
         >>> in_words(42.4), in_words(3725.0), in_words(200_000.0)
-        ('42 s', '1 h 2 min', '2 days 8 h')
+        ('42 s', '1 h 2 min', '2 days 7 h')
     """
     for (size, unit), (smaller, smaller_unit) in zip(UNITS, [*UNITS[1:], (1.0, "")], strict=True):
         if seconds >= size and smaller_unit:
