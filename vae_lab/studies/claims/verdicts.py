@@ -12,8 +12,9 @@ from vae_lab.studies import statistics
 from vae_lab.studies.claims.contrasts import Evidence, Size
 from vae_lab.studies.claims.declared import Claim, parse
 from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
+from vae_lab.studies.claims.outlook import needed_replicates, outlook
 from vae_lab.studies.claims.scope import design
-from vae_lab.studies.claims.wording import decimals, sentence
+from vae_lab.studies.claims.wording import counted, decimals, sentence
 from vae_lab.studies.plan import digest
 from vae_lab.studies.statistics import Interval, Needed, Test
 from vae_lab.studies.study import Study
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUPPORTED, REFUTED, NEGLIGIBLE, UNDECIDED = "supported", "refuted", "negligible", "undecided"
-MOST_REPLICATES = 1_000  # what is beyond is as good as out of reach
 SKEWED = "The differences between seeds are skewed, and then the test can err more often than its level says."
 
 
@@ -166,12 +166,12 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
 def _declared_late(verdict: Verdict, seen: int) -> Verdict:
     if not seen:
         return verdict
-    standing = f"declared after {_count(seen, 'run')} had been seen"
+    standing = f"declared after {counted(seen, 'run')} had been seen"
     return replace(verdict, standing=standing, sentence=f"{verdict.sentence} The claim was {standing}.")
 
 
 def _no_longer_declared(verdict: Verdict, seen: int) -> Verdict:
-    standing = f"dropped or changed after {_count(seen, 'run')} had been seen"
+    standing = f"dropped or changed after {counted(seen, 'run')} had been seen"
     claim = replace(verdict.claim, id=f"{verdict.claim.id} before")
     sentence = f"{verdict.sentence} The claim was {standing}."
     return replace(verdict, claim=claim, standing=standing, sentence=sentence, dropped=True)
@@ -206,11 +206,11 @@ def _verdict(
         return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential)
     evidence, test = judged
     verdict = verdict_of(evidence, adjusted_p, claim.level)
-    needed = _needed(evidence, claim.level, claims, test) if verdict == UNDECIDED else None
+    needed = needed_replicates(evidence, claim.level, claims, test) if verdict == UNDECIDED else None
     effect = evidence.effect(1 - claim.level)
     clause = _clause(verdict, evidence, effect, design.replicate)
     if needed is not None:
-        clause += f"; {_outlook(needed, evidence, claim.level, claims, test, design.replicate)}"
+        clause += f"; {outlook(needed, evidence, claim.level, claims, test, design.replicate)}"
     caution = SKEWED if statistics.is_skewed(evidence.ways[0].differences) else ""
     agreement = float(evidence.agreement.mean())
     text = " ".join(filter(None, (sentence(claim, clause), caution)))
@@ -223,7 +223,7 @@ def _verdict(
 
 def _clause(verdict: str, evidence: Evidence, effect: Interval, replicate: str) -> str:
     wording, n = evidence.wording, evidence.n
-    confidence, replicates = 1 - wording.claim.level, _count(n, replicate)
+    confidence, replicates = 1 - wording.claim.level, counted(n, replicate)
     agreeing = f"in {float(evidence.agreement.mean()) * n:.4g} of {replicates}"
 
     def size(interval: Interval, sign: str = "") -> str:
@@ -257,47 +257,3 @@ def _interval_text(interval: Interval, unit: str, confidence: float, replicates:
         normal = ", if normal" if method == "t" else ""
         bounds = f"{100 * confidence:.4g} % interval {low:{form}} to {high:{form}}{normal}"
     return f"{mean:{form}}{unit} ({bounds})"
-
-
-def _least(evidence: Evidence, level: float, claims: int, test: Test) -> int:
-    """The fewest replicates that can settle the claim."""
-    least = statistics.least_replicates(level, claims * evidence.contrasts, paired=test.paired)
-    return least * evidence.seeds_a_value
-
-
-def _needed(evidence: Evidence, level: float, claims: int, test: Test) -> Needed:
-    """Replicates that would settle the claim if the effects stayed as they are."""
-    least, contrasts, n = _least(evidence, level, claims, test), claims * evidence.contrasts, evidence.n
-    if n < least:
-        return Needed(least, least, math.inf)
-    likely = [
-        statistics.replicates_for_power(way, level, contrasts, paired=test.paired)
-        for way in evidence.ways
-        if way.differences.mean() > 0
-    ]
-    never = Needed(math.inf, math.inf, math.inf)
-    soonest = [min(numbers) for numbers in zip(never, *likely, strict=True)]  # whichever way settles it first
-    return Needed(*(max(evidence.seeds_a_value * number, n + 1) for number in soonest))
-
-
-def _outlook(
-    needed: Needed, evidence: Evidence, level: float, claims: int, test: Test, replicate: str
-) -> str:
-    n, least = evidence.n, _least(evidence, level, claims, test)
-    if n < least:
-        among = "1 claim" if claims == 1 else f"{claims} claims"
-        return (
-            f"{_count(n, replicate)} can never reach the level of {level:g} over {among}, "
-            f"which needs at least {least}"
-        )
-    if needed.estimate > MOST_REPLICATES:
-        return f"an effect of this size would need more than {MOST_REPLICATES:,} {replicate}s"
-    high = f"to {needed.high:.0f}" if needed.high <= MOST_REPLICATES else "or more"
-    return (
-        f"about {needed.estimate:.0f} {replicate}s ({needed.low:.0f} {high}) "
-        "would settle an effect of this size"
-    )
-
-
-def _count(n: int, replicate: str) -> str:
-    return f"{n} {replicate}{'' if n == 1 else 's'}"

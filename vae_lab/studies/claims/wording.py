@@ -207,6 +207,16 @@ def named(group: Mapping[str, str]) -> str:
     )
 
 
+def counted(n: int, thing: str) -> str:
+    """A number of things.
+
+    Examples:
+        >>> counted(1, "seed"), counted(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
 def sentence(claim: Claim, clause: str) -> str:
     """A clause as a sentence that begins with the claim's scope."""
     scope = named(claim.within)
