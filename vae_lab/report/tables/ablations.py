@@ -220,7 +220,8 @@ def _meaning_of_mark(comparison: Comparison) -> str:
     among = f" of one {', '.join(map(key_name, comparison.within))}" if comparison.within else ""
     return (
         f"Best: no other row{among} is shown to be better (sign-flip test, paired by "
-        f"{_one_replicate(comparison)}, {100 * LEVEL:.0f} % over the rows). Several marks are a tie."
+        f"{_one_replicate(comparison)}, {100 * LEVEL:.0f} % over the rows). Several marks are a tie, "
+        "in which what is better in the mean than a marked row is marked, too."
     )
 
 

@@ -65,12 +65,15 @@ class Cell:
             ('1,234.50', ' ± 0.25 (n 3)')
             >>> Cell(None).parts(Column("loss"))
             ('–', '')
+            >>> Cell(-0.001).parts(Column("change"))
+            ('0.00', '')
         """
         if self.value is None or (isinstance(self.value, float) and math.isnan(self.value)):
             return "–", ""
         if isinstance(self.value, str):
             return self.value, ""
-        form = f"{'+' if column.signed and self.value else ''},.{column.digits}f"
+        # "z": what rounds to zero has no minus.
+        form = f"{'+' if column.signed and self.value else ''}z,.{column.digits}f"
         half = "" if self.half is None else f" ± {self.half:,.{column.digits}f}"
         count = "" if self.count is None else f" (n {self.count})"
         return f"{self.value:{form}}", half + count
