@@ -33,9 +33,11 @@ class Design:
 
 
 class NoEvidence(NamedTuple):
-    """Why there is nothing to judge."""
+    """Why there is nothing to judge, and what is known of the seeds that it takes all the same."""
 
     reason: str
+    paired: bool = True  # whether the test would be of differences within seeds
+    seeds_a_value: int = 1
 
 
 def evidence_for(
@@ -54,28 +56,36 @@ def evidence_for(
     if runs.empty:
         return NoEvidence("No run has finished.")
     _check_parameters(claim, runs, design)
+    test, values = _chosen_test(claim, runs, design), _values(claim, runs, design)
+    if isinstance(values, str):
+        several = len((design.axes or {}).get(claim.along, ())) > 2
+        pairs_of_seeds = claim.expect == "smaller_spread" and several
+        return NoEvidence(values, test.paired, 2 if pairs_of_seeds else 1)
+    x, wording = values
+    return contrast(claim, x, wording, test), test
+
+
+def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wording] | str:
+    """The values (groups, n, axis) that a claim compares, with the words for them; or why there are none."""
     if claim.metric not in runs:
         adding = " `vae-lab evaluate` adds it without training again."
-        return NoEvidence(f"No finished run has {claim.metric}.{adding * claim.metric.startswith('eval/')}")
+        return f"No finished run has {claim.metric}.{adding * claim.metric.startswith('eval/')}"
     tables = [_metric_table(claim, runs, design, group) for group in groups(claim)]
     wording = Wording(claim, _axis_values(claim, tables, design))
     if claim.along:
         needed = 3 if claim.expect == "best_inside" else 2
         if len(wording.axis) < needed:
-            name = wording.axis_name.capitalize()
-            return NoEvidence(f"{name} has {len(wording.axis)} of the {needed} values needed.")
+            return f"{wording.axis_name.capitalize()} has {len(wording.axis)} of the {needed} values needed."
         tables = [table.reindex(columns=list(wording.axis)) for table in tables]
     for group, table in zip(groups(claim), tables, strict=True):
         for value in table.columns[table.notna().sum() == 0] if len(table) else table.columns:
-            where = wording.configuration(group, value)
-            return NoEvidence(f"No finished run gives {claim.metric} for {where}.")
+            return f"No finished run gives {claim.metric} for {wording.configuration(group, value)}."
     x = _paired(tables)
     if not x.shape[1]:
-        return NoEvidence(f"No {design.replicate} has a finished run at every value that is compared.")
+        return f"No {design.replicate} has a finished run at every value that is compared."
     if claim.expect == "smaller_spread" and x.shape[-1] > 2 and x.shape[1] < 2:
-        return NoEvidence(f"A spread without the noise of {design.replicate}s takes two of them.")
-    test = _chosen_test(claim, runs, design)
-    return contrast(claim, x, wording, test), test
+        return f"A spread without the noise of {design.replicate}s takes two of them."
+    return x, wording
 
 
 def _check_parameters(claim: Claim, runs: pd.DataFrame, design: Design) -> None:

@@ -200,7 +200,7 @@ def _verdict(
     """The verdict on one of so many `claims`."""
     sequential = design.sequential
     if isinstance(judged, NoEvidence):
-        least = statistics.least_replicates(claim.level, claims)
+        least = statistics.least_replicates(claim.level, claims, paired=judged.paired) * judged.seeds_a_value
         nothing = (math.nan, -math.inf, math.inf, 0, p, adjusted_p, math.nan)
         open_end = Needed(least, least, math.inf)
         return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential)
