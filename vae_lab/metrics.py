@@ -26,7 +26,7 @@ EVALUATION_COUNTS = POSTERIOR_DRAWS, IMPORTANCE_SAMPLES, SAMPLES, ANNEALED_IMAGE
 EVALUATION_SETTINGS = {  # for each count, the keys of a run's tag `vae_lab.evaluation` that it is measured at
     POSTERIOR_DRAWS: (POSTERIOR_DRAWS,),
     IMPORTANCE_SAMPLES: (IMPORTANCE_SAMPLES, "importance_images"),
-    SAMPLES: (SAMPLES, "classifier"),
+    SAMPLES: (SAMPLES, "judges", "classifier"),
     ANNEALED_IMAGES: (ANNEALED_IMAGES, "temperatures", "chains"),
 }
 
@@ -115,10 +115,13 @@ OTHERS = (  # in tables only when they are asked for by name
     _share("eval/classifier_accuracy", "classifier accuracy"),
 )
 MEASURES = {metric.key: metric for metric in (*LOSSES, *BOUNDS, *QUALITY, *OTHERS)}
-ESTIMATED = (  # by random draws, and logged with a standard error
+ESTIMATED = (  # by random draws or by several classifiers, and logged with a standard error
     *("test/iwae_bound", "test/negative_log_marginal", "test/above_entropy_floor"),
     *("test/averaged_loss", "test/averaged_negative_elbo", "test/averaged_reconstruction"),
     *("test/mutual_information", "test/aggregate_kl", "test/ais_bound", "test/ais_gap"),
+    *("eval/recognizable_share", "eval/conditional_accuracy", "eval/classifier_score"),
+    *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/density", "eval/coverage"),
+    "eval/class_balance",
 )
 ERRORS = {  # no column of a table, never ranked, and not what a claim is about
     f"{key}{ERROR}": MEASURES[key]._replace(

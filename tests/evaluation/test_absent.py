@@ -14,14 +14,20 @@ from vae_lab import evaluation, files
 from vae_lab.data import Dataset, dataset
 from vae_lab.data.idx import write
 from vae_lab.data.sources import FILES
-from vae_lab.evaluation import Measures, classifier, full, network, samples
+from vae_lab.evaluation import Measures, classifier, full, judges, network, samples
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.runs.artifacts import ABSENT
 from vae_lab.tracking import Store
 
 BCE = Objective(likelihood("bernoulli"))
-SETTINGS = {"posterior_draws": 2, "importance_samples": 3, "importance_images": 10, "samples": 60}
+SETTINGS = {
+    "posterior_draws": 2,
+    "importance_samples": 3,
+    "importance_images": 10,
+    "samples": 60,
+    "judges": 1,
+}
 TINY = ("model.hidden_size=4", "train.epochs=1", "train.device=cpu", "evaluation=full")
 FEW_DRAWS = ("evaluation.samples=100", "evaluation.importance_samples=2", "evaluation.posterior_draws=1")
 JUDGED = {f"eval/{name}" for name in ("recognizable_share", "classifier_score", "class_balance")} | {
@@ -55,11 +61,11 @@ def of(train: Pixels, test: Pixels, *, classes: int = 3, first: int = 0) -> Data
 def judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained classifier: these tests are about what is defined."""
 
-    def untrained(data: Dataset) -> classifier.TrainedClassifier:
+    def untrained(data: Dataset, number: int) -> classifier.TrainedClassifier:
         torch.manual_seed(0)
         return classifier.TrainedClassifier(network.Classifier(data.shape, data.classes), 0.5)
 
-    monkeypatch.setattr(full, "load_or_train", untrained)
+    monkeypatch.setattr(judges, "load_or_train", untrained)
 
 
 def measured(data: Dataset, *, conditional: bool = True, **settings: int) -> Measures:

@@ -26,7 +26,7 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
     content = file.read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr(classifier, "_train", lambda _: pytest.fail("the cached one was not used"))
+        patch.setattr(classifier, "_train", lambda *_: pytest.fail("the cached one was not used"))
         again = classifier.load_or_train(data)
     x = data.test.scaled(slice(0, 20))
     torch.testing.assert_close(
@@ -34,7 +34,7 @@ def test_it_learns_the_digits_and_is_kept_and_a_damaged_file_is_trained_again(
     )
     assert again.accuracy == first.accuracy
 
-    monkeypatch.setattr(classifier, "_train", lambda _: first)
+    monkeypatch.setattr(classifier, "_train", lambda *_: first)
     for damaged in (b"", content[:-1], content[:5000] + b"x" + content[5001:]):
         file.write_bytes(damaged)
         assert classifier.load_or_train(data).accuracy == first.accuracy
@@ -52,7 +52,7 @@ def test_a_poor_judge_is_warned_of(
     cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     poor = classifier.TrainedClassifier(network.Classifier(rows.shape, rows.classes), 0.5)
-    monkeypatch.setattr(classifier, "_train", lambda _: poor)
+    monkeypatch.setattr(classifier, "_train", lambda *_: poor)
     classifier._warn_of_low_accuracy.cache_clear()
     for _ in range(3):
         classifier.load_or_train(rows)
@@ -63,7 +63,7 @@ def test_another_data_set_has_another_file(
     cache: Path, rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     untrained = classifier.TrainedClassifier(network.Classifier(rows.shape, rows.classes), 0.5)
-    monkeypatch.setattr(classifier, "_train", lambda _: untrained)
+    monkeypatch.setattr(classifier, "_train", lambda *_: untrained)
     classifier.load_or_train(rows)
     classifier.load_or_train(rows._replace(checksum="1" * 12))
     assert len(list(cache.glob("*.pt"))) == 2

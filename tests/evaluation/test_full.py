@@ -6,13 +6,19 @@ import torch
 
 from vae_lab import evaluation
 from vae_lab.data import Dataset, binarized
-from vae_lab.evaluation import bounds, classifier, full, network
+from vae_lab.evaluation import bounds, classifier, full, judges, network
 from vae_lab.metrics import ERROR, ESTIMATED, REAL
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
 BCE = Objective(likelihood("bernoulli"))
-SETTINGS = {"posterior_draws": 2, "importance_samples": 3, "importance_images": 10, "samples": 60}
+SETTINGS = {
+    "posterior_draws": 2,
+    "importance_samples": 3,
+    "importance_images": 10,
+    "samples": 60,
+    "judges": 1,
+}
 SAMPLE_QUALITY = {
     "eval/recognizable_share",
     "eval/classifier_score",
@@ -35,7 +41,7 @@ def judge(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     untrained = classifier.TrainedClassifier(
         network.Classifier(rows.shape, rows.classes).to(rows.test.pixels.device), 0.5
     )
-    monkeypatch.setattr(full, "load_or_train", lambda data: untrained)
+    monkeypatch.setattr(judges, "load_or_train", lambda data, number: untrained)
 
 
 def model(rows: Dataset, C: int = 0) -> VAE:
@@ -64,7 +70,7 @@ def test_a_cvae_has_an_accuracy_for_each_class_too(rows: Dataset) -> None:
 
 
 def test_nothing_is_measured_that_was_not_asked_for(rows: Dataset) -> None:
-    nothing = dict.fromkeys(SETTINGS, 0)
+    nothing = dict.fromkeys(SETTINGS, 0) | {"judges": 1}
     assert evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **nothing) == ({}, {})
     only = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **(nothing | {"samples": 60}))
     assert {key for key in only.metrics if not key.startswith("real/")} == SAMPLE_QUALITY
@@ -109,7 +115,8 @@ def test_the_bound_of_a_part_of_the_images_stands_for_all(rows: Dataset) -> None
 
 
 def test_what_is_estimated_by_draws_has_a_standard_error_beside_it(rows: Dataset) -> None:
-    measured = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **SETTINGS).metrics
+    settings = SETTINGS | {"judges": 2}
+    measured = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **settings).metrics
     errors = {key: measured.get(f"{key}{ERROR}") for key in ESTIMATED if key in measured}
     assert len(errors) > 5
     assert [key for key, error in errors.items() if error is None or not error >= 0] == []

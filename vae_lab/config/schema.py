@@ -166,6 +166,7 @@ class EvaluationConfig:
         lambda value: value == 0 or 100 <= value <= MOST_SAMPLES,
         f"0 or a whole number from 100 to {MOST_SAMPLES}",
     )
+    judges: int = _whole(1, 100)
     annealed_images: int = _whole(0)
     temperatures: int = _whole(1)
     chains: int = _whole(1)

@@ -7,9 +7,11 @@
 - `annealed`: annealed importance sampling: log p(x) between two bounds, rate and distortion.
 - `simulated`: images that a model draws itself, pixels included.
 - `annealed_measures`: what annealed importance sampling says of one model, as metrics.
-- `network`: the classifier that judges samples, and its training.
-- `classifier`: the classifier of a data set, from the cache or trained once.
+- `network`: a classifier that judges samples, and its training.
+- `classifier`: the classifiers of a data set, from the cache or trained once.
+- `judges`: what several of them say of samples, their mean and its standard error.
 - `samples`: the quality of samples: their classes, sharpness, and distance to the training images.
+- `measures`: what was measured, by name, and why the rest was not.
 - `full`: all these measures of one model, as metrics.
 - `spectrum`: singular values of the data, and what follows from them for probabilistic PCA.
 - `decoded`: samples, reconstructions and interpolations as images.
@@ -26,7 +28,8 @@ from vae_lab.evaluation.decoded import (
     reconstructions,
 )
 from vae_lab.evaluation.elbo import HeldOut, held_out
-from vae_lab.evaluation.full import Measures, full_evaluation
+from vae_lab.evaluation.full import full_evaluation
+from vae_lab.evaluation.measures import Measures
 
 __all__ = [
     "HeldOut",

@@ -1,7 +1,7 @@
-"""The classifier of a data set's classes that judges samples: trained once, then read from the user's cache.
+"""The classifiers of a data set's classes that judge samples: trained once, then read from the user's cache.
 
 The field judges samples with a network trained on photographs. Digits are no photographs, and its weights
-would have to be fetched, so the lab trains a judge of its own on the training images of each data set.
+would have to be fetched, so the lab trains judges of its own on the training images of each data set.
 """
 
 from __future__ import annotations
@@ -53,15 +53,19 @@ def obstacle(data: Dataset) -> str:
     return ""
 
 
-def load_or_train(data: Dataset) -> TrainedClassifier:
-    """Returns the classifier of a data set, on the data's device, from the cache or trained now.
+def load_or_train(data: Dataset, number: int = 0) -> TrainedClassifier:
+    """Returns a classifier of a data set, on the data's device, from the cache or trained now.
 
     A file that is damaged, or was written by other code or for other data, is not used.
+
+    Args:
+        data: The images.
+        number: Which of the classifiers of these images, from 0: each has weights of its own.
 
     Raises:
         LabError: The cache cannot be written.
     """
-    path = file_of(data)
+    path = file_of(data, number)
     folder = path.parent
     trained = _load(path, data)
     if trained is None:
@@ -70,7 +74,7 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
             with FileLock(path.with_suffix(".lock")):
                 trained = _load(path, data)  # again, now that no other process is training it
                 if trained is None:
-                    trained = _train(data)
+                    trained = _train(data, number)
                     _save(path, trained)
         except OSError as error:
             reason = f"{error}.{files.cache_hint(folder)}"
@@ -80,10 +84,10 @@ def load_or_train(data: Dataset) -> TrainedClassifier:
     return TrainedClassifier(trained.model.to(data.train.pixels.device).eval(), trained.accuracy)
 
 
-def file_of(data: Dataset) -> Path:
-    """Returns where the classifier of a data set is kept, once it has been trained."""
+def file_of(data: Dataset, number: int = 0) -> Path:
+    """Returns where a classifier of a data set is kept, once it has been trained."""
     name = re.sub(r"[^-.()#, 0-9A-Za-z_]", "_", data.name)[:60]
-    return files.cache_folder("classifiers") / f"{name}-{key(data.checksum)}.pt"
+    return files.cache_folder("classifiers") / f"{name}-{key(data.checksum)}-{number}.pt"
 
 
 @functools.cache  # once, and not for every run that is judged
@@ -94,14 +98,16 @@ def _warn_of_low_accuracy(name: str, accuracy: float) -> None:
 
 @functools.cache
 def key(checksum: str) -> str:
-    """Returns twelve hex digits that identify a classifier: a hash of its code and of its data's checksum."""
+    """Returns twelve hex digits that identify classifiers: a hash of their code and their data's checksum."""
     code = code_version.checksum(str(module.__file__) for module in (network, batches, seeding))
     return hashlib.sha256(f"{code} {checksum}".encode()).hexdigest()[:12]
 
 
-def _train(data: Dataset) -> TrainedClassifier:
-    log.info("Training the classifier that judges samples of %s: once, a minute or two.", data.name)
-    model = network.train(data)
+def _train(data: Dataset, number: int) -> TrainedClassifier:
+    log.info(
+        "Training classifier %d that judges samples of %s: once, a minute or two.", number + 1, data.name
+    )
+    model = network.train(data, number)
     return TrainedClassifier(model, network.accuracy(model, data.test))
 
 

@@ -69,12 +69,15 @@ class Classifier(nn.Module):
         return Judgement(logits.softmax(-1), features)
 
 
-def train(data: Dataset) -> Classifier:
-    """Returns a classifier of the training images; on one machine every call trains the same weights."""
+def train(data: Dataset, number: int = 0) -> Classifier:
+    """Returns a classifier of the training images.
+
+    Its number is the seed of first weights and batches: on one machine it gives the same weights every time.
+    """
     device = data.train.pixels.device
-    with seeding.global_generator(0, "classifier"):
+    with seeding.global_generator(number, "classifier"):
         model = Classifier(data.shape, data.classes).to(device)
-    batches = Batches(data.train, batch_size=BATCH, C=data.classes, seed=0)
+    batches = Batches(data.train, batch_size=BATCH, C=data.classes, seed=number)
     epochs = max(EPOCHS, math.ceil(FEWEST_STEPS / len(batches)))
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=epochs * len(batches))

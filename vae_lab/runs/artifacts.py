@@ -46,6 +46,7 @@ def final_measures(
         importance_samples=settings.evaluation.importance_samples,
         importance_images=settings.evaluation.importance_images,
         samples=settings.evaluation.samples,
+        judges=settings.evaluation.judges,
         batch_size=settings.evaluation.batch_size,
     )
     if settings.evaluation.annealed_images:
@@ -64,7 +65,7 @@ def final_measures(
 
 
 def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
-    """Returns the tag that says how `final_measures` measured, and by which classifier, if it did."""
+    """Returns the tag that says how `final_measures` measured, and by which classifiers, if it did."""
     chosen = settings.evaluation
     counts = [key for key in EVALUATION_COUNTS if chosen[key]]
     others = [key for count in counts for key in EVALUATION_SETTINGS[count] if key not in counts]

@@ -16,7 +16,7 @@ from vae_lab.metrics import SAMPLES
 from vae_lab.runs.costs import costs
 from vae_lab.runs.job import Job
 from vae_lab.runs.present import Present, present
-from vae_lab.runs.trial import Cost, judge_is_there
+from vae_lab.runs.trial import Cost, judges_are_there
 from vae_lab.runs.workers import CoreShares, shared_out
 from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.plan import Plan
@@ -160,10 +160,10 @@ def _remarks(left: Sequence[Job]) -> list[str]:
     """Returns what the estimate leaves out."""
     judged = {job.parts.data.name: job for job in left if job.settings.evaluation[SAMPLES]}
     return [
-        f"The classifier that judges samples of {name} is trained first, once: that and the judging are not "
+        f"The classifiers that judge samples of {name} are trained first, once: that and the judging are not "
         "in the time."
         for name, job in judged.items()
-        if not judge_is_there(job)
+        if not judges_are_there(job)
     ]
 
 

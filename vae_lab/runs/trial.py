@@ -173,8 +173,11 @@ def _seconds_of_draws(run: Run, job: Job) -> float:
 
 def _seconds_of_samples(job: Job) -> float:
     """Returns the seconds in which samples are judged, which hardly depend on the model."""
-    count = job.settings.evaluation[SAMPLES]
-    return _seconds_of_measures(Run(job), SAMPLES, count) if judge_is_there(job) else 0.0
+    if not judges_are_there(job):
+        return 0.0
+    count, run = job.settings.evaluation[SAMPLES], Run(job)
+    _seconds_of_measures(run, SAMPLES, count)  # judges the data set's own images, too, which is done once
+    return _seconds_of_measures(run, SAMPLES, count)
 
 
 def _seconds_of_measures(run: Run, key: str, count: int) -> float:
@@ -186,10 +189,11 @@ def _seconds_of_measures(run: Run, key: str, count: int) -> float:
     return _seconds(lambda: final_measures(settings, parts.data, parts.objective, run.model))
 
 
-def judge_is_there(job: Job) -> bool:
-    """Returns whether the classifier that judges samples of a job's data is there, if one can be."""
+def judges_are_there(job: Job) -> bool:
+    """Returns whether the classifiers that judge samples of a job's data are there, if there can be any."""
     data = job.parts.data
-    return bool(classifier.obstacle(data)) or classifier.file_of(data).exists()
+    numbers = range(job.settings.evaluation.judges)
+    return bool(classifier.obstacle(data)) or all(classifier.file_of(data, i).exists() for i in numbers)
 
 
 def _seconds(act: Callable[[], object]) -> float:
