@@ -117,23 +117,22 @@ def allowed(studies: int = STUDIES) -> float:
     return float(stats.binom.ppf(0.999, studies, 0.05))
 
 
-@pytest.mark.parametrize("looks", [[10], [8, 10, 13, 17, 22, 24]], ids=["fixed", "sequential"])
+@pytest.mark.parametrize(("test", "seeds"), [(statistics.UNPAIRED, 10), (statistics.LOOKED, 13)])
 def test_at_the_margins_edge_a_study_says_negligible_or_refuted_at_most_at_its_level(
-    looks: list[int],
+    test: statistics.Test, seeds: int
 ) -> None:
-    """2,000 studies of three claims whose differences are the margin itself, judged together."""
+    """2,000 studies of three claims whose differences are the margin itself, judged together.
+
+    p of the looks never rises: what any of them settles, the last does.
+    """
     declared = claims.parse([{**of("better", of=CVAE, than=VAE, margin=1), "id": f"X{i}"} for i in range(3)])
-    test = statistics.UNPAIRED if len(looks) == 1 else statistics.ANYTIME
     rng = np.random.default_rng(0)
     wrong = 0
-    for x in rng.normal(size=(STUDIES, 3, 2, looks[-1], 1)):
+    for x in rng.normal(size=(STUDIES, 3, 2, seeds, 1)):
         x[:, 1] += 1.0  # the other group's loss is higher by the margin
-        for n in looks:
-            evidence = [contrast(c, y[:, :n], Wording(c, []), test) for c, y in zip(declared, x, strict=True)]
-            p = [min(e.p_against, e.p_small, e.p_negligible) for e in evidence]
-            if min(statistics.holm(p)) <= 0.05:
-                wrong += 1
-                break
+        evidence = [contrast(c, y, Wording(c, []), test) for c, y in zip(declared, x, strict=True)]
+        p = [min(e.p_against, e.p_small, e.p_negligible) for e in evidence]
+        wrong += min(statistics.holm(p)) <= 0.05
     assert wrong <= allowed()
 
 

@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 
 from vae_lab.errors import UserError
 from vae_lab.studies import statistics
+from vae_lab.studies.statistics.sequential import SHARES
 
 STUDIES = 4000
 LEVEL = 0.05
@@ -65,8 +66,8 @@ def test_random_signs_come_close_to_all_signs() -> None:
 def test_the_sign_flip_p_has_its_floor(n: int) -> None:
     p = statistics.sign_flip(np.arange(1.0, n + 1))
     assert float(p.up) >= 2 / 2**n * (1 - 1e-12)
-    assert float(p.up) >= 2 / 10_000
-    assert float(p.up) <= (2 / 2**n if n <= 13 else 6 / 10_000)  # the observed signs may be drawn again
+    assert float(p.up) >= 2 / 20_000
+    assert float(p.up) <= (2 / 2**n if n <= 13 else 6 / 20_000)  # the observed signs may be drawn again
     assert float(p.down) == 1.0
 
 
@@ -135,14 +136,62 @@ def test_an_effect_without_noise_costs_the_anytime_test_few_replicates_more() ->
             n for n in range(1, 30) if statistics.anytime_sign_flip(np.ones(n)).up <= LEVEL / contrasts
         )
         assert needed <= first <= needed + 2
-        assert statistics.next_round(0, 30, LEVEL, contrasts) == first
+        assert statistics.least_replicates(LEVEL, contrasts, statistics.BETS) == first
 
 
-def test_rounds_grow_and_end() -> None:
-    done = [0]
-    while done[-1] < 40:
-        done.append(statistics.next_round(done[-1], 40, LEVEL))
-    assert done == [0, 6, 8, 10, 13, 17, 22, 28, 35, 40]
+def test_rounds_grow_and_are_the_looks() -> None:
+    done = [6]
+    while done[-1] < 80:
+        done.append(statistics.next_look(done[-1]))
+    assert tuple(done[:9]) == statistics.LOOKS
+    assert done[9:] == [55, 69, 87]
+    assert sum(SHARES) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["normal", "cauchy"])
+def test_swaps_at_looks_err_at_most_at_their_level_over_all_looks(kind: str) -> None:
+    pair = statistics.Pair(draws(STUDIES, 22, kind=kind), draws(STUDIES, 22, kind=kind)[::-1])
+    ever = statistics.two_sided(statistics.LOOKED.directions(pair)) <= LEVEL  # p is the smallest so far
+    share, allowed = false_share(ever)
+    assert share <= allowed
+
+
+def test_swaps_at_looks_settle_a_clear_effect_at_the_first_and_more_than_bets_do() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(2, 1000, 22)) + np.array([1.8, 0.0])[:, None, None]
+    for n, least, lead in ((6, 0.15, 0.1), (10, 0.35, 0.3), (22, 0.85, 0.0)):
+        pair = statistics.Pair(first[:, :n], second[:, :n])
+        swaps, bets = (
+            (test.directions(pair).up <= LEVEL / 11).mean() for test in (statistics.LOOKED, statistics.BETS)
+        )
+        assert swaps > least
+        assert swaps > bets + lead
+    clear = statistics.Pair(np.arange(6.0) + 10, np.arange(6.0))
+    assert statistics.two_sided(statistics.LOOKED.directions(clear)) <= LEVEL / 11
+    assert statistics.least_replicates(LEVEL, 11, statistics.LOOKED) == 6
+
+
+def test_more_contrasts_than_looks_can_settle_are_left_to_bets() -> None:
+    tests = [statistics.anytime(statistics.UNPAIRED, LEVEL, contrasts) for contrasts in (1, 11, 31, 32)]
+    assert tests == [statistics.LOOKED] * 3 + [statistics.BETS]
+    assert statistics.anytime(statistics.PAIRED, LEVEL) is statistics.BETS
+    with pytest.raises(ValueError, match="swaps at looks: no number of replicates"):
+        statistics.least_replicates(LEVEL, 32, statistics.LOOKED)
+
+
+def test_the_interval_of_all_looks_covers_at_every_one() -> None:
+    x, y = draws(300, 17), draws(300, 17)[::-1]
+    missed = 0
+    for first, second in zip(x, y, strict=True):
+        pairs = [statistics.Pair(first[:n], second[:n]) for n in (6, 8, 10, 13, 17)]
+        intervals = [statistics.swap_sequence(pair) for pair in pairs]
+        missed += any(not interval.low <= 0 <= interval.high for interval in intervals)
+        rejects = [bool(statistics.two_sided(statistics.LOOKED.directions(pair)) <= LEVEL) for pair in pairs]
+        assert [not interval.low <= 0 <= interval.high for interval in intervals] == rejects
+    assert missed <= stats.binom.ppf(0.999, len(x), LEVEL)
+    short = statistics.swap_sequence(statistics.Pair(x[0, :5], y[0, :5]))
+    assert short[1:] == (-math.inf, math.inf, "none")
+    assert statistics.swap_sequence(statistics.Pair(x[0] + 9, y[0])).low > 5
 
 
 @pytest.mark.parametrize(("n", "kind"), [(3, "normal"), (6, "normal"), (10, "normal"), (20, "exponential")])
@@ -244,7 +293,8 @@ def test_a_difference_at_the_margin_is_called_negligible_at_most_at_the_level() 
     for test, n in (
         *((statistics.PAIRED, n) for n in (6, 10)),
         *((statistics.UNPAIRED, n) for n in (6, 10)),
-        (statistics.ANYTIME, 40),
+        (statistics.BETS, 40),
+        (statistics.LOOKED, 22),
     ):
         rng = np.random.default_rng(n)
         both = rng.normal(size=(2, 2000, n))
@@ -336,14 +386,14 @@ def test_replicates_for_power_grow_with_noise_and_never_end_without_an_effect() 
 def test_the_replicates_that_are_said_to_be_needed_have_the_power(paired: bool) -> None:
     """Eleven claims, differences whose spread is 0.8 of their mean."""
     spread = 0.8 / math.sqrt(1 if paired else 2)
+    test = statistics.PAIRED if paired else statistics.UNPAIRED
     wanted = stats.norm.ppf((np.arange(4000) + 0.5) / 4000) * 0.8 + 1
     large = statistics.Pair(wanted, np.zeros(4000))
-    needed = statistics.replicates_for_power(large, LEVEL, 11, paired=paired)
+    needed = statistics.replicates_for_power(large, LEVEL, 11, test=test)
     n = int(needed.estimate)
     rng = np.random.default_rng(0)
     first = 1 + spread * rng.normal(size=(1000, n))
     second = np.zeros((1000, n)) if paired else spread * rng.normal(size=(1000, n))
-    test = statistics.PAIRED if paired else statistics.UNPAIRED
     power = (test.directions(statistics.Pair(first, second)).up <= LEVEL / 11).mean()
     assert 0.72 < power < 0.88
 

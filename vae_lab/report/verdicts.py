@@ -13,7 +13,7 @@ from rich.text import Text
 from vae_lab.report.tables import Column, Columns, Table, finite
 from vae_lab.report.terminal import plain
 from vae_lab.studies.claims import Verdict, decimals, explanation_summary, explanations, metric_name
-from vae_lab.studies.statistics import least_replicates
+from vae_lab.studies.statistics import PAIRED, UNPAIRED, least_replicates
 
 TITLE = "Verdicts on the study's claims"
 FIXED = (
@@ -132,7 +132,8 @@ def _warning_about_added_seeds(verdicts: Sequence[Verdict]) -> str:
     """What to know before more seeds are trained, where a claim could have been settled and was not."""
     could = any(
         not verdict.settled
-        and verdict.n >= least_replicates(verdict.claim.level, len(verdicts), paired=verdict.paired)
+        and verdict.n
+        >= least_replicates(verdict.claim.level, len(verdicts), PAIRED if verdict.paired else UNPAIRED)
         for verdict in verdicts
     )
     return ADDING * could

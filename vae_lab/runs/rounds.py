@@ -19,7 +19,7 @@ from vae_lab.runs.grid import REPLICATED, Axes
 from vae_lab.runs.job import Job
 from vae_lab.studies import claims
 from vae_lab.studies.claims import Claim, Verdict, unmeasured
-from vae_lab.studies.claims.scope import compared
+from vae_lab.studies.claims.scope import compared, design
 from vae_lab.studies.plan import Oracle, Plan
 from vae_lab.studies.planned import unplanned
 
@@ -61,8 +61,8 @@ def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -
 def _until_settled(
     master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]], declared: Sequence[Claim]
 ) -> Iterator[Round]:
-    verdicts, most = claims.judge(declared, pd.DataFrame(), sequential=True), master.max_seeds
-    seeds = claims.round_target(verdicts, 0, most)
+    most = master.max_seeds
+    seeds = claims.round_target(_untrained(master, _prepared(grid, 1), declared), 0, most)
     current = _prepared(grid, seeds)
     plan = plan_of(master, current, "", sequential=True)
     given_up = set(unplanned(plan, [_params(job) for job in current.jobs.values()]))
@@ -80,6 +80,13 @@ def _until_settled(
                 grid, seeds, partial(_compared, [verdict.claim for verdict in still_open], plan)
             )
             current = Round(further.axes, {**current.jobs, **further.jobs})
+
+
+def _untrained(master: DictConfig, outline: Round, declared: Sequence[Claim]) -> list[Verdict]:
+    """Returns the verdicts before anything is trained: by which tests, of how many seeds at least."""
+    plan = plan_of(master, outline, "", sequential=True)
+    planned = pd.DataFrame([_params(job) for job in outline.jobs.values()])
+    return claims.judge(declared, planned, **design(plan), sequential=True)
 
 
 def _prepared(
@@ -127,7 +134,7 @@ def _say_what_follows(
         progress.console.print("The rounds end: no claim is left that more seeds would settle.")
         return
     expected = ", ".join(f"{verdict.claim.id} {_expected(verdict)}" for verdict in still_open)
-    head = f"max_seeds={most} is reached" if seeds is None else f"Going on to {seeds} seeds"
+    head = f"max_seeds={most} ends the rounds" if seeds is None else f"Going on to {seeds} seeds"
     progress.console.print(f"{head}. Not settled yet: {expected}.", soft_wrap=True)
 
 

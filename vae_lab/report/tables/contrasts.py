@@ -253,7 +253,7 @@ def _decimals(interval: statistics.Interval) -> int:
 def _note(
     name: str, metric: Metric, tests: int, test: statistics.Test, intervals: Iterable[statistics.Interval]
 ) -> str:
-    least = statistics.least_replicates(LEVEL, paired=test.paired)
+    least = statistics.least_replicates(LEVEL, test=test)
     methods = {interval.method for interval in intervals}
     how = {
         "inverted": "what the test does not reject",

@@ -30,13 +30,14 @@ class Design:
     axes: Mapping[str, Sequence[str]] | None = None  # every varied key and its values; None: those that ran
     base: Mapping[str, str] | None = None  # where the keys that a claim does not name stay
     sequential: bool = False  # whether the number of replicates was chosen after looking at them
+    claims: int = 1  # that are judged together
 
 
 class NoEvidence(NamedTuple):
     """Why there is nothing to judge, and what is known of the seeds that it takes all the same."""
 
     reason: str
-    paired: bool = True  # whether the test would be of differences within seeds
+    test: statistics.Test  # that it would be by
     seeds_a_value: int = 1
 
 
@@ -54,13 +55,13 @@ def evidence_for(
         UserError: the claim names a parameter that no run has, or orders an axis that has no order.
     """
     if runs.empty:
-        return NoEvidence("No run has finished.")
+        return NoEvidence("No run has finished.", _chosen_test(claim, runs, design))
     _check_parameters(claim, runs, design)
     test, values = _chosen_test(claim, runs, design), _values(claim, runs, design)
     if isinstance(values, str):
         several = len((design.axes or {}).get(claim.along, ())) > 2
         pairs_of_seeds = claim.expect == "smaller_spread" and several
-        return NoEvidence(values, test.paired, 2 if pairs_of_seeds else 1)
+        return NoEvidence(values, test, 2 if pairs_of_seeds else 1)
     x, wording = values
     return contrast(claim, x, wording, test), test
 
@@ -127,17 +128,16 @@ def _compared_rows(
 
 
 def _chosen_test(claim: Claim, runs: pd.DataFrame, design: Design) -> statistics.Test:
-    """The test of a claim: anytime for seeds that were added while looking, else by the keys that differ."""
-    if design.sequential:
-        return statistics.ANYTIME
+    """The test of a claim by the keys that differ, an anytime one for seeds that were added while looking."""
     cells: dict[str, list[frozenset[str]]] = {}
-    for group in groups(claim):
+    for group in groups(claim) if len(runs) else []:
         rows, _ = _compared_rows(claim, runs, design, group)
         for _, cell in rows.groupby(rows[claim.along].map(canonical)) if claim.along else [("", rows)]:
             for key in runs:
                 if "/" not in str(key):
                     cells.setdefault(str(key), []).append(frozenset(map(canonical, cell[key])))
-    return statistics.chosen_test(key for key, values in cells.items() if len(set(values)) > 1)
+    test = statistics.chosen_test(key for key, values in cells.items() if len(set(values)) > 1)
+    return statistics.anytime(test, claim.level, design.claims) if design.sequential else test
 
 
 def _axis_values(claim: Claim, tables: Sequence[pd.DataFrame], design: Design) -> list[str]:

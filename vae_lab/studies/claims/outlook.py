@@ -25,7 +25,7 @@ def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test)
     if n < least:
         return Needed(least, least, math.inf)
     likely = [
-        statistics.replicates_for_power(way, level, contrasts, paired=test.paired)
+        statistics.replicates_for_power(way, level, contrasts, test=test)
         for way in evidence.ways
         if way.differences.mean() > 0
     ]
@@ -51,5 +51,5 @@ def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test:
 
 def _least(evidence: Evidence, level: float, claims: int, test: Test) -> int:
     """The fewest replicates that can settle the claim."""
-    least = statistics.least_replicates(level, claims * evidence.contrasts, paired=test.paired)
+    least = statistics.least_replicates(level, claims * evidence.contrasts, test)
     return least * evidence.seeds_a_value

@@ -97,7 +97,7 @@ def judge(
         >>> [(verdict.verdict, verdict.effect, verdict.n) for verdict in judge([claim], runs)]
         [('supported', 10.0, 6)]
     """
-    design = Design(replicate, axes, base, sequential)
+    design = Design(replicate, axes, base, sequential, len(claims))
     evidence = [evidence_for(claim, runs, design) for claim in claims]
     p = [1.0 if isinstance(judged, NoEvidence) else smallest_p(judged[0]) for judged in evidence]
     return [
@@ -180,13 +180,20 @@ def _no_longer_declared(verdict: Verdict, seen: int) -> Verdict:
 def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | None:
     """Returns how many replicates a sequential study has after its next round; None once it is over.
 
-    It is over when every claim is settled or `most` replicates are done. The verdicts must be sequential
-    ones; those of fixed tests, looked at again and again, err far above their level.
+    First as many as could settle anything, then those of the next look. It is over when every claim is
+    settled or no look is left up to `most`. The verdicts must be sequential ones; those of fixed tests,
+    looked at again and again, err far above their level.
     """
-    if done >= most or all(verdict.settled for verdict in verdicts):
+    still_open = [verdict for verdict in verdicts if not verdict.settled]
+    if not still_open or done >= most:
         return None
-    level = min(verdict.claim.level for verdict in verdicts)
-    return statistics.next_round(done, most, level, len(verdicts))
+    if not done:
+        least = min(verdict.needed.estimate for verdict in still_open if verdict.needed)
+        return min(most, math.ceil(least))
+    target = statistics.next_look(done)
+    if target > most:  # bets count every pair, swaps those of the looks
+        return most if any(verdict.paired for verdict in still_open) else None
+    return target
 
 
 def _verdict(
@@ -200,10 +207,11 @@ def _verdict(
     """The verdict on one of so many `claims`."""
     sequential = design.sequential
     if isinstance(judged, NoEvidence):
-        least = statistics.least_replicates(claim.level, claims, paired=judged.paired) * judged.seeds_a_value
+        least = statistics.least_replicates(claim.level, claims, judged.test) * judged.seeds_a_value
         nothing = (math.nan, -math.inf, math.inf, 0, p, adjusted_p, math.nan)
         open_end = Needed(least, least, math.inf)
-        return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential)
+        paired = judged.test.paired
+        return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential, paired=paired)
     evidence, test = judged
     verdict = verdict_of(evidence, adjusted_p, claim.level)
     needed = needed_replicates(evidence, claim.level, claims, test) if verdict == UNDECIDED else None

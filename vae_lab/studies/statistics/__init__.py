@@ -25,10 +25,21 @@ from vae_lab.studies.statistics.differences import (
 )
 from vae_lab.studies.statistics.factors import holm, importance, tied_with_best
 from vae_lab.studies.statistics.power import Needed, least_replicates, replicates_for_power
-from vae_lab.studies.statistics.sequential import ANYTIME, anytime_sign_flip, confidence_sequence, next_round
+from vae_lab.studies.statistics.sequential import (
+    BETS,
+    LOOKED,
+    LOOKS,
+    anytime,
+    anytime_sign_flip,
+    confidence_sequence,
+    next_look,
+    swap_sequence,
+)
 
 __all__ = [
-    "ANYTIME",
+    "BETS",
+    "LOOKED",
+    "LOOKS",
     "PAIRED",
     "UNPAIRED",
     "Array",
@@ -37,6 +48,7 @@ __all__ = [
     "Needed",
     "Pair",
     "Test",
+    "anytime",
     "anytime_sign_flip",
     "chosen_test",
     "confidence_sequence",
@@ -45,13 +57,14 @@ __all__ = [
     "is_skewed",
     "least_replicates",
     "mean_interval",
-    "next_round",
+    "next_look",
     "probability_of_better",
     "replicates_for_power",
     "sign_flip",
     "sign_flip_interval",
     "swap",
     "swap_interval",
+    "swap_sequence",
     "tied_with_best",
     "two_sided",
     "within",

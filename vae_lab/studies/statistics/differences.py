@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 EXACT_PAIRED = 13  # replicates up to which all 2^n signs are tried
 EXACT_UNPAIRED = 8  # and all C(2n, n) ways to part two samples of n
-DRAWS = 9_999  # random rearrangements beyond
+DRAWS = 19_999  # random rearrangements beyond
 ARCHITECTURE = "model"  # the key and the group of keys that set which weights a network has
 ROUNDING = 1e-9  # sums of the same numbers in another order differ by less
 
@@ -64,6 +64,8 @@ class Test(NamedTuple):
     directions: Callable[[Pair], Directions]
     interval: Callable[[Pair, float], Interval]
     paired: bool
+    floor: Callable[[int], float]  # the smallest p of n replicates, on the two-sided scale
+    share: float = 1.0  # of the level that a later look at the data has
 
 
 class _Rearrangements(NamedTuple):
@@ -164,13 +166,19 @@ def swap_interval(pair: Pair, confidence: float = 0.95) -> Interval:
     return _student(estimate, math.sqrt(parts.sum()), freedom, confidence)
 
 
+def swap_floor(n: int) -> float:
+    """Returns the smallest p of two unpaired samples of n, on the two-sided scale."""
+    return 2 / (math.comb(2 * n, n) if n <= EXACT_UNPAIRED else DRAWS + 1)
+
+
 PAIRED = Test(
     "sign flips",
     lambda pair: sign_flip(pair.differences),
     lambda pair, confidence: sign_flip_interval(pair.differences, confidence),
     paired=True,
+    floor=lambda n: 2 / (2**n if n <= EXACT_PAIRED else DRAWS + 1),
 )
-UNPAIRED = Test("swaps between samples", swap, swap_interval, paired=False)
+UNPAIRED = Test("swaps between samples", swap, swap_interval, paired=False, floor=swap_floor)
 
 
 def chosen_test(keys: Iterable[str]) -> Test:

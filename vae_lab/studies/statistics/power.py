@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from vae_lab.studies.statistics.differences import ROUNDING, Pair
+from vae_lab.studies.statistics.differences import PAIRED, ROUNDING, Pair, Test
 
+MOST = 100  # replicates that are tried
 RANGE = 0.8  # probability that the range of replicates needed holds the number that is
 
 
@@ -21,25 +22,27 @@ class Needed(NamedTuple):
     high: float
 
 
-def least_replicates(level: float, contrasts: int = 1, *, paired: bool = True) -> int:
+def least_replicates(level: float, contrasts: int = 1, test: Test = PAIRED) -> int:
     """Returns the fewest replicates whose smallest p can pass Holm's first step.
-
-    That p is 2/2^n for sign flips and 2/C(2n, n) for swaps between unpaired samples.
 
     Examples:
         >>> least_replicates(0.05), least_replicates(0.05, contrasts=11)
         (6, 9)
-        >>> least_replicates(0.05, paired=False), least_replicates(0.05, contrasts=11, paired=False)
+        >>> from vae_lab.studies.statistics import UNPAIRED
+        >>> least_replicates(0.05, test=UNPAIRED), least_replicates(0.05, contrasts=11, test=UNPAIRED)
         (4, 6)
+
+    Raises:
+        ValueError: No number of replicates can.
     """
-    n = 2
-    while 2 / (2**n if paired else math.comb(2 * n, n)) > level / contrasts * (1 + ROUNDING):
-        n += 1
-    return n
+    for n in range(2, MOST):
+        if test.floor(n) <= level / contrasts * (1 + ROUNDING):
+            return n
+    raise ValueError(f"{test.name}: no number of replicates has a p of {level / contrasts:g}")
 
 
 def replicates_for_power(
-    pair: Pair, level: float, contrasts: int = 1, power: float = 0.8, *, paired: bool = True
+    pair: Pair, level: float, contrasts: int = 1, power: float = 0.8, *, test: Test = PAIRED
 ) -> Needed:
     """Returns how many replicates would show an effect of the size seen; inf for none.
 
@@ -53,7 +56,7 @@ def replicates_for_power(
         level: of all contrasts together, on the two-sided scale.
         contrasts: among which the level is shared out.
         power: probability of showing the effect.
-        paired: whether the test is of paired differences.
+        test: by which the effect is to be shown.
 
     References:
         Guenther, Sample size formulas for normal theory t tests, The American Statistician 1981.
@@ -63,19 +66,19 @@ def replicates_for_power(
         >>> replicates_for_power(seen, 0.05)
         Needed(estimate=6, low=6, high=15)
     """
-    x, least = pair.differences, least_replicates(level, contrasts, paired=paired)
+    x, least = pair.differences, least_replicates(level, contrasts, test)
     mean, spread = abs(float(x.mean())), float(x.std(ddof=1))
     if mean <= ROUNDING * np.abs(x).max(initial=0.0):
         return Needed(math.inf, least, math.inf)
     if spread <= ROUNDING * mean:
         return Needed(least, least, least)
-    tail = -float(special.ndtri(level / contrasts / 2))
-    quantiles, extra = float(special.ndtri(power)) + tail, tail**2 / (2 if paired else 4)
+    tail = -float(special.ndtri(level * test.share / contrasts / 2))
+    quantiles, extra = float(special.ndtri(power)) + tail, tail**2 / (2 if test.paired else 4)
 
     def replicates(effect: float) -> float:
         return max(least, math.ceil((quantiles / effect) ** 2 + extra)) if effect > 0 else math.inf
 
-    smallest, largest = _plausible(mean / spread, len(x), (len(x) - 1) * (1 if paired else 2))
+    smallest, largest = _plausible(mean / spread, len(x), (len(x) - 1) * (1 if test.paired else 2))
     seen = replicates(mean / spread)
     return Needed(seen, min(replicates(largest), seen), replicates(smallest))
 

@@ -1,4 +1,4 @@
-"""Tests that stay valid however often one looks: bets on the signs of paired differences."""
+"""Tests that stay valid while replicates are added: bets on signs, and swaps at looks fixed beforehand."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_lab.studies.statistics.differences import Array, Directions, Interval, Test, two_sided
-from vae_lab.studies.statistics.power import least_replicates
+from vae_lab.studies.statistics.differences import (
+    Array,
+    Directions,
+    Interval,
+    Pair,
+    Test,
+    swap,
+    swap_floor,
+    swap_interval,
+    two_sided,
+)
 
 STAKES = (0.5, 1.0, 2.0, 4.0)  # slopes of the bets, against the differences' root mean square so far
 GRID = 2001  # centres tried for a confidence sequence
 GROWTH = 1.25  # of the number of replicates from one round to the next
+# Replicates at which unpaired samples are looked at, and the shares of the level that the looks have: six are
+# the fewest that can settle eleven claims, by half of it.
+LOOKS = (6, 8, 10, 13, 17, 22, 28, 35, 44)
+SHARES = (0.5, *[0.5 / (len(LOOKS) - 1)] * (len(LOOKS) - 1))
 
 
 class Wealth(NamedTuple):
@@ -77,28 +90,84 @@ def confidence_sequence(differences: ArrayLike, confidence: float = 0.95) -> Int
     return Interval(mean, float(inside[0] - step), float(inside[-1] + step), "anytime")
 
 
-ANYTIME = Test(
+def anytime_swap(pair: Pair) -> Directions:
+    """Returns p as `swap` does, but valid at any stopping time: the smallest over `LOOKS`, each by its share.
+
+    One of the looks has a p within its share of the level with a probability of at most their sum, the level,
+    whichever of them are taken.
+
+    References:
+        Pocock, Group sequential methods in the design and analysis of clinical trials, Biometrika 1977;
+        Lan and DeMets, Discrete sequential boundaries for clinical trials, Biometrika 1983.
+
+    Examples:
+        >>> high, low = np.arange(6.0) + 10, np.arange(6.0)
+        >>> p = [anytime_swap(Pair(high[:n], low[:n])) for n in (5, 6)]
+        >>> [round(float(directions.up), 4) for directions in p]
+        [1.0, 0.0043]
+    """
+    shape, n = pair.differences.shape[:-1], pair.differences.shape[-1]
+    up, down = np.ones(shape), np.ones(shape)
+    for look, share in zip(LOOKS, SHARES, strict=True):
+        if look <= n:
+            p = swap(Pair(pair.first[..., :look], pair.second[..., :look]))
+            up, down = np.minimum(up, p.up / share), np.minimum(down, p.down / share)
+    return Directions(up, down)
+
+
+def swap_sequence(pair: Pair, confidence: float = 0.95) -> Interval:
+    """Returns the shifts of two samples (n,) that no look of `anytime_swap` rejects."""
+    mean, n = float(pair.differences.mean()) if pair.differences.size else math.nan, len(pair.differences)
+    inside = [
+        swap_interval(Pair(pair.first[:look], pair.second[:look]), 1 - (1 - confidence) * share)
+        for look, share in zip(LOOKS, SHARES, strict=True)
+        if look <= n
+    ]
+    low = max((interval.low for interval in inside if interval.method == "inverted"), default=-math.inf)
+    high = min((interval.high for interval in inside if interval.method == "inverted"), default=math.inf)
+    if math.isinf(low) or low > high:
+        return Interval(mean, -math.inf, math.inf, "none")
+    return Interval(mean, low, high, "anytime")
+
+
+def _swap_floor(n: int) -> float:
+    at_looks = (swap_floor(look) / share for look, share in zip(LOOKS, SHARES, strict=True) if look <= n)
+    return min(at_looks, default=1.0)
+
+
+BETS = Test(
     "bets on signs",
     lambda pair: anytime_sign_flip(pair.differences),
     lambda pair, confidence: confidence_sequence(pair.differences, confidence),
     paired=True,
+    floor=lambda n: float(anytime_sign_flip(np.ones(n)).up),
+)
+LOOKED = Test(
+    "swaps at looks", anytime_swap, swap_sequence, paired=False, floor=_swap_floor, share=SHARES[-1]
 )
 
 
-def next_round(done: int, most: int, level: float, contrasts: int = 1) -> int:
-    """Returns the replicates after the next round: first what could settle anything, then a quarter more.
+def anytime(test: Test, level: float, contrasts: int = 1) -> Test:
+    """Returns the test to take in the place of one, where replicates are added while looking.
 
-    Args:
-        done: replicates so far.
-        most: never more than these.
-        level: of all contrasts together.
-        contrasts: among which it is shared out.
+    Bets need no looks that are fixed beforehand, but pairs: they are taken for samples too where the looks
+    cannot reach the level over so many contrasts.
 
     Examples:
-        >>> next_round(0, 40, 0.05), next_round(6, 40, 0.05), next_round(35, 40, 0.05)
-        (6, 8, 40)
+        >>> from vae_lab.studies.statistics import PAIRED, UNPAIRED
+        >>> [anytime(test, 0.05, 11).name for test in (PAIRED, UNPAIRED)]
+        ['bets on signs', 'swaps at looks']
     """
-    first = least_replicates(level, contrasts)
-    while np.min(anytime_sign_flip(np.ones(first)).up) > level / contrasts:
-        first += 1
-    return min(most, max(first, math.ceil(done * GROWTH), done + 1))
+    reached = not test.paired and _swap_floor(LOOKS[-1]) <= level / contrasts
+    return LOOKED if reached else BETS
+
+
+def next_look(done: int) -> int:
+    """Returns the replicates after the next round: a quarter more at least, and one of `LOOKS`.
+
+    Examples:
+        >>> next_look(6), next_look(9), next_look(44)
+        (8, 13, 55)
+    """
+    least = math.ceil(done * GROWTH)
+    return next((look for look in LOOKS if look >= least), least)
