@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vae_lab.data import Batches
-    from vae_lab.runs.run import Run
+    from vae_lab.jobs.run import Run
 
 FILE = ROOT / "benchmarks" / "results" / "profile.json"
 RANGE = "minibatch"  # name of the range in which a minibatch is made
@@ -129,8 +129,8 @@ def _new_run(overrides: list[str]) -> Run:
     from hydra import compose, initialize_config_dir
 
     from vae_lab.files import CONF
-    from vae_lab.runs.job import job_of
-    from vae_lab.runs.run import Run
+    from vae_lab.jobs.job import job_of
+    from vae_lab.jobs.run import Run
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         job = job_of(compose("config", overrides), overrides, {})

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from vae_lab.errors import UserError, quoted
 
 if TYPE_CHECKING:
-    from vae_lab.runs.job import Job, Result
+    from vae_lab.jobs.job import Job, Result
 
 log = logging.getLogger("vae_lab.launcher")
 
@@ -71,14 +71,14 @@ class WorkersLauncher(Launcher):
 
     def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
         """Returns what trains jobs as they are, for the lab's own sweeper."""
-        from vae_lab.runs.workers import train_in_workers
+        from vae_lab.jobs.workers import train_in_workers
 
         return partial(train_in_workers, stack=self.stack, workers=self.workers)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides: what sweepers of others ask for."""
-        from vae_lab.runs.commands import hydra_words
-        from vae_lab.runs.job import job_of, other_sweeper
+        from vae_lab.jobs.commands import hydra_words
+        from vae_lab.jobs.job import job_of, other_sweeper
 
         if not self.trains:
             raise other_sweeper()

@@ -1,4 +1,4 @@
-"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.runs.multirun`."""
+"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.jobs.multirun`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.vae_lab.launcher import WorkersLauncher
 
 if TYPE_CHECKING:
-    from vae_lab.runs.grid import Axes
-    from vae_lab.runs.job import Job, Result
-    from vae_lab.runs.rounds import Grid
+    from vae_lab.jobs.grid import Axes
+    from vae_lab.jobs.job import Job, Result
+    from vae_lab.jobs.rounds import Grid
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -59,9 +59,9 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.config import checked_plan
-        from vae_lab.runs import grid
-        from vae_lab.runs.commands import hydra_words
-        from vae_lab.runs.environment import check_environment
+        from vae_lab.jobs import grid
+        from vae_lab.jobs.commands import hydra_words
+        from vae_lab.jobs.environment import check_environment
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -96,7 +96,7 @@ class AblationSweeper(Sweeper):
 
     def _launch(self, jobs: Sequence[Job]) -> list[Result]:
         """Hands jobs as overrides to a launcher that may leave the process."""
-        from vae_lab.runs.job import MULTIRUN_VARIABLE
+        from vae_lab.jobs.job import MULTIRUN_VARIABLE
 
         assert self.launcher is not None
 
@@ -110,10 +110,10 @@ class AblationSweeper(Sweeper):
 
 def _loaded() -> Callable[..., None]:
     """Returns the function that runs a multirun, once what it needs has been loaded."""
-    from vae_lab.runs.progress import busy
+    from vae_lab.jobs.progress import busy
 
     with busy("Loading PyTorch and MLflow"):
-        from vae_lab.runs.multirun import run_multirun
+        from vae_lab.jobs.multirun import run_multirun
     return run_multirun
 
 

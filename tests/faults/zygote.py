@@ -27,7 +27,7 @@ MODULES = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("PIL.PngImagePlugin", "PIL.WebPImagePlugin", "hydra", "hydra._internal.hydra", "rich.progress"),
     *("vae_lab.cli.train", "vae_lab.cli.compare", "vae_lab.cli.evaluate", "vae_lab.cli.sync"),
-    *("vae_lab.runs.single", "vae_lab.runs.multirun", "vae_lab.runs.workers", "vae_lab.tracking.store"),
+    *("vae_lab.jobs.single", "vae_lab.jobs.multirun", "vae_lab.jobs.workers", "vae_lab.tracking.store"),
     *("vae_lab.tracking.backlog", "vae_lab.evaluation.classifier"),
 )
 

@@ -190,7 +190,7 @@ def test_a_multirun_that_ends_while_its_tables_are_made_goes_on_under_its_own_pa
 
     line = ("-m", "seed=0", *TINY)
     with monkeypatch.context() as patch:
-        patch.setattr("vae_lab.runs.multirun.conclude", ended)
+        patch.setattr("vae_lab.jobs.multirun.conclude", ended)
         assert lab(*line)[0] in (1, 130)
     (before,) = Store.open().tagged(tracking.KIND, tracking.SWEEP)
     assert before.status == ("FAILED" if isinstance(error, OSError) else "KILLED")
@@ -233,7 +233,7 @@ def test_a_signal_is_a_request_unless_the_process_was_started_to_ignore_it(name:
 def test_a_stop_that_no_epoch_heeds_any_more_ends_the_multirun(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_lab.runs.run import Run
+    from vae_lab.jobs.run import Run
 
     close = Run.close
 

@@ -15,7 +15,7 @@ import torch
 from tests.house import ROOT
 from tests.misuse.conftest import TINY, Answer, Lab
 from vae_lab.data import Dataset, Images, dataset
-from vae_lab.runs import parts
+from vae_lab.jobs import parts
 
 CPU = torch.device("cpu")
 PIXELS = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)

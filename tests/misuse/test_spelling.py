@@ -11,7 +11,7 @@ import pytest
 from tests.misuse.conftest import TINY, Answer, Lab, Planned
 from tests.misuse.test_asked_for import own_file, refused
 from vae_lab.config import parameters
-from vae_lab.runs.job import Job
+from vae_lab.jobs.job import Job
 
 TEXTS = [
     "größe",
@@ -104,7 +104,7 @@ def test_texts_of_an_axis_in_yaml_are_quoted_for_the_reader(lab: Lab, folder: Pa
 
 
 def test_values_in_quotes_stand_in_tables_without_them(folder: Path) -> None:
-    from vae_lab.runs.rounds import _texts
+    from vae_lab.jobs.rounds import _texts
 
     assert _texts({"data.root": ['"größe"', "b"]}) == {"data.root": ["größe", "b"]}
 

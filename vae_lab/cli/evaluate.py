@@ -48,7 +48,7 @@ def evaluate(
     """
     import torch
 
-    from vae_lab.runs import measuring
+    from vae_lab.jobs import measuring
     from vae_lab.tracking import Store
 
     settings = composed(measuring.evaluation_overrides(overrides))

@@ -30,7 +30,7 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one message."""
-        from vae_lab.runs.progress import console  # imports rich, which most short commands never need
+        from vae_lab.jobs.progress import console  # imports rich, which most short commands never need
 
         console.print(without_credentials(self.format(record)), soft_wrap=True)
 

@@ -35,8 +35,8 @@ from vae_lab.config import (
     valid_keys,
 )
 from vae_lab.errors import UserError, choices, quoted
-from vae_lab.runs import grammar
-from vae_lab.runs.grid import listed
+from vae_lab.jobs import grammar
+from vae_lab.jobs.grid import listed
 
 log = logging.getLogger(__name__)
 

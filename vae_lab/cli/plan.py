@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from hydra.plugins.launcher import Launcher
     from omegaconf import DictConfig
 
+    from vae_lab.jobs.job import Job
+    from vae_lab.jobs.rounds import Grid
     from vae_lab.report.tables import Table
-    from vae_lab.runs.job import Job
-    from vae_lab.runs.rounds import Grid
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -48,7 +48,7 @@ def plan(form: str, overrides: tuple[str, ...]) -> None:
     from hydra.types import RunMode
 
     from vae_lab.cli.train import errors_of_single_runs_kept, job_of_hydra, run_hydra
-    from vae_lab.runs.job import other_sweeper
+    from vae_lab.jobs.job import other_sweeper
 
     began = time.monotonic()
 
@@ -80,8 +80,8 @@ def _print(drawn: Sequence[Table], form: str) -> None:
 
 
 def _tables_of_run(job: Job, began: float) -> list[Table]:
-    from vae_lab.runs.estimate import check_data, estimate, readable_store
-    from vae_lab.runs.estimate_tables import points_table, whole_table
+    from vae_lab.jobs.estimate import check_data, estimate, readable_store
+    from vae_lab.jobs.estimate_tables import points_table, whole_table
 
     check_data(job.settings)
     estimated = estimate([job], readable_store(job.settings.tracking.uri))
@@ -91,10 +91,10 @@ def _tables_of_run(job: Job, began: float) -> list[Table]:
 def _tables_of_multirun(
     master: DictConfig, grid: Grid, launcher: Launcher | None, began: float
 ) -> list[Table]:
-    from vae_lab.runs import estimate as estimates
-    from vae_lab.runs.estimate_tables import claims_table, points_table, whole_table
-    from vae_lab.runs.multirun import check_names
-    from vae_lab.runs.rounds import announced, plan_of, rounds, study_name
+    from vae_lab.jobs import estimate as estimates
+    from vae_lab.jobs.estimate_tables import claims_table, points_table, whole_table
+    from vae_lab.jobs.multirun import check_names
+    from vae_lab.jobs.rounds import announced, plan_of, rounds, study_name
 
     _, jobs = grid(1 if master.seeds == "auto" else master.seeds)
     for settings in {job.settings.data._target_: job.settings for job in jobs}.values():

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, OverrideParseException
 
 from vae_lab.config import TEXT_KEYS, known_key, ruled_keys
 from vae_lab.errors import UserError, quoted
-from vae_lab.runs.grammar import PARSER, in_quotes, written
+from vae_lab.jobs.grammar import PARSER, in_quotes, written
 
 FOLDER_KEY = "data.root"  # of texts, the one whose commas may be a part of it
 LIST = re.compile(r"(?:choice\()?([^()\[\]{}'\"\\]*)\)?")  # values with commas, none in quotes or brackets

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from omegaconf import DictConfig
 
     from vae_lab.cli.line import Line
-    from vae_lab.runs.job import Job
+    from vae_lab.jobs.job import Job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 MULTIRUN = ("-m", "--multirun")
@@ -166,10 +166,10 @@ def task(config: DictConfig) -> str | None:
         job = job_of_hydra(config)  # before seconds go into imports
         from hydra.core.hydra_config import HydraConfig
 
-        from vae_lab.runs.progress import busy
+        from vae_lab.jobs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
-            from vae_lab.runs.single import run_once
+            from vae_lab.jobs.single import run_once
         # Hydra has changed into the run's folder if hydra.job.chdir=true.
         with started_in(Path(HydraConfig.get().runtime.cwd)):
             run_id = run_once(job)
@@ -184,8 +184,8 @@ def job_of_hydra(config: DictConfig) -> Job:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from vae_lab.runs.commands import hydra_words
-    from vae_lab.runs.job import job_of
+    from vae_lab.jobs.commands import hydra_words
+    from vae_lab.jobs.job import job_of
 
     context = HydraConfig.get()
     # Read after the config has been checked, since reading them resolves their interpolations.

@@ -1,0 +1,100 @@
+"""Runs whose code, packages or machine change between the moment they are stopped and their going on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import SMALL
+from vae_lab import devices, interruption, machine, tracking
+from vae_lab.jobs import parts, ran_on
+from vae_lab.jobs.run import Run
+from vae_lab.studies.status import states_in_words
+from vae_lab.studies.study import load_study
+from vae_lab.tracking import Store
+from vae_lab.training import Epoch
+
+Lab = Callable[..., tuple[int, str, str]]
+FOUR = (*SMALL, "train.epochs=4", "evaluation.pictures=false", "model.hidden_size=4")
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch, lab: Lab) -> Callable[..., None]:
+    """A command that is stopped, as by Ctrl-C, when a run has finished its second epoch."""
+    record_epoch = Run.record_epoch
+
+    def recorded(self: Run, epoch: Epoch) -> None:
+        record_epoch(self, epoch)
+        if epoch.number == 2:
+            interruption.request()
+
+    def stop(*line: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "record_epoch", recorded)
+            assert lab(*line)[0] == 130
+
+    return stop
+
+
+def test_runs_of_other_code_leave_an_interrupted_study_and_are_trained_anew(
+    lab: Lab, stopped: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = [*FOUR, "-m", "seed=0", "study.name=changed"]
+    stopped(*line)
+    (before,) = load_study(Store.open(), "changed").runs
+    monkeypatch.setattr(parts, "_code_of_training", lambda *_: "other code")
+    code, _, err = lab(*line)
+    assert code == 0, err
+    assert "changed since 1 of its runs were made: they leave the study and are trained anew" in err
+    store = Store.open()
+    study = load_study(store, "changed")
+    assert len(store.tagged(tracking.KIND, tracking.SWEEP)) == 1
+    assert states_in_words(study) == "1 of 1 runs finished"
+    old = store.record(before.run_id)
+    assert (old.status, old.tags[tracking.SUPERSEDED]) == ("KILLED", study.parent.run_id)
+    assert tracking.member_tag(study.parent.run_id) not in old.tags
+    code, _, err = lab(*line)
+    assert "1 of 1 runs are there already" in err
+
+
+def test_a_run_says_what_each_of_its_epochs_ran_on(
+    lab: Lab, stopped: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(*FOUR)
+    (before,) = Store.open().records()
+    earlier = json.loads(before.tags[tracking.ENVIRONMENT])
+    describe = machine.describe
+    monkeypatch.setattr(machine, "describe", lambda device: describe(device) | {"torch": "9.9"})
+    monkeypatch.setattr(ran_on, "_code_of_evaluation", lambda: "other")
+    commit = {"mlflow.source.git.commit": "c0ffee", "vae_lab.uncommitted_changes": "true"}
+    monkeypatch.setattr(tracking, "code_tags", lambda: commit, raising=False)
+    assert lab(*FOUR)[0] == 0
+    (run,) = Store.open().records()
+    assert run.run_id == before.run_id
+    facts = json.loads(run.tags[tracking.ENVIRONMENT])
+    assert facts["torch"] == f"{earlier['torch']} to epoch 2, then 9.9"
+    assert facts["code of the evaluation"] == f"{earlier['code of the evaluation']} to epoch 2, then other"
+    assert facts["Python"] == earlier["Python"]
+    assert facts["instructions"] == earlier["instructions"]
+    assert run.tags["mlflow.source.git.commit"].endswith(" to epoch 2, then c0ffee")
+    assert run.tags["vae_lab.uncommitted_changes"].endswith("true")
+
+
+def test_measures_that_other_code_adds_are_told_from_the_epochs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab(*FOUR)[0] == 0
+    monkeypatch.setattr(ran_on, "_code_of_evaluation", lambda: "other")
+    assert lab(*FOUR, "evaluation.posterior_draws=2")[0] == 0
+    (run,) = Store.open().records()
+    assert run.tags[tracking.ENVIRONMENT].count(" to epoch 4, then other") == 1
+
+
+def test_an_epoch_that_never_was_ran_on_nothing() -> None:
+    assert ran_on.changed({"GPU": "H200"}, {}, 3) == {"GPU": "H200 to epoch 3, then not recorded"}
+    before = {tracking.ENVIRONMENT: '{"torch": "0.1"}'}
+    device = devices.resolve("cpu")
+    assert "0.1" not in ran_on.went_on(before, device, 0)[tracking.ENVIRONMENT]
+    assert "0.1 to epoch 3" in ran_on.went_on(before, device, 3)[tracking.ENVIRONMENT]

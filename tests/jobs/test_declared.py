@@ -1,0 +1,162 @@
+"""Claims that are changed, and seeds that were chosen, after the runs had been seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from vae_lab import tracking
+from vae_lab.jobs.declarations import Earlier, declared, with_declarations
+from vae_lab.report.conclusion import conclude
+from vae_lab.report.terminal import Terminal
+from vae_lab.report.verdicts import print_verdicts
+from vae_lab.studies.claims import judge_study
+from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.study import Study, load_study
+from vae_lab.tracking import Store, StoredRun
+
+Lab = Callable[..., tuple[int, str, str]]
+
+STUDY = """\
+# @package _global_
+study:
+  name: width
+  claims: [{{id: W1, text: Width counts., metric: test/loss, expect: {expect}, along: model.hidden_size}}]
+sweep: {{cross: {{model.hidden_size: [1, 32]}}}}
+hydra: {{mode: MULTIRUN}}
+"""
+LINE = ("--config-dir", "own", "data=digits", "train.epochs=1", "train.device=cpu", "experiments=width")
+
+
+def declare(folder: Path, expect: str) -> None:
+    (folder / "own" / "experiments").mkdir(parents=True, exist_ok=True)
+    (folder / "own" / "experiments" / "width.yaml").write_text(STUDY.format(expect=expect))
+
+
+CLAIM = {"id": "W1", "text": "Depth counts.", "metric": "test/loss", "along": "model.layers"}
+POINTS = [(layers, seed) for layers in (2, 3) for seed in range(7)]
+
+
+def planted_runs(store: Store) -> list[StoredRun]:
+    """Fourteen finished runs, never trained, whose loss rises with depth."""
+    for layers, seed in POINTS:
+        params = {"model": "vae", "model.layers": str(layers), "seed": str(seed)}
+        tags = {tracking.FINGERPRINT: f"{layers}{seed}"}
+        run = store.start("lab", f"vae L{layers} s{seed}", kind=tracking.RUN, params=params, tags=tags)
+        run.log({"test/loss": 100 + 10 * layers + 0.1 * layers * seed}, step=1)
+        run.finish("FINISHED")
+    return store.tagged(tracking.KIND, tracking.RUN)
+
+
+def concluded(store: Store, expect: str, *, name: str = "depth", sequential: bool = False) -> Study:
+    """A multirun that has adopted all runs that are there, with its tables and its page."""
+    plan = Plan(
+        name,
+        one_at_a_time={"model.layers": ["2", "3"]},
+        base={"model.layers": "3"},
+        replicate={"seed": [str(seed) for seed in range(7)]},
+        claims=[{**CLAIM, "expect": expect}],
+        sequential=sequential,
+        runs=[(f"{layers}{seed}", f"vae L{layers} s{seed}") for layers, seed in POINTS],
+    )
+    finished = store.tagged(tracking.KIND, tracking.RUN)
+    plan = with_declarations(plan, store, finished)
+    parent = store.start("lab", name, kind=tracking.SWEEP, tags={tracking.STUDY: name})
+    with parent.artifacts(sealed=[PLAN_FILE]) as folder:
+        (folder / PLAN_FILE).write_text(plan.to_json())
+    for run in finished or planted_runs(store):
+        store.recorder(run).tag({tracking.member_tag(parent.run_id): "1"})
+    conclude(store, parent)
+    parent.finish("FINISHED")
+    return load_study(store, parent.run_id)
+
+
+def test_a_claim_that_is_turned_round_after_the_runs_is_marked_and_the_first_one_stays(folder: Path) -> None:
+    store = Store.open(create=True)
+    (first,) = judge_study(concluded(store, "decreasing"))
+    assert (first.verdict, first.standing) == ("refuted", "")
+    study = concluded(store, "increasing", name="renamed")
+    late, before = judge_study(study)
+    assert (late.verdict, before.verdict, before.claim.id) == ("supported", "refuted", "W1 before")
+    marks = "declared after 14 runs had been seen", "dropped or changed after 14 runs had been seen"
+    tags = study.parent.tags
+    assert tags["vae_lab.verdict.W1"] == f"supported, {marks[0]}"
+    assert tags["vae_lab.verdict.W1 before"] == f"refuted, {marks[1]}"
+    for suffix in ("csv", "md", "tex", "html"):
+        text = store.download(study.parent.run_id, f"tables/verdicts.{suffix}").read_text()
+        assert all(mark in text for mark in marks), suffix
+    page = store.download(study.parent.run_id, "report.html").read_text()
+    assert all(mark in page and mark in tags[tracking.NOTE] for mark in marks)
+    again, former = judge_study(concluded(store, "decreasing"))
+    assert (again.verdict, again.standing, former.dropped) == ("refuted", "", True)
+
+
+def test_seeds_that_followed_verdicts_are_judged_so_under_every_name(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = Store.open(create=True)
+    concluded(store, "increasing", sequential=True)
+    study = concluded(store, "increasing", name="other")
+    assert (
+        "other: seeds=auto chose runs of it, so its claims are judged sequentially" in capfd.readouterr().err
+    )
+    (verdict,) = judge_study(study)
+    fixed_plan = msgspec.structs.replace(study.plan, sequential=False)
+    (fixed,) = judge_study(study._replace(plan=fixed_plan))
+    assert verdict.sequential
+    assert not fixed.sequential
+    assert verdict.p > fixed.p
+    for file in ("report.html", "tables/verdicts.md"):
+        assert "sequential sign-flip test" in store.download(study.parent.run_id, file).read_text()
+    print_verdicts([verdict], Terminal(width=400))
+    assert "sequential sign-flip test" in " ".join(capfd.readouterr().out.split())
+
+
+def planned(*expectations: str) -> Plan:
+    claims: list[dict[str, Any]] = [{"id": "C", "expect": expect} for expect in expectations]
+    return Plan("p", claims=claims, runs=[("a", "vae s0")])
+
+
+def test_a_claim_keeps_the_moment_at_which_it_was_first_declared() -> None:
+    first = planned("up")
+    first = msgspec.structs.replace(first, declared=declared(first, [], 0))
+    second = planned("down", "level")
+    second = msgspec.structs.replace(second, declared=declared(second, [Earlier(first, 1)], 7))
+    known = {entry.claim["expect"]: (entry.seen, entry.dropped) for entry in second.declared}
+    assert known == {"up": (0, 7), "down": (7, None), "level": (7, None)}
+    third = planned("up")
+    entries = declared(third, [Earlier(first, 1), Earlier(second, 2)], 9)
+    known = {entry.claim["expect"]: (entry.seen, entry.dropped) for entry in entries}
+    assert known == {"up": (0, None), "down": (7, 9), "level": (7, 9)}
+    assert Plan.from_json(second.to_json()) == second
+
+
+def test_what_an_older_lab_planned_is_taken_as_declared_in_time() -> None:
+    (entry,) = declared(planned("up"), [Earlier(planned("up"), 5)], 3)
+    assert (entry.at, entry.seen, entry.dropped) == (5, 0, None)
+
+
+@pytest.mark.parametrize("key", ["text", "expect", "metric", "level"])
+def test_whatever_is_changed_makes_another_claim(key: str) -> None:
+    before = Plan("p", claims=[{"id": "C", "text": "a", "expect": "b", "metric": "c", "level": 0.05}])
+    after = Plan("p", claims=[{**before.claims[0], key: "other"}])
+    assert len(declared(after, [Earlier(before, 1)], 1)) == 2
+    renamed = Plan("p", claims=[{**before.claims[0], "id": "D"}])
+    assert len(declared(renamed, [Earlier(before, 1)], 1)) == 1
+
+
+def test_a_parent_that_is_gone_hides_no_other(lab: Lab, folder: Path) -> None:
+    declare(folder, "increasing")
+    line = (*LINE, "evaluation.pictures=false")
+    assert lab(*line, "seeds=1")[0] == 0
+    store = Store.open()
+    store.client.delete_run(load_study(store, "width").parent.run_id)
+    declare(folder, "decreasing")
+    assert lab(*line, "seeds=1", "study.name=clean")[0] == 0
+    assert tracking.STUDY in store.records()[0].tags
+    late, first = judge_study(load_study(store, "clean"))
+    assert (late.standing, first.dropped) == ("declared after 2 runs had been seen", True)

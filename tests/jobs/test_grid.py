@@ -1,0 +1,118 @@
+from collections.abc import Callable
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lab.errors import UserError
+from vae_lab.jobs.grid import axes, jobs
+
+Compose = Callable[..., DictConfig]
+PARSER = OverridesParser.create()
+REPORT = {
+    "cross": {"model": ["vae", "cvae"]},
+    "one_at_a_time": {"model.layers": [2, 3, 4], "model.latent_size": [10, 15, 30]},
+    "replicate": {"seed": [0]},
+}
+
+
+def names(
+    sweep: dict[str, object], composed: Compose, *overrides: str, seeds: int | None = None
+) -> list[str]:
+    varied = axes(
+        OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}} | sweep),
+        PARSER.parse_overrides(list(overrides)),
+        PARSER,
+        seeds,
+    )
+    points = jobs(varied, lambda values: composed(*values), {"optimizer": "adam"})
+    return [point.name for point in points]
+
+
+def test_the_reports_sweep_is_ten_runs_with_each_base_once(composed: Compose) -> None:
+    assert names(REPORT, composed) == [
+        f"{model} {rest} s0"
+        for model in ("vae", "cvae")
+        for rest in ("L3 Z15", "L2 Z15", "L4 Z15", "L3 Z10", "L3 Z30")
+    ]
+
+
+def test_seeds_go_round_so_that_every_configuration_runs_once_first(composed: Compose) -> None:
+    planned = names({"cross": {"model": "vae,cvae"}}, composed, "seed=0,1")
+    assert planned == ["vae L3 Z15 s0", "cvae L3 Z15 s0", "vae L3 Z15 s1", "cvae L3 Z15 s1"]
+
+
+def test_a_value_on_the_command_line_replaces_its_axis(composed: Compose) -> None:
+    assert names(REPORT, composed, "model=vae", "model.layers=2") == [
+        *["vae L2 Z15 s0", "vae L2 Z10 s0", "vae L2 Z30 s0"]
+    ]
+    assert names({"one_at_a_time": {"model.layers": "2,3"}}, composed, "model.layers=range(3,6)") == [
+        *["vae L3 Z15 s0", "vae L4 Z15 s0", "vae L5 Z15 s0"]
+    ]
+
+
+def test_other_lists_on_the_command_line_are_crossed(composed: Compose) -> None:
+    planned = names({"one_at_a_time": {"model.layers": [2, 3]}}, composed, "objective.beta=1,4")
+    assert planned == [
+        "beta=1 vae L3 Z15 s0",
+        "beta=1 vae L2 Z15 s0",
+        "beta=4 vae L3 Z15 s0",
+        "beta=4 vae L2 Z15 s0",
+    ]
+
+
+def test_the_base_is_trained_once_and_named_like_its_neighbours(composed: Compose) -> None:
+    assert names({"one_at_a_time": {"objective.beta": [1, 4]}}, composed) == [
+        *["beta=1 vae L3 Z15 s0", "beta=4 vae L3 Z15 s0"]
+    ]
+    assert names({"one_at_a_time": {"optimizer": ["adam", "sgd"]}}, composed) == [
+        *["optimizer=adam vae L3 Z15 s0", "optimizer=sgd vae L3 Z15 s0"]
+    ]
+
+
+def test_a_number_of_seeds_replicates_every_point(composed: Compose) -> None:
+    assert len(names(REPORT, composed, seeds=3)) == 30
+    assert names({}, composed, "seed=7", seeds=3) == ["vae L3 Z15 s7"]
+
+
+def test_lists_texts_and_nulls_are_values(composed: Compose) -> None:
+    values = {"model.hidden_size": [[8, 8, 8], 16], "data.root": [None, "/x"]}
+    assert len(names({"cross": values}, composed)) == 4
+
+
+def test_the_first_invalid_point_stops_the_sweep(composed: Compose) -> None:
+    with pytest.raises(UserError, match=r"model\.layers=0: must be"):
+        names({"cross": {"model.layers": [3, 0]}}, composed)
+    with pytest.raises(UserError, match="empty list"):
+        names({"cross": {"model.layers": []}}, composed)
+    with pytest.raises(UserError, match=r"takes lists, choice\(\.\.\.\) and range\(\.\.\.\) only"):
+        names({}, composed, "objective.beta=interval(0,1)")
+
+
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_a_key_is_the_same_key_with_and_without_a_plus(plus: str, composed: Compose) -> None:
+    decays = axes(
+        OmegaConf.create({"cross": {}, "one_at_a_time": {}, "replicate": {}}),
+        PARSER.parse_overrides(["optimizer=sgd", f"{plus}optimizer.weight_decay=0,0.1"]),
+        PARSER,
+    )
+    assert decays.cross == {"optimizer.weight_decay": ["0", "0.1"]}
+    points = jobs(decays, lambda values: composed(*values))
+    assert [point.name for point in points] == [
+        "weight_decay=0 vae L3 Z15 s0",
+        "weight_decay=0.1 vae L3 Z15 s0",
+    ]
+    assert points[1].overrides == ("optimizer=sgd", f"{plus}optimizer.weight_decay=0.1")
+    assert names({"cross": {f"{plus}optimizer.weight_decay": [0, 0.1]}}, composed, "optimizer=sgd") == [
+        *["weight_decay=0 vae L3 Z15 s0", "weight_decay=0.1 vae L3 Z15 s0"]
+    ]
+
+
+def test_a_forced_key_replaces_its_axis(composed: Compose) -> None:
+    sizes: dict[str, object] = {"one_at_a_time": {"model.latent_size": [10, 15]}}
+    assert names(sizes, composed, "++model.latent_size=2,3") == [
+        "vae L3 Z15 s0",
+        "vae L3 Z2 s0",
+        "vae L3 Z3 s0",
+    ]
+    assert names({"replicate": {"seed": [0]}}, composed, "++seed=0,1") == ["vae L3 Z15 s0", "vae L3 Z15 s1"]

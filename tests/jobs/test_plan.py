@@ -1,0 +1,141 @@
+"""`vae-lab plan`: what a line would train, said before it is; held against what it then trains."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+from tests.jobs.test_resuming import stopped_after
+from vae_lab.cli import main
+from vae_lab.jobs.costs import MOST_TRIALS
+from vae_lab.tracking import Store
+
+__all__ = ["stopped_after"]
+
+Lab = Callable[..., tuple[int, str, str]]
+QUIET = (*SMALL, "evaluation.pictures=false")
+LINE = ("-m", *QUIET, "train.epochs=3", "model.layers=2", "seed=0,1,2")
+CLAIM = (
+    "study.claims=[{id: C1, text: Depth matters., metric: test/loss, expect: better, "
+    "of: {model.layers: 2}, than: {model.layers: 3}}]"
+)
+
+
+@pytest.fixture
+def plan(lab: Lab, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """`vae-lab plan ...` in this process, in the folder of `lab`."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr("sys.argv", ["vae-lab", "plan", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err, err
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def tables(out: str) -> list[list[dict[str, str]]]:
+    """The tables of an output in CSV."""
+    parts = out.strip("\n").split("\n\n")
+    return [list(csv.DictReader(io.StringIO(part))) for part in parts]
+
+
+def contents(*folders: Path) -> dict[str, str]:
+    """A checksum of every file below folders."""
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_what_is_there_what_goes_on_and_what_is_missing(
+    lab: Lab, plan: Lab, folder: Path, stopped_after: Callable[[int], None]
+) -> None:
+    assert lab(*LINE, "seed=0")[0] == 0
+    stopped_after(2)
+    assert lab(*LINE, "seed=1")[0] == 130
+    state = Path(os.environ["XDG_STATE_HOME"])
+    before = contents(folder, state)
+    code, out, err = plan(*LINE, "--format", "csv")
+    assert code == 0, err
+    points, whole = tables(out)
+    assert [row["runs"] for row in points] == ["1 there, 1 interrupted after epoch 2, 1 missing"]
+    assert {row["by"] for row in points} == {"runs of the store"} or points[0]["by"] == "a trial here"
+    assert [row["the whole"] for row in whole] == ["time", "at once", "memory", "disk"]
+    assert contents(folder, state) == before
+
+    code, _, err = lab(*LINE)
+    assert code == 0, err
+    assert "goes on after epoch 2 of 3" in err
+    assert "1 of 3 runs are there already" in err
+    stored = next(iter(Store.open().tagged("vae_lab.kind", "run")))
+    assert float(points[0]["parameters"]) == float(stored.params["model.parameters"])
+    _, whole = tables(plan(*LINE, "--format", "csv")[1])
+    assert [row["takes"] for row in whole] == ["none: nothing is left to train"]
+
+
+def test_a_plan_leaves_nothing_where_no_store_is(plan: Lab, folder: Path) -> None:
+    state = Path(os.environ["XDG_STATE_HOME"])
+    code, out, err = plan(*QUIET)
+    assert code == 0, err
+    assert "1 run, 1 missing" in out
+    assert contents(folder, state) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("model.layer=2",),
+        ("model=vea",),
+        ("-m", "model.layers=0,2"),
+        ("model.layers=2,3",),
+        ("experiments=nothing",),
+        ("-m", *QUIET, "seed=0,1", "tracking.run_name=one"),
+        ("tracking.uri=nowhere://",),
+    ],
+)
+def test_mistakes_are_answered_as_by_train(lab: Lab, plan: Lab, line: tuple[str, ...]) -> None:
+    code, _, said = plan(*line)
+    expected, _, err = lab(*line)
+    assert code == expected == 2
+    assert said == err
+
+
+def test_another_sweeper_is_refused_before_it_trains(plan: Lab, folder: Path) -> None:
+    for launcher in ("workers", "basic"):
+        line = ("-m", *QUIET, "seed=0,1", "hydra/sweeper=basic", f"hydra/launcher={launcher}")
+        code, _, err = plan(*line)
+        assert (code, "leave hydra/sweeper out" in err) == (2, True), err
+    assert [file for file in contents(folder) if not file.endswith("multirun.yaml")] == []  # Hydra's own
+
+
+def test_data_that_are_not_there_are_not_fetched(plan: Lab, folder: Path) -> None:
+    code, _, err = plan("data=mnist", f"data.root={folder / 'none'}")
+    assert code == 2
+    assert "vae-lab data mnist" in err
+    assert not (folder / "none").exists()
+
+
+def test_the_seeds_that_can_settle_each_claim(plan: Lab) -> None:
+    _, out, err = plan("-m", *QUIET, "model.layers=2,3", "seeds=3", CLAIM, "--format", "csv")
+    claims = tables(out)[-1]
+    assert [row["claim"] for row in claims] == ["C1"], err
+    # Two architectures share no seed: swaps between samples settle from four on.
+    assert [(row["at least (seeds)"], row["can be settled"]) for row in claims] == [("4.0", "no")]
+
+
+def test_of_many_sizes_some_are_tried_and_the_others_lie_between(plan: Lab) -> None:
+    sizes = ",".join(str(4 + size) for size in range(MOST_TRIALS + 2))
+    code, out, err = plan("-m", *QUIET, f"model.hidden_size={sizes}", "seeds=10", "--format", "csv")
+    assert code == 0, err
+    points, _ = tables(out)
+    assert len(points) == MOST_TRIALS + 2
+    assert [row["by"] for row in points].count("trials of others") == 2

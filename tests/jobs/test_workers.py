@@ -1,0 +1,153 @@
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from tests.conftest import SMALL
+from vae_lab import load, tracking
+from vae_lab.errors import UserError
+from vae_lab.jobs.job import Job, job_of
+from vae_lab.jobs.single import run_once
+from vae_lab.jobs.workers import CoreShares, packs_of, share_cores, train_in_workers
+from vae_lab.tracking import Store
+
+Lab = Callable[..., tuple[int, str, str]]
+Compose = Callable[..., DictConfig]
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CURVES = ("train/step_loss", "train/loss", "train/kl", "test/loss", "test/active_units")
+
+
+def job(composed: Compose, *overrides: str) -> Job:
+    return job_of(composed(*SMALL, *overrides), overrides, {})
+
+
+@pytest.mark.parametrize(
+    ("cores", "packs", "device", "workers", "threads", "known"),
+    [
+        (2, 10, CPU, None, None, CoreShares(2, 1)),
+        (2, 1, CPU, None, None, CoreShares(1, 2)),  # one run has the machine for itself
+        (64, 10, CPU, None, None, CoreShares(10, 6)),
+        (8, 10, CPU, None, 4, CoreShares(2, 4)),
+        (8, 10, CPU, 3, None, CoreShares(3, 2)),
+        (8, 10, CPU, 3, 4, CoreShares(3, 4)),
+        (1, 10, CPU, None, 2, CoreShares(1, 2)),
+        (16, 10, GPU, None, None, CoreShares(1, 16)),
+        (16, 10, GPU, 2, None, CoreShares(2, 8)),
+    ],
+)
+def test_the_cores_are_shared_out_once(
+    cores: int,
+    packs: int,
+    device: torch.device,
+    workers: int | None,
+    threads: int | None,
+    known: CoreShares,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    assert share_cores(packs, device, workers, threads) == known
+
+
+def test_the_longest_work_comes_first() -> None:
+    assert packs_of([50, 70, 100, 1], ["a", "b", "a", None], stack=1, workers=2) == [[2], [1], [0], [3]]
+
+
+def test_runs_of_one_kind_are_stacked_and_every_worker_gets_a_stack() -> None:
+    work, keys = [1] * 10, ["a"] * 10
+    assert packs_of(work, keys, stack=16, workers=2) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert packs_of(work, keys, stack=4, workers=2) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert packs_of([1, 1, 1, 5], ["a", None, "a", None], stack=16, workers=1) == [[3], [0, 2], [1]]
+
+
+def test_runs_that_differ_in_seed_optimizer_schedule_and_weights_of_the_loss_can_be_stacked(
+    composed: Compose,
+) -> None:
+    def key(*overrides: str) -> str | None:
+        return job(composed, *overrides).parts.stack_key
+
+    base = key()
+    assert base is not None
+    same = ("seed=3", "optimizer.lr=1e-4", "optimizer=sgd", "scheduler=cosine", "objective.beta=4")
+    assert {key(each) for each in same} == {base}
+    for other in (
+        "model.latent_size=3",
+        "model=cvae",
+        "model.init=xavier",
+        "train.batch_size=64",
+        "train.epochs=3",
+        "data.binarize=fixed",
+        "objective=gaussian",
+        "objective.penalty=ard",
+    ):
+        assert key(other) != base
+
+
+def curves(run_id: str) -> Mapping[str, list[float]]:
+    store = Store.open()
+    return {name: store.history(run_id, name) for name in CURVES}
+
+
+def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, composed: Compose) -> None:
+    common = ("train.threads=1", "model=cvae", "reuse=never")
+    jobs = [job(composed, *common, f"seed={seed}") for seed in range(4)]
+    together = train_in_workers(jobs, workers=3)
+    backwards = train_in_workers(jobs[::-1], workers=2)[::-1]
+    alone = [run_once(job) for job in jobs]
+    for several, others, one in zip(together, backwards, alone, strict=True):
+        assert isinstance(several, str)
+        assert isinstance(others, str)
+        assert curves(several) == curves(one) == curves(others)
+        weights, known = (load(each).state_dict() for each in (several, one))
+        assert all(torch.equal(weights[name], known[name]) for name in known)
+
+
+def test_stacked_runs_each_leave_the_record_of_a_run_alone(lab: Lab) -> None:
+    sweep = (*SMALL, "-m", "seed=0,1,2", "optimizer.lr=1e-3,1e-2")
+    assert lab(*sweep, "hydra/launcher=stacked", "hydra.launcher.workers=1")[0] == 0
+    assert lab(*sweep, "reuse=never", "hydra/launcher=basic")[0] == 0
+    store = Store.open()
+    runs = [each for each in store.records() if each.kind == tracking.RUN]
+    stacked = {each.name: each for each in runs if each.tags.get("vae_lab.stack") == "6"}
+    alone = {each.name: each for each in runs if "vae_lab.stack" not in each.tags}
+    assert len(stacked) == 6
+    assert stacked.keys() == alone.keys()
+    for name, record in stacked.items():
+        assert record.status == "FINISHED"
+        assert record.params == alone[name].params
+        assert record.metrics.keys() == alone[name].metrics.keys()
+        found, known = curves(record.run_id), curves(alone[name].run_id)
+        for metric in CURVES:
+            assert found[metric] == pytest.approx(known[metric], rel=1e-3)
+        listed = [
+            {file.path for file in store.client.list_artifacts(each.run_id, "figures")}
+            for each in (record, alone[name])
+        ]
+        assert listed[0] == listed[1]
+        x = torch.rand(2, 64)
+        outputs = [
+            load(each.run_id)(x, torch.empty(2, 0), torch.zeros(2, 15))[0] for each in (record, alone[name])
+        ]
+        torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-2, atol=1e-2)
+
+
+def test_a_diverging_run_of_a_stack_fails_alone(lab: Lab) -> None:
+    code, _, err = lab(*SMALL, "-m", "optimizer=sgd", "optimizer.lr=1e-5,1e20,1e-4", "hydra/launcher=stacked")
+    assert code == 1
+    assert "1 of 3 runs failed" in err
+    assert "lr=1e+20 vae L3 Z15 s0: training diverged" in err
+    found = {each.name: each for each in Store.open().records()}
+    assert {name: each.status for name, each in found.items()} == {
+        "lr=1e-05 vae L3 Z15 s0": "FINISHED",
+        "lr=1e+20 vae L3 Z15 s0": "FAILED",
+        "lr=0.0001 vae L3 Z15 s0": "FINISHED",
+        "lr": "FAILED",
+    }
+    assert "training diverged" in found["lr=1e+20 vae L3 Z15 s0"].tags["vae_lab.error"]
+
+
+def test_a_config_that_is_not_valid_stops_all_before_the_first(folder: object, composed: Compose) -> None:
+    with pytest.raises(UserError, match=r"model.activation=nothing"):
+        train_in_workers([job(composed), job(composed, "model.activation=nothing")])
+    with pytest.raises(UserError, match="no runs are kept here yet"):
+        Store.open()

@@ -1,0 +1,315 @@
+"""What a config comes to on this machine: data, device, model, loss and optimizer, each tried first."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from hydra.utils import get_class, get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vae_lab import config, devices, machine, models, objectives, seeding, stacks, training
+from vae_lab.config import code_version
+from vae_lab.data import Dataset, batches, binarized
+from vae_lab.data.arrays import checked, remarks
+from vae_lab.errors import UserError, quoted
+from vae_lab.jobs.arguments import blaming_keys
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective, likelihood
+
+log = logging.getLogger(__name__)
+
+FLOAT = 4  # bytes
+TRIED_EPOCHS = 1000  # of a schedule
+SIZES = (
+    "model.layers",
+    "model.hidden_size",
+    "model.latent_size",
+    "train.batch_size",
+)  # fill memory
+
+T = TypeVar("T")
+
+_loading = threading.Lock()
+
+
+class Parts(NamedTuple):
+    """What a config comes to on this machine, before anything is written."""
+
+    fingerprint: str  # of config, data and code: equal for runs of equal results
+    device: torch.device
+    data: Dataset
+    objective: Objective
+    model_arguments: dict[str, Any]
+    weights: int  # trained weights of the model
+    stack_key: str | None  # equal for runs that can be trained as a stack; None for one that must go alone
+    memory: int = 0  # bytes that training takes at least, beside the data
+
+
+def prepare(settings: DictConfig) -> Parts:
+    """Loads the data and tries every part of a checked config.
+
+    Raises:
+        UserError: An absent device, or a class or argument that does not exist or does not work.
+        LabError: The data cannot be had.
+    """
+    device = devices.resolve(settings.train.device)
+    if device.type == "cpu":
+        devices.keep_freed_memory()
+    devices.check_precision(settings.train.precision, device)
+    data = dataset(settings.data, device)
+    arguments = _model_arguments(settings.model, data)
+    with torch.device("meta"):
+        meta_model = _build(settings, arguments)
+    state = _count_state_tensors(settings, device)
+    needed = _needed_memory(settings, meta_model, data, device, copies=2 + state)
+    return Parts(
+        fingerprint=run_fingerprint(settings, data),
+        device=device,
+        data=data,
+        objective=build_objective(settings),
+        model_arguments=arguments,
+        weights=models.parameter_count(meta_model),
+        stack_key=_stack_key(settings, arguments) if stacks.stackable(meta_model) else None,
+        memory=needed,
+    )
+
+
+def _model_arguments(model: DictConfig, data: Dataset) -> dict[str, Any]:
+    widths = model.hidden_size
+    options = OmegaConf.to_container(model.options)
+    assert isinstance(options, dict)
+    return {
+        "data_size": data.size,
+        "condition_size": data.classes if model.conditional else 0,
+        "latent_size": model.latent_size,
+        "layers": model.layers,
+        "encoder_layers": model.encoder_layers,
+        "decoder_layers": model.decoder_layers,
+        "hidden_size": OmegaConf.to_object(widths) if OmegaConf.is_config(widths) else widths,
+        "activation": model.activation,
+        "init": model.init,
+        **{str(key): value for key, value in options.items()},
+    }
+
+
+def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
+    """Returns what runs of one stack share; they may differ in seed, optimizer, schedule and loss weights."""
+    loss = settings.objective
+    shared = [
+        settings.model._target_,
+        arguments,
+        OmegaConf.to_container(settings.data),
+        OmegaConf.to_container(settings.train),
+        [loss.likelihood, loss.std, loss.penalty],
+    ]
+    return json.dumps(shared, sort_keys=True, default=str)
+
+
+def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
+    """Trains one weight for as many epochs as the schedule may need.
+
+    Returns:
+        The number of tensors of a weight's size that the optimizer holds beside it.
+    """
+    weight = nn.Parameter(torch.zeros(2, device=device))
+    weight.grad = torch.zeros_like(weight)
+    optimizer = build_optimizer(settings, [weight], trial=lambda candidate: candidate.step())
+
+    def step_through(schedule: LRScheduler) -> None:
+        optimizer.step()  # PyTorch warns of a schedule that goes first
+        for _ in range(min(settings.train.epochs, TRIED_EPOCHS)):
+            schedule.step()
+
+    build_schedule(settings, optimizer, trial=step_through)
+    state = optimizer.state[weight].values()
+    return sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
+
+
+def _needed_memory(
+    settings: DictConfig, meta_model: nn.Module, data: Dataset, device: torch.device, *, copies: int
+) -> int:
+    """Returns the bytes that training takes; a model that memory cannot hold is refused before it is built.
+
+    Counted are the weights with their gradients and the optimizer's numbers, what a step stores of each layer
+    for the way back, and the posterior noise of an epoch: the least that a run takes.
+
+    Raises:
+        UserError: That is more than is free.
+    """
+    together = max(
+        min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
+    )
+    width = sum(layer.out_features for layer in meta_model.modules() if isinstance(layer, nn.Linear))
+    numbers = copies * models.parameter_count(meta_model) + 2 * together * width
+    needed = int(FLOAT * (numbers + len(data.train) * settings.model.latent_size))
+    free = machine.free_memory(device)
+    if needed > free:
+        sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
+        raise UserError(
+            f"{sizes}: must fit into memory; to train {models.parameter_count(meta_model):,} weights on this "
+            f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
+        )
+    return needed
+
+
+def build_objective(settings: DictConfig) -> Objective:
+    """Returns the configured loss."""
+    loss = settings.objective
+    return Objective(
+        likelihood(loss.likelihood, loss.std),
+        loss.beta,
+        warmup_epochs=loss.warmup_epochs,
+        penalty=loss.penalty,
+        penalty_weight=loss.penalty_weight,
+    )
+
+
+def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
+    """Returns twelve hex digits of what determines a result: config, data and code of the training path."""
+    kinds = [("model", nn.Module), ("optimizer", Optimizer)]
+    kinds += [("scheduler", LRScheduler)] if settings.scheduler is not None else []
+    classes = [class_named(settings[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
+    text = " ".join([config.config_fingerprint(settings), data.checksum, _code_of_training(*classes)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _code_of_training(*classes: type) -> str:
+    """Returns a checksum of the loop, the configured classes and their bases, not of what they import."""
+    bases = [base for chosen in classes for base in chosen.__mro__]
+    foreign = [
+        base for base in bases if base.__module__.partition(".")[0] not in ("torch", "builtins", "abc")
+    ]
+    path = (seeding, devices, batches, models, objectives, training, stacks, *map(inspect.getmodule, foreign))
+    files = [file for module in path if (file := getattr(module, "__file__", None))]
+    return code_version.checksum(dict.fromkeys(files))
+
+
+def dataset(data: DictConfig, device: torch.device) -> Dataset:
+    """Returns the configured data on `device`; a process loads each data set once."""
+    with _loading:
+        return _dataset(data._target_, data.root, data.binarize, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(target: str, root: str | None, binarize: str, device: torch.device) -> Dataset:
+    if device.type != "cpu" or binarize != "none":
+        grey = _dataset(target, root, "none", torch.device("cpu")).to(device)
+        if binarize == "none":
+            return grey
+        # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
+        train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
+        return grey._replace(train=train, test=binarized(grey.test, "test"))
+    loaded = _loaded(target, root)
+    for remark in remarks(loaded):
+        log.warning(remark)
+    return loaded
+
+
+def _loaded(target: str, root: str | None) -> Dataset:
+    """Returns what the loader of that name makes, checked unless the loader is the lab's own."""
+    blamed = f"data._target_={target}"
+    try:
+        load = get_method(target)
+    except (ImportError, ValueError) as error:
+        reason = quoted(str(error.__cause__ or error), 200)
+        raise UserError(f"{blamed}: no function of that name can be imported: {reason}.") from error
+    of_the_lab = str(getattr(load, "__module__", "")).partition(".")[0] == "vae_lab"
+    try:
+        loaded = blaming_keys(
+            "data",
+            {"_target_": target, "root": root},
+            load,
+            lambda _: load(root=root),
+            blamed="root" if root else "_target_",
+        )
+    except UserError as error:  # of `vae_lab.data.dataset`, say, which does not know who called it
+        if of_the_lab or str(error).startswith("data."):
+            raise
+        raise UserError(f"{blamed}: {error}") from error
+    if not isinstance(loaded, Dataset):
+        raise UserError(f"{blamed}: returns a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
+    return loaded if of_the_lab else checked(loaded, blamed)
+
+
+def class_named(target: str, kind: type, key: str) -> Any:
+    """Returns the class of a dotted name, a subclass of `kind`.
+
+    Raises:
+        UserError: There is none, or it is of another kind; `key` is the config's that names it.
+    """
+    try:
+        named = get_class(target)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{key}={target}: no class of that name can be imported.") from error
+    if not issubclass(named, kind):
+        raise UserError(f"{key}={target}: is no {kind.__module__}.{kind.__name__}.")
+    return named
+
+
+def build_model(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
+    """Returns the untrained model; its first weights follow from the run's seed alone, on every device."""
+    with seeding.global_generator(settings.seed, "weights"):
+        return _build(settings, arguments)
+
+
+def _build(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
+    target = class_named(settings.model._target_, nn.Module, "model._target_")
+    options = settings.model.options
+    keys = {"_target_": settings.model._target_}
+    keys |= {key: arguments[key] for key in settings.model if key in arguments}
+    keys |= {f"options.{key}": value for key, value in options.items()}
+    fixed = {key: value for key, value in arguments.items() if key not in keys and key not in options}
+
+    def build(chosen: Collection[str]) -> VAE:
+        names = [key.removeprefix("options.") for key in chosen]
+        return target(**fixed, **{name: arguments[name] for name in names})  # type: ignore[no-any-return]
+
+    return blaming_keys("model", keys, target, build, fixed=[*fixed])
+
+
+def build_optimizer(
+    settings: DictConfig, weights: Any, *, trial: Callable[[Optimizer], object] | None = None
+) -> Optimizer:
+    """Returns the configured optimizer over `weights`; what fails when `trial` uses it is the config's."""
+    return _instantiate(settings, "optimizer", Optimizer, weights, trial)
+
+
+def build_schedule(
+    settings: DictConfig, optimizer: Optimizer, *, trial: Callable[[LRScheduler], object] | None = None
+) -> LRScheduler | None:
+    """Returns the configured learning-rate schedule, if there is one; `trial` as for an optimizer."""
+    if settings.scheduler is None:
+        return None
+    return _instantiate(settings, "scheduler", LRScheduler, optimizer, trial)
+
+
+def _instantiate(
+    settings: DictConfig, group: str, kind: type[T], argument: Any, trial: Callable[[T], object] | None
+) -> T:
+    """Returns an object of one of PyTorch's kinds, as a group of the config describes it."""
+    node = settings[group]
+    target = class_named(node._target_, kind, f"{group}._target_")
+    keys: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+
+    def build(chosen: Collection[str]) -> T:
+        wanted = {key: keys[key] for key in keys if key in chosen or key.startswith("_")}
+        built = instantiate(wanted, argument)
+        if not isinstance(built, kind):  # _partial_
+            raise TypeError(f"gives a {type(built).__name__}, which is no {kind.__name__}")
+        if trial is not None:
+            trial(built)
+        return built
+
+    return blaming_keys(group, keys, target, build, fixed=["params", "optimizer"])

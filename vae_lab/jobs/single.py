@@ -1,0 +1,65 @@
+"""Trains one job, or takes the finished run of the same result in its place."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from vae_lab import interruption
+from vae_lab.errors import LabError
+from vae_lab.jobs import progress
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.measuring import add_measures, wants_measures
+from vae_lab.jobs.together import train_jobs
+from vae_lab.tracking import Store, StoredRun
+from vae_lab.tracking.abandoned import finished_run
+
+
+def run_once(job: Job) -> str:
+    """Trains and records a job, or takes the finished run of the same result.
+
+    Returns:
+        The id of its MLflow run.
+
+    Raises:
+        UserError: The config is not valid here; nothing has been written.
+        LabError: The run failed; its record says so.
+    """
+    settings = job.settings
+    if settings.reuse != "never" and job.multirun is None:
+        fingerprint = job.parts.fingerprint
+        store = Store.open(settings.tracking.uri, create=True)
+        if (finished := finished_run(store, fingerprint)) is not None:
+            return _reuse(store, finished, job)
+    threads = torch.get_num_threads()
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    try:
+        with progress.join_display(settings.train.epochs), interruption.listening(progress.announce_stop):
+            (result,) = train_jobs([job])
+    finally:
+        torch.set_num_threads(threads)  # a run that was resumed may have taken those that it had before
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _reuse(store: Store, finished: StoredRun, job: Job) -> str:
+    """Says that a run is there already, and adds the measures that the job asks for and it lacks."""
+    progress.console.print(_finding(finished), soft_wrap=True)
+    if wants_measures(job.settings):
+        measured = add_measures(store, finished, finished.name, job.settings)
+        if measured == "failed":
+            raise LabError(f"{finished.name}: is there, but could not be measured.")
+    return finished.run_id
+
+
+def _finding(finished: StoredRun) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(finished.started / 1000))
+    loss = finished.metrics.get("test/loss")
+    result = "" if loss is None else f", held-out loss {loss:.2f} nats per image"
+    return (
+        f"{finished.name} is there already: trained {when}{result}, run {finished.run_id}.\n"
+        "reuse=never trains it again; vae-lab ui shows it."
+    )

@@ -1,0 +1,129 @@
+"""The jobs of a multirun shared out over threads of this process; imports and data are paid for once.
+
+Python threads suffice: torch releases the interpreter while it computes. Two runs with a thread each are
+faster than one after the other with two threads each: their matrix products are too small to be split well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import NamedTuple
+
+import torch
+
+from vae_lab import interruption
+from vae_lab.jobs import progress
+from vae_lab.jobs.job import Job, Result
+from vae_lab.jobs.together import train_jobs
+
+
+class CoreShares(NamedTuple):
+    """How many threads train at once, and how many CPU threads each of them has."""
+
+    workers: int
+    threads: int
+
+
+def share_cores(
+    packs: int, device: torch.device, workers: int | None = None, threads: int | None = None
+) -> CoreShares:
+    """Returns how the cores are shared by a number of packs, each a run or a stack of runs.
+
+    Args:
+        packs: What there is to share out.
+        device: On a GPU one worker is the default, since packs would only wait for each other there.
+        workers: As asked for, or None: as many as the cores allow.
+        threads: A run's CPU threads as asked for, or None: the cores shared out evenly.
+    """
+    cores = torch.get_num_threads()  # follows OMP_NUM_THREADS and the processors that this process may use
+    if workers is None:
+        workers = 1 if device.type != "cpu" else max(1, cores // (threads or 1))
+    workers = max(1, min(workers, packs))
+    return CoreShares(workers, threads or max(1, cores // workers))
+
+
+def packs_of(
+    work: Sequence[int], stack_keys: Sequence[str | None], stack: int, workers: int
+) -> list[list[int]]:
+    """Returns the places of runs that are trained together, the longest work first.
+
+    Args:
+        work: Of every run, in whatever unit.
+        stack_keys: Of every run, equal for those that may share a stack; None for one that goes alone.
+        stack: Most runs of a stack; 1 for none.
+        workers: Stacks are small enough that each worker gets one.
+
+    >>> packs_of([1, 1, 5], ["a", "a", None], stack=16, workers=1)
+    [[2], [0, 1]]
+    """
+    alike: dict[str, list[int]] = {}
+    for place, key in enumerate(stack_keys):
+        alike.setdefault(key if key and stack > 1 else f"alone {place}", []).append(place)
+    packs: list[list[int]] = []
+    for places in alike.values():
+        size = max(1, min(stack, -(-len(places) // workers)))
+        packs += [places[start : start + size] for start in range(0, len(places), size)]
+    return sorted(packs, key=lambda pack: -sum(work[place] for place in pack))
+
+
+def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> list[Result]:
+    """Trains all jobs; a job that fails leaves the others running.
+
+    Args:
+        jobs: What is trained.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for the machine's choice.
+
+    Returns:
+        One result a job, in their order.
+
+    Raises:
+        UserError: A config is not valid here; nothing has been trained.
+        KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
+    """
+    packs, chosen = shared_out(jobs, stack, workers)
+    results: dict[int, Result] = {}
+
+    def train(pack: list[int]) -> None:
+        torch.set_num_threads(chosen.threads)
+        results.update(zip(pack, train_jobs([jobs[place] for place in pack]), strict=True))
+
+    with (
+        progress.join_display(sum(job.settings.train.epochs for job in jobs)),
+        interruption.listening(progress.announce_stop),
+        ThreadPoolExecutor(min(chosen.workers, len(packs)), thread_name_prefix="worker") as pool,
+    ):
+        waiting = {pool.submit(train, pack) for pack in packs}
+        try:
+            while waiting:
+                # In small waits, so that this thread goes on to hear Ctrl-C.
+                done, waiting = wait(waiting, timeout=1, return_when="FIRST_EXCEPTION")
+                for future in done:
+                    future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [results[place] for place in range(len(jobs))]
+
+
+def shared_out(
+    jobs: Sequence[Job], stack: int, workers: int | None, planned: int = 0
+) -> tuple[list[list[int]], CoreShares]:
+    """Returns the packs of jobs by their places, and how they share the cores.
+
+    Args:
+        jobs: What is trained.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for the machine's choice.
+        planned: Runs of the multirun, where the jobs do not say.
+    """
+    threads, device = jobs[0].settings.train.threads, jobs[0].parts.device
+    # By what the multirun plans, not by what is left to do: a run must come out the same to the last bit
+    # where it is trained alone because the others are there already.
+    planned = max(len(jobs), planned, *(job.multirun.runs for job in jobs if job.multirun))
+    chosen = share_cores(planned, device, workers, threads)
+    work = [job.parts.weights * len(job.parts.data.train) * job.settings.train.epochs for job in jobs]
+    packs = packs_of(work, [job.parts.stack_key for job in jobs], stack, chosen.workers)
+    if stack > 1:
+        chosen = share_cores(len(packs), device, workers, threads)
+    return packs, chosen
