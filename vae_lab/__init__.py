@@ -1,4 +1,4 @@
-"""Experiments with fully connected VAEs and CVAEs: Hydra describes, MLflow keeps, the lab compares."""
+"""Experiments with fully connected VAEs: Hydra describes, MLflow keeps, the lab compares and hands out."""
 
 from __future__ import annotations
 
@@ -8,37 +8,110 @@ TYPE_CHECKING = False  # not from `typing`, whose import takes longer than a use
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from vae_lab.models import VAE
+    from pandas import DataFrame
+    from PIL.Image import Image
+
+    from vae_lab.trained.arguments import Numbers
+    from vae_lab.trained.model import TrainedModel
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "curves", "load", "picture", "runs"]
 
 # OpenMP reads this when torch is imported. By default its threads spin while they wait, and one busy
 # neighbour process then makes training tens of times slower; a short spin costs nothing on a quiet machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def load(run_id: str, *, uri: str | None = None, device: str = "cpu", trust: Collection[str] = ()) -> VAE:
-    """Returns the trained model of an MLflow run, in evaluation mode.
+def load(
+    reference: str, *, uri: str | None = None, device: str = "cpu", trust: Collection[str] = ()
+) -> TrainedModel:
+    """Returns the trained model of a run, to encode, decode, reconstruct, sample, traverse and interpolate.
 
     Args:
-        run_id: Id of a run that `vae-lab train` has finished.
+        reference: What names the run: its id or the first letters of it, six at least; its name, as
+            "cvae L3 Z15 s0"; a study's run, as "reference:cvae L3 Z15 s0"; a study's best run,
+            "reference:best" for the lowest held-out loss and "reference:best:eval/recognizable_share" for
+            another metric. A study's name stands for its newest multirun.
         uri: The tracking store; by default the one that `vae-lab train` uses in this folder.
-        device: Where the weights are put: cpu, cuda, cuda:N or mps.
-        trust: Dotted names of model classes of your own that may be imported, such as my_models.Tempered.
+        device: Where the weights are put: auto, cpu, cuda, cuda:N or mps.
+        trust: Dotted names of model classes and data functions of your own that may be imported, such as
+            my_models.Tempered.
 
     Raises:
-        UserError: The run's model is of a class that is neither the lab's nor trusted.
-        LabError: No such run, a run without a model, or a damaged file.
+        UserError: No run has that name, or several have; or the run's model is of a class that is neither the
+            lab's nor trusted.
+        LabError: A run without a model, or a damaged file.
 
     Examples:
-        The image that a model decodes from the mean of the prior::
+        The images that a CVAE decodes from the mean of the prior, one a class::
 
-            model = vae_lab.load("8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c")
-            z, c = torch.zeros(1, model.latent_size), torch.zeros(1, model.condition_size)
-            image = model.logits(z, c).sigmoid()
+            lab = vae_lab.load("reference:cvae L3 Z15 s0")
+            images = lab.decode(torch.zeros(10, lab.latent_size), labels=range(10))     # (10, 1, 28, 28)
+            vae_lab.picture(images).save("digits.png")
     """
-    from vae_lab.checkpoints import load_model
-    from vae_lab.tracking import reader
+    from vae_lab.trained import loading
 
-    return load_model(reader(uri).download(run_id, "model/model.pt"), device=device, trusted=trust)
+    return loading.load(reference, uri=uri, device=device, trust=trust)
+
+
+def runs(study: str | None = None, *, uri: str | None = None) -> DataFrame:
+    """Returns a table with a row a run: what was varied, every metric, every other parameter, and its id.
+
+    Metrics have the names and units of docs/metrics.md. A notebook shows the table of a study as
+    `vae-lab compare` does; what is made of it is an ordinary DataFrame. An SQLite store is read in
+    milliseconds.
+
+    Args:
+        study: A study, for its newest multirun, or the id of a parent run; without one all runs of the store.
+        uri: The tracking store; by default the one that `vae-lab train` uses in this folder.
+
+    Raises:
+        UserError: There is no such store or study.
+        LabError: It cannot be read.
+
+    Examples:
+        The held-out loss over the number of layers::
+
+            runs = vae_lab.runs("reference")
+            runs.groupby(["model", "model.layers"])["test/loss"].mean()
+    """
+    from vae_lab.trained import frames
+
+    return frames.runs(study, uri=uri)
+
+
+def curves(study: str, *, uri: str | None = None) -> DataFrame:
+    """Returns a table with a row for each run and epoch: what was varied, and the metrics of that epoch.
+
+    Args:
+        study: A study, for its newest multirun, or the id of a parent run.
+        uri: The tracking store; by default the one that `vae-lab train` uses in this folder.
+
+    Raises:
+        UserError: There is no such store or study.
+        LabError: It cannot be read.
+
+    Examples:
+        A line a run::
+
+            vae_lab.curves("reference")["test/loss"].unstack("run").plot()
+    """
+    from vae_lab.trained import frames
+
+    return frames.curves(study, uri=uri)
+
+
+def picture(images: Numbers, columns: int | None = None, scale: int | None = None) -> Image:
+    """Returns images side by side as a picture, which a notebook shows and `.save("grid.png")` keeps.
+
+    Args:
+        images: Pixels in [0, 1], (N, C, H, W); or (rows, columns, C, H, W), as `traverse` gives them.
+        columns: Images in a row; 10 if there are no rows already.
+        scale: Screen pixels a pixel; by default an image is at least 56 wide.
+
+    Raises:
+        UserError: They have another shape.
+    """
+    from vae_lab.trained.pictures import picture as drawn
+
+    return drawn(images, columns, scale)

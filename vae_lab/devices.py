@@ -26,11 +26,11 @@ def available() -> list[str]:
     return names
 
 
-def resolve(name: str) -> torch.device:
+def resolve(name: str, key: str = "train.device") -> torch.device:
     """Returns the device of that name; `auto` is CUDA, then MPS, then the CPU.
 
     Raises:
-        UserError: This machine has no such device.
+        UserError: This machine has no such device; `key` is what named it.
 
     Examples:
         >>> resolve("cpu")
@@ -41,7 +41,7 @@ def resolve(name: str) -> torch.device:
         name = next(choice for choice in ("cuda", "mps", "cpu") if choice in names)
     if name not in names:
         raise UserError(
-            f"train.device={name}: this machine has no such device. Valid here: auto, {', '.join(names)}."
+            f"{key}={name}: this machine has no such device. Valid here: auto, {', '.join(names)}."
         )
     return torch.device(name)
 

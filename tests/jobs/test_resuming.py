@@ -75,7 +75,9 @@ def assert_same(one: Store, two: Store, *, exactly: bool = True) -> None:
         assert mine.keys() == other.keys()
         drawn, again = pictures(one, a), pictures(two, b)
         assert drawn.keys() == again.keys()
-        weights = [load(each.run_id, uri=store.uri).state_dict() for store, each in ((one, a), (two, b))]
+        weights = [
+            load(each.run_id, uri=store.uri).module.state_dict() for store, each in ((one, a), (two, b))
+        ]
         pairs = list(zip(weights[0].values(), weights[1].values(), strict=True))
         if exactly:
             assert mine == other

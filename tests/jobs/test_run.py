@@ -100,7 +100,7 @@ def test_the_stored_models_held_out_loss_recomputes_to_the_logged_value(
     code, _, err = lab(*SMALL, *overrides)
     assert code == 0, err
     record = only_run()
-    model = vae_lab.load(record.run_id)
+    model = vae_lab.load(record.run_id).module
     data = digits()
     test = data.test if record.params["data.binarize"] == "none" else binarized(data.test, "test")
     objective = Objective(
@@ -119,7 +119,7 @@ def test_the_same_command_gives_the_same_curves_to_the_last_bit(lab: Lab) -> Non
     first, second = store.records()
     for metric in ("train/step_loss", "test/loss", "train/last_minibatch_loss"):
         assert store.history(first.run_id, metric) == store.history(second.run_id, metric)
-    one, two = vae_lab.load(first.run_id), vae_lab.load(second.run_id)
+    one, two = (vae_lab.load(run.run_id).module for run in (first, second))
     assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
 
 
@@ -201,7 +201,7 @@ def test_a_users_own_model_is_trained_like_the_labs(
     assert code == 0, err
     record = only_run()
     assert record.name == "scaled L3 Z15 s0"
-    assert vae_lab.load(record.run_id, trust=["own_model.Scaled"]).scale == 0.5
+    assert vae_lab.load(record.run_id, trust=["own_model.Scaled"]).module.scale == 0.5
     measured = ("evaluation.importance_samples=0", "evaluation.samples=0")
     own = ("model._target_=own_model.Scaled", "+model.options.scale=0.5", "evaluation=full", *measured)
     assert lab(*SMALL, *own)[0] == 0, "what the command itself names is trusted"

@@ -98,7 +98,7 @@ def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, co
         assert isinstance(several, str)
         assert isinstance(others, str)
         assert curves(several) == curves(one) == curves(others)
-        weights, known = (load(each).state_dict() for each in (several, one))
+        weights, known = (load(each).module.state_dict() for each in (several, one))
         assert all(torch.equal(weights[name], known[name]) for name in known)
 
 
@@ -126,7 +126,8 @@ def test_stacked_runs_each_leave_the_record_of_a_run_alone(lab: Lab) -> None:
         assert listed[0] == listed[1]
         x = torch.rand(2, 64)
         outputs = [
-            load(each.run_id)(x, torch.empty(2, 0), torch.zeros(2, 15))[0] for each in (record, alone[name])
+            load(each.run_id).module(x, torch.empty(2, 0), torch.zeros(2, 15))[0]
+            for each in (record, alone[name])
         ]
         torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-2, atol=1e-2)
 

@@ -164,7 +164,7 @@ def test_a_model_class_of_a_store_is_imported_only_if_the_reader_names_it(
         assert "which is not the lab's own" in err
         assert not stranger.exists()
         if name == "stranger.Model":
-            assert type(vae_lab.load(kept.run_id, uri=kept.uri, trust=[name])).__name__ == "Model"
+            assert type(vae_lab.load(kept.run_id, uri=kept.uri, trust=[name]).module).__name__ == "Model"
             assert stranger.exists()
             assert command(*quick, "--trust", name)[0] == 0
             stranger.unlink()

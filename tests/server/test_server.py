@@ -23,5 +23,5 @@ def test_a_sweep_is_kept_by_the_server_and_nothing_by_the_folder(lab: Lab, folde
     runs = sorted(store.members(parent.run_id), key=lambda run: run.name)  # they start side by side
     assert [run.name for run in runs] == ["cvae L3 Z15 s0", "vae L3 Z15 s0"]
     assert "### model" in store.download(parent.run_id, "tables/ablations.md").read_text()
-    model = vae_lab.load(runs[0].run_id, uri=server)
+    model = vae_lab.load(runs[0].run_id, uri=server).module
     assert model.condition_size == 10

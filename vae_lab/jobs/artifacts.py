@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,17 @@ def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
 def absent_tag(measures: evaluation.Measures) -> dict[str, str]:
     """Returns the tag that says which measures the data do not define, and why; empty if all are there."""
     return {ABSENT: quoted(measures.reasons(), 1000)} if measures.absent else {}
+
+
+def images_tag(data: Dataset) -> str:
+    """Returns what a run says of its images, so that its model can be used where the data are not.
+
+    The number of classes is left out where one of them has no training image.
+    """
+    said: dict[str, Any] = {"shape": data.shape}
+    if len(data.trained_classes) == data.classes:
+        said["classes"] = data.classes
+    return json.dumps(said)
 
 
 def log_pictures(

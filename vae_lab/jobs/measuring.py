@@ -6,19 +6,17 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.text import Text
 
 from vae_lab import checkpoints, config, devices
-from vae_lab.config.trust import check_trusted
-from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.jobs.parts import build_objective, dataset
 from vae_lab.jobs.progress import console
 from vae_lab.jobs.ran_on import went_on
+from vae_lab.jobs.stored import check_data, stored_config, without_foreign_data
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.models import VAE
 from vae_lab.report.conclusion import conclude
@@ -164,8 +162,7 @@ def measure_run(
     Raises:
         LabError: Its model cannot be read, or its data have changed.
     """
-    data = dataset(settings.data, devices.resolve(settings.train.device))
-    _check_data(run, data)
+    data = check_data(run, dataset(settings.data, devices.resolve(settings.train.device)))
     present = _measured_at(run.tags)
     wanted = _measured_at(evaluation_tag(settings, data))
     settings = settings.copy()
@@ -190,14 +187,6 @@ def _model_of(store: Store, run: StoredRun, device: str, trusted: Collection[str
     return checkpoints.load_model(path, device=device, trusted=trusted)
 
 
-def _check_data(run: StoredRun, data: Dataset) -> None:
-    trained_on = run.tags.get("vae_lab.data", "").rpartition(" ")[2]
-    if trained_on and trained_on != data.checksum:
-        raise LabError(
-            f"{run.run_id}: was trained on data {trained_on}, but {data.name} is now {data.checksum}."
-        )
-
-
 def _measured_at(tags: Mapping[str, str]) -> dict[str, str]:
     """Returns what a run's tag says of how it was measured: `posterior_draws=5 samples=5000 ...`."""
     parts = (part.partition("=") for part in tags.get(EVALUATION, "").split())
@@ -205,31 +194,16 @@ def _measured_at(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:
-    """Returns `wanted` with the run's own data, objective and seed; what it lacks has today's default.
-
-    Its config says which function loads the data and from where: only a trusted one is called, and only a
-    folder into which nothing would be fetched is used.
-    """
-    path = store.download(run.run_id, "config.yaml")
+    """Returns `wanted` with the run's own data, objective and seed; what it lacks has today's default."""
+    stored = stored_config(store, run.run_id)
     try:
-        text = path.read_text(encoding="utf-8")
-        config.check_size(text, "config.yaml")
-        stored = OmegaConf.create(yaml.safe_load(text))
-        assert isinstance(stored, DictConfig)
         merged = OmegaConf.merge(wanted, OmegaConf.masked_copy(stored, ["data", "objective", "seed"]))
-    except (
-        *(OSError, ValueError, AssertionError, RecursionError),
-        *(yaml.YAMLError, OmegaConfBaseException),
-    ) as error:
+    except (ValueError, OmegaConfBaseException) as error:
         raise LabError(f"{run.run_id}: its config.yaml cannot be read: {error}") from error
     assert isinstance(merged, DictConfig)
     if wanted.data.root is not None:
         merged.data.root = wanted.data.root
-    checked = config.checked(merged)
-    target = check_trusted(checked.data._target_, trusted, f"{run.run_id}: data._target_")
-    if checked.data.root is not None and not needs_no_download(target, checked.data.root):
-        checked.data.root = wanted.data.root
-    return checked
+    return without_foreign_data(config.checked(merged), run.run_id, trusted, wanted.data.root)
 
 
 def _last_step(store: Store, run: StoredRun) -> int:

@@ -22,6 +22,7 @@ from vae_lab.jobs.artifacts import (
     description,
     evaluation_tag,
     final_measures,
+    images_tag,
     log_pictures,
     read_back,
     write_artifacts,
@@ -283,6 +284,7 @@ class Run:
         tags: dict[str, str | None] = {
             tracking.FINGERPRINT: parts.fingerprint,
             "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
+            tracking.IMAGES: images_tag(parts.data),
             tracking.COMMAND: run_command(self.job),
             tracking.STUDY: multirun.study if multirun else self.settings.study.name,
         }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
 from vae_lab.errors import UserError
 from vae_lab.tracking.address import resolve_address, sqlite_file
 from vae_lab.tracking.database import is_empty
-from vae_lab.tracking.records import StoredRun
+from vae_lab.tracking.records import Points, StoredRun
 from vae_lab.tracking.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,9 @@ class Reader(Protocol):
 
     uri: str
 
+    def record(self, run_id: str) -> StoredRun:
+        """Returns the run of that id."""
+
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
 
@@ -28,6 +32,9 @@ class Reader(Protocol):
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Returns every value of a metric in the order of its steps."""
+
+    def points(self, run_ids: Collection[str], metrics: Collection[str]) -> Points:
+        """Returns what some runs logged of some metrics: run, metric and step lead to the value."""
 
     def download(self, run_id: str, path: str) -> Path:
         """Returns the file of one of a run's artifacts."""

@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +44,7 @@ from vae_lab.tracking.records import (
     ATTEMPT,
     KIND,
     PROCESS,
+    Points,
     StoredRun,
     checksum_tag,
     member_tag,
@@ -314,6 +315,20 @@ class Store:
         """Returns every value of a metric in the order of its steps."""
         points = self.ask(lambda: self.client.get_metric_history(run_id, metric))
         return [metric_value(point.value) for point in sorted(points, key=lambda point: point.step)]
+
+    def points(self, run_ids: Collection[str], metrics: Collection[str]) -> Points:
+        """Returns what some runs logged of some metrics: run, metric and step lead to the value.
+
+        A server is asked once for each run and metric.
+        """
+        points: Points = {}
+        for run_id in run_ids:
+            for metric in metrics:
+                logged = self.ask(partial(self.client.get_metric_history, run_id, metric))
+                in_order = sorted(logged, key=lambda point: point.timestamp)
+                if values := {point.step: metric_value(point.value) for point in in_order}:
+                    points.setdefault(run_id, {})[metric] = values
+        return points
 
     def recorded_at(self, run_id: str, metric: str) -> dict[int, int] | None:
         """Returns when each step of a metric was recorded, in milliseconds since 1970.

@@ -7,15 +7,17 @@ since 2019 have; nothing is asked of their revision, which an older or a newer M
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.artifacts import download_artifact
 from vae_lab.tracking.database import open_database
-from vae_lab.tracking.records import StoredRun, checksum_tag, member_tag, metric_value
+from vae_lab.tracking.records import Points, StoredRun, checksum_tag, member_tag, metric_value
 
 COLUMNS = {
     "experiments": ("experiment_id", "lifecycle_stage", "artifact_location"),
@@ -34,12 +36,17 @@ _COLUMNS = (
     "SELECT tables.name, columns.name FROM sqlite_master tables JOIN pragma_table_info(tables.name) columns"
 )
 _TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
+_NAMED = "SELECT ?"
 # In MLflow's own order: runs that began in the same millisecond stand by their ids.
-_RUNS = f"""
+_RUNS = """
     SELECT run_uuid, experiment_id, runs.name, status, start_time, end_time
-    FROM runs JOIN experiments USING (experiment_id) WHERE run_uuid IN ({_TAGGED})
+    FROM runs JOIN experiments USING (experiment_id) WHERE run_uuid IN ({ids})
     AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
     ORDER BY start_time DESC, run_uuid"""
+_POINTS = """
+    SELECT run_uuid, key, step, value, is_nan FROM metrics
+    WHERE run_uuid IN (SELECT value FROM json_each(?)) AND key IN (SELECT value FROM json_each(?))
+    ORDER BY timestamp"""
 _ARTIFACTS = """
     SELECT coalesce(artifact_uri, ''), tags.value FROM runs
     LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = ? WHERE runs.run_uuid = ?"""
@@ -63,13 +70,28 @@ class Tables:
 
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
-        runs = self._rows(_RUNS, key, value)
+        return self._runs(_TAGGED, key, value)
+
+    def record(self, run_id: str) -> StoredRun:
+        """Returns the run of that id.
+
+        Raises:
+            UserError: The store has none.
+        """
+        for run in self._runs(_NAMED, run_id):
+            return run
+        raise self._unknown(run_id)
+
+    def _runs(self, ids: str, *values: str) -> list[StoredRun]:
+        """Returns the active runs of a question for their ids."""
+        runs = self._rows(_RUNS.format(ids=ids), *values)
         if not runs:
             return []
 
         def of_runs(table: str, columns: str = "value") -> list[tuple[Any, ...]]:
-            question = f"SELECT run_uuid, key, {columns} FROM {table} WHERE run_uuid IN ({_TAGGED})"
-            return self._rows(question, key, value)
+            return self._rows(
+                f"SELECT run_uuid, key, {columns} FROM {table} WHERE run_uuid IN ({ids})", *values
+            )
 
         params, tags = defaultdict[str, dict[str, str]](dict), defaultdict[str, dict[str, str]](dict)
         metrics = defaultdict[str, dict[str, float]](dict)
@@ -96,6 +118,17 @@ class Tables:
         question = "SELECT value, is_nan FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step"
         return [metric_value(value, is_nan) for value, is_nan in self._rows(question, run_id, metric)]
 
+    def points(self, run_ids: Collection[str], metrics: Collection[str]) -> Points:
+        """Returns what some runs logged of some metrics: run, metric and step lead to the value.
+
+        Of values that a step was given several times the latest counts.
+        """
+        points: Points = defaultdict(lambda: defaultdict(dict))
+        rows = self._rows(_POINTS, json.dumps([*run_ids]), json.dumps([*metrics]))
+        for run_id, key, step, value, is_nan in rows:
+            points[run_id][key][step] = metric_value(value, is_nan)
+        return {run_id: dict(values) for run_id, values in points.items()}
+
     def download(self, run_id: str, path: str) -> Path:
         """Returns the file of one of a run's artifacts: itself in a local store, else a copy.
 
@@ -105,7 +138,10 @@ class Tables:
         """
         for artifact_uri, checksum in self._rows(_ARTIFACTS, checksum_tag(path), run_id):
             return download_artifact(self.uri, run_id, artifact_uri, path, checksum)
-        raise UserError(f"{run_id}: no run of that id in {self._file}.")
+        raise self._unknown(run_id)
+
+    def _unknown(self, run_id: str) -> UserError:
+        return UserError(f"{run_id}: no run of that id in {self._file}.")
 
     def _rows(self, question: str, *values: str) -> list[tuple[Any, ...]]:
         try:
