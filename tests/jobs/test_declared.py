@@ -111,9 +111,9 @@ def test_seeds_that_followed_verdicts_are_judged_so_under_every_name(
     assert not fixed.sequential
     assert verdict.p > fixed.p
     for file in ("report.html", "tables/verdicts.md"):
-        assert "sequential sign-flip test" in store.download(study.parent.run_id, file).read_text()
+        assert "p: sequential test" in store.download(study.parent.run_id, file).read_text()
     print_verdicts([verdict], Terminal(width=400))
-    assert "sequential sign-flip test" in " ".join(capfd.readouterr().out.split())
+    assert "p: sequential test" in " ".join(capfd.readouterr().out.split())
 
 
 def planned(*expectations: str) -> Plan:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from vae_lab import tracking
 from vae_lab.cli.group import commands
-from vae_lab.report.page import rendering
+from vae_lab.report.page import rendering, setup
 from vae_lab.report.page.contents import Contents, gather
 from vae_lab.report.page.rendering import html, markdown
 from vae_lab.report.pictures import folded, load_picture, save_picture
@@ -179,6 +179,15 @@ def test_setup_says_what_is_shared_and_what_varies(contents: Contents) -> None:
         ["model.latent_size", "10, 15, 30", "one at a time", "15"],
         ["seed", "0", "replicates", "–"],
     ]
+
+
+def test_setup_says_how_many_seeds_a_configuration_has_where_some_have_more(
+    contents: Contents, store: Store
+) -> None:
+    study = load_study(store, "ablations")
+    further = study.runs[0]._replace(params=study.runs[0].params | {"seed": "1"})
+    *_, seeds = setup.varied(study._replace(runs=[*study.runs, further])).rows
+    assert seeds[2].text(Column("")) == "replicates, 1 to 2 a configuration"
 
 
 def test_the_environment_names_data_device_and_versions(contents: Contents) -> None:

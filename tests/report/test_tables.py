@@ -231,10 +231,10 @@ def test_a_column_in_which_nothing_is_shown_to_be_worse_bears_no_mark() -> None:
 
 
 def test_too_few_seeds_to_tell_rows_apart_are_named() -> None:
-    losses = {("vae", str(layers)): [100.0 + 50 * layers + i for i in range(5)] for layers in (1, 2)}
+    losses = {("vae", str(layers)): [100.0 + 50 * layers + i for i in range(3)] for layers in (1, 2)}
     (table,) = tables.study_tables(study(GRID, *grid(losses)))
     assert not table.marked
-    assert "With 5 seeds no row can be shown to be worse than another; it takes 6." in table.note
+    assert "With 3 seeds no row can be shown to be worse than another; it takes 4." in table.note
 
 
 def test_more_of_what_is_better_is_best() -> None:
@@ -337,7 +337,7 @@ def test_rows_that_pool_configurations_average_within_each_seed() -> None:
 
 
 def test_real_images_have_a_row_and_what_exceeds_them_is_not_marked() -> None:
-    values = {("vae", "1"): near(0.4), ("vae", "2"): near(0.8), ("vae", "3"): near(0.9)}
+    values = {("vae", "1"): near(0.4), ("vae", "2"): near(-0.8), ("vae", "3"): near(0.9)}
     runs = grid(
         {key: [1 + (loss - 1) / 100 for loss in losses] for key, losses in values.items()}, "eval/recall"
     )

@@ -12,7 +12,7 @@ from scipy import stats
 from vae_lab.studies import statistics
 from vae_lab.studies.statistics.sequential import wealth
 
-LEVEL, STUDIES, CLAIMS, MOST = 0.05, 2000, 6, 35
+LEVEL, STUDIES, CLAIMS = 0.05, 2000, 6
 Array = NDArray[Any]
 
 
@@ -24,9 +24,29 @@ class Outcome(NamedTuple):
     runs: Array  # (studies,)
 
 
-def looks() -> list[int]:
+def bets(x: Array) -> tuple[Array, Array]:
+    """Returns p (studies, claims, seeds) of claim k after each seed, for it and against it, by bets."""
+    up, down = (np.maximum.accumulate(side, axis=-1) for side in wealth(np.diff(x, axis=1)))
+    return np.minimum(1, 2 / up), np.minimum(1, 2 / down)
+
+
+def swaps(x: Array) -> tuple[Array, Array]:
+    """The same by swaps at looks."""
+    up, down = (np.ones((*x.shape[:1], CLAIMS, x.shape[-1])) for _ in range(2))
+    for part in np.array_split(np.arange(len(x)), max(1, len(x) // 100)):
+        for look in looks(x.shape[-1]):
+            pair = statistics.Pair(x[part, 1:, :look], x[part, :-1, :look])
+            for p, values in zip((up, down), statistics.LOOKED.directions(pair), strict=True):
+                p[part, :, look - 1 :] = values[..., None]
+    return up, down
+
+
+TESTS = {"bets": (bets, 35), "swaps at looks": (swaps, 13)}
+
+
+def looks(most: int) -> list[int]:
     """The seeds after each round."""
-    return [look for look in statistics.LOOKS if look <= MOST]
+    return [look for look in statistics.LOOKS if look <= most]
 
 
 def adjusted(p: Array) -> Array:
@@ -38,7 +58,9 @@ def adjusted(p: Array) -> Array:
     return result
 
 
-def conducted(x: Array, effects: Array, *, selective: bool, giving_up: bool = False) -> Outcome:
+def conducted(
+    x: Array, effects: Array, *, selective: bool, giving_up: bool = False, test: str = "bets"
+) -> Outcome:
     """Conducts studies whose claim k is that configuration k + 1 has more than k.
 
     A configuration between two open claims goes on, so that a settled claim between two open ones, too, has
@@ -48,19 +70,19 @@ def conducted(x: Array, effects: Array, *, selective: bool, giving_up: bool = Fa
         x: values (studies, configurations, seeds).
         effects: the true difference of each claim; of one that is zero, any verdict is wrong.
         selective: whether only configurations of open claims get more seeds.
-        giving_up: whether claims whose effect is much too small for `MOST` seeds are not followed further.
+        giving_up: whether claims whose effect is much too small for all seeds are not followed further.
+        test: a key of `TESTS`.
     """
-    d = np.diff(x, axis=1)
-    up, down = wealth(d)
-    p_up, p_down = (np.minimum(1, 2 / np.maximum.accumulate(side, axis=-1)) for side in (up, down))
-    counts = np.full(x.shape[:2], looks()[0])
+    d, most = np.diff(x, axis=1), x.shape[-1]
+    p_up, p_down = TESTS[test][0](x)
+    counts = np.full(x.shape[:2], looks(most)[0])
     given_up = np.zeros(d.shape[:2], dtype=bool)
-    for look in looks():
+    for look in looks(most):
         n = np.minimum(counts[:, 1:], counts[:, :-1])
         last = (n - 1)[..., None]
         seen = [np.take_along_axis(p, last, -1)[..., 0] for p in (p_up, p_down)]
         settled = adjusted(np.minimum(*seen)) <= LEVEL
-        if look == MOST:
+        if look == most:
             break
         if giving_up:
             mean = d[..., :look].mean(-1) / d[..., :look].std(-1, ddof=1)
@@ -71,28 +93,34 @@ def conducted(x: Array, effects: Array, *, selective: bool, giving_up: bool = Fa
         further[:, :-1] |= is_open
         if not selective:
             further[:] = is_open.any(1, keepdims=True)
-        counts[further] = looks()[looks().index(look) + 1]
+        counts[further] = looks(most)[looks(most).index(look) + 1]
     says = np.where(seen[0] < seen[1], 1, -1)
     return Outcome((settled & (says != np.sign(effects))).any(1), settled, counts.sum(1))
 
 
-def drawn(effects: Array, shape: str, seed: int) -> Array:
+def drawn(effects: Array, shape: str, seed: int, most: int = 35) -> Array:
     rng = np.random.default_rng(seed)
-    size = (STUDIES, CLAIMS + 1, MOST)
+    size = (STUDIES, CLAIMS + 1, most)
     noise = rng.normal(size=size) if shape == "normal" else rng.standard_cauchy(size=size)
     means = np.concatenate([[0.0], np.cumsum(effects)])
     return np.asarray(means[:, None] + noise)
 
 
-@pytest.mark.parametrize("giving_up", [False, True], ids=["to the end", "giving up"])
-@pytest.mark.parametrize("shape", ["normal", "Cauchy"])
+@pytest.mark.parametrize(
+    ("test", "shape", "giving_up"),
+    [
+        *(("bets", shape, giving_up) for shape in ("normal", "Cauchy") for giving_up in (False, True)),
+        ("swaps at looks", "normal", True),
+    ],
+)
 @pytest.mark.parametrize("clear", [0, 3], ids=["nothing differs", "half of the claims are clear"])
 def test_a_study_that_stops_claim_by_claim_errs_at_most_at_its_level(
-    clear: int, shape: str, giving_up: bool
+    clear: int, test: str, shape: str, giving_up: bool
 ) -> None:
     """2,000 studies each; clear claims settle first and leave the others the larger part of Holm's level."""
     effects = np.where(np.arange(CLAIMS) % 2 < bool(clear), 1000.0, 0.0)
-    outcome = conducted(drawn(effects, shape, clear), effects, selective=True, giving_up=giving_up)
+    x = drawn(effects, shape, clear, TESTS[test][1])
+    outcome = conducted(x, effects, selective=True, giving_up=giving_up, test=test)
     assert outcome.wrong.sum() <= stats.binom.ppf(0.999, STUDIES, LEVEL)
     if clear and shape == "normal":
         assert outcome.settled[:, ::2].all()
@@ -112,9 +140,9 @@ def test_a_settled_claim_stays_settled_whatever_seeds_its_configurations_get() -
     d = np.diff(drawn(effects, "normal", 2), axis=1)
     p = 2 / np.maximum.accumulate(np.maximum(*wealth(d)), axis=-1)
     rng = np.random.default_rng(0)
-    before = np.full(p.shape[:2], 9)
+    most, before = p.shape[-1], np.full(p.shape[:2], 9)
     for _ in range(5):
-        after = np.minimum(MOST, before + rng.integers(0, 8, before.shape))
+        after = np.minimum(most, before + rng.integers(0, 8, before.shape))
         earlier, later = (
             adjusted(np.take_along_axis(p, (counts - 1)[..., None], -1)[..., 0]) for counts in (before, after)
         )
@@ -125,12 +153,11 @@ def test_a_settled_claim_stays_settled_whatever_seeds_its_configurations_get() -
 def test_giving_up_hardly_ever_gives_up_what_would_have_been_settled() -> None:
     """A claim is given up where the lower end of the seeds that it takes is beyond the most."""
     rng, most = np.random.default_rng(0), 22
-    rounds = [look for look in statistics.LOOKS if look <= most]
     for effect in (0.0, 0.8):
         given_up = lost = 0
         for d in rng.normal(size=(300, most)) + effect:
             p = 2 / np.maximum.accumulate(np.maximum(*wealth(d)))
-            for n in rounds[:-1]:
+            for n in looks(most)[:-1]:
                 if p[n - 1] <= LEVEL:
                     break
                 seen = statistics.Pair(d[:n], np.zeros(n))

@@ -459,10 +459,18 @@ def test_configurations_that_no_other_beats_are_best_together() -> None:
     assert statistics.tied_with_best({"a": {0: 1.0}, "b": {0: math.nan}}, lower_is_better=True) == {"a"}
 
 
-def test_the_best_is_among_the_tied_with_its_probability() -> None:
+@pytest.mark.parametrize("test", [statistics.PAIRED, statistics.UNPAIRED])
+def test_the_best_is_among_the_tied_with_its_probability(test: statistics.Test) -> None:
     rng = np.random.default_rng(2)
     lost = 0
     for _ in range(300):
         values = {i: dict(enumerate(rng.normal(0, 1, 8))) for i in range(4)}
-        lost += 0 not in statistics.tied_with_best(values, lower_is_better=True)
+        lost += 0 not in statistics.tied_with_best(values, lower_is_better=True, test=test)
     assert lost <= stats.binom.ppf(0.999, 300, LEVEL)
+
+
+def test_rows_of_several_architectures_are_told_apart_by_fewer_seeds() -> None:
+    rng = np.random.default_rng(0)
+    rows = {mean: dict(enumerate(mean + rng.normal(0, 0.3, 5))) for mean in (100.0, 110.0, 120.0)}
+    assert statistics.tied_with_best(rows, lower_is_better=True) == set(rows)
+    assert statistics.tied_with_best(rows, lower_is_better=True, test=statistics.UNPAIRED) == {100.0}

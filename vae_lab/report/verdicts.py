@@ -27,8 +27,8 @@ ADDING = (
     "own with all of them, or let seeds=auto add them, whose test allows for looking."
 )
 SEQUENTIALLY = (
-    "p: sequential sign-flip test, which allows for seeds that were added while looking, adjusted over all "
-    "claims (Holm)."
+    "p: sequential test, which allows for seeds that were added while looking (swaps at looks between "
+    "architectures, bets within seeds), adjusted over all claims (Holm)."
 )
 IN_TIME = "before a run was seen"
 LONGEST_WORD = len("reconstruction")

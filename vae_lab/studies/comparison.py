@@ -11,6 +11,7 @@ from vae_lab.config import BASE
 from vae_lab.errors import UserError, choices
 from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.statistics import Test, chosen_test, is_of_architecture
 from vae_lab.studies.study import POINT, Study, has_params
 from vae_lab.tracking import (
     FINGERPRINT,
@@ -82,6 +83,20 @@ class Comparison(NamedTuple):
     def family(self, group: Group) -> tuple[str, ...]:
         """The values of the keys of `within`: rows that share them are compared with each other."""
         return tuple(group.keys.get(key, "") for key in self.within)
+
+    def test(self) -> Test:
+        """Returns the test of the difference between two rows: by the parameters in which rows differ."""
+        families: dict[tuple[str, ...], list[Group]] = {}
+        for group in self.groups:
+            if group.finished:
+                families.setdefault(self.family(group), []).append(group)
+        rows = max(families.values(), key=len, default=[])
+        keys = [key for group in rows for key in group.finished[0].params if is_of_architecture(key)]
+        return chosen_test(
+            key
+            for key in dict.fromkeys(keys)
+            if len({frozenset(run.params.get(key) for run in group.finished) for group in rows}) > 1
+        )
 
     def lines(self) -> list[list[Group]]:
         """The rows line by line, as a chart draws them: rows of one line differ in the last key only."""

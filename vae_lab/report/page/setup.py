@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vae_lab.report.tables import Cell, Column, Table
+from vae_lab.studies.comparison import param_values
 from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, StoredRun
 
@@ -42,7 +44,7 @@ def varied(study: Study) -> Table:
     ways: tuple[tuple[str, Mapping[str, Sequence[str]]], ...] = (
         ("every combination", study.plan.cross),
         ("one at a time", study.plan.one_at_a_time),
-        ("replicates", study.plan.replicate),
+        (_replicates(study), study.plan.replicate),
     )
     base = study.plan.base
     rows = [
@@ -56,6 +58,14 @@ def varied(study: Study) -> Table:
     if not base:
         columns.pop()
     return Table("What varies", columns, [[Cell(x) for x in row[: len(columns)]] for row in rows])
+
+
+def _replicates(study: Study) -> str:
+    """`replicates`, and how many a configuration has where some have more than others."""
+    keys = (*study.plan.cross, *study.plan.one_at_a_time, POINT)
+    counts = Counter(param_values(run, keys) for run in study.runs).values()
+    low, high = min(counts, default=0), max(counts, default=0)
+    return f"replicates, {low} to {high} a configuration" if low < high else "replicates"
 
 
 def environment(study: Study) -> list[tuple[str, list[str]]]:

@@ -98,12 +98,12 @@ def _ablation_table(
         finished = [run for group in groups for run in group.finished]
         plain = all(run.params.get(key, value) == value for run in finished for key, value in PLAIN_ELBO)
         metrics = [metric for metric in metrics if metric.key != LIKE_THE_LOSS or not plain]
-    ranked, of_real_images = [], []
+    ranked, of_real_images, test = [], [], comparison.test()
     for metric in metrics:
         values = [group.by_replicate(metric.key) for group in groups]
         families = _ranked_rows(comparison, metric, values)
         real = real_images.value(comparison, metric)
-        best = _best(metric, values, families, real)
+        best = _best(metric, values, families, test, real)
         cells = [
             replace(mean_cell([*values[i].values()], group.n), best=i in best)
             for i, group in enumerate(groups)
@@ -118,9 +118,9 @@ def _ablation_table(
     return Table.of(
         comparison.title,
         columns,
-        _note(comparison, metrics, ranked),
+        _note(comparison, metrics, ranked, test),
         breaks=breaks,
-        best=_meaning_of_mark(comparison),
+        best=_meaning_of_mark(comparison, test),
         lead=lead,
     )
 
@@ -201,7 +201,11 @@ def _ranked_rows(comparison: Comparison, metric: Metric, values: Sequence[Values
 
 
 def _best(
-    metric: Metric, values: Sequence[Values], ranked: Iterable[Sequence[int]], real: float | None
+    metric: Metric,
+    values: Sequence[Values],
+    ranked: Iterable[Sequence[int]],
+    test: statistics.Test,
+    real: float | None,
 ) -> set[int]:
     """The rows that no other of their family is shown to beat, where some row is beaten.
 
@@ -210,18 +214,20 @@ def _best(
     best: set[int] = set()
     for rows in ranked:
         compared = {i: values[i] for i in rows}
-        tied = statistics.tied_with_best(compared, lower_is_better=metric.better == LOWER, level=LEVEL)
+        lower = metric.better == LOWER
+        tied = statistics.tied_with_best(compared, lower_is_better=lower, test=test, level=LEVEL)
         if len(tied) < len(rows):
             best |= {i for i in tied if not real_images.exceeded(metric, values[i].values(), real)}
     return best
 
 
-def _meaning_of_mark(comparison: Comparison) -> str:
+def _meaning_of_mark(comparison: Comparison, test: statistics.Test) -> str:
     among = f" of one {', '.join(map(key_name, comparison.within))}" if comparison.within else ""
+    replicate = _one_replicate(comparison)
+    how = f"sign-flip test within {replicate}s" if test.paired else f"permutation test of {replicate}s"
     return (
-        f"Best: no other row{among} is shown to be better (sign-flip test, paired by "
-        f"{_one_replicate(comparison)}, {100 * LEVEL:.0f} % over the rows). Several marks are a tie, "
-        "in which what is better in the mean than a marked row is marked, too."
+        f"Best: no other row{among} is shown to be better ({how}, {100 * LEVEL:.0f} % over the rows). "
+        "Several marks are a tie, in which what is better in the mean than a marked row is marked, too."
     )
 
 
@@ -230,11 +236,16 @@ def _one_replicate(comparison: Comparison) -> str:
     return " and ".join(map(key_name, keys)) or "run"
 
 
-def _note(comparison: Comparison, metrics: Sequence[Metric], ranked: Sequence[Sequence[int]]) -> str:
+def _note(
+    comparison: Comparison,
+    metrics: Sequence[Metric],
+    ranked: Sequence[Sequence[int]],
+    test: statistics.Test,
+) -> str:
     groups = comparison.groups
     pooled = dict.fromkeys(key for group in groups for key in group.pooled)
     sentences = [
-        *_note_on_replicates(comparison, ranked),
+        *_note_on_replicates(comparison, ranked, test),
         f"Rows are means over {', '.join(map(key_name, pooled))}." if pooled else "",
         real_images.note(comparison, metrics),
         *_note_on_evaluation([run for group in groups for run in group.finished], metrics),
@@ -244,7 +255,9 @@ def _note(comparison: Comparison, metrics: Sequence[Metric], ranked: Sequence[Se
     return " ".join(filter(None, sentences))
 
 
-def _note_on_replicates(comparison: Comparison, ranked: Sequence[Sequence[int]]) -> list[str]:
+def _note_on_replicates(
+    comparison: Comparison, ranked: Sequence[Sequence[int]], test: statistics.Test
+) -> list[str]:
     """What the intervals are, and whether there are enough replicates to tell rows apart."""
     most = max((group.n for group in comparison.groups), default=0)
     name = _one_replicate(comparison)
@@ -255,7 +268,7 @@ def _note_on_replicates(comparison: Comparison, ranked: Sequence[Sequence[int]])
         f"±: half of the {100 * (1 - LEVEL):.0f} % interval of the mean over {name}s (Student's t); none "
         "where all values are the same."
     ]
-    least = min((statistics.least_replicates(LEVEL, len(rows) - 1) for rows in ranked), default=0)
+    least = min((statistics.least_replicates(LEVEL, len(rows) - 1, test) for rows in ranked), default=0)
     if most < least:
         few = f"With {most} {name}s no row can be shown to be worse than another; it takes {least}."
         sentences.append(few)

@@ -192,8 +192,12 @@ def chosen_test(keys: Iterable[str]) -> Test:
         >>> chosen_test(["optimizer.lr"]).name, chosen_test(["model.layers", "optimizer.lr"]).name
         ('sign flips', 'swaps between samples')
     """
-    same = not any(key == ARCHITECTURE or key.startswith(f"{ARCHITECTURE}.") for key in keys)
-    return PAIRED if same else UNPAIRED
+    return UNPAIRED if any(map(is_of_architecture, keys)) else PAIRED
+
+
+def is_of_architecture(key: str) -> bool:
+    """Returns whether a parameter sets which weights a network has."""
+    return key == ARCHITECTURE or key.startswith(f"{ARCHITECTURE}.")
 
 
 def within(pair: Pair, margin: float, test: Test) -> Array:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_lab.errors import UserError, choices
-from vae_lab.studies.statistics.differences import sign_flip
-from vae_lab.studies.statistics.power import least_replicates
+from vae_lab.studies.statistics.differences import PAIRED, Pair, Test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,16 +111,21 @@ def _shares(y: NDArray[np.float64], columns: Mapping[str, pd.Series], *, saturat
 
 
 def tied_with_best(
-    values: Mapping[Name, Mapping[Replicate, float]], *, lower_is_better: bool, level: float = 0.05
+    values: Mapping[Name, Mapping[Replicate, float]],
+    *,
+    lower_is_better: bool,
+    test: Test = PAIRED,
+    level: float = 0.05,
 ) -> set[Name]:
     """Returns the configurations that no other is shown to beat; the best is one with probability 1 - level.
 
-    A configuration leaves the set if some other's paired differences beat it in a sign-flip test at the level
-    divided by the number of others: the truly best one then leaves wrongly at most at the level.
+    A configuration leaves the set if some other beats it in the test at the level divided by the number of
+    others: the truly best one then leaves wrongly at most at the level.
 
     Args:
         values: configuration to replicate (seed) to value; two are compared on the replicates they share.
         lower_is_better: what is best.
+        test: of the difference between two of them.
         level: of a wrong exclusion.
 
     Examples:
@@ -129,32 +133,33 @@ def tied_with_best(
         >>> tied_with_best(losses, lower_is_better=True)
         {'a'}
     """
-    finite = {
-        name: {key: value for key, value in runs.items() if np.isfinite(value)}
-        for name, runs in values.items()
-    }
+    finite = {name: _finite(runs) for name, runs in values.items()}
     compared = [name for name, runs in finite.items() if runs]
     # Most are beaten by the best mean: it is asked first, and the others only where it does not beat.
     sign = 1 if lower_is_better else -1
     compared.sort(key=lambda name: sign * float(np.mean(list(finite[name].values()))))
     shared = level / max(len(compared) - 1, 1)
-    unbeaten = [
-        place
-        for place, name in enumerate(compared)
-        if not any(
-            _is_beaten(finite[name], finite[rival], sign, shared) for rival in compared if rival != name
-        )
-    ]
+
+    def beaten(name: Name) -> bool:
+        rivals = (finite[rival] for rival in compared if rival != name)
+        return any(_is_beaten(finite[name], rival, sign, shared, test) for rival in rivals)
+
+    unbeaten = [place for place, name in enumerate(compared) if not beaten(name)]
     # What has a better mean than one of them stays, too: a noisy row may be unbeaten by the very best alone.
     return set(compared[: max(unbeaten, default=-1) + 1])
 
 
+def _finite(values: Mapping[Replicate, float]) -> dict[Replicate, float]:
+    return {key: value for key, value in values.items() if np.isfinite(value)}
+
+
 def _is_beaten(
-    values: Mapping[Replicate, float], rival: Mapping[Replicate, float], sign: int, level: float
+    values: Mapping[Replicate, float], rival: Mapping[Replicate, float], sign: int, level: float, test: Test
 ) -> bool:
     """Whether the rival's lead passes the level."""
-    lead = [sign * (value - rival[key]) for key, value in values.items() if key in rival]
-    # A p is at least 2/2^n, and at least 1 where the differences do not favour the other.
-    if len(lead) < least_replicates(level) or sum(lead) <= 0:
+    both = [(sign * value, sign * rival[key]) for key, value in values.items() if key in rival]
+    lead = Pair(*np.array(both, dtype=np.float64).reshape(-1, 2).T)
+    # Where the differences do not favour the other, p is at least 1.
+    if test.floor(len(both)) > level or lead.differences.sum() <= 0:
         return False
-    return float(sign_flip(lead).up) <= level
+    return float(test.directions(lead).up) <= level
