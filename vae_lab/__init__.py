@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from PIL.Image import Image
 
-    from vae_lab.trained.arguments import Numbers
+    from vae_lab.evaluation.arguments import Numbers
     from vae_lab.trained.model import TrainedModel
 
 __version__ = "0.1.0"

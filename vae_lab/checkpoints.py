@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from hydra.utils import get_class
 from torch import Tensor, nn
 
 from vae_lab import files
 from vae_lab.config.trust import check_trusted
 from vae_lab.errors import LabError
+from vae_lab.files import imported
 from vae_lab.models import VAE
+from vae_lab.objectives import PART, Likelihood, join
 
 FORMAT = 1
 
@@ -82,13 +83,20 @@ def _copied_to_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
-def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()) -> VAE:
+def load_model(
+    path: Path,
+    *,
+    device: str = "cpu",
+    trusted: Collection[str] = (),
+    likelihood: Likelihood | None = None,
+) -> VAE:
     """Returns the model in a file of `save_model`, in evaluation mode.
 
     Args:
         path: The file.
         device: Where the weights are put.
         trusted: Dotted names of model classes, beside the lab's own, that may be imported.
+        likelihood: The run's; if it has weights, it gets those in the file, and becomes a part of the model.
 
     Raises:
         UserError: The file names a class that is not trusted.
@@ -104,13 +112,22 @@ def load_model(path: Path, *, device: str = "cpu", trusted: Collection[str] = ()
             stored = torch.load(path, map_location=device, weights_only=True)
         if stored["format"] != FORMAT:
             raise LabError(f"{path}: has format {stored['format']}; this version reads format {FORMAT}.")
-        model_class = get_class(check_trusted(stored["target"], trusted, str(path)))
-        if not issubclass(model_class, nn.Module):
+        model_class = imported(check_trusted(stored["target"], trusted, str(path)))
+        if not isinstance(model_class, type) or not issubclass(model_class, nn.Module):
             raise LabError(f"{path}: names {stored['target']}, which is no torch.nn.Module.")
         model = model_class(**stored["arguments"])
-        model.load_state_dict(stored["weights"])
+        _take_weights(model, stored["weights"], likelihood)
     except LabError:
         raise
     except Exception as error:  # a stranger's file may hold anything anywhere
         raise LabError(f"{path}: is no model that can be loaded: {error}") from error
     return cast("VAE", model.to(device).eval())
+
+
+def _take_weights(model: nn.Module, weights: Mapping[str, Tensor], likelihood: Likelihood | None) -> None:
+    """Gives a model its weights, and those of its likelihood if that is there to take them."""
+    if likelihood is not None:
+        join(model, likelihood)
+    alone = not hasattr(model, PART)
+    taken = {key: value for key, value in weights.items() if not (alone and key.startswith(f"{PART}."))}
+    model.load_state_dict(taken)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -40,6 +42,27 @@ def started_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         _start_folder = before
+
+
+def imported(target: str) -> Any:
+    """Returns what a dotted name stands for, from an installed package or the folder of the command.
+
+    That folder is searched after all others, so nothing in it goes before an installed package; `python -P`
+    leaves it out. Importing runs a module's code: names from a store are for `config.trust` first.
+
+    Raises:
+        ImportError: There is nothing of that name, or importing it fails; the cause says why.
+
+    Examples:
+        >>> imported("pathlib.Path").__name__
+        'Path'
+    """
+    from hydra._internal.utils import _locate  # its `get_object` logs what it raises
+
+    folder = str(from_start(Path()).absolute())
+    if not sys.flags.safe_path and folder not in sys.path:
+        sys.path.append(folder)
+    return _locate(target)
 
 
 def cache_folder(name: str) -> Path:

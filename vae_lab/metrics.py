@@ -5,17 +5,23 @@ docs/metrics.md explains each of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from vae_lab.errors import UserError, quoted
 
 LOWER, HIGHER = "lower", "higher"
 ERROR = "_error"  # behind the key of a measure: its standard error
 NATS = "nats/image"
 # Parameters that two runs must share for their numbers to be comparable.
 DATA = ("data",)
-PIXELS = (*DATA, "data.binarize", "objective")  # binarized and grey pixels have densities of their own
+PIXELS = (
+    *DATA,
+    "data.binarize",
+    "objective.likelihood",
+)  # binarized and grey pixels have densities of their own
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
-OBJECTIVE = ("objective.beta", "objective.penalty", "objective.penalty_weight")
+OBJECTIVE = ("objective", "objective.beta", "objective.penalty", "objective.penalty_weight")
 # Numbers of draws in the config group `evaluation`; at 0 the metrics that need them are not measured.
 EVALUATION_COUNTS = POSTERIOR_DRAWS, IMPORTANCE_SAMPLES, SAMPLES, ANNEALED_IMAGES = (
     "posterior_draws",
@@ -158,6 +164,48 @@ SERIES = {  # a metric for each dimension, class or point of a curve, by the nam
 }
 
 
+OWN = "own/"  # begins the key of what a function of the user's own measures; its name follows
+OWN_TOPIC = "own metrics"  # of their tables
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def metric(
+    heading: str, *, unit: str = "", better: str = "", digits: int = 3
+) -> Callable[[Function], Function]:
+    """Makes a function a metric of one's own, which `evaluation.metrics` can name.
+
+    Args:
+        heading: What tables call it.
+        unit: Its unit, empty for a number without one.
+        better: lower or higher, empty where neither is better.
+        digits: Digits behind the point.
+
+    Raises:
+        UserError: A value that no table can show.
+
+    Examples:
+        >>> @metric("mean brightness", better="higher")
+        ... def brightness(model, images, labels):
+        ...     return images.mean()
+        >>> brightness.metric.key, brightness.metric.better
+        ('own/brightness', 'higher')
+    """
+    for name, text, longest in (("heading", heading, 100), ("unit", unit, 40)):
+        if not isinstance(text, str) or len(text) > longest or not text.isprintable():
+            raise UserError(f"{name}={quoted(text)}: must be one line of at most {longest} characters.")
+    if better not in ("", LOWER, HIGHER):
+        raise UserError(f"better={quoted(better)}: must be {LOWER}, {HIGHER} or empty.")
+    if digits not in range(10):
+        raise UserError(f"digits={quoted(digits)}: must be a whole number from 0 to 9.")
+
+    def mark(function: Function) -> Function:
+        key = f"{OWN}{function.__name__}"
+        function.metric = Metric(key, heading or key, unit, digits, better, DATA)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 def series(metrics: Mapping[str, float], name: str) -> list[float]:
     """Returns the values of a series in the order of their numbers; none if it was not measured.
 
@@ -188,8 +236,12 @@ def _is_number_of_series(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
-def metric_named(key: str) -> Metric:
-    """Returns the metric of that key; one that the catalogue lacks is headed by its key.
+def metric_named(key: str, own: Iterable[Metric] = ()) -> Metric:
+    """Returns the metric of that key; one that neither the catalogue nor the user has is headed by its key.
+
+    Args:
+        key: Its key.
+        own: What metrics of the user's own say of themselves.
 
     Examples:
         >>> metric_named("test/loss").heading, metric_named("test/loss").better
@@ -201,4 +253,5 @@ def metric_named(key: str) -> Metric:
     if key not in CATALOGUE and name in SERIES and number.isdigit():
         pattern = SERIES[name]
         return pattern._replace(key=key, heading=f"{pattern.heading} {int(number)}")
-    return CATALOGUE.get(key, Metric(key, key, "", 4))
+    defined = {metric.key: metric for metric in own}
+    return CATALOGUE.get(key) or defined.get(key) or Metric(key, key, "", 4)

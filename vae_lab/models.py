@@ -1,6 +1,7 @@
 """The fully connected VAE; a CVAE is the same class with a condition of size C > 0.
 
-Shapes: D pixels of an image over all channels, Z latent dimensions, C condition, * any leading axes.
+Shapes: D pixels of an image over all channels, P outputs of the decoder (D for one a pixel), Z latent
+dimensions, C condition, * any leading axes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,7 @@ class VAE(nn.Module):
         hidden_size: Width of each layer, or the encoder's widths from the image inwards.
         activation: A key of `ACTIVATIONS`.
         init: How the first weights are drawn, see `initialize`.
+        outputs: Numbers that the decoder gives for a pixel, as many as the likelihood wants: P / D.
 
     Examples:
         >>> cvae = VAE(784, condition_size=10, latent_size=15)
@@ -80,6 +82,7 @@ class VAE(nn.Module):
         hidden_size: int | Sequence[int] = 400,
         activation: str = "relu",
         init: str = "default",
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         encoder_widths = _widths(hidden_size, layers if encoder_layers is None else encoder_layers)
@@ -91,7 +94,7 @@ class VAE(nn.Module):
         self.mean = nn.Linear(encoder_widths[-1], latent_size)
         self.log_var = nn.Linear(encoder_widths[-1], latent_size)
         self.decoder = _mlp([latent_size + condition_size, *decoder_widths], activation)
-        self.pixels = nn.Linear(decoder_widths[-1], data_size)
+        self.pixels = nn.Linear(decoder_widths[-1], data_size * outputs)
         initialize(self, init)
 
     def posterior(self, x: Tensor, c: Tensor) -> Posterior:
@@ -100,13 +103,13 @@ class VAE(nn.Module):
         return Posterior(self.mean(hidden), self.log_var(hidden))
 
     def logits(self, z: Tensor, c: Tensor) -> Tensor:
-        """Returns the pixel logits (*, D) decoded from latent vectors z (*, Z) and conditions c (*, C)."""
+        """Returns the pixel logits (*, P) decoded from latent vectors z (*, Z) and conditions c (*, C)."""
         hidden = self.decoder(torch.cat([z, c], dim=-1) if self.condition_size else z)
         logits: Tensor = self.pixels(hidden)
         return logits
 
     def forward(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Returns pixel logits (*, D) and the posterior of x, for standard normal `noise` (*, Z)."""
+        """Returns pixel logits (*, P) and the posterior of x, for standard normal `noise` (*, Z)."""
         posterior = self.posterior(x, c)
         return self.logits(posterior.sample(noise), c), posterior
 
@@ -154,6 +157,41 @@ def _mlp(sizes: Sequence[int], activation: str) -> nn.Sequential:
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
+
+
+class Decoding(Protocol):
+    """A model as the losses see it: one VAE, or a stack of them."""
+
+    def posterior(self, x: Tensor, c: Tensor) -> Posterior:
+        """Returns q(z | x, c) for images x (*, n, D) and conditions c (*, n, C)."""
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        """Returns pixel logits (*, n, P) for latent vectors z (*, n, Z) and conditions c (*, n, C)."""
+
+    def __call__(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+        """Returns pixel logits (*, n, P) and posterior for x (*, n, D), c (*, n, C) and noise (*, n, Z)."""
+
+
+def autoencoded(model: Decoding, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+    """Returns pixel logits and posteriors of images x (*, n, D) with conditions c (*, n, C).
+
+    For noise (*, n, Z) the logits are (*, n, P), as the model gives them. For noise (L, *, n, Z), of L draws
+    an image, they are (L, *, n, P), and the encoder runs once.
+
+    Examples:
+        >>> x, c, noise = torch.zeros(8, 784), torch.zeros(8, 0), torch.zeros(5, 8, 15)
+        >>> logits, posterior = autoencoded(VAE(784), x, c, noise)
+        >>> logits.shape, posterior.mean.shape
+        (torch.Size([5, 8, 784]), torch.Size([8, 15]))
+    """
+    if noise.ndim == x.ndim:
+        return model(x, c, noise)
+    posterior = model.posterior(x, c)
+    z, conditions = posterior.sample(noise), c.expand(len(noise), *c.shape)
+    # As further images, since convolutions and stacked products take no further axis.
+    folded = [values.movedim(0, -3).flatten(-3, -2) for values in (z, conditions)]
+    logits = model.logits(*folded).unflatten(-2, (len(noise), x.shape[-2]))
+    return logits.movedim(-3, 0), posterior
 
 
 def is_stochastic(model: object) -> bool:

@@ -1,15 +1,17 @@
 """Likelihoods, the KL divergence and the loss, per example and in nats.
 
-Shapes: D pixels, Z latent dimensions, * any leading axes; only the last axis is summed.
+Shapes: D pixels, P outputs of the decoder, Z latent dimensions, L noise draws, * any leading axes; only the
+last axis is summed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_lab.errors import UserError, choices
 from vae_lab.models import Posterior
@@ -43,13 +45,48 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class Likelihood(Protocol):
-    """The distribution p(x | z) of an image, with the decoder's logits as its parameters."""
+    """The distribution p(x | z) of an image, with the decoder's outputs, the logits, as its parameters.
+
+    One with several parameters a pixel says so with the attribute `outputs`: P = outputs D, all pixels' first
+    parameter before the second. One with weights of its own is a torch.nn.Module.
+    """
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
-        """Returns -log p(x | logits) (*) of images x (*, D), in nats."""
+        """Returns -log p(x | logits) (*) of images x (*, D), in nats, for logits (*, P)."""
 
     def mean(self, logits: Tensor) -> Tensor:
-        """Returns the expected image (*, D), in [0, 1]."""
+        """Returns the expected image (*, D), in [0, 1], for logits (*, P)."""
+
+
+def outputs_of(likelihood: Likelihood) -> int:
+    """Returns how many numbers a likelihood wants of the decoder for each pixel.
+
+    >>> outputs_of(Bernoulli())
+    1
+    """
+    return int(getattr(likelihood, "outputs", 1))
+
+
+def weights_of(likelihood: Likelihood) -> Iterator[nn.Parameter]:
+    """Returns a likelihood's own weights; those of the lab have none."""
+    return likelihood.parameters() if isinstance(likelihood, nn.Module) else iter(())
+
+
+PART = "likelihood"  # the name under which a model holds a likelihood with weights
+
+
+def join(model: nn.Module, likelihood: Likelihood) -> None:
+    """Makes a likelihood with weights a part of a model: it is trained, moved and kept with it.
+
+    Raises:
+        UserError: The model has something else of that name.
+    """
+    if isinstance(likelihood, nn.Module):
+        if getattr(model, PART, likelihood) is not likelihood:
+            raise UserError(
+                f"{type(model).__name__}.{PART}: is where the likelihood's weights go; rename it."
+            )
+        model.add_module(PART, likelihood)
 
 
 class Bernoulli:
@@ -206,7 +243,8 @@ class Terms(NamedTuple):
 class Objective:
     """Reconstruction + beta KL + penalty: for beta = 1 without a penalty the negative ELBO.
 
-    The weights may be tensors (K, 1) as well: one for each run of a stack.
+    The weights may be tensors (K, 1) as well: one for each run of a stack. A class that inherits from this
+    one can set `draws` to a number L: it is then given L noise draws of every image, along a first axis.
 
     Args:
         likelihood: The likelihood of the pixels.
@@ -226,6 +264,8 @@ class Objective:
         Kingma & Welling 2014, eq. 3; Higgins et al. 2017, beta-VAE, eq. 4; Sonderby et al. 2016, section 2.2.
     """
 
+    draws: int | None = None  # noise draws of an image; None: one, without an axis for it
+
     def __init__(
         self,
         likelihood: Likelihood,
@@ -241,11 +281,18 @@ class Objective:
         self.penalty, self.penalty_weight = penalty, penalty_weight
 
     def __call__(
-        self, logits: Tensor, x: Tensor, posterior: Posterior, *, epochs_done: float | Tensor = float("inf")
+        self,
+        logits: Tensor,
+        x: Tensor,
+        posterior: Posterior,
+        noise: Tensor | None = None,
+        *,
+        epochs_done: float | Tensor = float("inf"),
     ) -> Terms:
-        """Returns the terms (*) of pixel logits (*, D), images x (*, D) and the posterior of x.
+        """Returns the terms (*) of pixel logits (*, P), images x (*, D) and the posterior of x.
 
-        The warm-up's weight follows from `epochs_done`, which counts the part of the present epoch, too.
+        The warm-up's weight follows from `epochs_done`, which counts the part of the present epoch, too. The
+        noise (*, Z), from which posterior.sample makes the latent vectors, is for losses that need these.
         """
         reconstruction = self.likelihood.negative_log(logits, x)
         kl = kl_per_dimension(posterior).sum(-1)
@@ -253,6 +300,14 @@ class Objective:
         if self.penalty != "none":
             loss = loss + self.penalty_weight * penalty(self.penalty, posterior)
         return Terms(loss, reconstruction, kl)
+
+    def noise_shape(self, images: int, latent_size: int) -> tuple[int, ...]:
+        """Returns the shape of the noise for a number of images: (n, Z), or (L, n, Z) where `draws` is set.
+
+        >>> Objective(Bernoulli()).noise_shape(128, 15)
+        (128, 15)
+        """
+        return (*(() if self.draws is None else (self.draws,)), images, latent_size)
 
     def kl_weight(self, epochs_done: float | Tensor) -> float | Tensor:
         """Returns beta, or the part of it that the warm-up has reached."""

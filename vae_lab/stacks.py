@@ -95,8 +95,16 @@ class Stack:
         self._combine()
 
     def __call__(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Returns pixel logits (K, n, D) and posteriors for x (K, n, D), c (K, n, C) and noise (K, n, Z)."""
+        """Returns pixel logits (K, n, P) and posteriors for x (K, n, D), c (K, n, C) and noise (K, n, Z)."""
         return cast("tuple[Tensor, Posterior]", self.model(x, c, noise))
+
+    def posterior(self, x: Tensor, c: Tensor) -> Posterior:
+        """Returns the posteriors of x (K, n, D) with conditions c (K, n, C)."""
+        return self.model.posterior(x, c)
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        """Returns pixel logits (K, n, P) for latent vectors z (K, n, Z) and conditions c (K, n, C)."""
+        return self.model.logits(z, c)
 
     def train(self) -> None:
         """Puts every model in training mode."""
@@ -140,20 +148,18 @@ def _stacked_model(models: Sequence[VAE]) -> VAE:
     return stacked
 
 
+WEIGHTS = ("beta", "warmup_epochs", "penalty_weight")  # of a loss, in which runs of a stack may differ
+
+
 def stack_objectives(objectives: Sequence[Objective], device: torch.device) -> Objective:
     """Returns one objective whose weights (K, 1) are those of K objectives of one likelihood and penalty."""
 
     def column(name: str) -> Tensor:
         return torch.tensor([[float(getattr(objective, name))] for objective in objectives], device=device)
 
-    first = objectives[0]
-    return Objective(
-        first.likelihood,
-        column("beta"),
-        warmup_epochs=column("warmup_epochs"),
-        penalty=first.penalty,
-        penalty_weight=column("penalty_weight"),
-    )
+    stacked = copy.copy(objectives[0])
+    stacked.beta, stacked.warmup_epochs, stacked.penalty_weight = map(column, WEIGHTS)
+    return stacked
 
 
 class Member(NamedTuple):

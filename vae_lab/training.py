@@ -18,7 +18,7 @@ from torch import Tensor
 from vae_lab import devices, interruption, seeding
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
-from vae_lab.models import VAE, Posterior, is_stochastic
+from vae_lab.models import VAE, Decoding, autoencoded, is_stochastic
 from vae_lab.objectives import Objective, Terms
 
 
@@ -46,16 +46,13 @@ class DivergedError(LabError):
         return cls(f"training diverged: {term} is {word} {where}.")
 
 
-class Model(Protocol):
+class Model(Decoding, Protocol):
     """A model that the loop can train: one VAE, or a stack of them."""
 
     latent_size: int
 
     def train(self) -> object:
         """Puts the model in training mode."""
-
-    def __call__(self, x: Tensor, c: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Returns pixel logits (*, n, D) and posterior for x (*, n, D), c (*, n, C) and noise (*, n, Z)."""
 
 
 class Optimizer(Protocol):
@@ -138,15 +135,18 @@ class Trainer:
         """
         self.model.train()
         start = time.perf_counter()
-        batches, Z = self.batches, self.model.latent_size
+        batches = self.batches
+        shape = self.objective.noise_shape(len(batches.images), self.model.latent_size)
         # One draw an epoch: K runs of a stack cost K launches here, not at every step.
         noises = seeding.draw_for_each_seed(
             seed,
-            lambda generator: torch.randn(len(batches.images), Z, generator=generator, device=self.device),
+            lambda generator: torch.randn(shape, generator=generator, device=self.device),
             "posterior",
             epoch,
             device=self.device,
         )
+        if noises.ndim > len(shape) > 2:
+            noises = noises.transpose(0, 1)  # an image's draws before the runs of a stack
         progress = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
         curve = []
         with self._model_generator(epoch, seed):
@@ -171,8 +171,8 @@ class Trainer:
 
     def _forward(self, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
         with devices.autocast(self.precision, self.device):
-            logits, posterior = self.model(x, c, noise)
-        return self.objective(logits.float(), x, posterior, epochs_done=epochs_done)
+            logits, posterior = autoencoded(self.model, x, c, noise)
+        return self.objective(logits.float(), x, posterior, noise, epochs_done=epochs_done)
 
 
 PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
@@ -191,7 +191,9 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
     if candidates:
         x, c = next(batches(1))
         generator = seeding.generator(seed, "precision", device=device)
-        noise = torch.randn(len(x), model.latent_size, generator=generator, device=device)
+        noise = torch.randn(
+            objective.noise_shape(len(x), model.latent_size), generator=generator, device=device
+        )
         exact = _loss_in("float32", model, objective, x, c, noise)
         for candidate in reversed(candidates):
             if abs(_loss_in(candidate, model, objective, x, c, noise) - exact) <= PRECISION_BOUND:
@@ -202,8 +204,8 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
 @torch.no_grad()
 def _loss_in(precision: str, model: VAE, objective: Objective, x: Tensor, c: Tensor, noise: Tensor) -> float:
     with devices.autocast(precision, x.device):
-        logits, posterior = model(x, c, noise)
-    return float(objective(logits.float(), x, posterior).loss.mean())
+        logits, posterior = autoencoded(model, x, c, noise)
+    return float(objective(logits.float(), x, posterior, noise).loss.mean())
 
 
 def epoch_record(

@@ -125,7 +125,12 @@ def _check_study(plan: DictConfig, jobs: Sequence[Job], overridden: Sequence[str
     from vae_lab.config import parameters
     from vae_lab.studies.planned import PlannedRuns, check_declared
 
-    runs = PlannedRuns([parameters(job.settings) for job in jobs], plan.sweep.also, overridden)
+    metrics = []
+    if names := {name: None for job in jobs for name in job.settings.evaluation.metrics}:
+        from vae_lab.jobs.own_metrics import own_metrics
+
+        metrics = [own.metric for own in own_metrics(names)]
+    runs = PlannedRuns([parameters(job.settings) for job in jobs], plan.sweep.also, overridden, metrics)
     check_declared({str(key): value for key, value in study.items()}, runs)
 
 

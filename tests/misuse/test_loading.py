@@ -286,7 +286,7 @@ def test_the_ui_opens_at_the_newest_study_that_can_be_read(kept: Kept, without_p
     assert "viewStateShareKey" in page or "compareRunsMode" in page, page
 
 
-@pytest.mark.parametrize("moment", ["_record_spectrum", "_record_plan", "_train"])
+@pytest.mark.parametrize("moment", ["_record_spectrum", "record_plan", "_train"])
 def test_a_multirun_that_is_stopped_in_its_first_seconds_leaves_a_store_that_can_be_read(
     folder: Path, command: Lab, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -300,7 +300,7 @@ def test_a_multirun_that_is_stopped_in_its_first_seconds_leaves_a_store_that_can
         assert run_hydra(["-m", *TINY, "seed=0", "study.name=mine"]) == 130
     code, out, _ = command("status")
     assert code == 0
-    if moment != "_record_plan":  # it is written with the parent, before anything else is done
+    if moment != "record_plan":  # it is written with the parent, before anything else is done
         assert "0 of 1 runs finished" in out
     assert run_hydra(["-m", *TINY, "seed=0", "study.name=mine"]) == 0
     assert "1 of 1 runs finished" in command("status")[1]

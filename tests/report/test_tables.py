@@ -259,7 +259,10 @@ def test_the_losses_of_vae_and_cvae_are_never_ranked_but_their_marginals_are() -
 
 @pytest.mark.parametrize(
     ("key", "values"),
-    [("objective", ("bernoulli", "continuous_bernoulli")), ("data.binarize", ("none", "fixed", "dynamic"))],
+    [
+        ("objective.likelihood", ("bernoulli", "continuous_bernoulli")),
+        ("data.binarize", ("none", "fixed", "dynamic")),
+    ],
 )
 def test_kinds_of_likelihood_never_share_a_column(key: str, values: tuple[str, ...]) -> None:
     runs = [

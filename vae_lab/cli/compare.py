@@ -82,7 +82,7 @@ def _tables(
     from vae_lab.report import tables
     from vae_lab.studies.comparison import requested_metrics
 
-    columns = requested_metrics(metrics, study.runs)
+    columns = requested_metrics(metrics, study.runs, study.plan.own_metrics)
     drawn = tables.contrast_tables(study, contrasts, columns) if contrasts else []
     if importance:
         drawn += tables.importance_tables(study, columns, needed=True)

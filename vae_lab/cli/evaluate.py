@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "trusted",
     multiple=True,
     metavar="NAME",
-    help="A model class or data function of your own that may be imported; can be given again.",
+    help="A class or function of your own that a run names and may be imported; can be given again.",
 )
 @uri_option
 def evaluate(
@@ -36,8 +36,8 @@ def evaluate(
     follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named, and of
     data.root, train.device and train.threads.
 
-    A run names the class of its model and the function that loads its data. Those that are not the lab's own
-    are imported only if --trust names them, since a store may hold what others wrote.
+    A run names the classes of its model, loss and likelihood and the function that loads its data. Those that
+    are not the lab's own are imported only if --trust names them, since a store may hold what others wrote.
 
     \b
     Examples:

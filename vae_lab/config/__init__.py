@@ -6,6 +6,7 @@ from vae_lab.config.names import SHOWN_IN_EVERY_NAME, layers, model_name, parame
 from vae_lab.config.schema import (
     BASE,
     BUILT_IN_MODEL,
+    BUILT_IN_OBJECTIVE,
     MOST_SEEDS,
     NOTHING,
     OPTIONAL_GROUPS,
@@ -22,6 +23,7 @@ from vae_lab.config.yaml_size import check_size
 __all__ = [
     "BASE",
     "BUILT_IN_MODEL",
+    "BUILT_IN_OBJECTIVE",
     "MOST_SEEDS",
     "NOTHING",
     "OPTIONAL_GROUPS",

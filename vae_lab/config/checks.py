@@ -18,6 +18,7 @@ from omegaconf.errors import (
 from vae_lab.config.names import flatten, layers
 from vae_lab.config.schema import (
     BUILT_IN_MODEL,
+    BUILT_IN_OBJECTIVE,
     GROUPS,
     OPTIONAL_GROUPS,
     STUDY_GROUPS,
@@ -192,11 +193,7 @@ def _check_together(config: DictConfig) -> None:
             f"model.hidden_size={quoted(list(widths))}: {len(widths)} widths for {counts} layers; "
             f"give one width a layer, or model.layers={len(widths)}."
         )
-    if config.model.options and config.model._target_ == BUILT_IN_MODEL:
-        raise UserError(
-            f"model.options={quoted(dict(config.model.options))}: {BUILT_IN_MODEL} takes none; they are for "
-            "a model class of your own (model._target_)."
-        )
+    _check_options(config)
     for group in ("optimizer", "scheduler"):
         node = config[group]
         if node is not None and not isinstance(node.get("_target_"), str):
@@ -204,6 +201,20 @@ def _check_together(config: DictConfig) -> None:
     rate = config.optimizer.get("lr", 1.0)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
         raise UserError(f"optimizer.lr={quoted(rate)}: must be a finite number above 0.")
+
+
+def _check_options(config: DictConfig) -> None:
+    """Raises a UserError for options of one of the lab's own classes, which take none."""
+    loss = config.objective
+    likelihood = None if "." in loss.likelihood else loss.likelihood
+    for key, target, kind in (
+        ("model.options", config.model._target_, "model class of your own (model._target_)"),
+        ("objective.options", loss._target_, "loss of your own (objective._target_)"),
+        ("objective.likelihood_options", likelihood, "likelihood of your own (objective.likelihood)"),
+    ):
+        options = OmegaConf.select(config, key)
+        if options and target in (BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, likelihood) and target is not None:
+            raise UserError(f"{key}={quoted(dict(options))}: {target} takes none; they are for a {kind}.")
 
 
 def _check_study(config: DictConfig) -> None:

@@ -7,6 +7,10 @@ import json
 
 from omegaconf import DictConfig, OmegaConf
 
+from vae_lab.config.schema import BUILT_IN_OBJECTIVE
+
+# Left out where nothing is the user's own: fingerprints are those of before there were such keys.
+PLAIN_LOSS = {"_target_": BUILT_IN_OBJECTIVE, "likelihood_options": {}, "options": {}}
 WHERE_IT_RUNS = (("data", "root"), ("train", "device"), ("train", "threads"))
 
 
@@ -24,6 +28,10 @@ def config_fingerprint(config: DictConfig) -> str:
     assert isinstance(relevant, dict)
     for group, key in WHERE_IT_RUNS:
         del relevant[group][key]
+    loss = relevant["objective"]
+    for key, plain in PLAIN_LOSS.items():
+        if loss[key] == plain:
+            del loss[key]
     relevant["active_threshold"] = config.evaluation.active_threshold  # what every epoch's active units are
     text = json.dumps(relevant, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab.config.schema import BUILT_IN_MODEL, LONGEST_NAME
+from vae_lab.config.schema import BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, LONGEST_NAME
 
 RECORDED = ("data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed")
 SHOWN_IN_EVERY_NAME = (
@@ -39,6 +39,29 @@ def model_name(config: DictConfig) -> str:
     if config.model._target_ == BUILT_IN_MODEL:
         return "cvae" if config.model.conditional else "vae"
     return str(config.model._target_).rpartition(".")[2].lower()
+
+
+def objective_name(config: DictConfig) -> str:
+    """Returns the likelihood's name; with a loss or a likelihood of the user's own, that of its class.
+
+    What a class is given belongs to the name: losses of several options are not one loss.
+
+    >>> objective = {"likelihood": "bernoulli", "_target_": "my_losses.Tighter", "options": {"draws": 5}}
+    >>> objective_name(OmegaConf.create({"objective": objective | {"likelihood_options": {}}}))
+    'tighter(draws=5)'
+    """
+    loss = config.objective
+    parts = []
+    for target, options, own in (
+        (loss._target_, loss.options, loss._target_ != BUILT_IN_OBJECTIVE),
+        (loss.likelihood, loss.likelihood_options, "." in loss.likelihood),
+    ):
+        if own:
+            given = ",".join(
+                f"{key}={value}" for key, value in flatten(OmegaConf.to_container(options)) if key
+            )
+            parts.append(str(target).rpartition(".")[2].lower() + (f"({given})" if given else ""))
+    return " ".join(parts) or str(loss.likelihood)
 
 
 def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str:
@@ -87,7 +110,7 @@ def parameters(config: DictConfig) -> dict[str, str]:
     named = {
         "model": model_name(config),
         "data": str(config.data.name),
-        "objective": config.objective.likelihood,
+        "objective": objective_name(config),
     }
     return named | flat
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from omegaconf import MISSING, OmegaConf
 
 BUILT_IN_MODEL = "vae_lab.models.VAE"
+BUILT_IN_OBJECTIVE = "vae_lab.objectives.Objective"
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus")
 INITS = ("default", "kaiming", "xavier", "orthogonal")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
@@ -127,16 +128,25 @@ class ModelConfig:
     options: dict[str, Any] = MISSING
 
 
+_LIKELIHOOD = _ruled(
+    lambda value: value in LIKELIHOODS or re.fullmatch(_DOTTED, value) is not None,
+    f"one of {', '.join(LIKELIHOODS)}, or the dotted name of a class, such as my_likelihoods.Logistic",
+)
+
+
 @dataclass
 class ObjectiveConfig:
     """The loss; see conf/objective."""
 
-    likelihood: str = _one_of(*LIKELIHOODS)
+    _target_: str = _target()
+    likelihood: str = _LIKELIHOOD
+    likelihood_options: dict[str, Any] = MISSING
     beta: float = _from(0)
     warmup_epochs: float = _from(0)
     penalty: str = _one_of("none", "l1", "ard")
     penalty_weight: float = _from(0)
     std: float = _ruled(lambda value: 1e-6 <= value <= 1e6, "a number from 1e-6 to 1e6")
+    options: dict[str, Any] = MISSING
 
 
 @dataclass
@@ -149,6 +159,12 @@ class TrainConfig:
     precision: str = _one_of("auto", "float32", "tf32", "bfloat16")
     compile: bool = MISSING
     threads: int | None = _or_null(_whole(1, MOST_THREADS))
+
+
+_METRICS = _ruled(
+    lambda values: all(re.fullmatch(_DOTTED, name) for name in values) and len({*values}) == len(values),
+    "a list of different dotted names of functions, such as [my_metrics.gap]",
+)
 
 
 @dataclass
@@ -170,6 +186,7 @@ class EvaluationConfig:
     annealed_images: int = _whole(0)
     temperatures: int = _whole(1)
     chains: int = _whole(1)
+    metrics: list[str] = _METRICS
 
 
 @dataclass
@@ -248,7 +265,7 @@ def valid_keys(prefix: str = "") -> list[str]:
     """Returns the dotted keys of the schema that begin with `prefix`.
 
     >>> valid_keys("objective.")[:2]
-    ['objective.likelihood', 'objective.beta']
+    ['objective._target_', 'objective.likelihood']
     """
     return [key for key, _ in ruled_keys() if key.startswith(prefix)]
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from omegaconf import DictConfig
+
 from vae_lab.errors import UserError, quoted
 
 # Whole names, no prefix: a dotted name can lead through a module to what that imports.
 OWN = frozenset(
     {
         "vae_lab.models.VAE",
+        "vae_lab.objectives.Objective",
         "vae_lab.data.digits",
         "vae_lab.data.fashion_mnist",
         "vae_lab.data.idx",
@@ -49,3 +52,19 @@ def check_trusted(target: object, trusted: Collection[str], where: str) -> str:
         f"{where}: names {quoted(target)}, which is not the lab's own, and importing it would run it. If you "
         f"know it to be yours: --trust {quoted(target)}, or in Python vae_lab.load(..., trust=[...])."
     )
+
+
+def check_trusted_loss(config: DictConfig, trusted: Collection[str], where: str) -> None:
+    """Checks the classes that a run's loss and likelihood are of.
+
+    Args:
+        config: The run's, from a store.
+        trusted: Names that the reader gave, beside the lab's own.
+        where: The run, for the message.
+
+    Raises:
+        UserError: One of them is neither the lab's own nor trusted.
+    """
+    check_trusted(config.objective._target_, trusted, f"{where}: objective._target_")
+    if "." in config.objective.likelihood:  # else one of the lab's by its short name
+        check_trusted(config.objective.likelihood, trusted, f"{where}: objective.likelihood")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ class Dataset(NamedTuple):
     classes: int  # labels are 0 to classes - 1; a class may have no image
     checksum: str = ""  # twelve hex digits of the SHA-256 of pixels and labels
     origin: str = ""  # the folder of the files
+    factors: dict[str, Tensor] | None = None  # what held-out images were made of: values (N,) by name
 
     @property
     def size(self) -> int:
@@ -61,6 +62,7 @@ def dataset(
     peak: float | None = None,
     classes: int | None = None,
     origin: str = "",
+    factors: Any = None,
 ) -> Dataset:
     """Returns a data set of arrays, tensors or lists, which a loader of one's own can return.
 
@@ -73,13 +75,13 @@ def dataset(
         peak: The pixel value that means white; without one it is 255 for whole numbers and 1 for fractions.
         classes: The number of classes; without one it is the largest training label + 1.
         origin: Where the images come from.
+        factors: What each held-out image was made of: numbers (N,) by name, such as {"x": ..., "size": ...}.
 
     Raises:
         UserError: They do not fit each other, or lie outside their range.
 
     Examples:
-        >>> import numpy as np
-        >>> pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8))
+        >>> pixels = torch.arange(12 * 64).reshape(12, 8, 8) % 256
         >>> stripes = dataset("stripes", pixels[:9], [0, 1, 2] * 3, pixels[9:], [0, 1, 2])
         >>> len(stripes.train), len(stripes.test), stripes.shape, stripes.classes
         (9, 3, (1, 8, 8), 3)
@@ -88,7 +90,7 @@ def dataset(
         vae_lab.errors.UserError: data stripes: held-out label 1, but training labels end at 0.
     """
     parts = [Images(*part, peak) for part in ((train, train_labels), (test, test_labels))]  # type: ignore[arg-type]
-    unchecked: Any = (name, *parts, None, classes, "", origin)  # the shape is that of the arrays
+    unchecked: Any = (name, *parts, None, classes, "", origin, factors)  # the shape is that of the arrays
     return checked(Dataset(*unchecked), f"data {quoted(name)}")
 
 
@@ -109,11 +111,11 @@ def checked(data: Dataset, blamed: str) -> Dataset:
         if shape != test_shape:
             raise UserError(f"training images have shape {shape}, held-out {test_shape}.")
         classes = _checked_classes(train.labels, test.labels, data.classes)
+        factors = _checked_factors(data.factors, len(test))
     except UserError as error:
         raise UserError(f"{blamed}: {error}") from None
-    return Dataset(
-        data.name, train, test, shape, classes, _checksum(train, test, shape, classes), str(data.origin)
-    )
+    checksum = _checksum(train, test, shape, classes, factors)
+    return Dataset(data.name, train, test, shape, classes, checksum, str(data.origin), factors)
 
 
 def remarks(data: Dataset) -> Iterator[str]:
@@ -264,11 +266,35 @@ def _checked_classes(train: Tensor, test: Tensor, given: Any) -> int:
     return classes
 
 
-def _checksum(train: Images, test: Images, shape: tuple[int, int, int], classes: int) -> str:
+def _checked_factors(given: Any, images: int) -> dict[str, Tensor] | None:
+    """Returns the factors of held-out images as tensors (N,); None if there are none."""
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given):
+        raise UserError(f"factors={quoted(given)}: needed are numbers by name, as in {{'size': sizes}}.")
+    factors = {name: _tensor("test", f"factor {quoted(name)}", values) for name, values in given.items()}
+    for name, values in factors.items():
+        if tuple(values.shape) != (images,) or not bool(values.isfinite().all()):
+            raise UserError(
+                f"factor {quoted(name)} of shape {tuple(values.shape)}: needed is a finite number for each "
+                f"of the {images} held-out images."
+            )
+    return factors
+
+
+def _checksum(
+    train: Images,
+    test: Images,
+    shape: tuple[int, int, int],
+    classes: int,
+    factors: Mapping[str, Tensor] | None = None,
+) -> str:
     checksum = hashlib.sha256()
     for images in (train, test):
         for numbers in images.pixels, images.labels:
             checksum.update(numbers.numpy().tobytes())
+    for name, values in (factors or {}).items():
+        checksum.update(name.encode() + values.numpy().tobytes())
     # What the bytes do not say by themselves: equal bytes of another shape or scale are other images.
     channels, height, width = shape
     implied = (channels, height, classes) == (1, width, int(train.labels.max()) + 1)

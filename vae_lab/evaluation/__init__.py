@@ -14,6 +14,8 @@
 - `measures`: what was measured, by name, and why the rest was not.
 - `full`: all these measures of one model, as metrics.
 - `spectrum`: singular values of the data, and what follows from them for probabilistic PCA.
+- `arguments`: what is handed to a trained model, checked and put on its device.
+- `in_hand`: a trained model with its likelihood as one thing that takes and gives images.
 - `decoded`: samples, reconstructions and interpolations as images.
 """
 
@@ -29,11 +31,13 @@ from vae_lab.evaluation.decoded import (
 )
 from vae_lab.evaluation.elbo import HeldOut, held_out
 from vae_lab.evaluation.full import full_evaluation
+from vae_lab.evaluation.in_hand import ModelInHand
 from vae_lab.evaluation.measures import Measures
 
 __all__ = [
     "HeldOut",
     "Measures",
+    "ModelInHand",
     "annealed_measures",
     "class_samples",
     "classifier",

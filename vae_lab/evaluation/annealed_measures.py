@@ -14,7 +14,7 @@ from torch import Tensor
 from vae_lab.data import Images, one_hot
 from vae_lab.evaluation.annealed import Annealed, annealed
 from vae_lab.evaluation.bounds import evenly_spaced, weighted
-from vae_lab.evaluation.simulated import simulated
+from vae_lab.evaluation.simulated import DRAWN, simulated
 from vae_lab.metrics import ANNEALED_BETA, ANNEALED_DISTORTION, ANNEALED_RATE, ERROR
 from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood
@@ -66,7 +66,12 @@ def annealed_measures(
 
 
 def _gap(model: VAE, likelihood: Likelihood, c: Tensor, settings: Any) -> dict[str, float]:
-    """Returns how far the bounds of chains from either end are apart on simulated images."""
+    """Returns how far the bounds of chains from either end are apart on simulated images.
+
+    There is nothing to say of a likelihood of the user's own, of which no draws are known.
+    """
+    if not isinstance(likelihood, DRAWN):
+        return {}
     x, z = simulated(model, likelihood, c, seed=settings["seed"])
     both = annealed(model, likelihood, x, c, **settings, exact=z)
     assert both.upper is not None

@@ -12,7 +12,7 @@ import torch
 from vae_lab import interruption, seeding
 from vae_lab.data import Images, in_order
 from vae_lab.evaluation.latent import active_units
-from vae_lab.models import VAE
+from vae_lab.models import VAE, autoencoded
 from vae_lab.objectives import Objective, Terms
 
 
@@ -60,9 +60,10 @@ def held_out(
         interruption.check_now()
         terms = []
         for _ in range(draws):
-            noise = torch.randn(len(x), model.latent_size, generator=generator, device=device)
-            logits, posterior = model(x, c, noise)
-            terms.append(torch.stack(objective(logits, x, posterior)))
+            shape = objective.noise_shape(len(x), model.latent_size)
+            noise = torch.randn(shape, generator=generator, device=device)
+            logits, posterior = autoencoded(model, x, c, noise)
+            terms.append(torch.stack(objective(logits, x, posterior, noise)))
             totals += terms[-1].sum(-1)
         if draws > 1:
             variances += torch.stack(terms).var(0).sum(-1)

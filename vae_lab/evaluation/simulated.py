@@ -12,6 +12,8 @@ from vae_lab import seeding
 from vae_lab.models import VAE
 from vae_lab.objectives import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 
+DRAWN = (Bernoulli, ContinuousBernoulli, Gaussian)  # the likelihoods of which draws are known
+
 
 @torch.no_grad()
 def simulated(model: VAE, likelihood: Likelihood, c: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ def blaming_keys(
     *,
     fixed: Collection[str] = (),
     blamed: str | None = None,
+    named_by: str = "_target_",
 ) -> T:
     """Returns what `build` makes of the keys of a group; what it raises becomes one line that names the key.
 
@@ -29,25 +30,46 @@ def blaming_keys(
         build: Calls it with some of the keys.
         fixed: Names of what else it is given, which no key sets.
         blamed: The key that is named, if `build` is not to be called again without one key or the other.
+        named_by: The key that names the class or function.
 
     Raises:
         UserError: It does not work.
     """
-    names = [key for key in keys if not key.startswith("_")]
+    names = [key for key in keys if not key.startswith("_") and key != named_by]
     try:
         return build(names)
     except LabError:
         raise
     except Exception as error:  # classes of the user's choice raise what they like
-        cause = error.__cause__ or error
-        reason = quoted(next(iter(str(cause).splitlines()), "") or type(cause).__name__, 300)
+        reason = reason_of(error)
         parameters = {name: value for name, value in _parameters(target).items() if name not in fixed}
         _, unexpected, name = reason.rpartition("unexpected keyword argument ")
         name = name.strip("'")
-        blamed = blamed or _key_of(names, name) or _key_to_blame(names, parameters, build)
+        blamed = blamed or _key_of(names, name) or _key_to_blame(names, parameters, build) or named_by
         valid = choices(name, parameters) if unexpected and parameters else ""
         value = quoted(keys[blamed])
         raise UserError(f"{group}.{blamed}={value}: {reason.rstrip('.')}{valid or '.'}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the first line of what an error, or what caused it, says, as the end of a message.
+
+    >>> reason_of(ValueError("no such layer"))
+    'no such layer.'
+    """
+    cause = error.__cause__ or error
+    said = next(iter(str(cause).splitlines()), "") or type(cause).__name__
+    return f"{quoted(said, 300).rstrip('.')}."
+
+
+def taken(target: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the offered arguments that a class or function takes by name.
+
+    >>> taken(dict.fromkeys, {"image_shape": (1, 28, 28)})
+    {}
+    """
+    names = _parameters(target)
+    return {name: value for name, value in offered.items() if name in names}
 
 
 def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -77,8 +99,8 @@ def _key_to_blame(
     keys: Sequence[str],
     parameters: Mapping[str, inspect.Parameter],
     build: Callable[[Collection[str]], object],
-) -> str:
-    """Returns the key without which it works, else the only one that must be there, else `_target_`."""
+) -> str | None:
+    """Returns the key without which it works, else the only one that must be there."""
     needed = [key for key in keys if key in parameters and parameters[key].default is inspect.Parameter.empty]
     for key in keys:
         if key in needed:
@@ -88,4 +110,4 @@ def _key_to_blame(
         except Exception:  # then it is not this one
             continue
         return key
-    return needed[0] if len(needed) == 1 else "_target_"
+    return needed[0] if len(needed) == 1 else None

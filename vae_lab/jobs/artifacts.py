@@ -15,6 +15,7 @@ from vae_lab.data import Dataset
 from vae_lab.errors import quoted, without_credentials
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.own_metrics import measured_by, own_metrics
 from vae_lab.jobs.parts import Parts, dataset
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.models import VAE
@@ -60,6 +61,11 @@ def final_measures(
             batch_size=settings.evaluation.batch_size,
         )
         measures.take_all(chains)
+    if settings.evaluation.metrics:
+        in_hand = evaluation.ModelInHand(
+            model, objective, device=data.test.pixels.device, load_data=lambda: data, name=data.name
+        )
+        measures.add(measured_by(own_metrics(settings.evaluation.metrics), in_hand, settings.seed))
     if len(data.test) == 1:
         measures.absent["test/active_units"] = "one held-out image has no variance"
     return measures
@@ -74,6 +80,7 @@ def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
         key: evaluation.classifier.key(data.checksum) if key == "classifier" else chosen[key]
         for key in (*counts, *others)
     }
+    facts |= {own.metric.key: own.code for own in own_metrics(chosen.metrics)}
     return {tracking.EVALUATION: " ".join(f"{key}={value}" for key, value in facts.items())} if facts else {}
 
 
@@ -127,9 +134,11 @@ def read_back(model: VAE) -> list[str]:
     return ["config.yaml", "model/model.pt", *pictures_read, *of_classes]
 
 
-def write_artifacts(job: Job, model: VAE, history: list[dict[str, float]], folder: Path) -> None:
+def write_artifacts(
+    job: Job, parts: Parts, model: VAE, history: list[dict[str, float]], folder: Path
+) -> None:
     """Writes the run's artifacts: its config, the trained model, the final figures and a strip of samples."""
-    settings, parts = job.settings, job.parts
+    settings = job.settings
     (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)), encoding="utf-8")
     (folder / "model").mkdir()
     checkpoints.save_model(

@@ -10,19 +10,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.text import Text
 
-from vae_lab import checkpoints, config, devices
+from vae_lab import config, devices
+from vae_lab.config.trust import check_trusted_loss
 from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.artifacts import absent_tag, evaluation_tag, final_measures
-from vae_lab.jobs.parts import build_objective, dataset
+from vae_lab.jobs.own_metrics import own_metrics
+from vae_lab.jobs.parts import dataset
 from vae_lab.jobs.progress import console
 from vae_lab.jobs.ran_on import went_on
-from vae_lab.jobs.stored import check_data, stored_config, without_foreign_data
+from vae_lab.jobs.stored import check_data, stored_config, trained_model, without_foreign_data
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
-from vae_lab.models import VAE
 from vae_lab.report.conclusion import conclude
 from vae_lab.report.terminal import plain
+from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import Study, load_study
-from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
+from vae_lab.tracking import EVALUATION, RUN, Recorder, Store, StoredRun
 from vae_lab.tracking.abandoned import close_abandoned
 
 SUMMARY = {  # what a line says of the measures, as far as they were taken
@@ -81,7 +83,10 @@ def evaluate(
         The number of runs that could not be measured.
     """
     if not wants_measures(wanted):
-        raise UserError(f"evaluation.{', '.join(EVALUATION_COUNTS)}: all 0, nothing to measure.")
+        raise UserError(
+            f"evaluation.{', '.join(EVALUATION_COUNTS)}: all 0, nothing to measure; evaluation.metrics is "
+            "empty, too."
+        )
     store.settle()  # before anything is measured that could not be kept
     target = target_named(store, name)
     outcomes: list[Measured] = []
@@ -98,15 +103,28 @@ def evaluate(
         elif outcomes[-1] == "new" and outcomes.count("new") == 1 and target.study is not None:
             store.recorder(target.study.parent).tag({OUTDATED: "true"})
     if target.study is not None and ("new" in outcomes or OUTDATED in target.study.parent.tags):
-        recorder = store.recorder(target.study.parent)
-        conclude(store, recorder)
-        recorder.tag({OUTDATED: None})
+        _conclude(store, target.study, wanted)
     return outcomes.count("failed")
+
+
+def _conclude(store: Store, study: Study, wanted: DictConfig) -> None:
+    """Writes a study's tables again, among whose metrics are now those of the user's own."""
+    recorder = store.recorder(study.parent)
+    if own := own_metrics(wanted.evaluation.metrics):
+        record_plan(recorder, study.plan.with_metrics(chosen.metric for chosen in own))
+    conclude(store, recorder)
+    recorder.tag({OUTDATED: None})
+
+
+def record_plan(recorder: Recorder, plan: Plan) -> None:
+    """Writes a multirun's plan to its parent run, in the place of the one before."""
+    with recorder.artifacts(sealed=[PLAN_FILE]) as folder:
+        (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
 
 
 def wants_measures(settings: DictConfig) -> bool:
     """Returns whether the evaluation asks for more than what every run has."""
-    return any(settings.evaluation[key] for key in EVALUATION_COUNTS)
+    return any(settings.evaluation[key] for key in (*EVALUATION_COUNTS, "metrics"))
 
 
 def add_measures(
@@ -165,15 +183,13 @@ def measure_run(
     data = check_data(run, dataset(settings.data, devices.resolve(settings.train.device)))
     present = _measured_at(run.tags)
     wanted = _measured_at(evaluation_tag(settings, data))
-    settings = settings.copy()
-    for measures, facts in EVALUATION_SETTINGS.items():
-        if not again and all(present.get(fact) == wanted.get(fact) for fact in facts):
-            settings.evaluation[measures] = 0
+    settings = settings if again else _without_present(settings, present, wanted)
     if not wants_measures(settings):
         return None
     recorder = store.recorder(run)
-    model = _model_of(store, run, str(data.test.pixels.device), (settings.model._target_, *trusted))
-    measured = final_measures(settings, data, build_objective(settings), model)
+    names = (settings.model._target_, *trusted)
+    model, objective = trained_model(store, run.run_id, settings, data.test.pixels.device, names)
+    measured = final_measures(settings, data, objective, model)
     step = _last_step(store, run)
     recorder.log(measured.metrics, step)
     recorder.tag(absent_tag(measured) | went_on(run.tags, data.test.pixels.device, step))
@@ -182,9 +198,20 @@ def measure_run(
     return measured.metrics
 
 
-def _model_of(store: Store, run: StoredRun, device: str, trusted: Collection[str]) -> VAE:
-    path = store.download(run.run_id, "model/model.pt")
-    return checkpoints.load_model(path, device=device, trusted=trusted)
+def _without_present(
+    settings: DictConfig, present: Mapping[str, str], wanted: Mapping[str, str]
+) -> DictConfig:
+    """Returns the settings without the measures that a run has, taken in the way that is wanted."""
+    settings = settings.copy()
+    for measures, facts in EVALUATION_SETTINGS.items():
+        if all(present.get(fact) == wanted.get(fact) for fact in facts):
+            settings.evaluation[measures] = 0
+    settings.evaluation.metrics = [
+        own.name
+        for own in own_metrics(settings.evaluation.metrics)
+        if present.get(own.metric.key) != own.code
+    ]
+    return settings
 
 
 def _measured_at(tags: Mapping[str, str]) -> dict[str, str]:
@@ -203,7 +230,9 @@ def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Coll
     assert isinstance(merged, DictConfig)
     if wanted.data.root is not None:
         merged.data.root = wanted.data.root
-    return without_foreign_data(config.checked(merged), run.run_id, trusted, wanted.data.root)
+    settings = config.checked(merged)
+    check_trusted_loss(settings, trusted, run.run_id)
+    return without_foreign_data(settings, run.run_id, trusted, wanted.data.root)
 
 
 def _last_step(store: Store, run: StoredRun) -> int:

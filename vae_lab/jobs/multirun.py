@@ -18,7 +18,7 @@ from vae_lab.jobs import progress
 from vae_lab.jobs.commands import multirun_command
 from vae_lab.jobs.declarations import let_go_of_superseded, with_declarations
 from vae_lab.jobs.job import Job, Multirun, Result, UnderWayError
-from vae_lab.jobs.measuring import add_measures, wants_measures
+from vae_lab.jobs.measuring import add_measures, record_plan, wants_measures
 from vae_lab.jobs.parts import dataset
 from vae_lab.jobs.rounds import Grid, Key, announced, plan_of, rounds, study_name
 from vae_lab.jobs.under_way import check_multirun, wait_for
@@ -29,7 +29,7 @@ from vae_lab.report.terminal import output
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
-from vae_lab.studies.plan import PLAN_FILE, Plan
+from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.abandoned import check_delivered, close_abandoned, finished_run
@@ -86,7 +86,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
         for current in chain([first], following):
             if current is not first:
                 wider = plan_of(master, current, study, plan.sequential)
-                _record_plan(parent.recorder, msgspec.structs.replace(wider, declared=plan.declared))
+                record_plan(parent.recorder, msgspec.structs.replace(wider, declared=plan.declared))
             wanted = {key: job for key, job in current.jobs.items() if key not in finished}
             there = seen if current is first else _finished(store, wanted)
             _train(parent, wanted, {} if master.reuse == "never" else there, len(current.jobs), launch)
@@ -133,7 +133,7 @@ def _parent_run(
     parent = Parent(store, recorder, study, [])
     status, planned = "KILLED", False
     try:
-        _record_plan(parent.recorder, plan)
+        record_plan(parent.recorder, plan)
         planned = True
         if unfinished is not None:
             let_go_of_superseded(store, recorder.run_id, plan)
@@ -190,11 +190,6 @@ def _record_spectrum(recorder: Recorder, settings: DictConfig) -> None:
             noise_variance=spectrum.assumed_variance(data.train, objective.likelihood, objective.std),
         )
         (folder / latent_size.SPECTRUM_FILE).write_text(measured.to_json(), encoding="utf-8")
-
-
-def _record_plan(recorder: Recorder, plan: Plan) -> None:
-    with recorder.artifacts(sealed=[PLAN_FILE]) as folder:
-        (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
 
 
 def _train(

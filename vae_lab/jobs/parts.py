@@ -8,11 +8,10 @@ import inspect
 import json
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
-from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
@@ -23,9 +22,19 @@ from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
 from vae_lab.data.arrays import checked, remarks
 from vae_lab.errors import UserError, quoted
-from vae_lab.jobs.arguments import blaming_keys
-from vae_lab.models import VAE
-from vae_lab.objectives import Objective, likelihood
+from vae_lab.files import imported
+from vae_lab.jobs.arguments import blaming_keys, reason_of
+from vae_lab.jobs.built import (
+    build_objective,
+    build_optimizer,
+    build_schedule,
+    class_named,
+    model_arguments,
+    model_of,
+)
+from vae_lab.jobs.own_losses import is_own, is_stackable, try_loss
+from vae_lab.jobs.own_metrics import own_metrics
+from vae_lab.objectives import Objective, join
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +47,7 @@ SIZES = (
     "train.batch_size",
 )  # fill memory
 
-T = TypeVar("T")
+NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are no code of a run's
 
 _loading = threading.Lock()
 
@@ -68,39 +77,30 @@ def prepare(settings: DictConfig) -> Parts:
         devices.keep_freed_memory()
     devices.check_precision(settings.train.precision, device)
     data = dataset(settings.data, device)
-    arguments = _model_arguments(settings.model, data)
+    own_metrics(settings.evaluation.metrics)  # that each can be imported, before hours go into training
+    objective = build_objective(settings)
+    arguments = model_arguments(settings, data, objective.likelihood)
     with torch.device("meta"):
-        meta_model = _build(settings, arguments)
+        meta_model = model_of(settings, arguments)
+    can_be_stacked = stacks.stackable(meta_model)
+    if is_own(objective) or is_own(objective.likelihood):
+        sizes = data.size, settings.model.latent_size
+        names = {f"objective.{key}": settings.objective[key] for key in ("_target_", "likelihood")}
+        try_loss(objective, names, *sizes)
+        can_be_stacked = can_be_stacked and is_stackable(objective, *sizes)
+    join(meta_model, objective.likelihood)
     state = _count_state_tensors(settings, device)
-    needed = _needed_memory(settings, meta_model, data, device, copies=2 + state)
+    needed = _needed_memory(settings, meta_model, data, device, copies=2 + state, draws=objective.draws or 1)
     return Parts(
         fingerprint=run_fingerprint(settings, data),
         device=device,
         data=data,
-        objective=build_objective(settings),
+        objective=objective,
         model_arguments=arguments,
         weights=models.parameter_count(meta_model),
-        stack_key=_stack_key(settings, arguments) if stacks.stackable(meta_model) else None,
+        stack_key=_stack_key(settings, arguments) if can_be_stacked else None,
         memory=needed,
     )
-
-
-def _model_arguments(model: DictConfig, data: Dataset) -> dict[str, Any]:
-    widths = model.hidden_size
-    options = OmegaConf.to_container(model.options)
-    assert isinstance(options, dict)
-    return {
-        "data_size": data.size,
-        "condition_size": data.classes if model.conditional else 0,
-        "latent_size": model.latent_size,
-        "layers": model.layers,
-        "encoder_layers": model.encoder_layers,
-        "decoder_layers": model.decoder_layers,
-        "hidden_size": OmegaConf.to_object(widths) if OmegaConf.is_config(widths) else widths,
-        "activation": model.activation,
-        "init": model.init,
-        **{str(key): value for key, value in options.items()},
-    }
 
 
 def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
@@ -112,6 +112,11 @@ def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
         OmegaConf.to_container(settings.data),
         OmegaConf.to_container(settings.train),
         [loss.likelihood, loss.std, loss.penalty],
+        [
+            loss._target_,
+            OmegaConf.to_container(loss.options),
+            OmegaConf.to_container(loss.likelihood_options),
+        ],
     ]
     return json.dumps(shared, sort_keys=True, default=str)
 
@@ -137,7 +142,13 @@ def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
 
 
 def _needed_memory(
-    settings: DictConfig, meta_model: nn.Module, data: Dataset, device: torch.device, *, copies: int
+    settings: DictConfig,
+    meta_model: nn.Module,
+    data: Dataset,
+    device: torch.device,
+    *,
+    copies: int,
+    draws: int,
 ) -> int:
     """Returns the bytes that training takes; a model that memory cannot hold is refused before it is built.
 
@@ -151,8 +162,8 @@ def _needed_memory(
         min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
     )
     width = sum(layer.out_features for layer in meta_model.modules() if isinstance(layer, nn.Linear))
-    numbers = copies * models.parameter_count(meta_model) + 2 * together * width
-    needed = int(FLOAT * (numbers + len(data.train) * settings.model.latent_size))
+    numbers = copies * models.parameter_count(meta_model) + 2 * together * width * draws
+    needed = int(FLOAT * (numbers + draws * len(data.train) * settings.model.latent_size))
     free = machine.free_memory(device)
     if needed > free:
         sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
@@ -163,23 +174,14 @@ def _needed_memory(
     return needed
 
 
-def build_objective(settings: DictConfig) -> Objective:
-    """Returns the configured loss."""
-    loss = settings.objective
-    return Objective(
-        likelihood(loss.likelihood, loss.std),
-        loss.beta,
-        warmup_epochs=loss.warmup_epochs,
-        penalty=loss.penalty,
-        penalty_weight=loss.penalty_weight,
-    )
-
-
 def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
     """Returns twelve hex digits of what determines a result: config, data and code of the training path."""
     kinds = [("model", nn.Module), ("optimizer", Optimizer)]
     kinds += [("scheduler", LRScheduler)] if settings.scheduler is not None else []
+    kinds += [("objective", Objective)]
     classes = [class_named(settings[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
+    if "." in (likelihood := settings.objective.likelihood):
+        classes.append(class_named(likelihood, object, "objective.likelihood"))
     text = " ".join([config.config_fingerprint(settings), data.checksum, _code_of_training(*classes)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -188,9 +190,7 @@ def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
 def _code_of_training(*classes: type) -> str:
     """Returns a checksum of the loop, the configured classes and their bases, not of what they import."""
     bases = [base for chosen in classes for base in chosen.__mro__]
-    foreign = [
-        base for base in bases if base.__module__.partition(".")[0] not in ("torch", "builtins", "abc")
-    ]
+    foreign = [base for base in bases if base.__module__.partition(".")[0] not in NOT_OWN]
     path = (seeding, devices, batches, models, objectives, training, stacks, *map(inspect.getmodule, foreign))
     files = [file for module in path if (file := getattr(module, "__file__", None))]
     return code_version.checksum(dict.fromkeys(files))
@@ -221,10 +221,11 @@ def _loaded(target: str, root: str | None) -> Dataset:
     """Returns what the loader of that name makes, checked unless the loader is the lab's own."""
     blamed = f"data._target_={target}"
     try:
-        load = get_method(target)
-    except (ImportError, ValueError) as error:
-        reason = quoted(str(error.__cause__ or error), 200)
-        raise UserError(f"{blamed}: no function of that name can be imported: {reason}.") from error
+        load = imported(target)
+        if not callable(load):
+            raise TypeError(f"it is a {type(load).__name__}")
+    except Exception as error:  # a module of the user's own may raise anything
+        raise UserError(f"{blamed}: no function of that name can be imported: {reason_of(error)}") from error
     of_the_lab = str(getattr(load, "__module__", "")).partition(".")[0] == "vae_lab"
     try:
         loaded = blaming_keys(
@@ -241,75 +242,3 @@ def _loaded(target: str, root: str | None) -> Dataset:
     if not isinstance(loaded, Dataset):
         raise UserError(f"{blamed}: returns a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
     return loaded if of_the_lab else checked(loaded, blamed)
-
-
-def class_named(target: str, kind: type, key: str) -> Any:
-    """Returns the class of a dotted name, a subclass of `kind`.
-
-    Raises:
-        UserError: There is none, or it is of another kind; `key` is the config's that names it.
-    """
-    try:
-        named = get_class(target)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{key}={target}: no class of that name can be imported.") from error
-    if not issubclass(named, kind):
-        raise UserError(f"{key}={target}: is no {kind.__module__}.{kind.__name__}.")
-    return named
-
-
-def build_model(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
-    """Returns the untrained model; its first weights follow from the run's seed alone, on every device."""
-    with seeding.global_generator(settings.seed, "weights"):
-        return _build(settings, arguments)
-
-
-def _build(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
-    target = class_named(settings.model._target_, nn.Module, "model._target_")
-    options = settings.model.options
-    keys = {"_target_": settings.model._target_}
-    keys |= {key: arguments[key] for key in settings.model if key in arguments}
-    keys |= {f"options.{key}": value for key, value in options.items()}
-    fixed = {key: value for key, value in arguments.items() if key not in keys and key not in options}
-
-    def build(chosen: Collection[str]) -> VAE:
-        names = [key.removeprefix("options.") for key in chosen]
-        return target(**fixed, **{name: arguments[name] for name in names})  # type: ignore[no-any-return]
-
-    return blaming_keys("model", keys, target, build, fixed=[*fixed])
-
-
-def build_optimizer(
-    settings: DictConfig, weights: Any, *, trial: Callable[[Optimizer], object] | None = None
-) -> Optimizer:
-    """Returns the configured optimizer over `weights`; what fails when `trial` uses it is the config's."""
-    return _instantiate(settings, "optimizer", Optimizer, weights, trial)
-
-
-def build_schedule(
-    settings: DictConfig, optimizer: Optimizer, *, trial: Callable[[LRScheduler], object] | None = None
-) -> LRScheduler | None:
-    """Returns the configured learning-rate schedule, if there is one; `trial` as for an optimizer."""
-    if settings.scheduler is None:
-        return None
-    return _instantiate(settings, "scheduler", LRScheduler, optimizer, trial)
-
-
-def _instantiate(
-    settings: DictConfig, group: str, kind: type[T], argument: Any, trial: Callable[[T], object] | None
-) -> T:
-    """Returns an object of one of PyTorch's kinds, as a group of the config describes it."""
-    node = settings[group]
-    target = class_named(node._target_, kind, f"{group}._target_")
-    keys: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-
-    def build(chosen: Collection[str]) -> T:
-        wanted = {key: keys[key] for key in keys if key in chosen or key.startswith("_")}
-        built = instantiate(wanted, argument)
-        if not isinstance(built, kind):  # _partial_
-            raise TypeError(f"gives a {type(built).__name__}, which is no {kind.__name__}")
-        if trial is not None:
-            trial(built)
-        return built
-
-    return blaming_keys(group, keys, target, build, fixed=["params", "optimizer"])

@@ -17,6 +17,8 @@ from vae_lab.jobs import progress
 from vae_lab.jobs.grammar import without_quotes
 from vae_lab.jobs.grid import REPLICATED, Axes
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.own_metrics import own_metrics
+from vae_lab.metrics import Metric
 from vae_lab.studies import claims
 from vae_lab.studies.claims import Claim, Verdict, unmeasured
 from vae_lab.studies.claims.scope import compared, design
@@ -48,7 +50,7 @@ def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -
     Raises:
         UserError: `seeds=auto` of a study without claims, or with one on what is not measured.
     """
-    declared = claims.parse(study_of(master)["claims"])
+    declared = claims.parse(study_of(master)["claims"], _metrics(master))
     if master.seeds != "auto":
         yield _prepared(grid, master.seeds)
         return
@@ -167,7 +169,12 @@ def plan_of(master: DictConfig, current: Round, name: str, sequential: bool) -> 
         sequential=sequential,
         oracle=None if first.study.oracle is None else Oracle(**_plain(first.study.oracle)),
         runs=list(current.jobs),
-    )
+    ).with_metrics(_metrics(first))
+
+
+def _metrics(settings: DictConfig) -> list[Metric]:
+    """Returns what functions of the user's own measure of a multirun's runs."""
+    return [own.metric for own in own_metrics(settings.evaluation.metrics)]
 
 
 def _texts(axis: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -185,7 +192,7 @@ def announced(plan: Plan, current: Round) -> Plan:
         progress.console.print(
             f"{_claims_in_words(absent)} undecided: no run is planned for what is compared."
         )
-    left_out = unmeasured(claims.parse(plan.claims), settings[0].evaluation)
+    left_out = unmeasured(claims.parse(plan.claims, plan.own_metrics), settings[0].evaluation)
     if left_out:
         keys = ", ".join(dict.fromkeys(f"{key}=0" for _, key in left_out))
         progress.console.print(

@@ -27,13 +27,14 @@ from vae_lab.jobs.artifacts import (
     read_back,
     write_artifacts,
 )
+from vae_lab.jobs.built import build_model, build_objective, build_optimizer, build_schedule
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job, UnderWayError
-from vae_lab.jobs.parts import build_model, build_optimizer, build_schedule
 from vae_lab.jobs.present import can_go_on, last_epoch, recorded_params
 from vae_lab.jobs.progress import Display
 from vae_lab.jobs.ran_on import ran_on, went_on
 from vae_lab.jobs.under_way import check_run
+from vae_lab.objectives import join
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.abandoned import unfinished_runs
 from vae_lab.tracking.environment import experiment_name
@@ -65,9 +66,13 @@ class Run:
     """
 
     def __init__(self, job: Job) -> None:
-        self.job, self.settings, self.parts = job, job.settings, job.parts
+        self.job, self.settings = job, job.settings
+        # A loss of its own: several runs of a job do not share the weights that a likelihood may have.
+        self.parts = job.parts._replace(objective=build_objective(job.settings))
         settings, parts = self.settings, self.parts
-        self.model = build_model(settings, parts.model_arguments).to(parts.device)
+        self.model = build_model(settings, parts.model_arguments)
+        join(self.model, parts.objective.likelihood)
+        self.model.to(parts.device)
         self.optimizer = build_optimizer(settings, self.model.parameters())
         self.scheduler = build_schedule(settings, self.optimizer)
         self.batches = Batches(
@@ -162,7 +167,7 @@ class Run:
         self.shown.remark = collapse_warning(metrics, settings.model.latent_size)
         recorder.tag(evaluation_tag(settings, parts.data) | absent_tag(measures))
         with recorder.artifacts(sealed=read_back(self.model)) as folder:
-            write_artifacts(self.job, self.model, self.history, folder)
+            write_artifacts(self.job, parts, self.model, self.history, folder)
         recorder.tag({tracking.NOTE: description(self.job, metrics, measures.reasons())})
         recorder.finish("FINISHED")
         if self._folder is not None:

@@ -12,11 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_lab import config
+from vae_lab.checkpoints import load_model
 from vae_lab.config.trust import check_trusted
 from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError
 from vae_lab.files import CONF
+from vae_lab.jobs.built import build_objective
 from vae_lab.jobs.parts import dataset
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective
 from vae_lab.tracking import Reader, StoredRun
 
 CONFIG_FILE = "config.yaml"
@@ -93,6 +97,27 @@ def without_foreign_data(
         settings = settings.copy()
         settings.data.root = root
     return settings
+
+
+def trained_model(
+    store: Reader, run_id: str, settings: DictConfig, device: torch.device, trusted: Collection[str]
+) -> tuple[VAE, Objective]:
+    """Returns a run's model in evaluation mode, and its loss, whose likelihood has the weights it learned.
+
+    Args:
+        store: Where the run is kept.
+        run_id: Its id.
+        settings: Its config, with a loss whose classes may be imported (`config.trust`).
+        device: Where the weights are put.
+        trusted: Dotted names of model classes, beside the lab's own, that may be imported.
+
+    Raises:
+        UserError: The model is of a class that is neither the lab's nor trusted.
+        LabError: The run has no model, or one that cannot be read.
+    """
+    path, objective = store.download(run_id, "model/model.pt"), build_objective(settings)
+    model = load_model(path, device=str(device), trusted=trusted, likelihood=objective.likelihood)
+    return model, objective
 
 
 def check_data(run: StoredRun, data: Dataset) -> Dataset:

@@ -108,7 +108,10 @@ def print_verdicts(verdicts: Sequence[Verdict], console: Console) -> None:
     findings.add_column()
     for verdict in verdicts:
         claim = verdict.claim
-        metric, label = plain(metric_name(claim.metric)), Text(verdict.verdict, STYLES[verdict.verdict])
+        metric, label = (
+            plain(metric_name(claim.metric, claim.own)),
+            Text(verdict.verdict, STYLES[verdict.verdict]),
+        )
         numbers = (*_effect(verdict), str(verdict.n), f"{verdict.adjusted_p:.2g}")
         table.add_row(plain(claim.id), label, metric, *numbers)
         findings.add_row(plain(claim.id), plain(claim.text, "dim"))

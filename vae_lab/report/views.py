@@ -153,7 +153,8 @@ def view_state(view: View, study: Study) -> dict[str, Any]:
     finished = [run for run in study.runs if run.status == "FINISHED"]
     keys = list(dict.fromkeys(["model", *plan.cross, *plan.one_at_a_time, *plan.base, *plan.replicate]))
     last_epoch = max((whole_number(run.params.get("train.epochs", "")) or 1 for run in finished), default=1)
-    columns = [f"params.`{key}`" for key in keys] + [f"metrics.`{metric}`" for metric in COLUMNS]
+    metrics = [*COLUMNS, *(own.key for own in plan.own_metrics)]
+    columns = [f"params.`{key}`" for key in keys] + [f"metrics.`{metric}`" for metric in metrics]
     longest = max((len(run.name) for run in finished), default=20)
     widths = {"attributes.`Run Name`": 60 + CHARACTER * longest, "runDateAndNestInfo": 110}
     widths |= {column: 30 + CHARACTER * (len(column) - 9) for column in columns}

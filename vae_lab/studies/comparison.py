@@ -258,8 +258,10 @@ def topic(key: str) -> str:
     return TOPICS.get(key, key_name(key))
 
 
-def requested_metrics(keys: Sequence[str], runs: Iterable[StoredRun]) -> list[Metric]:
-    """Returns the metrics with these names.
+def requested_metrics(
+    keys: Sequence[str], runs: Iterable[StoredRun], own: Iterable[Metric] = ()
+) -> list[Metric]:
+    """Returns the metrics with these names, of which `own` are the user's.
 
     Raises:
         UserError: no run has such a metric.
@@ -268,7 +270,8 @@ def requested_metrics(keys: Sequence[str], runs: Iterable[StoredRun]) -> list[Me
     for key in keys:
         if key not in logged:
             raise UserError(f"--metric {key}: no run has it{choices(key, logged)}")
-    return [metric_named(key) for key in keys]
+    defined = list(own)
+    return [metric_named(key, defined) for key in keys]
 
 
 def reference_values(plan: Plan, group: Group) -> list[float] | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from vae_lab.config.references import Reference
 from vae_lab.errors import UserError, quoted
+from vae_lab.metrics import DATA, Metric
 
 PLAN_FILE = "study.json"
 Form = TypeVar("Form", bound=Struct)
@@ -34,6 +35,16 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True):
     seen: int  # runs of that multirun which had finished by then
     claim: dict[str, Any]
     dropped: int | None = None  # how many had finished when the claim was dropped or changed
+
+
+class Defined(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a metric of the user's own says of itself, for whoever reads its numbers without its code."""
+
+    key: Annotated[str, Meta(pattern=r"^own/\w{1,100}$")]
+    heading: Annotated[str, Meta(max_length=100)]
+    unit: Annotated[str, Meta(max_length=40)] = ""
+    digits: Annotated[int, Meta(ge=0, le=9)] = 3
+    better: Literal["", "lower", "higher"] = ""
 
 
 def digest(claim: Mapping[str, Any]) -> str:
@@ -69,6 +80,22 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     sequential: bool = False  # whether seeds were added while looking at the verdicts
     oracle: Oracle | None = None
     runs: list[tuple[str, str]] = []  # fingerprint and name of each
+    metrics: list[Defined] = []  # of the user's own
+
+    @property
+    def own_metrics(self) -> list[Metric]:
+        """The metrics of the user's own."""
+        return [Metric(own.key, own.heading, own.unit, own.digits, own.better, DATA) for own in self.metrics]
+
+    def with_metrics(self, metrics: Iterable[Metric]) -> Plan:
+        """Returns the plan with metrics of the user's own; of two of one key the new one counts.
+
+        >>> Plan("depth").with_metrics([Metric("own/gap", "gap")]).own_metrics[0].heading
+        'gap'
+        """
+        defined = {own.key: own for own in self.metrics}
+        defined |= {m.key: Defined(m.key, m.heading, m.unit, m.digits, m.better) for m in metrics}  # type: ignore[arg-type]
+        return msgspec.structs.replace(self, metrics=list(defined.values()))
 
     def to_json(self) -> str:
         """Returns the plan as text for `from_json`."""

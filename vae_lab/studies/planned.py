@@ -8,7 +8,7 @@ from typing import Any
 from vae_lab.config import BASE
 from vae_lab.config.references import parse_reference
 from vae_lab.errors import UserError, choices, quoted
-from vae_lab.metrics import MEASURES, is_metric
+from vae_lab.metrics import MEASURES, OWN, Metric, is_metric
 from vae_lab.studies.claims import judge_study, parse
 from vae_lab.studies.claims.evidence import check_ordered
 from vae_lab.studies.claims.scope import canonical
@@ -26,12 +26,17 @@ class PlannedRuns:
         params: Of each run.
         points: The names in `sweep.also`.
         overridden: Keys and groups that the command line sets, of which a study may name other values.
+        metrics: What the runs measure by functions of the user's own.
     """
 
     def __init__(
-        self, params: Sequence[Mapping[str, str]], points: Iterable[str], overridden: Collection[str]
+        self,
+        params: Sequence[Mapping[str, str]],
+        points: Iterable[str],
+        overridden: Collection[str],
+        metrics: Iterable[Metric] = (),
     ) -> None:
-        self.overridden = overridden
+        self.overridden, self.metrics = overridden, list(metrics)
         self.values: dict[str, set[str]] = {}
         for run in params:
             for key, value in run.items():
@@ -45,6 +50,20 @@ class PlannedRuns:
             varied = sorted(key for key, values in self.values.items() if len(values) > 1)
             reason = choices(key, self.values, varied[:MOST_LISTED])
             raise UserError(f"{where}: {quoted(key)}: no run has such a parameter{reason}")
+
+    def check_metric(self, where: str, metric: str) -> None:
+        """Raises a UserError for a metric that no run can have."""
+        known = MEASURES | {own.key: own for own in self.metrics}
+        if not metric or metric in known or is_metric(metric):
+            return
+        if metric.startswith(OWN):
+            own = [key for key in known if key.startswith(OWN)]
+            raise UserError(
+                f"{where}={quoted(metric)}: is none of what evaluation.metrics measures"
+                f"{choices(metric, own) if own else ': it is empty.'}"
+            )
+        kind = [key for key in known if key.startswith(f"{metric.partition('/')[0]}/")]
+        raise UserError(f"{where}={quoted(metric)}: no such metric{choices(metric, known, kind or known)}")
 
     def check_group(self, where: str, group: Mapping[str, Any]) -> None:
         """Raises a UserError for a value of a parameter that no run has."""
@@ -70,9 +89,9 @@ def check_declared(study: Mapping[str, Any], runs: PlannedRuns) -> None:
     Raises:
         UserError: The first that is not, with the nearest name.
     """
-    for claim, entry in zip(parse(study["claims"]), study["claims"], strict=True):
+    for claim, entry in zip(parse(study["claims"], runs.metrics), study["claims"], strict=True):
         name = f"claim {claim.id}"
-        _check_metric(f"{name}: metric", claim.metric)
+        runs.check_metric(f"{name}: metric", claim.metric)
         if claim.along:
             runs.check_key(f"{name}: along", claim.along)
             check_ordered(claim, runs.values.get(claim.along, ()))
@@ -80,26 +99,18 @@ def check_declared(study: Mapping[str, Any], runs: PlannedRuns) -> None:
             runs.check_group(f"{name}: {part}", entry.get(part) or {})
     if study["reference"] is not None:
         reference, where = parse_reference(study["reference"]), "study.reference"
-        _check_metric(f"{where}.metric", reference.metric)
+        runs.check_metric(f"{where}.metric", reference.metric)
         for landmark in reference.landmarks:
-            _check_metric(f"{where}.landmarks.metric", landmark.metric)
+            runs.check_metric(f"{where}.landmarks.metric", landmark.metric)
         for part, keys in (("conditions", reference.conditions), *_values(reference.values)):
             for key in keys:
                 runs.check_key(f"{where}.{part}", key)
     if study["oracle"] is not None:
-        _check_metric("study.oracle.metric", study["oracle"]["metric"])
+        runs.check_metric("study.oracle.metric", study["oracle"]["metric"])
 
 
 def _values(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     return [("values", [key for key in entry if key != "epochs"]) for entry in entries]
-
-
-def _check_metric(where: str, metric: str) -> None:
-    if metric and not is_metric(metric):
-        kind = [key for key in MEASURES if key.startswith(f"{metric.partition('/')[0]}/")]
-        raise UserError(
-            f"{where}={quoted(metric)}: no such metric{choices(metric, MEASURES, kind or MEASURES)}"
-        )
 
 
 def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -112,7 +123,7 @@ def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, str]
     Raises:
         UserError: A claim orders what has no order.
     """
-    metrics = [claim.metric for claim in parse(plan.claims)]
+    metrics = [claim.metric for claim in parse(plan.claims, plan.own_metrics)]
     runs = [
         StoredRun(str(i), "", "", "FINISHED", dict(run), dict.fromkeys(metrics, 37.0 * i % 97), {}, i)
         for i, run in enumerate(params)

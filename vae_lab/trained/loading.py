@@ -6,10 +6,9 @@ from collections.abc import Collection
 from functools import partial
 
 from vae_lab import devices
-from vae_lab.checkpoints import load_model
+from vae_lab.config.trust import check_trusted_loss
 from vae_lab.errors import UserError, quoted
-from vae_lab.jobs.parts import build_objective
-from vae_lab.jobs.stored import data_of, stored_settings
+from vae_lab.jobs.stored import data_of, stored_settings, trained_model
 from vae_lab.tracking import Reader, StoredRun, reader
 from vae_lab.trained.model import TrainedModel
 from vae_lab.trained.reference import chosen_run
@@ -45,13 +44,14 @@ def model_of(
             f"{quoted(run.name)}, {run.run_id}: is {run.status}; only finished runs have a model."
         )
     where = devices.resolve(device, "device")
-    module = load_model(store.download(run.run_id, "model/model.pt"), device=str(where), trusted=trust)
     settings = stored_settings(store, run.run_id)
+    check_trusted_loss(settings, trust, run.run_id)
+    module, objective = trained_model(store, run.run_id, settings, where, trust)
     return TrainedModel(
         run,
         settings,
         module,
-        build_objective(settings),
+        objective,
         device=where,
         load_data=partial(data_of, run, settings, where, trust),
         chosen=chosen,

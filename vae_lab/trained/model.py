@@ -1,42 +1,28 @@
-"""A trained model in the hand: what it encodes, decodes, reconstructs, draws and blends.
+"""The model of a finished run in the hand, with what the run says of it.
 
-Shapes: N images, C channels, H height and W width of an image, D = C H W pixels, Z latent dimensions.
+Shapes: N images, C channels, H height and W width of an image, Z latent dimensions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 
 from vae_lab.data import Dataset
 from vae_lab.data.arrays import MOST_CLASSES
-from vae_lab.errors import LabError, UserError, quoted
-from vae_lab.evaluation import prior_samples
-from vae_lab.evaluation.latent import posteriors
-from vae_lab.models import VAE, Posterior
-from vae_lab.objectives import Likelihood, Objective, kl_per_dimension
+from vae_lab.evaluation import ModelInHand
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective
 from vae_lab.tracking import IMAGES, StoredRun
 from vae_lab.tracking.records import parsed_object
-from vae_lab.trained.arguments import (
-    Numbers,
-    checked_count,
-    checked_dimensions,
-    checked_images,
-    checked_labels,
-    checked_latents,
-    checked_number,
-)
 from vae_lab.trained.display import model_html
 
-TOGETHER = 1000  # images that are encoded or decoded at once, to bound the memory
 
-
-class TrainedModel:
+class TrainedModel(ModelInHand):
     """The model of a finished run, and what the run says of it; `vae_lab.load` makes one.
 
     Images go in and come out as (N, C, H, W) with pixels in [0, 1], latent vectors as (N, Z). What goes in
@@ -72,34 +58,9 @@ class TrainedModel:
         load_data: Callable[[], Dataset],
         chosen: str = "",
     ) -> None:
-        self.run, self.config, self.module, self.objective = run, config, module, objective
-        self.device, self.chosen = device, chosen
+        super().__init__(module, objective, device=device, load_data=load_data, name=run.name)
+        self.run, self.config, self.chosen = run, config, chosen
         self.metrics = dict(run.metrics)
-        self._load_data = load_data
-
-    @property
-    def likelihood(self) -> Likelihood:
-        """The likelihood of the pixels."""
-        return self.objective.likelihood
-
-    @property
-    def latent_size(self) -> int:
-        """Z, the number of latent dimensions."""
-        return self.module.latent_size
-
-    @property
-    def conditional(self) -> bool:
-        """Whether it is a CVAE, which encodes and decodes with a label."""
-        return self.module.condition_size > 0
-
-    @cached_property
-    def data(self) -> Dataset:
-        """The run's data set on `device`, as the run saw it: read, or fetched, when it is first asked for.
-
-        Raises:
-            LabError: The data cannot be had, or are not those that the run was trained on.
-        """
-        return self._load_data()
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -117,157 +78,6 @@ class TrainedModel:
                 return [*range(count)]
         return self.data.trained_classes
 
-    @cached_property
-    def kl(self) -> Tensor:
-        """The KL to the prior (Z,) of each latent dimension, in nats, its mean over held-out images."""
-        posterior = posteriors(self.module, self.data.test)
-        return kl_per_dimension(posterior).cpu().double().mean(0)
-
-    @cached_property
-    def order(self) -> Tensor:
-        """The latent dimensions (Z,), that with the largest `kl` first."""
-        return self.kl.argsort(descending=True, stable=True)
-
-    def examples(self, count: int, label: int | None = None) -> tuple[Tensor, Tensor]:
-        """Returns the first held-out images (N, C, H, W) and their labels (N,), N at most `count`.
-
-        Args:
-            count: How many.
-            label: Only images of this class.
-
-        Raises:
-            UserError: There is no such image.
-            LabError: The data cannot be had.
-        """
-        held_out = self.data.test
-        index = torch.arange(len(held_out), device=held_out.labels.device)
-        if label is not None:
-            index = index[held_out.labels == label]
-            if not len(index):
-                valid = ", ".join(map(str, self.classes))
-                raise UserError(f"label={quoted(label)}: no held-out image has it. Valid: {valid}.")
-        index = index[: checked_count("count", count)]
-        return self._images(held_out.scaled(index)), held_out.labels_at(index)
-
-    @torch.no_grad()
-    def encode(self, images: Numbers, labels: Numbers | int | None = None) -> Posterior:
-        """Returns the posterior q(z | x) of each image: mean and log-variance, each (N, Z).
-
-        Args:
-            images: Pixels in [0, 1], (N, C, H, W).
-            labels: Their classes (N,), or one for all; a CVAE needs them.
-
-        Raises:
-            UserError: A shape, a pixel or a label does not fit.
-        """
-        x = checked_images(images, self.shape, self.device)
-        batches = zip(x.split(TOGETHER), self._conditions(labels, len(x)).split(TOGETHER), strict=True)
-        means, log_vars = zip(*(self.module.posterior(*batch) for batch in batches), strict=True)
-        return Posterior(torch.cat(means), torch.cat(log_vars))
-
-    @torch.no_grad()
-    def decode(self, z: Numbers, labels: Numbers | int | None = None) -> Tensor:
-        """Returns the image (N, C, H, W) that is expected of each latent vector, in [0, 1].
-
-        Args:
-            z: Latent vectors (N, Z), in standard deviations of the prior.
-            labels: The classes to decode (N,), or one for all; a CVAE needs them.
-
-        Raises:
-            UserError: A shape or a label does not fit.
-        """
-        latents = checked_latents(z, self.latent_size, self.device)
-        return self._decoded(latents, self._conditions(labels, len(latents)))
-
-    def reconstruct(self, images: Numbers, labels: Numbers | int | None = None) -> Tensor:
-        """Returns each image (N, C, H, W) as it is decoded from the mean of its posterior.
-
-        Args:
-            images: Pixels in [0, 1], (N, C, H, W).
-            labels: Their classes (N,), or one for all; a CVAE needs them.
-
-        Raises:
-            UserError: A shape, a pixel or a label does not fit.
-        """
-        return self.decode(self.encode(images, labels).mean, labels)
-
-    def sample(self, count: int, label: int | None = None, seed: int = 0) -> Tensor:
-        """Returns images (N, C, H, W) of latent vectors that are drawn from the prior, N = `count`.
-
-        Args:
-            count: How many.
-            label: The class of all of them; without one a CVAE draws its classes in turn.
-            seed: Starts the draw; the same on every device.
-
-        Raises:
-            UserError: `count` is below 1, or the model cannot draw that class.
-        """
-        if label is not None:
-            if not self.conditional:
-                raise UserError(
-                    f"label={quoted(label)}: {self.run.name} is a VAE, which draws no class of choice."
-                )
-            self._conditions(label, 1)
-        classes = ([label] if label is not None else self.classes) if self.conditional else []
-        drawn = prior_samples(
-            self.module, self.likelihood, checked_count("count", count), seed=seed, classes=classes
-        )
-        return self._images(drawn.to(self.device))
-
-    def traverse(
-        self,
-        start: Numbers | None = None,
-        *,
-        label: int | None = None,
-        dimensions: Sequence[int] | Tensor | None = None,
-        steps: int = 9,
-        span: float = 3.0,
-    ) -> Tensor:
-        """Returns images (rows, steps, C, H, W): along each row one latent dimension goes from -span to span.
-
-        Args:
-            start: The latent vector (Z,) whose other dimensions stay; without one the prior's mean, zeros.
-            label: The class that a CVAE decodes; without one the first of `classes`.
-            dimensions: One a row; without any all of them, the most informative (`order`) first.
-            steps: Images a row.
-            span: In standard deviations of the prior.
-
-        Raises:
-            UserError: There is no such dimension or class, or a number is out of range.
-        """
-        wanted = self.order if dimensions is None else dimensions
-        rows, columns = checked_dimensions(wanted, self.latent_size), checked_count("steps", steps)
-        base = torch.zeros(self.latent_size) if start is None else start
-        z = checked_latents([base], self.latent_size, self.device).repeat(len(rows), columns, 1)
-        end = checked_number("span", span)
-        for row, dimension in enumerate(rows):
-            z[row, :, dimension] = torch.linspace(-end, end, columns, device=self.device)
-        label = self.classes[0] if self.conditional and label is None else label
-        return self.decode(z.flatten(0, 1), label).unflatten(0, (len(rows), columns))
-
-    @torch.no_grad()
-    def interpolate(
-        self, a: Numbers, b: Numbers, steps: int = 9, *, labels: Numbers | int | None = None
-    ) -> Tensor:
-        """Returns images (steps, C, H, W) from `a` to `b`, whose latent vectors lie on a line.
-
-        The line runs between the means of the two posteriors. A CVAE's labels are blended as well, where they
-        differ, which it has not been trained on.
-
-        Args:
-            a: The first image, (C, H, W).
-            b: The last one.
-            steps: How many images, both ends included.
-            labels: The classes of the two (2,), or one for both; a CVAE needs them.
-
-        Raises:
-            UserError: A shape, a pixel or a label does not fit.
-        """
-        z = self.encode([a, b], labels).mean
-        c = self._conditions(labels, 2)
-        share = torch.linspace(0, 1, checked_count("steps", steps), device=self.device)[:, None]
-        return self._decoded(torch.lerp(z[:1], z[1:], share), torch.lerp(c[:1], c[1:], share))
-
     def __repr__(self) -> str:
         """Returns the run's name, its held-out loss and its id."""
         loss = self.metrics.get("test/loss", math.nan)
@@ -276,20 +86,3 @@ class TrainedModel:
     def _repr_html_(self) -> str:
         """Returns what a notebook shows: the run's name and figures above a few of its samples."""
         return model_html(self)
-
-    def _conditions(self, labels: Numbers | int | None, count: int) -> Tensor:
-        return checked_labels(labels, count, self.module.condition_size, self.device)
-
-    def _decoded(self, z: Tensor, c: Tensor) -> Tensor:
-        batches = zip(z.split(TOGETHER), c.split(TOGETHER), strict=True)
-        return self._images(
-            torch.cat([self.likelihood.mean(self.module.logits(*batch)) for batch in batches])
-        )
-
-    def _images(self, pixels: Tensor) -> Tensor:
-        """Returns pixels (N, D) as images (N, C, H, W)."""
-        if pixels.shape[-1] != math.prod(self.shape):
-            raise LabError(
-                f"{self.run.run_id}: its model has {pixels.shape[-1]} pixels, not those of {self.shape}."
-            )
-        return pixels.float().reshape(-1, *self.shape)

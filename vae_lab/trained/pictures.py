@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from vae_lab.errors import UserError
+from vae_lab.evaluation.arguments import Numbers, as_tensor, checked_count
 from vae_lab.report.pictures import enlarged, tile
-from vae_lab.trained.arguments import Numbers, as_tensor, checked_count
 
 SIDE = 56  # screen pixels of an image, about, where no scale is named
 COLUMNS = 10

@@ -72,10 +72,12 @@ def best_run(study: Study, name: str, key: str = BY_DEFAULT) -> Choice:
         raise UserError(f"{quoted(name)}: none of its runs has finished. See: vae-lab status {quoted(name)}")
     wanted = f"{quoted(name)}:{BEST}:{quoted(key)}"
     measured = [run for run in finished if math.isfinite(run.metrics.get(key, math.nan))]
-    comparable = [other for other in _logged(finished) if _is_rankable(metric_named(other), finished)]
+    own = study.plan.own_metrics
+    logged = [metric_named(other, own) for other in _logged(finished)]
+    comparable = [other.key for other in logged if _is_rankable(other, finished)]
     if not measured:
         raise UserError(f"{wanted}: no finished run has it{choices(key, comparable)}")
-    metric = metric_named(key)
+    metric = metric_named(key, own)
     if not metric.better:
         raise UserError(f"{wanted}: neither a low nor a high value of it is better{choices(key, comparable)}")
     if differing := _differing(metric, measured):

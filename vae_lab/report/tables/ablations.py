@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vae_lab.metrics import EVALUATION_SETTINGS, LOWER, NATS, TOPICS, Metric
+from vae_lab.metrics import EVALUATION_SETTINGS, LOWER, NATS, OWN_TOPIC, TOPICS, Metric
 from vae_lab.report.tables import real_images
 from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
@@ -44,7 +44,8 @@ def study_tables(study: Study, by: Sequence[str] = (), metrics: Sequence[Metric]
 def ablation_tables(comparison: Comparison, plan: Plan, metrics: Sequence[Metric] = ()) -> list[Table]:
     """A table for each topic that was measured, or several where kinds of numbers share no column."""
     tables = []
-    for topic, columns in ({"": tuple(metrics)} if metrics else TOPICS).items():
+    topics = {"": tuple(metrics)} if metrics else {**TOPICS, OWN_TOPIC: tuple(plan.own_metrics)}
+    for topic, columns in topics.items():
         for kind, part in _kinds(comparison, columns):
             measured = [metric for metric in columns if metrics or not topic or _measured(part, metric)]
             if measured:

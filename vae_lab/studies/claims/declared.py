@@ -11,7 +11,7 @@ import msgspec
 
 from vae_lab.config.references import Value
 from vae_lab.errors import UserError, choices
-from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, metric_named
+from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, Metric, metric_named
 
 COMMON = ("id", "text", "metric", "expect", "within", "level", "margin", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
@@ -53,10 +53,15 @@ class Claim:
     margin: float | None = None  # the smallest difference that would matter, in the metric's unit
     lower_is_better: bool = True
     explanation: str = ""  # what would explain an effect, if the claim is true; several claims can share one
+    own: Metric | None = None  # what a metric of the user's own says of itself
 
 
-def parse(declared: Sequence[Any]) -> list[Claim]:
+def parse(declared: Sequence[Any], own: Iterable[Metric] = ()) -> list[Claim]:
     """Returns the claims of a study's YAML.
+
+    Args:
+        declared: what the YAML has.
+        own: the metrics of the user's own that claims can be about, too.
 
     Raises:
         UserError: a claim lacks a key, has one too many, or a value that is not valid.
@@ -72,12 +77,13 @@ def parse(declared: Sequence[Any]) -> list[Claim]:
         vae_lab.errors.UserError: claim C1: expect=incresing: no such expectation; did you mean ...
     """
     claims: dict[str, Claim] = {}
+    measures = {metric.key: metric for metric in own}
     for number, entry in enumerate(declared, start=1):
         if not isinstance(entry, Mapping):
             raise UserError(
                 f"claim {number}: {entry!r} is no mapping; write {{id: C{number}, text: ..., ...}}."
             )
-        claim = _parse(entry, str(entry.get("id", f"number {number}")))
+        claim = _parse(entry, str(entry.get("id", f"number {number}")), measures)
         if claim.id in claims:
             raise UserError(f"claim {claim.id}: id={claim.id} is taken by another claim of the study.")
         claims[claim.id] = claim
@@ -114,10 +120,11 @@ def unmeasured(claims: Iterable[Claim], evaluation: Mapping[Any, Any]) -> list[t
     return [(claim, f"evaluation.{count}") for claim, count in needs if count and not evaluation[count]]
 
 
-def _parse(entry: Mapping[str, Any], name: str) -> Claim:
+def _parse(entry: Mapping[str, Any], name: str, own: Mapping[str, Metric]) -> Claim:
     expect = _check_keys(entry, name)
     metric = str(entry["metric"])
-    better = _better(entry, metric, expect, name)
+    known = own[metric].better if metric in own else DIRECTIONS.get(metric)
+    better = _better(entry, metric, expect, name, known or None)
     if not re.fullmatch(r"[\w .:/-]{1,100}", str(entry["id"])):  # it becomes part of a tag's name
         raise UserError(f"claim {name}: id: must be letters, digits, spaces and . : / - only, 100 at most.")
     claim = Claim(
@@ -133,6 +140,7 @@ def _parse(entry: Mapping[str, Any], name: str) -> Claim:
         margin=_margin(entry, name),
         lower_is_better=better != HIGHER,
         explanation=str(entry.get("explanation") or ""),
+        own=own.get(metric),
     )
     _check_groups(claim, name)
     return claim
@@ -158,9 +166,9 @@ def _check_given(entry: Mapping[str, Any], key: str, name: str, what: str, valid
         raise UserError(f"claim {name}: {key} is missing. Valid {what}: {', '.join(valid)}.")
 
 
-def _better(entry: Mapping[str, Any], metric: str, expect: str, name: str) -> str | None:
+def _better(entry: Mapping[str, Any], metric: str, expect: str, name: str, known: str | None) -> str | None:
     """Which way of the claim's metric is better; None where it need not be known."""
-    better: str | None = entry.get("better", DIRECTIONS.get(metric))
+    better: str | None = entry.get("better", known)
     if "better" in entry and better not in (LOWER, HIGHER):
         raise UserError(f"claim {name}: better={better}: must be {LOWER} or {HIGHER}.")
     if better is None and expect in NEED_DIRECTION:

@@ -70,7 +70,7 @@ def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wo
     """The values (groups, n, axis) that a claim compares, with the words for them; or why there are none."""
     if claim.metric not in runs:
         adding = " `vae-lab evaluate` adds it without training again."
-        return f"No finished run has {claim.metric}.{adding * claim.metric.startswith('eval/')}"
+        return f"No finished run has {claim.metric}.{adding * claim.metric.startswith(('eval/', 'own/'))}"
     tables = [_metric_table(claim, runs, design, group) for group in groups(claim)]
     wording = Wording(claim, _axis_values(claim, tables, design))
     if claim.along:

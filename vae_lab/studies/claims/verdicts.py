@@ -138,7 +138,7 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
         UserError: it declares none, or one that is not valid.
     """
     plan = study.plan
-    claims = parse(plan.claims)
+    claims = parse(plan.claims, plan.own_metrics)
     if not claims:
         raise UserError(
             f"{plan.name}: the study declares no claims; see `claims` in experiments/reference.yaml."
@@ -150,7 +150,7 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     }
     runs = runs_frame(study.runs)
     try:
-        former = [claim for entry in dropped for claim in parse([entry.claim])]
+        former = [claim for entry in dropped for claim in parse([entry.claim], plan.own_metrics)]
         verdicts = judge([*claims, *former], runs, **chosen)
     except UserError:  # of what these runs do not have any more, unless a claim of today's is wrong
         dropped, verdicts = [], judge(claims, runs, **chosen)

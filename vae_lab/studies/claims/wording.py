@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vae_lab.metrics import CATALOGUE
+from vae_lab.metrics import CATALOGUE, Metric
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.comparison import key_name
 from vae_lab.studies.study import POINT
@@ -35,12 +35,12 @@ class Wording:
     @property
     def metric(self) -> str:
         """The metric as a reader calls it."""
-        return metric_name(self.claim.metric)
+        return metric_name(self.claim.metric, self.claim.own)
 
     @property
     def unit(self) -> str:
         """The metric's unit with a space before it, if it is known and more than `of Z`."""
-        known = CATALOGUE.get(self.claim.metric)
+        known = self.claim.own or CATALOGUE.get(self.claim.metric)
         return f" {known.unit}" if known and known.unit and not known.unit.startswith("of ") else ""
 
     @property
@@ -224,13 +224,15 @@ def sentence(claim: Claim, clause: str) -> str:
     return f"{start[0].upper()}{start[1:]}."
 
 
-def metric_name(key: str) -> str:
-    """A metric as a reader calls it.
+def metric_name(key: str, own: Metric | None = None) -> str:
+    """A metric as a reader calls it; one of the user's own says so itself.
 
     Examples:
         >>> metric_name("test/loss"), metric_name("eval/recognizable_share")
         ('held-out loss', 'recognizable share')
     """
+    if own is not None:
+        return own.heading
     known = CATALOGUE[key].heading if key in CATALOGUE else key.rpartition("/")[2].replace("_", " ")
     return METRIC_NAMES.get(key, known)
 

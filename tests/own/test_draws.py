@@ -1,0 +1,116 @@
+"""Losses of several draws: the loop, stacks and held-out images give them what the formula asks for."""
+
+from __future__ import annotations
+
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_stacks import alone, batches, member, same
+from vae_lab import evaluation
+from vae_lab.data import Dataset
+from vae_lab.evaluation.bounds import log_weight
+from vae_lab.jobs.own_losses import is_stackable
+from vae_lab.models import VAE, Posterior, autoencoded
+from vae_lab.objectives import Objective, likelihood
+from vae_lab.stacks import Stack, train_together
+from vae_lab.training import Epoch
+
+
+@pytest.fixture
+def weighted(guide: Path) -> Any:
+    """Makes the guide's importance-weighted loss."""
+
+    def make(draws: int, beta: float = 1.0, kind: Any = "bernoulli") -> Objective:
+        loss = import_module("my_losses").ImportanceWeighted
+        pixels = likelihood(kind) if isinstance(kind, str) else kind
+        return loss(draws=draws, likelihood=pixels, beta=beta)  # type: ignore[no-any-return]
+
+    return make
+
+
+@pytest.mark.parametrize("C", [0, 3])
+def test_each_draw_is_decoded_as_it_would_be_alone(C: int, device: torch.device, guide: Path) -> None:
+    convolutional = import_module("my_convolutions").Convolutional(
+        data_size=16, image_shape=(1, 4, 4), condition_size=C, latent_size=2, hidden_size=4, outputs=1
+    )
+    for model in (VAE(16, C, latent_size=2, hidden_size=8), convolutional):
+        model.to(device)
+        x, noise = torch.rand(5, 16, device=device), torch.randn(7, 5, 2, device=device)
+        c = torch.eye(max(C, 5), device=device)[:5, :C]
+        logits, posterior = autoencoded(model, x, c, noise)
+        assert posterior.mean.shape == (5, 2)
+        for draw in range(7):
+            torch.testing.assert_close(logits[draw], model(x, c, noise[draw])[0])
+
+
+def test_each_draw_of_a_stack_is_that_of_its_run(rows: Dataset, device: torch.device) -> None:
+    models = [member(rows, seed, C=3).model for seed in range(3)]
+    x, c = (
+        torch.rand(3, 5, 16, device=device),
+        torch.eye(3, device=device).expand(3, 3, 3)[:, [0, 1, 2, 0, 1]],
+    )
+    noise = torch.randn(7, 3, 5, 2, device=device)
+    expected = [autoencoded(model, x[i], c[i], noise[:, i])[0] for i, model in enumerate(models)]
+    together, _ = autoencoded(Stack(models), x, c, noise)
+    torch.testing.assert_close(together, torch.stack(expected, dim=1))
+
+
+def test_the_bound_is_that_of_the_importance_weights(weighted: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, logits = torch.rand(4, 16), torch.randn(6, 4, 16, generator=generator)
+    q = Posterior(*torch.randn(2, 4, 3, generator=generator))
+    noise = torch.randn(6, 4, 3, generator=generator)
+    terms = weighted(6)(logits, x, q, noise)
+    weights = log_weight(likelihood("bernoulli"), logits, x, q, noise)
+    torch.testing.assert_close(terms.loss, math.log(6) - weights.logsumexp(0))
+    elbo = Objective(likelihood("bernoulli"))(logits, x, q)
+    torch.testing.assert_close(terms.reconstruction, elbo.reconstruction.mean(0))
+    torch.testing.assert_close(terms.kl, elbo.kl)
+
+
+def test_one_weight_in_the_mean_over_draws_is_the_elbo(rows: Dataset, weighted: Any) -> None:
+    model = member(rows, 0).model
+    draws = {"seed": 0, "draws": 300}
+    plain = evaluation.held_out(model, Objective(likelihood("bernoulli")), rows.test, **draws)
+    single = evaluation.held_out(model, weighted(1), rows.test, **draws)
+    assert single.negative_elbo == pytest.approx(plain.negative_elbo, rel=1e-5), "of the same draws"
+    assert single.loss == pytest.approx(plain.loss, rel=2e-3)
+    several = evaluation.held_out(model, weighted(20), rows.test, seed=0)
+    assert several.loss < single.loss
+
+
+def test_runs_of_a_stack_end_where_they_would_alone(rows: Dataset, weighted: Any) -> None:
+    members = [
+        member(rows, seed)._replace(objective=weighted(3, beta=beta)) for seed, beta in enumerate((1.0, 2.0))
+    ]
+    expected = [
+        alone(rows, member(rows, seed)._replace(objective=weighted(3, beta=beta)))
+        for seed, beta in enumerate((1.0, 2.0))
+    ]
+    for number, results in enumerate(train_together(members, batches(rows, 0), epochs=3)):
+        for run, epochs in enumerate(expected):
+            epoch = results[run]
+            assert isinstance(epoch, Epoch)
+            same(epoch, epochs[number])
+
+
+class OverTheBatch(Objective):
+    """Compares images with each other, also those of other runs."""
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *further: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *further, **more)
+        return terms._replace(loss=terms.loss + posterior.mean.square().mean())
+
+
+def test_only_losses_that_keep_runs_apart_are_stacked(weighted: Any) -> None:
+    likelihoods = import_module("my_likelihoods")
+    sizes = {"data_size": 16, "latent_size": 2}
+    assert is_stackable(weighted(3), **sizes)
+    assert is_stackable(weighted(3, kind=likelihoods.DiscretizedLogistic()), **sizes)
+    assert not is_stackable(OverTheBatch(likelihood("bernoulli")), **sizes)
+    assert not is_stackable(weighted(3, kind=likelihoods.LearnedStd(0.1)), **sizes)

@@ -1,0 +1,61 @@
+"""The likelihoods of docs/extending.md have the formulas that they name; weights in one are resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL
+from vae_lab import interruption
+from vae_lab.jobs.run import Run
+from vae_lab.tracking import KIND, RUN, Store, reader
+from vae_lab.training import Epoch
+
+LINE = (*SMALL, "--config-dir", "my_configs", "objective=learned_std", "evaluation.pictures=false")
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_the_probabilities_of_all_grey_values_add_up_to_one(guide: Path, levels: int) -> None:
+    pixels = import_module("my_likelihoods").DiscretizedLogistic(levels)
+    grey = torch.linspace(0, 1, levels, dtype=torch.float64)[:, None]
+    for location, log_scale in ((0.0, -2.0), (3.0, 0.5), (-9.0, -6.0)):
+        logits = torch.tensor([[location, log_scale]], dtype=torch.float64).expand(levels, 2)
+        assert float((-pixels.negative_log(logits, grey)).exp().sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_learned_standard_deviation_is_best_at_the_error(guide: Path) -> None:
+    x, logits = torch.rand(50, 16), torch.zeros(50, 16)
+    error = float((x - 0.5).square().mean().sqrt())
+    pixels = import_module("my_likelihoods").LearnedStd(error)
+    pixels.negative_log(logits, x).mean().backward()
+    assert float(pixels.log_std.grad) == pytest.approx(0, abs=1e-4)
+    nats = float(pixels.negative_log(logits, x).mean())
+    assert nats == pytest.approx(16 * (math.log(error) + math.log(2 * math.pi) / 2 + 0.5), rel=1e-4)
+
+
+def test_a_run_whose_likelihood_has_weights_goes_on_where_it_was_stopped(
+    guide: Path, lab: Callable[..., tuple[int, str, str]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "my_configs").symlink_to(guide / "my_configs")
+    record_epoch = Run.record_epoch
+
+    def stopping(self: Run, epoch: Epoch) -> None:
+        record_epoch(self, epoch)
+        if epoch.number == 1:
+            interruption.request()
+
+    assert lab(*LINE)[0] == 0
+    (whole,) = reader().tagged(KIND, RUN)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "record_epoch", stopping)
+        assert lab(*LINE, "reuse=never")[0] == 130
+    Store.open().client.delete_run(whole.run_id)
+    assert lab(*LINE)[0] == 0
+    (resumed,) = reader().tagged(KIND, RUN)
+    assert resumed.run_id != whole.run_id
+    assert resumed.metrics["test/loss"] == whole.metrics["test/loss"]
