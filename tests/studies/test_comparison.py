@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vae_lab.studies.plan import PLAN_FILE, Oracle, Plan
 from vae_lab.studies.study import Study, find_parents, load_study
 from vae_lab.tracking import ERROR, FINGERPRINT, PROCESS, STUDY, StoredRun
 from vae_lab.tracking.processes import this_process
+from vae_lab.tracking.records import Points
 
 
 def record(status: str = "FINISHED", loss: float = 100.0, **params: str) -> StoredRun:
@@ -201,6 +203,12 @@ class Shelf:
 
     def history(self, run_id: str, metric: str) -> list[float]:
         return []
+
+    def record(self, run_id: str) -> StoredRun:
+        return replace(record(), run_id=run_id)
+
+    def points(self, run_ids: Collection[str], metrics: Collection[str]) -> Points:
+        return {}
 
     def download(self, run_id: str, path: str) -> Path:
         return self._folder / path

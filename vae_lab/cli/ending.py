@@ -14,7 +14,9 @@ from vae_lab.errors import LabError
 
 # What the loader of libraries, PyTorch's allocators and the kernel say.
 FULL = r"failed to map segment|cannot allocate memory|can't allocate memory|out of memory"
-MORE_THAN_WORDS = ("evaluate", "sync", "train", "ui")  # commands whose work is kept, printed or not
+MORE_THAN_WORDS = (
+    *("evaluate", "interpolate", "reconstruct", "sample", "sync", "train", "traverse", "ui"),
+)  # commands whose work is kept, printed or not
 
 
 def out_of_memory(error: Exception) -> LabError | None:

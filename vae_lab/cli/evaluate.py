@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.cli.options import uri_option
+from vae_lab.cli.options import trust_option, uri_option
 from vae_lab.errors import LabError, UserError
 
 if TYPE_CHECKING:
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="RUN_OR_STUDY")
 @click.argument("overrides", nargs=-1, shell_complete=complete_overrides)
 @click.option("--again", is_flag=True, help="Measure runs too that have these measures.")
-@click.option(
-    "--trust",
-    "trusted",
-    multiple=True,
-    metavar="NAME",
-    help="A class or function of your own that a run names and may be imported; can be given again.",
-)
+@trust_option
 @uri_option
 def evaluate(
     name: str, overrides: tuple[str, ...], again: bool, trusted: tuple[str, ...], uri: str | None

@@ -15,8 +15,8 @@ from vae_lab import __version__
 from vae_lab.errors import LabError
 
 NAMES = (
-    *("compare", "completion", "data", "evaluate", "plan", "report"),
-    *("status", "sync", "train", "ui", "verdict"),
+    *("compare", "completion", "data", "evaluate", "interpolate", "plan", "reconstruct", "report", "sample"),
+    *("status", "sync", "train", "traverse", "ui", "verdict"),
 )
 
 
@@ -54,6 +54,10 @@ def commands() -> None:
       vae-lab verdict reference                             what they say to the report's claims
       vae-lab evaluate reference                            bounds and sample quality of its runs
       vae-lab report reference                              the study as one page
+      vae-lab sample reference:best                         images of its best model
+      vae-lab traverse reference:best                       what each latent dimension changes
+      vae-lab interpolate reference:best --from 3 --to 8    what lies between two digits
+      vae-lab reconstruct reference:best photo.jpg          a picture of your own, encoded and decoded
       vae-lab sync                                          deliver records that wait for a store
       vae-lab ui                                            the runs in the browser
     """

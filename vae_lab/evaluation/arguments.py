@@ -122,8 +122,8 @@ def checked_dimensions(dimensions: Sequence[int] | Tensor, latent_size: int) -> 
     return numbers
 
 
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """Returns a whole number from `least` to a million.
+def checked_count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
+    """Returns a whole number from `least` to `most`.
 
     Raises:
         UserError: It is none.
@@ -139,8 +139,8 @@ def checked_count(name: str, value: Any, least: int = 1) -> int:
         number = operator.index(value)
     except TypeError:
         number = least - 1
-    if not least <= number <= MOST:
-        raise UserError(f"{name}={quoted(value)}: must be a whole number from {least} to {MOST}.")
+    if not least <= number <= most:
+        raise UserError(f"{name}={quoted(value)}: must be a whole number from {least} to {most}.")
     return number
 
 

@@ -8,18 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
+from PIL.Image import Image
 
 from vae_lab.data import Dataset
 from vae_lab.data.arrays import MOST_CLASSES
+from vae_lab.errors import LabError
 from vae_lab.evaluation import ModelInHand
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.tracking import IMAGES, StoredRun
 from vae_lab.tracking.records import parsed_object
 from vae_lab.trained.display import model_html
+from vae_lab.trained.own_pictures import Adapted, Look, adapted, look_of, open_picture
+
+LOOKED_AT = 200  # images, to say how the model's images look
 
 
 class TrainedModel(ModelInHand):
@@ -77,6 +83,29 @@ class TrainedModel(ModelInHand):
             case int(count) if 0 < count <= MOST_CLASSES:
                 return [*range(count)]
         return self.data.trained_classes
+
+    @cached_property
+    def _look(self) -> Look:
+        """How its images look: those held out, or where the data cannot be had, those that it draws."""
+        try:
+            images, _ = self.examples(LOOKED_AT)
+        except LabError:
+            images = self.sample(LOOKED_AT)
+        return look_of(images)
+
+    def read(self, picture: str | Path | Image, *, invert: bool | None = None) -> Adapted:
+        """Returns a picture of one's own as an image (1, C, H, W), and in words what was done to it.
+
+        Args:
+            picture: A file, or a picture of Pillow's, of any size and colour.
+            invert: Whether dark becomes light; None where the grounds of picture and images decide.
+
+        Raises:
+            UserError: There is no such file, or none that can be read.
+        """
+        opened = open_picture(Path(picture)) if isinstance(picture, str | Path) else picture
+        image, changes = adapted(opened, self._look, invert=invert)
+        return Adapted(image.to(self.device), changes)
 
     def __repr__(self) -> str:
         """Returns the run's name, its held-out loss and its id."""

@@ -1,0 +1,55 @@
+"""`vae-lab reconstruct`: images as a trained model encodes and decodes them."""
+
+from __future__ import annotations
+
+import click
+
+from vae_lab.cli import picture
+from vae_lab.cli.options import trained_model
+
+HELD_OUT = 10  # images, where no picture is given
+
+
+@click.command
+@trained_model("reconstruction.png")
+@click.argument("pictures", nargs=-1)
+@click.option(
+    "--digit", "--label", "label", type=int, help="The pictures' class. [default: a CVAE's likeliest]"
+)
+@click.option(
+    "--invert/--no-invert", default=None, help="Dark becomes light. [default: if the grounds differ]"
+)
+def reconstruct(
+    run: str,
+    pictures: tuple[str, ...],
+    label: int | None,
+    invert: bool | None,
+    out: str,
+    device: str,
+    trusted: tuple[str, ...],
+    uri: str | None,
+) -> None:
+    """Draw pictures of your own, or held-out images, above their reconstructions by a trained model.
+
+    PICTURES are files of any size and colour, such as a photo of a digit on paper. Each is made like what the
+    model was trained on: grey or colour, dark or light ground, size and place of what is drawn; what was done
+    is said. A whole number is the first held-out image of that class; without PICTURES the first ten are
+    reconstructed.
+
+    RUN is a run's id or name; reference:best is the run of the study `reference` with the lowest held-out
+    loss, reference:best:METRIC the best in another metric, and reference:NAME its run of that name.
+
+    \b
+    Examples:
+      vae-lab reconstruct reference:best
+      vae-lab reconstruct reference:best photo.jpg drawing.png
+      vae-lab reconstruct "reference:cvae L3 Z15 s0" photo.jpg --digit 7
+    """
+    from vae_lab.trained import loading, sheets
+    from vae_lab.trained.subjects import held_out, subject_named
+
+    file = picture.place(out)
+    lab = loading.load(run, uri=uri, device=device, trust=trusted)
+    subjects = [subject_named(lab, name, label, invert) for name in pictures] or held_out(lab, HELD_OUT)
+    picture.say_changes(subjects)
+    picture.write(sheets.reconstructions(lab, subjects), lab, file)
