@@ -86,6 +86,7 @@ def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None
     results: dict[int, Result] = {}
 
     def train(pack: list[int]) -> None:
+        interruption.check()  # a worker may come here before the others are told
         torch.set_num_threads(chosen.threads)
         results.update(zip(pack, train_jobs([jobs[place] for place in pack]), strict=True))
 
