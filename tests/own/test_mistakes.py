@@ -167,7 +167,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("things", "words", "rule"), MISTAKES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("things", "words", "rule"), MISTAKES, ids=[rule[:60] for *_, rule in MISTAKES])
 def test_a_mistake_is_one_line(
     answer: Answer, own: Own, things: dict[str, Any], words: list[str], rule: str
 ) -> None:
