@@ -190,7 +190,7 @@ def autoencoded(model: Decoding, x: Tensor, c: Tensor, noise: Tensor) -> tuple[T
     z, conditions = posterior.sample(noise), c.expand(len(noise), *c.shape)
     # As further images, since convolutions and stacked products take no further axis.
     folded = [values.movedim(0, -3).flatten(-3, -2) for values in (z, conditions)]
-    logits = model.logits(*folded).unflatten(-2, (len(noise), x.shape[-2]))
+    logits: Tensor = torch.unflatten(model.logits(*folded), -2, (len(noise), x.shape[-2]))
     return logits.movedim(-3, 0), posterior
 
 

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def test_setup_says_how_many_seeds_a_configuration_has_where_some_have_more(
     contents: Contents, store: Store
 ) -> None:
     study = load_study(store, "ablations")
-    further = study.runs[0]._replace(params=study.runs[0].params | {"seed": "1"})
+    further = replace(study.runs[0], params={**study.runs[0].params, "seed": "1"})
     *_, seeds = setup.varied(study._replace(runs=[*study.runs, further])).rows
     assert seeds[2].text(Column("")) == "replicates, 1 to 2 a configuration"
 

@@ -71,14 +71,14 @@ def test_mlflows_client_gives_the_same_tables(uri: str, monkeypatch: pytest.Monk
 
 def test_a_notebook_shows_the_studys_tables_and_of_a_part_that_part(uri: str) -> None:
     table = vae_lab.runs("reference", uri=uri)
-    shown = table._repr_html_()
+    shown = table._repr_html_()  # type: ignore[operator]
     assert "<b>reference</b>: 10 of 10 runs finished" in shown
     assert "Depth (model.layers)" in shown
     assert f"{table['test/loss'].min():.2f}" in shown
     assert "10 rows, one a run" in shown
     part = table[["test/loss"]]
     assert type(part) is pd.DataFrame
-    assert "dataframe" in str(part._repr_html_())
+    assert "dataframe" in str(part._repr_html_())  # type: ignore[operator]
     assert type(table.groupby("model")["test/loss"].mean()) is pd.Series
 
 

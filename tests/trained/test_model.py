@@ -40,7 +40,7 @@ def test_shapes_are_those_of_images_and_latent_vectors(lab: TrainedModel, device
     assert lab.decode(mean, labels).shape == (4, 1, 8, 8)
     assert lab.sample(3).shape == (3, 1, 8, 8)
     assert lab.traverse(steps=5).shape == (15, 5, 1, 8, 8)
-    assert lab.interpolate(*images[:2], steps=7, labels=labels[:2]).shape == (7, 1, 8, 8)
+    assert lab.interpolate(images[0], images[1], steps=7, labels=labels[:2]).shape == (7, 1, 8, 8)
     for result in (images, mean, lab.sample(1), lab.traverse(steps=2)):
         assert result.device.type == device.type
         assert not result.requires_grad
@@ -101,7 +101,7 @@ def test_a_row_of_a_traversal_moves_one_dimension(lab: TrainedModel) -> None:
 @BOTH
 def test_an_interpolation_ends_at_the_reconstructions(lab: TrainedModel) -> None:
     images, labels = lab.examples(2)
-    between = lab.interpolate(*images, steps=5, labels=labels)
+    between = lab.interpolate(images[0], images[1], steps=5, labels=labels)
     torch.testing.assert_close(between[[0, -1]], lab.reconstruct(images, labels), rtol=1e-4, atol=1e-5)
 
 

@@ -43,6 +43,6 @@ def interpolate(
     file = picture.place(out)
     lab = loading.load(run, uri=uri, device=device, trust=trusted)
     named = [first or str(lab.classes[0]), last or str(lab.classes[min(1, len(lab.classes) - 1)])]
-    ends = [subject_named(lab, name) for name in named]
-    picture.say_changes(ends)
-    picture.write(sheets.blends(lab, *ends, steps), lab, file)
+    start, end = (subject_named(lab, name) for name in named)
+    picture.say_changes([start, end])
+    picture.write(sheets.blends(lab, start, end, steps), lab, file)

@@ -6,7 +6,7 @@ Shapes: N images, C channels, H height and W width of an image, D = C H W pixels
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -138,7 +138,7 @@ class ModelInHand:
             UserError: A shape, a pixel or a label does not fit.
         """
         x = checked_images(images, self.shape, self.device)
-        batches = zip(x.split(TOGETHER), self._conditions(labels, len(x)).split(TOGETHER), strict=True)
+        batches = _together(x, self._conditions(labels, len(x)))
         means, log_vars = zip(*(self.module.posterior(*batch) for batch in batches), strict=True)
         return Posterior(torch.cat(means), torch.cat(log_vars))
 
@@ -220,7 +220,8 @@ class ModelInHand:
         for row, dimension in enumerate(rows):
             z[row, :, dimension] = torch.linspace(-end, end, columns, device=self.device)
         label = self.classes[0] if self.conditional and label is None else label
-        return self.decode(z.flatten(0, 1), label).unflatten(0, (len(rows), columns))
+        images: Tensor = torch.unflatten(self.decode(z.flatten(0, 1), label), 0, (len(rows), columns))
+        return images
 
     @torch.no_grad()
     def interpolate(
@@ -249,13 +250,16 @@ class ModelInHand:
         return checked_labels(labels, count, self.module.condition_size, self.device)
 
     def _decoded(self, z: Tensor, c: Tensor) -> Tensor:
-        batches = zip(z.split(TOGETHER), c.split(TOGETHER), strict=True)
-        return self._images(
-            torch.cat([self.likelihood.mean(self.module.logits(*batch)) for batch in batches])
-        )
+        decoded = [self.likelihood.mean(self.module.logits(*batch)) for batch in _together(z, c)]
+        return self._images(torch.cat(decoded))
 
     def _images(self, pixels: Tensor) -> Tensor:
         """Returns pixels (N, D) as images (N, C, H, W)."""
         if pixels.shape[-1] != math.prod(self.shape):
             raise LabError(f"{self.name}: has {pixels.shape[-1]} pixels, not those of {self.shape}.")
         return pixels.float().reshape(-1, *self.shape)
+
+
+def _together(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yields as many of their rows at a time as are encoded or decoded at once."""
+    return zip(*(torch.split(tensor, TOGETHER) for tensor in tensors), strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -168,6 +168,6 @@ def _instantiate(
             raise TypeError(f"gives a {type(built).__name__}, which is no {kind.__name__}")
         if trial is not None:
             trial(built)
-        return cast("T", built)
+        return built
 
     return blaming_keys(group, keys, target, build, fixed=["params", "optimizer"])

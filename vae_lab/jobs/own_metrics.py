@@ -75,7 +75,7 @@ def measured_by(metrics: Iterable[OwnMetric], model: ModelInHand, seed: int) -> 
     with `factors` and `seed` if it takes them. One that fails loses its own measure and no other.
     """
     measures, test = Measures({}, {}), model.data.test
-    images = test.scaled(slice(None)).unflatten(-1, model.shape)
+    images = torch.unflatten(test.scaled(slice(None)), -1, model.shape)
     for own in metrics:
         key = own.metric.key
         offered: Mapping[str, Any] = {"factors": model.data.factors, "seed": seed}

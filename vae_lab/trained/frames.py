@@ -74,7 +74,7 @@ def _table(stored: Sequence[StoredRun], first: Iterable[str]) -> DataFrame:
     table |= {
         "study": [run.tags.get(STUDY) for run in stored],
         "status": [run.status for run in stored],
-        "started": to_datetime([run.started for run in stored], unit="ms", utc=True),
+        "started": list(to_datetime([run.started for run in stored], unit="ms", utc=True)),
         "run_id": [run.run_id for run in stored],
     }
     return DataFrame(table, index=Index([run.name for run in stored], name="run"))

@@ -133,12 +133,13 @@ def _plane(picture: Image.Image, channels: int, changes: list[str]) -> Plane:
         return plane if channels == 1 else np.repeat(plane[..., None], 3, axis=2)
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = _opaque(picture.convert("RGBA"), changes)
-    colours = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    colours: Plane = np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
     if channels == 3:
         return colours
     if (np.ptp(colours, axis=2) > FAINT).any():
         changes.append("colour made grey")
-    return np.asarray(picture.convert("L"), dtype=np.float32) / 255
+    grey: Plane = np.asarray(picture.convert("L"), dtype=np.float32) / np.float32(255)
+    return grey
 
 
 def _opaque(picture: Image.Image, changes: list[str]) -> Image.Image:

@@ -158,7 +158,7 @@ def _unknown(store: Reader, name: str) -> UserError:
     """Returns the error for a name that is none; a study's own name asks for one of its runs."""
     if (study := _study(store, name)) is not None:
         return _which_run(study, name)
-    studies = [f"{study}:{BEST}" for run in store.tagged(KIND, SWEEP) if (study := run.tags.get(STUDY))]
+    studies = [f"{run.tags[STUDY]}:{BEST}" for run in store.tagged(KIND, SWEEP) if run.tags.get(STUDY)]
     names = [run.name for run in store.tagged(KIND, RUN) if run.status == "FINISHED"]
     known = list(dict.fromkeys([*studies, *names]))
     return UserError(
