@@ -7,7 +7,7 @@ from vae_lab.files import CONF
 
 
 def test_the_labs_own_names_are_those_of_its_configs() -> None:
-    files = [*(CONF / "model").glob("*.yaml"), *(CONF / "data").glob("*.yaml")]
+    files = [file for group in ("model", "data", "objective") for file in (CONF / group).glob("*.yaml")]
     named = {yaml.safe_load(file.read_text()).get("_target_") for file in files} - {None}
     assert named == OWN
 

@@ -66,7 +66,7 @@ def test_a_loss_is_told_apart_by_its_class_and_options(store: Store) -> None:
     assert five.metrics["test/loss"] < five.metrics["test/negative_elbo"]
     (table,) = [
         table
-        for table in tables.study_tables(load_study(store, "objective x draws x seed"))
+        for table in tables.study_tables(load_study(store, "draws"))
         if "held-out loss" in [column.heading for column in table.columns]
     ]
     assert not table.marked, "bounds of several draws are not ranked"
@@ -102,7 +102,9 @@ def test_a_metric_of_ones_own_is_in_tables_verdicts_and_plan(store: Store) -> No
     assert "mutual information gap" in verdict.sentence
     (defined,) = json.loads(study.plan.to_json())["metrics"]
     assert (defined["key"], defined["better"]) == ("own/mig", "higher")
-    compared = CliRunner().invoke(commands, ["compare", "disentangling", "--metric", "own/mig"])
+    compared = CliRunner().invoke(
+        commands, ["compare", "disentangling", "--metric", "own/mig", "--format", "markdown"]
+    )
     assert "mutual information gap" in compared.output
     assert chosen_run(store, "disentangling:best:own/mig").reason.startswith("highest mutual information gap")
 

@@ -50,7 +50,7 @@ def unknown_key(key: str) -> UserError:
     """Returns the error for a key that the schema does not have.
 
     >>> print(unknown_key("objective.bta"))
-    objective.bta: unknown key; did you mean objective.beta? Valid: objective.beta, ...
+    objective.bta: unknown key; did you mean objective.beta? Valid: objective._target_, ...
     >>> print(unknown_key("latent_size"))
     latent_size: unknown key; did you mean model.latent_size?
     """
