@@ -25,6 +25,7 @@ Picture = NDArray[np.uint8]  # (height, width, 1 or 3)
 FORMATS = ["PNG"]  # that are read; for others Pillow starts programs, or has had more faults
 MOST_PIXELS = 1 << 24  # of a file that is decoded: a hundred images of 400 x 400 pixels
 KEPT_PIXELS = 1 << 21  # of a picture in memory; it is not shown larger than that
+LETTER = 0.075  # inches of a row label's
 GAP = 1  # pixels between two images of a grid
 THINNEST = 100  # times that one side of a picture is longer than the other
 MOST_ROWS = 400  # of a contact sheet
@@ -126,7 +127,8 @@ def image_grid(
             axes.set_yticks(centres, row_labels)
             axes.tick_params(left=False, labelleft=True)
 
-    width = 0.55 * columns + (0.9 if row_labels else 0.3)
+    letters = max(map(len, row_labels), default=0)
+    width = 0.55 * columns + (max(0.9, 0.4 + LETTER * letters) if row_labels else 0.3)
     height = min(0.55 * columns * picture.shape[0] / picture.shape[1] + 0.3, TALLEST)
     return Drawing(name, draw, max(width, 3.5), height, title)
 
