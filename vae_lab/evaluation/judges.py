@@ -1,7 +1,7 @@
 """What several classifiers of a data set say of samples, and of the data set's own images.
 
-One classifier is one draw: trained anew it moves a Frechet distance by a tenth. So several judge, each with
-first weights and batches of its own; a measure is their mean, and their spread is its standard error.
+One classifier is one draw: trained anew it moves a Frechet distance by some percent. So several judge, each
+with first weights and batches of its own; a measure is their mean, and their spread is its standard error.
 
 Shapes: N images, M held-out images, D pixels, F features, C classes.
 """
