@@ -98,7 +98,7 @@ def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, co
         assert isinstance(several, str)
         assert isinstance(others, str)
         assert curves(several) == curves(one) == curves(others)
-        weights, known = (load(each).module.state_dict() for each in (several, one))
+        weights, known = (load(run_id).module.state_dict() for run_id in (several, one))
         assert all(torch.equal(weights[name], known[name]) for name in known)
 
 

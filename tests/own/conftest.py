@@ -25,9 +25,9 @@ FEWER = {  # words of a command, and what makes it quick: fewer seeds and points
 def shortened(words: list[str]) -> list[str]:
     """A command of the guide with one epoch, on the digits unless it is about data, and with fewer runs."""
     fewer = [extra for word in words for extra in FEWER.get(word, ())]
-    kept = [word for word in words if word.partition("=")[0] not in ("seed", "seeds") or not fewer]
+    given = [word for word in words if word.partition("=")[0] not in ("seed", "seeds") or not fewer]
     about_data = any(word.startswith(("data=", "experiments=")) for word in words)
-    return [*kept, *fewer, *(() if about_data else ("data=digits",)), *SHORT]
+    return [*given, *fewer, *(() if about_data else ("data=digits",)), *SHORT]
 
 
 @pytest.fixture(scope="package")

@@ -75,8 +75,8 @@ def test_a_loss_is_told_apart_by_its_class_and_options(store: Store) -> None:
 def test_the_weights_of_a_likelihood_are_trained_and_kept_with_the_model(store: Store) -> None:
     (run,) = runs_of(store, objective="learnedstd")
     file = store.download(run.run_id, "model/model.pt")
-    kept = torch.load(file, weights_only=True)["weights"]["likelihood.log_std"]
-    assert float(kept.exp()) != pytest.approx(0.1, rel=1e-3)
+    log_std = torch.load(file, weights_only=True)["weights"]["likelihood.log_std"]
+    assert float(log_std.exp()) != pytest.approx(0.1, rel=1e-3)
     assert [name for name in checkpoints.load_model(file).state_dict() if "likelihood" in name] == []
 
 
