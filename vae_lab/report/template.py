@@ -1,4 +1,4 @@
-"""The files of `templates/`: pages, tables and saved views, filled in with Jinja2."""
+"""The files of folders `templates/`: pages, tables and saved views, filled in with Jinja2."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def filled(name: str, filters: Mapping[str, Callable[..., object]] | None = None, /, **values: Any) -> str:
+def filled(
+    name: str,
+    filters: Mapping[str, Callable[..., object]] | None = None,
+    package: str = "vae_lab.report",
+    /,
+    **values: Any,
+) -> str:
     """Returns a template with these values, all of them visible; in an HTML template every text is escaped.
 
     Args:
         name: of the file, such as `page.html.jinja`.
         filters: functions that the template applies to values.
+        package: whose folder `templates` holds the file.
         values: what the template names.
     """
-    environment = _environment(name.endswith(".html.jinja"))
+    environment = _environment(name.endswith(".html.jinja"), package)
     environment.filters.update(filters or {})
     return environment.get_template(name).render(values)
 
@@ -34,10 +41,10 @@ def style(*names: str) -> str:
 
 
 @cache
-def _environment(escaped: bool) -> Environment:
+def _environment(escaped: bool, package: str) -> Environment:
     from jinja2 import Environment, PackageLoader  # late: most commands write no page
 
-    loader = PackageLoader("vae_lab.report")
+    loader = PackageLoader(package)
     return Environment(
         loader=loader, autoescape=escaped, trim_blocks=True, lstrip_blocks=True, finalize=_made_visible
     )

@@ -1,0 +1,206 @@
+"""A function of a model as a list of operations that the page knows, traced by torch.export.
+
+What is traced is what the module does, whatever its class is called: the page knows operations, not models.
+Values are flat, row after row, without the batch axis, of size 1; what only changes a shape is no operation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+
+from vae_lab.errors import LabError, quoted
+
+Options = dict[str, Any]
+
+# Operations of the page, by torch's name, with the arguments that are its options (`templates/network.js`).
+OF_ONE = {
+    "relu": (),
+    "leaky_relu": ("negative_slope",),
+    "elu": ("alpha", "scale", "input_scale"),
+    "gelu": ("approximate",),
+    "silu": (),
+    "tanh": (),
+    "softplus": ("beta", "threshold"),
+    "sigmoid": (),
+    "abs": (),
+    "neg": (),
+    "exp": (),
+    "expm1": (),
+    "reciprocal": (),
+    "ones_like": (),
+}
+OF_TWO = ("add", "sub", "mul", "div", "lt")
+CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+# Of what they are given they change the shape, or nothing at all where the model is not trained.
+SAME_NUMBERS = (
+    *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "clone", "detach"),
+    *("dropout", "feature_dropout"),
+)
+
+
+OWN = "module."  # before the names of a module's weights, in the module that is traced
+
+
+class UnknownOperationError(LabError):
+    """A model does what the page cannot."""
+
+
+class Graph(NamedTuple):
+    """A traced function: the sizes of its inputs, its operations in order, the names of its outputs."""
+
+    inputs: dict[str, int]
+    steps: list[dict[str, Any]]
+    outputs: list[str]
+    tensors: dict[str, Tensor]  # the weights that it uses, by their names in the module, and constants
+
+    def described(self) -> dict[str, Any]:
+        """Returns what the page reads of it; its tensors are packed by themselves."""
+        return {"inputs": self.inputs, "steps": self.steps, "outputs": self.outputs}
+
+
+class _Function(nn.Module):
+    """A function of a module's as the forward pass of another, which is what torch.export takes."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module = module
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(*inputs)
+
+
+def traced(module: nn.Module, function: Callable[..., Any], **inputs: Tensor) -> Graph:
+    """Returns the operations of a function that uses a module.
+
+    Args:
+        module: The module, in evaluation mode.
+        function: Takes the inputs in their order, returns a tensor or several.
+        inputs: An example of each input, (1, size), by name.
+
+    Raises:
+        UnknownOperationError: It does something that the page does not know, or cannot be traced.
+
+    Examples:
+        >>> layer = nn.Linear(3, 2)
+        >>> graph = traced(layer, lambda x: layer(x).relu(), x=torch.zeros(1, 3))
+        >>> [(step["op"], step["size"]) for step in graph.steps], sorted(graph.tensors)
+        ([('linear', 2), ('relu', 2)], ['bias', 'weight'])
+    """
+    try:
+        program = torch.export.export(_Function(module, function), tuple(inputs.values()), strict=False)
+    except Exception as error:  # a class of others may do anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UnknownOperationError(f"PyTorch cannot trace it: {quoted(reason)}") from error
+    signature = program.graph_signature
+    weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    own = {node: name.removeprefix(OWN) for node, name in weights.items()}
+    names = dict(zip(signature.user_inputs, inputs, strict=True))
+    reader = _Reader({**own, **signature.inputs_to_lifted_tensor_constants, **names})
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            reader.read(node)
+    outputs = [reader.name(node) for node in program.graph.output_node().args[0]]
+    tensors = {name.removeprefix(OWN): value for name, value in program.state_dict.items()} | program.constants
+    used = {operand for step in reader.steps for operand in step["of"] if operand in tensors}
+    sizes = {name: example.numel() for name, example in inputs.items()}
+    return Graph(sizes, reader.steps, outputs, {name: tensors[name].detach().cpu() for name in sorted(used)})
+
+
+class _Reader:
+    """Reads a traced graph node by node."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = dict(names)  # of values, by those of torch's nodes
+        self.steps: list[dict[str, Any]] = []
+
+    def name(self, node: fx.Node) -> str:
+        """Returns the name of a value."""
+        return self.names.get(node.name, node.name)
+
+    def read(self, node: fx.Node) -> None:
+        """Adds the operation of a node, if it is one.
+
+        Raises:
+            UnknownOperationError: The page does not know it.
+        """
+        operation = str(node.target).split(".")[1 if str(node.target).startswith("aten.") else 0].rstrip("_")
+        given = _arguments(node)
+        if operation in SAME_NUMBERS and not given.get("train"):
+            self.names[node.name] = self.name(node.args[0])  # type: ignore[arg-type]
+        elif operation in OF_ONE:
+            self._add(node, operation, [given["self"]], {key: given[key] for key in OF_ONE[operation]})
+        elif operation in OF_TWO and given.get("alpha", 1) == 1:
+            self._add(node, operation, self._both(node, given), {})
+        elif operation == "where":
+            self._add(node, operation, [given["condition"], given["self"], given["other"]], {})
+        elif operation == "linear" and given["bias"] is not None:
+            self._add(node, operation, [given["input"], given["weight"], given["bias"]], {})
+        elif operation in CONVOLUTIONS and given["bias"] is not None:
+            self._add(node, operation, [given["input"], given["weight"], given["bias"]], _convolution(given, node))
+        elif operation == "cat" and _is_outermost(given["tensors"][0], given["dim"]):
+            self._add(node, operation, given["tensors"], {})
+        elif operation == "slice" and given["step"] == 1 and _is_outermost(given["self"], given["dim"]):
+            inner = math.prod(_shape(given["self"])[given["dim"] % len(_shape(given["self"])) + 1 :])
+            self._add(node, operation, [given["self"]], {"start": inner * (given["start"] or 0)})
+        elif operation == "expand" and (times := _repeats(given["self"], node)):
+            self._add(node, "repeat", [given["self"]], {"times": times})
+        else:
+            raise UnknownOperationError(f"the page does not know its operation {quoted(node.target)}")
+
+    def _both(self, node: fx.Node, given: Mapping[str, Any]) -> list[Any]:
+        operands = [given["self"], given["other"]]
+        sizes = {math.prod(_shape(operand)) for operand in operands if isinstance(operand, fx.Node)}
+        if not sizes <= {1, math.prod(_shape(node))}:
+            raise UnknownOperationError(f"the page does not broadcast shapes in {quoted(node.target)}")
+        return operands
+
+    def _add(self, node: fx.Node, operation: str, operands: Sequence[Any], options: Options) -> None:
+        names = [self.name(operand) if isinstance(operand, fx.Node) else operand for operand in operands]
+        size = math.prod(_shape(node))
+        self.steps.append({"op": operation, "of": names, "to": node.name, "size": size, **options})
+
+
+def _arguments(node: fx.Node) -> Options:
+    """Returns the arguments of a call by their names, with the defaults of those that were left out."""
+    expected = node.target._schema.arguments  # type: ignore[union-attr]
+    defaults = {argument.name: argument.default_value for argument in expected if argument.has_default_value()}
+    given = {argument.name: value for argument, value in zip(expected, node.args, strict=False)}
+    return {**defaults, **given, **node.kwargs}
+
+
+def _shape(node: fx.Node) -> list[int]:
+    """Returns the shape of a value as numbers, which they are since the inputs' shapes are fixed."""
+    return [int(side) for side in node.meta["val"].shape]
+
+
+def _is_outermost(node: fx.Node, axis: int) -> bool:
+    """Whether only axes of size 1 come before an axis, so that parts along it lie one after the other."""
+    shape = _shape(node)
+    return math.prod(shape[: axis % len(shape)]) == 1
+
+
+def _repeats(node: fx.Node, expanded: fx.Node) -> int:
+    """Returns how often every number is repeated in a row; 0 where whole rows are repeated."""
+    before, after = _shape(node), _shape(expanded)
+    before = [1] * (len(after) - len(before)) + before
+    kept = max((place for place, side in enumerate(before) if side > 1), default=-1)
+    return math.prod(after[kept + 1 :]) if before[: kept + 1] == after[: kept + 1] else 0
+
+
+def _convolution(given: Mapping[str, Any], node: fx.Node) -> Options:
+    if isinstance(given["padding"], str):
+        raise UnknownOperationError(f"the page needs numbers for padding={quoted(given['padding'])}")
+    both = {key: _pair(given[key]) for key in ("stride", "padding", "dilation")}
+    shapes = {"from": _shape(given["input"])[-3:], "to": _shape(node)[-3:]}
+    return {**shapes, "filter": _shape(given["weight"])[-2:], **both, "groups": given["groups"]}
+
+
+def _pair(numbers: Sequence[int] | int) -> list[int]:
+    values = [numbers] if isinstance(numbers, int) else list(numbers)
+    return values * 2 if len(values) == 1 else values

@@ -1,0 +1,189 @@
+// Where images come from: held-out ones by class, a draw of the prior, one's own drawing or picture.
+
+const LARGEST_PICTURE = 1024; // pixels of its longer side
+
+class Source {
+  constructor(session, maps) {
+    Object.assign(this, { session, maps });
+    this.habits = habitsOf(session.images, session.shape);
+    this.next = session.classes.map(() => 0);
+    this.buildClasses();
+    byId("prior").addEventListener("click", () => session.take(this.draw()));
+    byId("await").addEventListener("click", () => {
+      session.awaiting = !session.awaiting;
+      session.changed();
+    });
+    byId("share").addEventListener("input", (event) => session.share(Number(event.target.value) / 100));
+    byId("centred").checked = this.habits.even;
+    byId("centred").addEventListener("change", () => this.own && this.offer(this.own.picture, this.own.words));
+    this.pad = new Pad(session.shape, this.habits, (picture, ended) => this.offer(picture, "Your drawing", ended));
+    this.listenForFiles();
+    session.watch(() => this.render());
+  }
+
+  draw() {
+    return priorDraw(this.session.models, "A draw of the prior, decoded by each model");
+  }
+
+  // A button for each class that shows the next held-out image of it.
+  buildClasses() {
+    const { session } = this;
+    this.buttons = session.classes.map((name, label) => {
+      const canvas = make("canvas", { class: "pixels", "aria-hidden": "true" });
+      const dot = make("span", { class: "dot", "aria-hidden": "true" });
+      dot.style.setProperty("background", `var(--k${label % 10})`);
+      const button = make("button", { type: "button" }, canvas, dot, make("span", { class: "class" }, name));
+      button.setAttribute("aria-label", `Another held-out image of class ${name}`);
+      const members = session.labels.flatMap((other, i) => (other === label ? [i] : []));
+      button.hidden = !members.length;
+      button.addEventListener("click", () => {
+        session.take(session.heldOut(members[this.next[label] % members.length]));
+        this.next[label] += 1;
+        this.show(canvas, members[this.next[label] % members.length]);
+      });
+      for (const event of ["pointerenter", "focus"]) {
+        button.addEventListener(event, () => this.maps.emphasize(label));
+      }
+      for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => this.maps.emphasize(null));
+      if (members.length) this.show(canvas, members[0]);
+      byId("classes").append(button);
+      return button;
+    });
+  }
+
+  show(canvas, i) {
+    const [, height, width] = this.session.shape;
+    fit(canvas, [width, height], 36);
+    paint(canvas, this.session.images[i], this.session.shape);
+  }
+
+  // Shows a picture of the user's to all models; a conditional one is told the label that fits it best.
+  offer(picture, words, ended = true) {
+    const { session } = this;
+    const { image, done } = adapted(picture, session.shape, this.habits, byId("centred").checked);
+    this.own = { picture, words };
+    const conditional = session.models.some(({ works, conditions }) => works && conditions);
+    const label = ended ? nearestLabel(session.models, image, session.trained) : session.label;
+    const told = conditional && ended ? [`label ${session.classes[label]} fits best`] : [];
+    session.take(startOf(session.models, image, label, [words, ...done, ...told].join(", ")), false);
+  }
+
+  listenForFiles() {
+    byId("file").addEventListener("change", (event) => this.read(event.target.files[0]));
+    document.addEventListener("paste", (event) => this.read(event.clipboardData?.files[0]));
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      this.read(event.dataTransfer.files[0]);
+    });
+  }
+
+  async read(file) {
+    if (!file) return;
+    try {
+      const bitmap = await createImageBitmap(file);
+      const scale = Math.min(1, LARGEST_PICTURE / Math.max(bitmap.width, bitmap.height));
+      const canvas = document.createElement("canvas");
+      canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+      canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+      const context = canvas.getContext("2d");
+      context.fillStyle = "#fff"; // paper below what is transparent
+      context.fillRect(0, 0, canvas.width, canvas.height);
+      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+      this.offer(pixelsOf(canvas, this.session.shape[0]), file.name);
+    } catch {
+      byId("said").textContent = `${file.name} is no picture that this browser can read.`;
+    }
+  }
+
+  render() {
+    const { session } = this;
+    const words = (session.preview ?? session.start).words;
+    if (!session.preview && this.said !== words) byId("said").textContent = this.said = words;
+    byId("await").setAttribute("aria-pressed", String(session.awaiting));
+    byId("blend").hidden = !session.blend;
+    if (session.blend) {
+      byId("share").value = 100 * session.blend.share;
+      byId("share-text").textContent = `${Math.round(100 * session.blend.share)} %`;
+    }
+  }
+}
+
+// A canvas to draw on, by mouse, finger or keys: arrows move the pen, the space bar lowers and lifts it.
+class Pad {
+  constructor([, height, width], habits, drawn) {
+    Object.assign(this, { habits, drawn });
+    this.canvas = byId("pad");
+    const scale = Math.max(2, Math.round(224 / Math.max(width, height)));
+    [this.canvas.width, this.canvas.height] = [width * scale, height * scale];
+    this.thick = Math.max(width, height) * scale * 0.085;
+    this.pen = [this.canvas.width / 2, this.canvas.height / 2];
+    this.lowered = false;
+    this.clear();
+    byId("clear").addEventListener("click", () => this.clear());
+    this.listen();
+  }
+
+  clear() {
+    const context = this.canvas.getContext("2d", { willReadFrequently: true });
+    this.canvas.parentElement.classList.remove("drawn");
+    context.fillStyle = this.habits.ground ? "#fff" : "#000";
+    context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  listen() {
+    const { canvas } = this;
+    const at = ({ clientX, clientY }) => {
+      const { left, top, width, height } = canvas.getBoundingClientRect();
+      return [((clientX - left) / width) * canvas.width, ((clientY - top) / height) * canvas.height];
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      this.pen = at(event);
+      this.drawing = true;
+      this.lineTo(this.pen);
+    });
+    canvas.addEventListener("pointermove", (event) => this.drawing && this.lineTo(at(event)));
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => this.end());
+    canvas.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  lineTo(point, ended = false) {
+    const context = this.canvas.getContext("2d");
+    context.strokeStyle = this.habits.ground ? "#000" : "#fff";
+    context.lineWidth = this.thick;
+    context.lineCap = context.lineJoin = "round";
+    context.beginPath();
+    context.moveTo(...this.pen);
+    context.lineTo(...point);
+    context.stroke();
+    this.canvas.parentElement.classList.add("drawn");
+    this.pen = point;
+    this.drawn(pixelsOf(this.canvas, 1), ended);
+  }
+
+  end() {
+    if (!this.drawing) return;
+    this.drawing = false;
+    this.drawn(pixelsOf(this.canvas, 1), true);
+  }
+
+  key(event) {
+    const step = this.canvas.width / 28;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    if (event.key in moves) {
+      const inside = (value, axis) => Math.min([this.canvas.width, this.canvas.height][axis], Math.max(0, value));
+      const to = this.pen.map((value, axis) => inside(value + moves[event.key][axis], axis));
+      if (this.lowered) this.lineTo(to, true);
+      this.pen = to;
+    } else if (event.key === " ") {
+      this.lowered = !this.lowered;
+      if (this.lowered) this.lineTo(this.pen, true);
+    } else if (event.key === "Delete" || event.key === "Backspace") this.clear();
+    else return;
+    byId("pen").style.left = `${(100 * this.pen[0]) / this.canvas.width}%`;
+    byId("pen").style.top = `${(100 * this.pen[1]) / this.canvas.height}%`;
+    byId("pen").classList.toggle("lowered", this.lowered);
+    event.preventDefault();
+  }
+}
