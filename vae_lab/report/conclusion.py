@@ -11,7 +11,7 @@ from vae_lab.report.charts.loss_curves import LossCurves, study_losses
 from vae_lab.report.drawing import Drawing, save_figures
 from vae_lab.report.lines import configuration
 from vae_lab.report.page import rendering
-from vae_lab.report.page.contents import gather, picture
+from vae_lab.report.page.contents import Contents, gather, picture
 from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import verdict_table
@@ -56,6 +56,19 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
         charts = [chart for analysis in contents.analyses for chart, _ in analysis.charts]
         save_figures(folder, [*study_figures(store, study), *charts])
     recorder.tag({VERDICT_TAG + verdict.claim.id: _with_standing(verdict) for verdict in verdicts})
+    return _tell(store, recorder, study, contents, verdicts)
+
+
+def tell_again(store: Store, recorder: Recorder) -> None:
+    """Writes description, views and page of a parent run again, with links to what it has got since."""
+    study = load_study(store, recorder.run_id)
+    verdicts = judge_study(study) if study.plan.claims else []
+    _tell(store, recorder, study, gather(store, study, verdicts), verdicts)
+
+
+def _tell(
+    store: Store, recorder: Recorder, study: Study, contents: Contents, verdicts: list[Verdict]
+) -> Conclusion:
     results = contents.tables + [table for analysis in contents.analyses for table in analysis.tables]
     recorder.tag({NOTE: description(study, results, verdicts)})
     views.write_views(store, recorder, study)

@@ -21,7 +21,8 @@ from vae_lab.report.tables.formats import markdown_text
 from vae_lab.report.template import filled
 from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name, topic
 from vae_lab.studies.study import POINT, Study
-from vae_lab.tracking import KIND, NOTE, RUN, StoredRun, member_tag, whole_number
+from vae_lab.tracking import EXPLORER_FILE, KIND, NOTE, RUN, StoredRun, member_tag, whole_number
+from vae_lab.tracking.records import checksum_tag
 
 if TYPE_CHECKING:  # only named: whoever reads an SQLite file goes without MLflow
     from vae_lab.tracking import Recorder, Store
@@ -124,7 +125,14 @@ def links(study: Study) -> str:
     named = [f"[{markdown_text(view.title[2:])}]({page(experiment_id, view)})" for view in study_views(study)]
     tables = run_page(study.parent, "/artifacts/tables/ablations.md")
     sheet = run_page(study.parent, "/artifacts/figures/contact_sheet.png")
-    return " · ".join([*named, f"[full tables]({tables})", f"[samples]({sheet})"])
+    explorer = [f"[explorer]({address})"] if (address := explorer_page(study.parent)) else []
+    return " · ".join([*named, f"[full tables]({tables})", f"[samples]({sheet})", *explorer])
+
+
+def explorer_page(run: StoredRun) -> str:
+    """The part of the address behind the server's of a run's explorer; empty if it has none."""
+    has_one = checksum_tag(EXPLORER_FILE) in run.tags
+    return run_page(run, f"/artifacts/{EXPLORER_FILE}") if has_one else ""
 
 
 def colours(tables: Iterable[Comparison]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from vae_lab.objectives import Objective
 from vae_lab.tracking import IMAGES, StoredRun
 from vae_lab.tracking.records import parsed_object
 from vae_lab.trained.display import model_html
+from vae_lab.trained.explorer.widget import HEIGHT, Explorer
 from vae_lab.trained.own_pictures import Adapted, Look, adapted, look_of, open_picture
 
 LOOKED_AT = 200  # images, to say how the model's images look
@@ -106,6 +107,25 @@ class TrainedModel(ModelInHand):
         opened = open_picture(Path(picture)) if isinstance(picture, str | Path) else picture
         image, changes = adapted(opened, self._look, invert=invert)
         return Adapted(image.to(self.device), changes)
+
+    def explore(self, *others: TrainedModel, height: int = HEIGHT) -> Explorer:
+        """Returns a page that decodes in the browser, which a notebook shows: sliders, a map, own drawings.
+
+        Args:
+            others: Up to three models that have seen the same data, to stand beside this one.
+            height: Of the frame in a notebook, in pixels.
+
+        Raises:
+            UserError: Their data differ, or they are too many.
+            LabError: The data cannot be had.
+        """
+        # Late: what traces a model takes a second to import.
+        from vae_lab.trained.explorer.contents import gather
+        from vae_lab.trained.explorer.page import html
+
+        models = [self, *others]
+        title = ", ".join(model.run.name for model in models)
+        return Explorer(html(gather(models)), title, height)
 
     def __repr__(self) -> str:
         """Returns the run's name, its held-out loss and its id."""

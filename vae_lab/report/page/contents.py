@@ -140,6 +140,8 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
 def _study_links(study: Study, base: str) -> list[Link]:
     experiment = study.parent.experiment_id
     links = [Link(view.title[2:], base + views.page(experiment, view)) for view in views.study_views(study)]
+    if address := views.explorer_page(study.parent):
+        links.append(Link("The explorer, which decodes images of its models in the browser", base + address))
     return [*links, Link("The parent run", base + views.run_page(study.parent))]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from markupsafe import Markup
@@ -57,21 +58,33 @@ def write(contents: Contents, file: Path) -> tuple[Path, Path]:
     Raises:
         UserError: One of them is there and not as the lab wrote it; nothing is written.
     """
-    texts = {file: html(contents), file.with_suffix(".md"): markdown(contents)}
+    beside = file.with_suffix(".md")
+    replace_own({file: html(contents), beside: markdown(contents)}, "--output")
+    return file, beside
+
+
+def replace_own(texts: Mapping[Path, str], option: str) -> None:
+    """Writes pages, each in the place of an earlier one of the lab's or of nothing.
+
+    Args:
+        texts: Of every file.
+        option: With which the user can choose another name.
+
+    Raises:
+        UserError: A file is there and not as the lab wrote it; nothing is written.
+    """
     for path in texts:
         if os.path.lexists(path) and not is_own(path):
             raise UserError(
                 f"{path}: is there and no page of the lab's, or has been changed since. Remove it, or choose "
-                "another name with --output."
+                f"another name with {option}."
             )
     for path, text in texts.items():
         replace_file(path, (text + _seal(text.encode())).encode())
-    first, beside = texts
-    return first, beside
 
 
 def is_own(path: Path) -> bool:
-    """Returns whether a file is a page that `write` made and nobody has changed since."""
+    """Returns whether a file is a page that the lab made and nobody has changed since."""
     try:
         text, sign, digest = path.read_bytes().rpartition(SEAL.encode())
     except OSError:

@@ -1,1 +1,1 @@
-"""The explorer: one HTML file that decodes models of the lab in the browser, with no server and no network."""
+"""The explorer: one HTML file that decodes models in the browser, with no server and no network."""

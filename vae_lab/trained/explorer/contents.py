@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +14,18 @@ from torch import Tensor, nn
 
 from vae_lab import __version__
 from vae_lab.data import Dataset, one_hot
-from vae_lab.errors import LabError, UserError, visible
+from vae_lab.errors import UserError, visible
 from vae_lab.evaluation.latent import COLLAPSED
 from vae_lab.metrics import metric_named
 from vae_lab.report.page.setup import CHANGES, COMMIT
 from vae_lab.studies.study import Study
 from vae_lab.tracking import StoredRun
+from vae_lab.trained.explorer.choice import MOST
 from vae_lab.trained.explorer.graph import UnknownOperationError, traced
 from vae_lab.trained.explorer.weights import DECODED, ENCODED, coarsest_steps, packed
-from vae_lab.trained.model import TrainedModel
+
+if TYPE_CHECKING:
+    from vae_lab.trained.model import TrainedModel
 
 MOST_IMAGES = 500  # held-out images on a page
 MOST_PIXELS = 400_000  # of all of them
@@ -58,10 +61,12 @@ def gather(models: Sequence[TrainedModel], study: Study | None = None) -> Conten
         study: The study that they are of.
 
     Raises:
-        UserError: Their data differ.
+        UserError: Their data differ, or they are more than four.
         LabError: The data cannot be had.
     """
     first = models[0]
+    if len(models) > MOST:
+        raise UserError(f"{len(models)} models; at most {MOST} stand side by side.")
     for other in models[1:]:
         if (other.shape, other.data.checksum) != (first.shape, first.data.checksum):
             raise UserError(
@@ -101,7 +106,7 @@ def _held_out(data: Dataset) -> _HeldOut:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Returns names without the words that all of them share, such as a seed; where none is left, as they are.
+    """Returns names without the words that all share, such as a seed; as they are where none is left.
 
     Examples:
         >>> short_names(["vae L2 Z15 s0", "cvae L2 Z30 s0"]), short_names(["vae L2 s0"])
@@ -115,8 +120,8 @@ def short_names(names: Sequence[str]) -> list[str]:
 def _described(model: TrainedModel, name: str, held_out: _HeldOut) -> dict[str, Any]:
     """Returns a model as the page reads it; why, if its images cannot be decoded there."""
     posterior = model.encode(held_out.x.reshape(-1, *model.shape), held_out.labels)
-    means = posterior.mean.cpu().double().numpy()
-    kl = model.kl.tolist()
+    means = np.nan_to_num(posterior.mean.cpu().double().numpy())  # of a model that training has broken
+    kl = np.nan_to_num(model.kl.numpy()).tolist()
     used = sum(value >= COLLAPSED for value in kl)
     figures = [
         f"{metric_named(key).heading} {model.metrics[key]:.2f}" for key in FIGURES if key in model.metrics
@@ -194,8 +199,8 @@ def principal_plane(means: np.ndarray[Any, Any]) -> tuple[Any, Any, Any, float]:
         means: The vectors, (N, Z).
 
     Returns:
-        Their mean (Z,), two orthonormal directions (2, Z), their coordinates along these (N, 2), and the share
-        of the variance that lies in the plane. The second direction is 0 where Z = 1.
+        Their mean (Z,), two orthonormal directions (2, Z), their coordinates along these (N, 2), and the
+        share of the variance that lies in the plane. The second direction is 0 where Z = 1.
 
     Examples:
         >>> line = np.array([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])

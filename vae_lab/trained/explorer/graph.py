@@ -106,7 +106,8 @@ def traced(module: nn.Module, function: Callable[..., Any], **inputs: Tensor) ->
         if node.op == "call_function":
             reader.read(node)
     outputs = [reader.name(node) for node in program.graph.output_node().args[0]]
-    tensors = {name.removeprefix(OWN): value for name, value in program.state_dict.items()} | program.constants
+    state = {name.removeprefix(OWN): value for name, value in program.state_dict.items()}
+    tensors = state | program.constants
     used = {operand for step in reader.steps for operand in step["of"] if operand in tensors}
     sizes = {name: example.numel() for name, example in inputs.items()}
     return Graph(sizes, reader.steps, outputs, {name: tensors[name].detach().cpu() for name in sorted(used)})
@@ -142,7 +143,8 @@ class _Reader:
         elif operation == "linear" and given["bias"] is not None:
             self._add(node, operation, [given["input"], given["weight"], given["bias"]], {})
         elif operation in CONVOLUTIONS and given["bias"] is not None:
-            self._add(node, operation, [given["input"], given["weight"], given["bias"]], _convolution(given, node))
+            operands = [given[key] for key in ("input", "weight", "bias")]
+            self._add(node, operation, operands, _convolution(given, node))
         elif operation == "cat" and _is_outermost(given["tensors"][0], given["dim"]):
             self._add(node, operation, given["tensors"], {})
         elif operation == "slice" and given["step"] == 1 and _is_outermost(given["self"], given["dim"]):
@@ -169,8 +171,8 @@ class _Reader:
 def _arguments(node: fx.Node) -> Options:
     """Returns the arguments of a call by their names, with the defaults of those that were left out."""
     expected = node.target._schema.arguments  # type: ignore[union-attr]
-    defaults = {argument.name: argument.default_value for argument in expected if argument.has_default_value()}
-    given = {argument.name: value for argument, value in zip(expected, node.args, strict=False)}
+    defaults = {one.name: one.default_value for one in expected if one.has_default_value()}
+    given = {one.name: value for one, value in zip(expected, node.args, strict=False)}
     return {**defaults, **given, **node.kwargs}
 
 
@@ -197,7 +199,7 @@ def _convolution(given: Mapping[str, Any], node: fx.Node) -> Options:
     if isinstance(given["padding"], str):
         raise UnknownOperationError(f"the page needs numbers for padding={quoted(given['padding'])}")
     both = {key: _pair(given[key]) for key in ("stride", "padding", "dilation")}
-    shapes = {"from": _shape(given["input"])[-3:], "to": _shape(node)[-3:]}
+    shapes = {"taken": _shape(given["input"])[-3:], "given": _shape(node)[-3:]}
     return {**shapes, "filter": _shape(given["weight"])[-2:], **both, "groups": given["groups"]}
 
 

@@ -25,7 +25,9 @@ BITS = 0.5  # between two tries
 LARGEST = 32_767  # of a rounded number
 
 
-def packed(tensors: Mapping[str, Tensor], steps: Mapping[str, float], *, alike: bool = True) -> dict[str, Any]:
+def packed(
+    tensors: Mapping[str, Tensor], steps: Mapping[str, float], *, alike: bool = True
+) -> dict[str, Any]:
     """Returns tensors as `weights.js` reads them.
 
     Args:

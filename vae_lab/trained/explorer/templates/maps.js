@@ -13,7 +13,8 @@ class LatentMap {
     });
     const share = `${Math.round(100 * model.variance)} % of the variance`;
     const name = make("p", { class: "name" }, modelMark(model), model.name);
-    this.cell = make("div", { class: `model m${model.place}` }, name, this.canvas, make("p", { class: "note" }, share));
+    const note = make("p", { class: "note" }, share);
+    this.cell = make("div", { class: `model m${model.place}` }, name, this.canvas, note);
     byId("maps").append(this.cell);
     this.dots = document.createElement("canvas");
     this.bounds();
@@ -92,7 +93,8 @@ class LatentMap {
     const moved = Math.hypot(point[0] - this.pressed[0], point[1] - this.pressed[1]);
     const [from, to] = [this.pressedStart, this.startAt(point)];
     this.pressed = null;
-    if (moved > DRAGGED) this.session.blendTo(to, { ...from, z: from.starts.map((start) => start && start.mean) });
+    const z = from.starts.map((start) => start && start.mean);
+    if (moved > DRAGGED) this.session.blendTo(to, { ...from, z });
     else this.session.take(to);
   }
 

@@ -71,9 +71,9 @@ const OF_MANY = {
     };
   },
   conv2d: (options, [x, weight, bias], out) => {
-    const { from, to, filter, stride, padding, dilation, groups } = options;
-    const [inChannels, inHeight, inWidth] = from;
-    const [outChannels, outHeight, outWidth] = to;
+    const { taken, given, filter, stride, padding, dilation, groups } = options;
+    const [inChannels, inHeight, inWidth] = taken;
+    const [outChannels, outHeight, outWidth] = given;
     const [height, width] = filter;
     const inGroup = inChannels / groups;
     const outGroup = outChannels / groups;
@@ -102,9 +102,9 @@ const OF_MANY = {
     };
   },
   conv_transpose2d: (options, [x, weight, bias], out) => {
-    const { from, to, filter, stride, padding, dilation, groups } = options;
-    const [inChannels, inHeight, inWidth] = from;
-    const [outChannels, outHeight, outWidth] = to;
+    const { taken, given, filter, stride, padding, dilation, groups } = options;
+    const [inChannels, inHeight, inWidth] = taken;
+    const [outChannels, outHeight, outWidth] = given;
     const [height, width] = filter;
     const inGroup = inChannels / groups;
     const outGroup = outChannels / groups;

@@ -60,7 +60,8 @@ function boxMean(picture, channel, [x, y], [wide, high], ground) {
     for (let column = Math.floor(x); column < x + wide; column++) {
       const inside = row >= 0 && row < picture.height && column >= 0 && column < picture.width;
       const at = (channel * picture.height + row) * picture.width + column;
-      sum += share * (Math.min(column + 1, x + wide) - Math.max(column, x)) * (inside ? picture.values[at] : ground);
+      const part = share * (Math.min(column + 1, x + wide) - Math.max(column, x));
+      sum += part * (inside ? picture.values[at] : ground);
     }
   }
   return sum / (wide * high);

@@ -22,7 +22,8 @@ class Sliders {
     const { session } = this;
     this.built = session.shown.join();
     this.rows = Array.from({ length: this.ranks() }, (_, k) => this.row(k));
-    const used = this.rows.filter(({ k }) => session.visible().some((model) => model.works && this.says(model, k)));
+    const working = session.visible().filter((model) => model.works);
+    const used = this.rows.filter(({ k }) => working.some((model) => this.says(model, k)));
     const unused = this.rows.filter((row) => !used.includes(row));
     byId("dimensions").replaceChildren(...used.map(({ item }) => item));
     byId("collapsed-dimensions").replaceChildren(...unused.map(({ item }) => item));

@@ -16,7 +16,8 @@ class Source {
     byId("share").addEventListener("input", (event) => session.share(Number(event.target.value) / 100));
     byId("centred").checked = this.habits.even;
     byId("centred").addEventListener("change", () => this.own && this.offer(this.own.picture, this.own.words));
-    this.pad = new Pad(session.shape, this.habits, (picture, ended) => this.offer(picture, "Your drawing", ended));
+    const drawn = (picture, ended) => this.offer(picture, "Your drawing", ended);
+    this.pad = new Pad(session.shape, this.habits, drawn);
     this.listenForFiles();
     session.watch(() => this.render());
   }

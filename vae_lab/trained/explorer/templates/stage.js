@@ -2,6 +2,7 @@
 
 const TILES = 7; // images of a strip, at most
 const GAP = 2; // pixels between them
+const SPAN = 3; // deviations of the prior, to both sides, that a strip goes along a dimension
 
 class Stage {
   constructor(session) {
@@ -47,15 +48,12 @@ class Stage {
     const at = share / (canvas.tiles - 1);
     if (this.session.blending()) this.session.share(at);
     else {
-      const lead = this.session.lead(this.session.active);
-      const z = this.session.z[model.place][model.dimension(this.session.active)];
-      const wanted = this.ends()[0] + at * (this.ends()[1] - this.ends()[0]);
-      this.session.move(this.session.active, this.session.z[lead.place][lead.dimension(this.session.active)] + wanted - z);
+      const { z, active } = this.session;
+      const lead = this.session.lead(active);
+      if (model.dimension(active) === undefined) return;
+      const step = traversed(at) - z[model.place][model.dimension(active)];
+      this.session.move(active, z[lead.place][lead.dimension(active)] + step);
     }
-  }
-
-  ends() {
-    return [-3, 3];
   }
 
   // Measures the columns: how large an image can be, and how many a strip can hold.
@@ -102,7 +100,7 @@ class Stage {
     this.version = session.strips;
     const blending = session.blending();
     const rank = session.active + 1;
-    const across = `from ${decimal(this.ends()[0], 0)} to ${decimal(this.ends()[1], 0)}`;
+    const across = `from ${decimal(-SPAN, 0)} to ${SPAN}`;
     this.legend.textContent = blending
       ? "From the one image to the other, each model in its own latent space"
       : `Along dimension ${rank}, ${across}: each model's own number ${rank} by information`;
@@ -120,9 +118,14 @@ class Stage {
       for (let tile = 0; tile < canvas.tiles; tile++) {
         const at = tile / (canvas.tiles - 1);
         if (blending) z.set(mixed(session.blend.from.z[i], session.blend.to.z[i], at));
-        else if (!missing) z[dimension] = this.ends()[0] + at * (this.ends()[1] - this.ends()[0]);
+        else if (!missing) z[dimension] = traversed(at);
         paint(canvas, model.decode(z, session.label), session.shape, [tile * (session.shape[2] + GAP), 0]);
       }
     });
   }
+}
+
+// Returns the value of the dimension at a share of the strip's way.
+function traversed(share) {
+  return SPAN * (2 * share - 1);
 }

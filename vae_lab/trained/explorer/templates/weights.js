@@ -12,7 +12,9 @@ function bytesOf(text) {
   const bytes = new DataView(new ArrayBuffer(4 * groups));
   for (let group = 0; group < groups; group++) {
     let number = 0;
-    for (let i = 5 * group; i < 5 * group + 5; i++) number = 85 * number + (i < text.length ? values[text.charCodeAt(i)] : 84);
+    for (let i = 5 * group; i < 5 * group + 5; i++) {
+      number = 85 * number + (i < text.length ? values[text.charCodeAt(i)] : 84);
+    }
     bytes.setUint32(4 * group, number);
   }
   return new Uint8Array(bytes.buffer, 0, Math.floor((4 * text.length) / 5));

@@ -1,0 +1,69 @@
+"""The explorer's pages of small models, and a real browser that opens them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vae_lab.studies.study import load_study
+from vae_lab.tracking import reader
+from vae_lab.trained.explorer.contents import gather
+from vae_lab.trained.explorer.page import html
+from vae_lab.trained.loading import model_of
+from vae_lab.trained.model import TrainedModel
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+NAMES = ("vae L2 Z15 s0", "vae L4 Z15 s0", "vae L3 Z10 s0", "cvae L3 Z15 s0")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def models(ablations: Path) -> list[TrainedModel]:
+    """Four models of the small study: two depths, another latent size, and a CVAE."""
+    store = reader(f"sqlite:///{ablations / 'mlflow.db'}")
+    runs = {run.name: run for run in load_study(store, "ablations").runs}
+    return [model_of(store, runs[name]) for name in NAMES]
+
+
+@pytest.fixture(scope="session")
+def address(ablations: Path, models: list[TrainedModel], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of the four models lies."""
+    study = load_study(reader(f"sqlite:///{ablations / 'mlflow.db'}"), "ablations")
+    file = tmp_path_factory.mktemp("explorer") / "explorer.html"
+    file.write_text(html(gather(models, study)), encoding="utf-8")
+    return file.as_uri()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens an address in a window of its own, and waits until the page is ready."""
+    contexts = []
+
+    def show(address: str, width: int = 1280, scheme: str = "light", **options: Any) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 860}, color_scheme=scheme, reduced_motion="reduce", **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_function("document.documentElement.dataset.state === 'ready'")
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
