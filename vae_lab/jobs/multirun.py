@@ -278,4 +278,5 @@ def _conclude(parent: Parent, status: str) -> None:
     page = store.place(run_id, rendering.ARTIFACT)
     terminal.print(f"The study page {page}", soft_wrap=True)
     terminal.print(f"Tables again   vae-lab compare {again}")
+    terminal.print(f"With sliders   vae-lab explore {again}")
     terminal.print("In the browser vae-lab ui")

@@ -11,7 +11,6 @@ async function start() {
     contents.models.map(async (model, i) => new Model(model, await unpacked(model.weights), i)),
   );
   session = new Session(models, { ...contents, images });
-  session.trained = contents.trained;
   chooseModels(session);
   session.take(session.heldOut(contents.first));
   const maps = new Maps(session);

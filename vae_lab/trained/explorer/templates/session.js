@@ -1,9 +1,8 @@
 // What the page shows: an image, what each model makes of it, and how far the sliders have gone from there.
 
 class Session {
-  constructor(models, { images, labels, numbers, shape, classes }) {
-    Object.assign(this, { models, images, labels, numbers, shape, classes });
-    this.trained = classes.map((_, label) => label);
+  constructor(models, { images, labels, numbers, shape, classes, trained }) {
+    Object.assign(this, { models, images, labels, numbers, shape, classes, trained });
     this.shown = models.map(() => true);
     this.label = 0;
     this.active = 0; // the rank of the dimension that the strips go along
@@ -104,7 +103,6 @@ class Session {
     });
     if (k !== this.active || this.blending()) this.strips += 1;
     this.active = k;
-    this.moved = true;
     this.changed();
   }
 
