@@ -1,4 +1,4 @@
-"""How long a move of a slider takes on a page of `vae-lab explore`: `python -m benchmarks.explorer PAGE.html`.
+"""How long a move of a slider takes on a page of the explorer: `python -m benchmarks.explorer PAGE.html`.
 
 A move is what happens between the input event and the next frame: every model decodes its image, and images,
 sliders and maps are brought up to date. A frame of a screen at 60 Hz lasts 16.7 ms.
@@ -38,7 +38,7 @@ def milliseconds(file: Path, count: int) -> list[float]:
         browser = running.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto(file.absolute().as_uri())
-        page.wait_for_function("document.documentElement.dataset.state === 'ready'")
+        page.locator("html[data-state=ready]").wait_for()
         page.evaluate(MOVES, count // 4)  # the browser compiles what runs often
         times: list[float] = page.evaluate(MOVES, count)
         browser.close()

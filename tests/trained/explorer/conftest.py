@@ -18,6 +18,7 @@ from vae_lab.trained.model import TrainedModel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+READY = "html[data-state=ready]"
 NAMES = ("vae L2 Z15 s0", "vae L4 Z15 s0", "vae L3 Z10 s0", "cvae L3 Z15 s0")
 
 
@@ -61,7 +62,7 @@ def opened(browser: Any) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         page = context.new_page()
         page.goto(address)
-        page.wait_for_function("document.documentElement.dataset.state === 'ready'")
+        page.locator(READY).wait_for()  # a condition would be polled by eval, which the page forbids
         return page
 
     yield show

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.trained.explorer.conftest import READY
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.report.page import rendering
@@ -151,6 +152,6 @@ def test_the_kept_page_works_in_the_viewer_of_the_ui(browser: Any, address: str)
         text,
     )
     frame = page.frame_locator("iframe")
-    frame.locator("html[data-state=ready]").wait_for()
+    frame.locator(READY).wait_for()
     assert frame.locator("#images .model canvas").count() == 4
     assert complaints == []

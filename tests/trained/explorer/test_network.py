@@ -134,7 +134,7 @@ def test_what_the_page_cannot_compute_is_named(function: Callable[[Tensor], Tens
 
 def test_weights_come_back_as_multiples_of_their_step(browser: Any) -> None:
     torch.manual_seed(0)
-    weights, bias = torch.randn(40, 30), torch.randn(7)
+    weights, bias = torch.randn(200, 100), torch.randn(7)
     step = step_of(weights, 11.0)
     page = browser.new_page()
     page.add_script_tag(content=(TEMPLATES / "weights.js").read_text())
@@ -145,10 +145,10 @@ def test_weights_come_back_as_multiples_of_their_step(browser: Any) -> None:
         content,
     )
     np.testing.assert_array_equal(np.float32(values["bias"]), bias.numpy())
-    restored = torch.tensor(values["weights"]).reshape(40, 30)
+    restored = torch.tensor(values["weights"]).reshape(200, 100)
     assert float((restored - weights).abs().max()) <= step / 2 * 1.001
     bits = 6.4 * (len(content["bytes"]) - 7 * 4 * 1.25) / weights.numel()
-    assert bits < 12.5, "a small tensor, with the tables of its code"
+    assert 11 < bits < 11.5
 
 
 def test_rounding_is_as_coarse_as_the_bound_allows_and_no_coarser() -> None:
@@ -156,12 +156,13 @@ def test_rounding_is_as_coarse_as_the_bound_allows_and_no_coarser() -> None:
     module = nn.Linear(50, 50)
     x = torch.randn(200, 50)
 
+    @torch.no_grad()
     def error(other: nn.Module) -> float:
         return float((other(x) - module(x)).abs().max())
 
     before = module.weight.clone()
-    coarse = coarsest_steps(module, {"weight", "bias"}, error, 0.1)
-    fine = coarsest_steps(module, {"weight", "bias"}, error, 0.01)
+    coarse = coarsest_steps(module, {"weight", "bias"}, error, 0.02)
+    fine = coarsest_steps(module, {"weight", "bias"}, error, 0.001)
     assert set(coarse) == {"weight"}, "a bias is a vector and costs little"
     assert fine["weight"] < coarse["weight"]
     assert coarsest_steps(module, {"weight"}, error, 0.0) == {}
