@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 from vae_lab.cli import ui
+from vae_lab.cli.group import commands
 from vae_lab.report import views
 from vae_lab.studies.study import load_study
-from vae_lab.tracking import Store
+from vae_lab.tracking import EXPLORER_FILE, Store
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,13 +42,24 @@ PATIENCE = 60_000  # milliseconds; the UI's first page is slow on a small machin
 
 
 @pytest.fixture(scope="module")
-def link(ablations: Path) -> Iterator[str]:
+def explored(ablations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the small study's folder in which its explorer has been kept."""
+    folder = shutil.copytree(ablations, tmp_path_factory.mktemp("explored") / "lab")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    line = ["explore", "ablations", "--no-open", "--uri", uri, "--out", str(folder / "explorer.html")]
+    result = CliRunner().invoke(commands, line)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def link(explored: Path) -> Iterator[str]:
     """What `vae-lab ui` prints, while it runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).parent / "vae-lab"), "ui", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ablations, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=explored, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = (line.strip() for line in process.stdout)
     yield next(line for line in lines if line.startswith("http"))
@@ -80,8 +93,8 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def store(ablations: Path) -> Store:
-    return Store.open(f"sqlite:///{ablations / 'mlflow.db'}")
+def store(explored: Path) -> Store:
+    return Store.open(f"sqlite:///{explored / 'mlflow.db'}")
 
 
 def base(link: str) -> str:
@@ -148,3 +161,19 @@ def test_the_parent_shows_answer_tables_and_contact_sheet(page: Page, link: str,
     page.goto("about:blank")
     page.goto(base(link) + views.run_page(study.parent, "/artifacts/figures/contact_sheet.png"))
     playwright.expect(page.locator('img[src^="blob:"]').first).to_be_visible()
+
+
+def test_the_explorer_decodes_in_the_viewer_of_artifacts(page: Page, link: str, store: Store) -> None:
+    parent = load_study(store, "ablations").parent
+    page.goto(base(link) + views.run_page(parent, f"/artifacts/{EXPLORER_FILE}"))
+    explorer = page.frame_locator('iframe[src^="blob:"]')
+    explorer.locator("html[data-state=ready]").wait_for()
+    assert explorer.locator("#images .model canvas").count() == 4
+    drawn = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 8, 8).data).join()"
+    image = explorer.locator("#images .model canvas").first
+    before = image.evaluate(drawn)
+    slider = explorer.locator("#dimension-1")
+    slider.press("End")
+    playwright.expect(slider).to_have_value(slider.get_attribute("max") or "")
+    page.wait_for_timeout(200)  # the next frame draws
+    assert image.evaluate(drawn) != before

@@ -18,6 +18,8 @@ from vae_lab.report import tables
 from vae_lab.studies.claims import judge_study
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store, StoredRun
+from vae_lab.trained.explorer.contents import gather
+from vae_lab.trained.loading import model_of
 from vae_lab.trained.reference import chosen_run
 
 
@@ -52,6 +54,8 @@ def test_a_convolutional_model_is_a_vae_and_a_cvae(store: Store) -> None:
         store.download(cvae.run_id, "model/model.pt"), trusted=["my_convolutions.Convolutional"]
     )
     assert model.logits(torch.zeros(2, 15), torch.eye(10)[:2]).shape == (2, 64)
+    explorer = gather([model_of(store, run, trust=["my_convolutions.Convolutional"]) for run in (vae, cvae)])
+    assert explorer.remarks == [], "the explorer decodes with both"
 
 
 def test_a_loss_is_told_apart_by_its_class_and_options(store: Store) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.trained.explorer.conftest import READY
+from tests.guide import commands_of, page
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.report.page import rendering
@@ -136,22 +135,11 @@ def test_a_store_that_can_only_be_read_gets_no_page(
     assert (folder / "explorer.html").exists()
 
 
-def test_the_kept_page_works_in_the_viewer_of_the_ui(browser: Any, address: str) -> None:
-    text = Path(unquote(urlsplit(address).path)).read_text(encoding="utf-8")
-    page = browser.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    # As MLflow does it: a blob in a frame that may run scripts, and nothing else.
-    page.evaluate(
-        """(text) => {
-            const frame = document.createElement('iframe');
-            frame.setAttribute('sandbox', 'allow-scripts');
-            frame.src = URL.createObjectURL(new Blob([text], {type: 'text/html'}));
-            document.body.append(frame);
-        }""",
-        text,
-    )
-    frame = page.frame_locator("iframe")
-    frame.locator(READY).wait_for()
-    assert frame.locator("#images .model canvas").count() == 4
-    assert complaints == []
+def test_the_commands_of_the_docs_run(explore: Explore) -> None:
+    lines = [line.partition("  #")[0] for line in commands_of(page("explorer.md"))]
+    assert len(lines) == 3
+    for line in lines:
+        command, *words = shlex.split(line.replace("reference", "ablations"))
+        assert command == "explore"
+        result = explore(*words)
+        assert result.exit_code == 0, result.output

@@ -50,10 +50,12 @@ def packed(
         else:
             floats.append(flat.astype("<f4"))
     halves = np.concatenate([np.empty(0, "<i2"), *rounded]).view(np.uint8)
-    content = halves[0::2].tobytes() + halves[1::2].tobytes() + b"".join(part.tobytes() for part in floats)
+    content = (halves[0::2].tobytes(), halves[1::2].tobytes(), b"".join(part.tobytes() for part in floats))
     strategy = zlib.Z_HUFFMAN_ONLY if alike else zlib.Z_DEFAULT_STRATEGY
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, strategy)
-    deflated = deflate.compress(content) + deflate.flush()
+    # A flush begins another table of codes: high bytes are few values, low bytes are all alike often.
+    deflated = b"".join(deflate.compress(part) + deflate.flush(zlib.Z_SYNC_FLUSH) for part in content)
+    deflated += deflate.flush()
     return {"tensors": entries, "bytes": text_of(deflated)}
 
 
