@@ -48,7 +48,7 @@ class Contents(NamedTuple):
 class _HeldOut(NamedTuple):
     """The held-out images of a page, spread evenly over the data set's."""
 
-    index: Tensor  # (N,)
+    places: Tensor  # (N,)
     x: Tensor  # (N, D) in [0, 1]
     labels: Tensor  # (N,)
 
@@ -83,7 +83,7 @@ def gather(models: Sequence[TrainedModel], study: Study | None = None) -> Conten
         "collapsed": COLLAPSED,
         "heldOut": packed({"images": held_out.x}, {"images": 1 / LEVELS}, alike=False),
         "labels": held_out.labels.tolist(),
-        "numbers": (held_out.index + 1).tolist(),
+        "numbers": (held_out.places + 1).tolist(),
         "first": 0,
         "models": described,
     }
