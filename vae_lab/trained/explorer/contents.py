@@ -64,15 +64,8 @@ def gather(models: Sequence[TrainedModel], study: Study | None = None) -> Conten
         UserError: Their data differ, or they are more than four.
         LabError: The data cannot be had.
     """
+    _check_that_they_share(models)
     first = models[0]
-    if len(models) > MOST:
-        raise UserError(f"{len(models)} models; at most {MOST} stand side by side.")
-    for other in models[1:]:
-        if (other.shape, other.data.checksum) != (first.shape, first.data.checksum):
-            raise UserError(
-                f"{other.run.name}: was trained on {other.data.name}, {first.run.name} on {first.data.name}; "
-                "models share a page if they share their images."
-            )
     held_out = _held_out(first.data)
     names = short_names([visible(model.run.name) for model in models])
     described = [_described(model, name, held_out) for model, name in zip(models, names, strict=True)]
@@ -96,6 +89,18 @@ def gather(models: Sequence[TrainedModel], study: Study | None = None) -> Conten
         data=_json(content),
         remarks=[f"{model['name']}: {model['reason']}" for model in described if model["reason"]],
     )
+
+
+def _check_that_they_share(models: Sequence[TrainedModel]) -> None:
+    first = models[0]
+    if len(models) > MOST:
+        raise UserError(f"{len(models)} models; at most {MOST} stand side by side.")
+    for other in models[1:]:
+        if (other.shape, other.data.checksum) != (first.shape, first.data.checksum):
+            raise UserError(
+                f"{other.run.name}: was trained on {other.data.name}, {first.run.name} on {first.data.name}; "
+                "models share a page if they share their images."
+            )
 
 
 def _held_out(data: Dataset) -> _HeldOut:
