@@ -151,16 +151,21 @@ def description(study: Study, results: Sequence[Table], verdicts: Sequence[Verdi
     return "\n\n".join(part for part in (*head, *texts, *tail) if part)
 
 
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """Returns a line of a Markdown list for each verdict: its claim, what became of it, and why."""
+    safe = tables.markdown_text
+    return [
+        f"- **{safe(verdict.claim.id)}, {_with_standing(verdict)}.** "
+        f"*{safe(verdict.claim.text)}* {safe(verdict.sentence)}"
+        for verdict in verdicts
+    ]
+
+
 def _verdict_parts(verdicts: Sequence[Verdict]) -> list[str]:
     """The verdicts as Markdown, and which explanation survives them."""
     safe = tables.markdown_text
     if not verdicts:
         return []
-    lines = [
-        f"- **{verdict.claim.id}, {_with_standing(verdict)}.** "
-        f"*{safe(verdict.claim.text)}* {safe(verdict.sentence)}"
-        for verdict in verdicts
-    ]
     summary = explanation_summary(explanations(verdicts))
     explained = [f"**What explains it.** {safe(summary)}"] if summary else []
-    return ["### Claims of the study", "\n".join(lines), *explained]
+    return ["### Claims of the study", "\n".join(verdict_lines(verdicts)), *explained]

@@ -15,9 +15,10 @@ from vae_lab.tracking.database import open_database
 from vae_lab.tracking.folders import lock_folder, make_spool_folder, state_folders, unwritable
 
 _LOCATIONS = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
 }
 
 
@@ -81,8 +82,8 @@ def _write_down(connection: sqlite3.Connection, earlier: list[Path], file: Path)
     connection.create_function("carried", 1, lambda location: location and carried(location, earlier, file))
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     for table in _LOCATIONS.keys() & tables:
-        column = _LOCATIONS[table]
-        connection.execute(f"UPDATE {table} SET {column} = carried({column})")
+        for column in _LOCATIONS[table]:
+            connection.execute(f"UPDATE {table} SET {column} = carried({column})")
     tag = homes_tag(file, earlier)
     if not connection.execute("UPDATE experiment_tags SET value = ? WHERE key = ?", (tag, HOMES)).rowcount:
         connection.execute(
