@@ -15,8 +15,8 @@ from vae_lab import __version__
 from vae_lab.errors import LabError
 
 NAMES = (
-    *("compare", "completion", "data", "evaluate", "explore", "interpolate", "plan", "reconstruct", "report"),
-    *("sample", "status", "sync", "train", "traverse", "ui", "verdict"),
+    *("compare", "completion", "data", "evaluate", "explore", "interpolate", "plan", "reconstruct"),
+    *("register", "report", "sample", "status", "sync", "train", "traverse", "ui", "verdict"),
 )
 
 
@@ -59,6 +59,7 @@ def commands() -> None:
       vae-lab interpolate reference:best --from 3 --to 8    what lies between two digits
       vae-lab reconstruct reference:best photo.jpg          a picture of your own, encoded and decoded
       vae-lab explore reference                             its models in the browser: sliders, maps, drawings
+      vae-lab register reference:best                       its best model to the registry, as ONNX
       vae-lab sync                                          deliver records that wait for a store
       vae-lab ui                                            the runs in the browser
     """

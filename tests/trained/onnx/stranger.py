@@ -22,20 +22,15 @@ def answers(address: str, batches: list[dict[str, list[object]]]) -> list[dict[s
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     types = {wanted.name: TYPES[wanted.type] for wanted in session.get_inputs()}
     names = [output.name for output in session.get_outputs()]
-    told = []
+    said = []
     for batch in batches:
         values = session.run(None, {name: np.array(value, types[name]) for name, value in batch.items()})
-        told.append({name: value.tolist() for name, value in zip(names, values, strict=True)})
-    return told
+        said.append({name: value.tolist() for name, value in zip(names, values, strict=True)})
+    return said
 
 
 if __name__ == "__main__":
     for unwanted in ("torch", "vae_lab"):
-        try:
-            present = find_spec(unwanted) is not None
-        except ImportError:
-            present = False
-        assert not present, f"{unwanted} can be imported"
+        assert find_spec(unwanted) is None, f"{unwanted} can be imported"
     questions = json.load(sys.stdin)
     json.dump({key: answers(*question) for key, question in questions.items()}, sys.stdout)
-    assert not {"torch", "vae_lab"} & set(sys.modules)
