@@ -16,7 +16,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile faults lowest tested clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile faults given-away lowest tested clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ profile: $(VENV)/.installed      ## where an epoch's time goes
 
 faults: $(VENV)/.installed-dev   ## kill, stop and damage runs by the hundred; says what was lost
 	$(BIN)/python -m tests.faults
+
+given-away: $(VENV)/.installed-dev  ## load and serve registered models in a fresh environment without the lab and PyTorch
+	$(BIN)/python -m tests.trained.onnx
 
 # In an environment of its own. PyTorch's builds are gigabytes: LOWEST_TORCH=2.13.0 names one that is at hand.
 LOWEST := .venv-lowest

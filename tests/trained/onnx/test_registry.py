@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +19,9 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 
 import vae_lab
+from tests import house
 from tests.conftest import SMALL, trained
-from tests.trained.onnx.elsewhere import Answer, Batch, served, told
+from tests.trained.onnx.elsewhere import FORBIDDEN, PATIENCE, Answer, Batch, served, told
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.tracking import Store
@@ -87,6 +91,12 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("without")
     (folder / "sitecustomize.py").write_text(WITHOUT)
     return folder
+
+
+def place(given: Given, kind: str, function: str) -> Path:
+    """Returns the folder of a version."""
+    name, _, number = given.address(kind, function).removeprefix("models:/").partition("/")
+    return Path(given.client.get_model_version_download_uri(name, number).removeprefix("file://"))
 
 
 def questions(lab: TrainedModel, function: str) -> Iterator[tuple[Batch, Answer]]:
@@ -181,12 +191,32 @@ def test_it_answers_over_http(given: Given, without: Path, tmp_path: Path, kind:
     with served(HERE, given.address(kind, function), tmp_path, **variables) as model:
         for batch, expected in questions(given.model(kind), function):
             assert_equal(model.answer(batch), expected)
+        status, said = model.post((place(given, kind, function) / "serving_input_example.json").read_text())
+        assert status == 200, said
         if kind == "cvae":
             status, said = model.post(json.dumps({"inputs": {"z": [[0.0] * 15], "label": [10]}}))
             assert status == 400, "a label of no class"
             status, said = model.post(json.dumps({"inputs": {"z": [[0.0] * 14], "label": [1]}}))
             assert status == 400
             assert "(-1, 15)" in said["message"]
+
+
+def test_the_documentations_program_runs_as_it_stands(given: Given, without: Path, tmp_path: Path) -> None:
+    page = (house.ROOT / "docs" / "giving_away.md").read_text()
+    program = textwrap.dedent(page[page.index("    import os, tempfile") : page.index("`dst_path` matters")])
+    program = program.replace("sqlite:////home/me/mlflow.db", given.uri).replace("reference-", "given-")
+    if given.best == "cvae":
+        program = program.replace('{"z": z})', '{"z": z, "label": np.arange(7)})')
+    ended = subprocess.run(
+        [HERE, "-c", f"{program}\nprint(images.shape)"],
+        env={**os.environ, **FORBIDDEN, "PYTHONPATH": str(without)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.stdout == "(7, 1, 8, 8)\n", ended.stderr
 
 
 def test_a_store_that_was_moved_takes_its_models_along(given: Given, tmp_path: Path) -> None:
