@@ -77,7 +77,7 @@ def test_a_graph_says_what_goes_in_and_what_comes_out(made: tuple[VAE, list[Grap
     label = {"label": ("int64", (-1,))} if trained.condition_size else {}
 
     def described(tensors: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-        return {name: (str(array.dtype), shape) for name, (array, shape) in tensors.items()}
+        return {name: (str(dtype), shape) for name, (dtype, shape) in tensors.items()}
 
     assert described(decode.inputs) == {"z": ("float32", (-1, 3)), **label}
     assert described(decode.outputs) == {"images": ("float32", (-1, *SHAPE))}

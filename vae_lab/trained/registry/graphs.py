@@ -21,6 +21,7 @@ from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
     from numpy.typing import NDArray
 
@@ -44,25 +45,24 @@ class Graph(NamedTuple):
         return f"{self.function}({inputs}) -> {outputs}"
 
     @property
-    def inputs(self) -> dict[str, tuple[NDArray[Any], tuple[int, ...]]]:
-        """By name, an empty array of each input's type, and its shape, in which -1 is free."""
+    def inputs(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """By name, the type and the shape of each input; a size of -1 is free."""
         return _tensors(self.model.graph.input)
 
     @property
-    def outputs(self) -> dict[str, tuple[NDArray[Any], tuple[int, ...]]]:
+    def outputs(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """The same of each output."""
         return _tensors(self.model.graph.output)
 
 
-def _tensors(values: Sequence[Any]) -> dict[str, tuple[NDArray[Any], tuple[int, ...]]]:
-    import numpy as np
+def _tensors(values: Sequence[Any]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     from onnx import helper
 
     tensors = {}
     for value in values:
         tensor = value.type.tensor_type
         shape = tuple([-1 if size.dim_param else int(size.dim_value) for size in tensor.shape.dim])
-        tensors[str(value.name)] = (np.empty(0, helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
+        tensors[str(value.name)] = (helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)
     return tensors
 
 

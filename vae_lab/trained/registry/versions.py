@@ -145,7 +145,7 @@ def _signature(graph: Graph) -> ModelSignature:
     from mlflow.types import Schema, TensorSpec
 
     inputs, outputs = (
-        Schema([TensorSpec(array.dtype, shape, name) for name, (array, shape) in side.items()])
+        Schema([TensorSpec(dtype, shape, name) for name, (dtype, shape) in side.items()])
         for side in (graph.inputs, graph.outputs)
     )
     return ModelSignature(inputs, outputs)

@@ -33,16 +33,16 @@ def description(
     """
     last = lab.module.condition_size - 1
     values = [
-        f"- {side} `{name}`, {array.dtype} {_shape(shape)}: {MEANINGS[name].format(last=last)}"
+        f"- {side} `{name}`, {dtype} {_shape(shape)}: {MEANINGS[name].format(last=last)}"
         for side, tensors in (("in", graph.inputs), ("out", graph.outputs))
-        for name, (array, shape) in tensors.items()
+        for name, (dtype, shape) in tensors.items()
     ]
     head = [
         f"`{graph.call}`: the {NOUNS[graph.function]} of {_model(lab)}",
         "\n".join(values),
         "N is as many as are asked for. A z means something to the two functions of one run only: the other "
         f"is version {partner.number} of `{partner.name}`. Answers differ from PyTorch's by at most "
-        f"{graph.difference:.0e}.",
+        f"{max(graph.difference, 1e-7):.0e}.",
     ]
     room = LONGEST_DESCRIPTION - len("\n\n".join([*head, ""]))
     return "\n\n".join([*head, *_claims(verdicts, room)])
