@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow.onnx
 import pytest
 from click.testing import CliRunner
 
@@ -32,6 +31,8 @@ def test_a_servers_registry_takes_a_model_once(
     assert version.run_id == run.run_id
     assert "### Claims" not in version.description, "it is of no study"
     assert version.aliases == []
+    import mlflow.onnx  # late: MLflow warns of type hints of its own, which the command has kept quiet
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     model = mlflow.onnx.load_model("models:/vae-L3-Z15-s16-decoder/1", dst_path=str(folder))
     assert [value.name for value in model.graph.output] == ["images"]

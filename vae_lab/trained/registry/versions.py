@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -112,7 +113,9 @@ def describe(store: Store, version: Version, text: str, alias: str = "") -> None
 
 def _logged(store: Store, run: StoredRun, graph: Graph) -> tuple[str, str]:
     """Keeps a graph as a logged model, which stays when its run is deleted; returns its id and place."""
-    import mlflow.onnx
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns of type hints of its own
+        import mlflow.onnx
     from mlflow.models import Model
 
     client = store.client
