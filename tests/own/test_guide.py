@@ -6,10 +6,12 @@ import json
 import shlex
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
 
+import vae_lab
 from tests.guide import commands_of
 from tests.own.conftest import GUIDE
 from vae_lab import checkpoints, tracking
@@ -21,6 +23,7 @@ from vae_lab.tracking import Store, StoredRun
 from vae_lab.trained.explorer.contents import gather
 from vae_lab.trained.loading import model_of
 from vae_lab.trained.reference import chosen_run
+from vae_lab.trained.registry.graphs import graphs_of
 
 
 @pytest.fixture
@@ -94,6 +97,36 @@ def test_a_run_with_a_loss_of_ones_own_is_measured_once_its_classes_are_trusted(
     measured = store.record(run.run_id).metrics
     # The draws differ, the standard deviation must not: with the first one the loss would be another by far.
     assert measured["test/averaged_loss"] == pytest.approx(measured["test/loss"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"model": "convolutional", "model__conditional": "True"},
+        {"model": "convolutional", "objective": "discretizedlogistic(levels=256)"},
+        {"objective": "learnedstd"},
+    ],
+    ids=["convolutions, with a label", "two numbers a pixel", "a likelihood with weights"],
+)
+def test_what_is_of_ones_own_is_given_away_as_onnx(store: Store, params: dict[str, str]) -> None:
+    run = runs_of(store, **params)[0]
+    names = [
+        "my_convolutions.Convolutional",
+        "my_likelihoods.DiscretizedLogistic",
+        "my_likelihoods.LearnedStd",
+    ]
+    lab = vae_lab.load(run.run_id, trust=names)
+    images, labels = lab.examples(3)
+    z = lab.encode(images, labels).mean
+    label = {"label": labels.numpy()} if lab.conditional else {}
+    decode, encode = (
+        onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+        for graph in graphs_of(lab.module, lab.likelihood, lab.shape)
+    )
+    (decoded,) = decode.run(None, {"z": z.numpy(), **label})
+    torch.testing.assert_close(torch.from_numpy(decoded), lab.decode(z, labels), atol=1e-4, rtol=0)
+    mean, _ = encode.run(None, {"x": images.numpy(), **label})
+    torch.testing.assert_close(torch.from_numpy(mean), z, atol=1e-4, rtol=1e-4)
 
 
 def test_a_metric_of_ones_own_is_in_tables_verdicts_and_plan(store: Store) -> None:

@@ -29,7 +29,7 @@ def test_a_servers_registry_takes_a_model_once(
         assert result.output.count(word) == 2
     version = store.client.get_model_version("vae-L3-Z15-s16-decoder", "1")
     assert version.run_id == run.run_id
-    assert "### Claims" not in version.description, "it is of no study"
+    assert "### Claims" not in str(version.description), "it is of no study"
     assert version.aliases == []
     import mlflow.onnx  # late: MLflow warns of type hints of its own, which the command has kept quiet
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_lab.cli.messages import echo
-from vae_lab.cli.options import uri_option
+from vae_lab.cli.options import run_argument, trust_option, uri_option
 from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.argument("reference", metavar="RUN")
+@run_argument
 @click.option("--name", help="What both registered models are called; by default as the study or the run.")
-@click.option(
-    "--trust",
-    "trusted",
-    multiple=True,
-    metavar="CLASS",
-    help="A model class of your own that may be imported; can be given again.",
-)
+@trust_option
 @uri_option
-def register(reference: str, name: str | None, trusted: tuple[str, ...], uri: str | None) -> None:
+def register(run: str, name: str | None, trusted: tuple[str, ...], uri: str | None) -> None:
     """Give the model of RUN away: to the MLflow model registry, as ONNX.
 
     RUN is a run's id or name, or STUDY:best for the best run of a study. The registry gets two models:
@@ -53,9 +47,9 @@ def register(reference: str, name: str | None, trusted: tuple[str, ...], uri: st
 
     check_packages()
     store = Store.open(uri)
-    choice = chosen_run(store, reference)
+    choice = chosen_run(store, run)
     lab = model_of(store, choice.run, trust=trusted, chosen=choice.reason)
-    study = study_of(store, reference, choice.run)
+    study = study_of(store, run, choice.run)
     verdicts = judge_study(study) if study is not None and study.plan.claims else []
     chosen_name = file_name(study.plan.name if study is not None else lab.run.name) if name is None else name
     versions = give(store, lab, chosen_name, verdict_lines(verdicts))

@@ -103,7 +103,7 @@ def served(python: Path, address: str, folder: Path, **variables: str) -> Iterat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [python, "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local"]
+    command = [str(python), "-m", "mlflow", "models", "serve", "-m", address, "--env-manager", "local"]
     log = folder / f"{port}.log"
     with log.open("w") as lines:
         process = subprocess.Popen(

@@ -65,6 +65,17 @@ class Given(NamedTuple):
     def model(self, kind: str) -> TrainedModel:
         return vae_lab.load(f"given:{kind} L3 Z15 s0", uri=self.uri)
 
+    def description(self, model: str, number: str) -> str:
+        text = self.client.get_model_version(model, number).description
+        assert isinstance(text, str)
+        return text
+
+    def models_of_the_best(self) -> list[str]:
+        """The names of the logged models of the best run."""
+        outputs = self.client.get_run(self.model(self.best).run.run_id).outputs
+        assert outputs is not None
+        return [self.client.get_logged_model(made.model_id).name for made in outputs.model_outputs]
+
     def address(self, kind: str, function: str) -> str:
         return f"models:/given-{function}/{1 if kind == self.best else 2}"
 
@@ -124,37 +135,30 @@ def test_the_best_run_of_a_study_is_a_pair_of_versions_that_an_alias_names(given
         assert (int(version.version), version.run_id) == (1, lab.run.run_id)
         assert version.tags["vae_lab.study"] == "given"
         assert f"models:/given-{function}/1  new" in given.printed
-        signature = Model.load(given.client.get_model_version_download_uri(version.name, "1")).signature
+        signature = Model.load(str(place(given, given.best, function))).signature
         assert signature is not None
         assert all(spec.shape[0] == -1 for side in (signature.inputs, signature.outputs) for spec in side)
-    outputs = given.client.get_run(lab.run.run_id).outputs
-    names = [given.client.get_logged_model(made.model_id).name for made in outputs.model_outputs]
-    assert names == ["decoder", "encoder"]
+    assert sorted(given.models_of_the_best()) == ["decoder", "encoder"]
     assert "lowest held-out loss of 1 VAEs and 1 CVAEs of given" in given.printed
 
 
 def test_its_description_says_what_it_is_and_what_the_study_found(given: Given) -> None:
-    version = given.client.get_model_version("given-decoder", "1")
+    text = given.description("given-decoder", "1")
     label = ", label" if given.best == "cvae" else ""
-    assert version.description.startswith(f"`decode(z{label}) -> images`: the decoder of **{given.best} L3")
-    assert "- in `z`, float32 (N, 15): latent vectors" in version.description
-    assert "- out `images`, float32 (N, 1, 8, 8): the expected images" in version.description
-    assert "is version 1 of `given-encoder`" in version.description
-    assert (
-        "### Claims of the study\n\n- **C1, undecided.** *A CVAE has \\*fewer\\* nats.*"
-        in version.description
-    )
-    assert len(version.description) <= LONGEST_DESCRIPTION
+    assert text.startswith(f"`decode(z{label}) -> images`: the decoder of **{given.best} L3")
+    assert "- in `z`, float32 (N, 15): latent vectors" in text
+    assert "- out `images`, float32 (N, 1, 8, 8): the expected images" in text
+    assert "is version 1 of `given-encoder`" in text
+    assert "### Claims of the study\n\n- **C1, undecided.** *A CVAE has \\*fewer\\* nats.*" in text
+    assert len(text) <= LONGEST_DESCRIPTION
 
 
 def test_a_version_needs_only_what_runs_it(given: Given) -> None:
-    for number in ("1", "2"):
-        place = given.client.get_model_version_download_uri("given-decoder", number).removeprefix("file://")
-        packages = [
-            line.partition("==")[0] for line in (Path(place) / "requirements.txt").read_text().split()
-        ]
-        assert packages == ["mlflow", "numpy", "onnx", "onnxruntime"]
-        assert {path.suffix for path in Path(place).iterdir()} <= {"", ".onnx", ".json", ".yaml", ".txt"}
+    for kind in ("vae", "cvae"):
+        folder = place(given, kind, "decoder")
+        needed = [line.partition("==")[0] for line in (folder / "requirements.txt").read_text().split()]
+        assert needed == ["mlflow", "numpy", "onnx", "onnxruntime"]
+        assert {path.suffix for path in folder.iterdir()} <= {"", ".onnx", ".json", ".yaml", ".txt"}
 
 
 def test_a_run_that_is_registered_is_described_anew_and_has_one_version(given: Given) -> None:
@@ -162,9 +166,9 @@ def test_a_run_that_is_registered_is_described_anew_and_has_one_version(given: G
     result = register("given:best", "--uri", given.uri)
     assert result.exit_code == 0, result.output
     assert result.output.count("described anew") == 2
-    assert given.client.get_model_version("given-encoder", "1").description.startswith("`encode(x")
+    assert given.description("given-encoder", "1").startswith("`encode(x")
     assert len(given.client.search_model_versions("name = 'given-encoder'")) == 2
-    assert len(given.client.get_run(given.model(given.best).run.run_id).outputs.model_outputs) == 2
+    assert len(given.models_of_the_best()) == 2
 
 
 def test_it_answers_without_pytorch_and_vae_lab_and_runs_no_code(
@@ -223,9 +227,9 @@ def test_a_store_that_was_moved_takes_its_models_along(given: Given, tmp_path: P
     shutil.copytree(given.folder, tmp_path / "moved")
     store = Store.open(f"sqlite:///{tmp_path / 'moved' / 'mlflow.db'}")
     store.settle()
-    place = store.client.get_model_version_download_uri("given-encoder", "1")
-    assert place.startswith((tmp_path / "moved").as_uri())
-    assert Path(place.removeprefix("file://"), "model.onnx").is_file()
+    moved = store.client.get_model_version_download_uri("given-encoder", "1")
+    assert moved.startswith((tmp_path / "moved").as_uri())
+    assert Path(moved.removeprefix("file://"), "model.onnx").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,7 +98,8 @@ class Decode(nn.Module):
         """Returns the expected images (N, channels, height, width), in [0, 1]."""
         logits = self.model.logits(z, self.condition(z, label))
         # ONNX has no expm1; in float32 its exp(l) - 1 costs the continuous Bernoulli's mean 3e-4 around zero.
-        return self.likelihood.mean(logits.double()).float().unflatten(-1, self.shape)
+        images: Tensor = torch.unflatten(self.likelihood.mean(logits.double()).float(), -1, self.shape)
+        return images
 
 
 class Encode(nn.Module):
@@ -151,12 +153,15 @@ def graphs_of(model: VAE, likelihood: Likelihood, shape: tuple[int, int, int]) -
         ((-1, 3), (-1, 1, 8, 8))
     """
     check_packages()
-    model = copy.deepcopy(model).cpu().eval()
+    model, likelihood = copy.deepcopy((model, likelihood))  # at once: one with weights is a part of the model
+    model.cpu().eval()
+    if isinstance(likelihood, nn.Module):
+        likelihood.cpu().eval().double()
     most = max(BATCHES)
     z = torch.randn(most, model.latent_size, generator=torch.Generator().manual_seed(0))
     label = {"label": torch.arange(most) % model.condition_size} if model.condition_size else {}
     decode, encode = Decode(model, likelihood, shape).eval(), Encode(model).eval()
-    with torch.inference_mode():
+    with _one_message("decode"), torch.inference_mode():
         images = decode(z, **label).clone()  # what the encoder has learned to read, unlike noise
     return [_graph(decode, {"z": z, **label}), _graph(encode, {"x": images, **label})]
 
@@ -164,8 +169,9 @@ def graphs_of(model: VAE, likelihood: Likelihood, shape: tuple[int, int, int]) -
 def _graph(function: Decode | Encode, inputs: Mapping[str, Tensor]) -> Graph:
     """Returns the graph of a function of these inputs, which are those of several images."""
     name = type(function).__name__.lower()
-    model = _exported(function, inputs, name)
-    difference = _difference(function, model, inputs)
+    with _one_message(name):
+        model = _exported(function, inputs)
+        difference = _difference(function, model, inputs)
     if not difference <= TOLERANCE:
         raise LabError(
             f"{name}: the ONNX graph's answers differ from PyTorch's by {difference:.1e}; at most "
@@ -174,30 +180,36 @@ def _graph(function: Decode | Encode, inputs: Mapping[str, Tensor]) -> Graph:
     return Graph(name, model, {key: value[:1].numpy() for key, value in inputs.items()}, difference)
 
 
-def _exported(function: Decode | Encode, inputs: Mapping[str, Tensor], name: str) -> onnx.ModelProto:
+def _exported(function: Decode | Encode, inputs: Mapping[str, Tensor]) -> onnx.ModelProto:
     import onnx
 
     rows = {0: torch.export.Dim("N")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names of axes; what counts is compared afterwards
+        program = torch.onnx.export(
+            function,
+            tuple(value.clone() for value in inputs.values()),  # no inference tensors
+            dynamo=True,
+            verbose=False,
+            input_names=[*inputs],
+            output_names=function.outputs,
+            dynamic_shapes=(rows,) * len(inputs),
+        )
+    assert program is not None
+    model = program.model_proto  # made anew whenever it is asked for
+    forget_source(model)
+    onnx.checker.check_model(model)
+    return model
+
+
+@contextmanager
+def _one_message(name: str) -> Iterator[None]:
+    """Says in one line what a model of the user's own, or its likelihood, does that no graph can say."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names of axes; what counts is compared afterwards
-            program = torch.onnx.export(
-                function,
-                tuple(value.clone() for value in inputs.values()),  # no inference tensors
-                dynamo=True,
-                verbose=False,
-                input_names=[*inputs],
-                output_names=function.outputs,
-                dynamic_shapes=(rows,) * len(inputs),
-            )
-        assert program is not None
-        model = program.model_proto  # made anew whenever it is asked for
-        forget_source(model)
-        onnx.checker.check_model(model)
-    except Exception as error:  # a model of the user's own may do anything
+        yield
+    except Exception as error:  # it may do anything
         reason = next(iter(str(error.__cause__ or error).splitlines()), "") or type(error).__name__
         raise LabError(f"{name}: the model cannot be written as an ONNX graph: {reason}") from error
-    return model
 
 
 def forget_source(message: Message) -> None:

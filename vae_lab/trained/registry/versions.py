@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 import requests
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
         'reference'
         >>> check_name("../x")
         Traceback (most recent call last):
-        vae_lab.errors.UserError: --name ../x: must be one line of at least one character without / and :.
+        vae_lab.errors.UserError: --name ../x: must be one line of 1 to 200 characters without / and :...
     """
     if not name.strip(" .") or not name.isprintable() or {"/", ":"} & set(name) or len(name) > 200:
         raise UserError(
@@ -114,15 +114,16 @@ def describe(store: Store, version: Version, text: str, alias: str = "") -> None
 def _logged(store: Store, run: StoredRun, graph: Graph) -> tuple[str, str]:
     """Keeps a graph as a logged model, which stays when its run is deleted; returns its id and place."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow warns of type hints of its own
+        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")  # of classes of its own
         import mlflow.onnx
+        import mlflow.pyfunc  # which saving would import, and which warns
     from mlflow.models import Model
 
     client = store.client
     logged = client.create_logged_model(
         run.experiment_id, NOUNS[graph.function], source_run_id=run.run_id, tags=_tags(run)
     )
-    end = "FAILED"
+    end = LoggedModelStatus.FAILED
     try:
         with tempfile.TemporaryDirectory() as folder:
             mlflow.onnx.save_model(
@@ -136,7 +137,7 @@ def _logged(store: Store, run: StoredRun, graph: Graph) -> tuple[str, str]:
                 save_as_external_data=False,  # one file, to be handed on
             )
             client.log_model_artifacts(logged.model_id, f"{folder}/model")
-        end = "READY"
+        end = LoggedModelStatus.READY
     finally:
         client.finalize_logged_model(logged.model_id, end)
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])

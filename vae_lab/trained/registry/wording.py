@@ -73,8 +73,9 @@ def _claims(verdicts: Sequence[str], room: int) -> list[str]:
     """Returns the verdicts below a heading, as many as there is room for.
 
     Examples:
-        >>> _claims(["- **C1, supported.**", "- **C2, refuted.**"], 80)[1].splitlines()
-        ['- **C1, supported.**', '- 1 more on the parent run.']
+        >>> verdicts = ["- **C1, supported.**", "- **C2, refuted.**", "- **C3, undecided.**"]
+        >>> _claims(verdicts, room=80)[1].splitlines()
+        ['- **C1, supported.**', '- 2 more on the parent run.']
     """
     if not verdicts:
         return []
