@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 
 import vae_lab
-from tests import house
 from tests.conftest import SMALL, trained
+from tests.guide import page
 from tests.trained.onnx.elsewhere import FORBIDDEN, PATIENCE, Answer, Batch, served, told
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
@@ -205,14 +205,17 @@ def test_it_answers_over_http(given: Given, without: Path, tmp_path: Path, kind:
             assert "(-1, 15)" in said["message"]
 
 
-def test_the_documentations_program_runs_as_it_stands(given: Given, without: Path, tmp_path: Path) -> None:
-    page = (house.ROOT / "docs" / "giving_away.md").read_text()
-    program = textwrap.dedent(page[page.index("    import os, tempfile") : page.index("`dst_path` matters")])
-    program = program.replace("sqlite:////home/me/mlflow.db", given.uri).replace("reference-", "given-")
+def test_the_documentations_program_and_command_run_as_they_stand(
+    given: Given, without: Path, tmp_path: Path
+) -> None:
+    text = page("giving_away.md").replace("sqlite:////home/me/mlflow.db", given.uri)
+    text = text.replace("reference-", "given-")
+    program = textwrap.dedent(text[text.index("    import os, tempfile") : text.index("`dst_path` matters")])
     if given.best == "cvae":
         program = program.replace('{"z": z})', '{"z": z, "label": np.arange(7)})')
+    command = text[text.index("artifacts download") :].splitlines()[0].split()
     ended = subprocess.run(
-        [HERE, "-c", f"{program}\nprint(images.shape)"],
+        [HERE, "-c", f"{program}\nprint(images.shape)\nfrom mlflow.cli import cli\ncli({command})"],
         env={**os.environ, **FORBIDDEN, "PYTHONPATH": str(without)},
         cwd=tmp_path,
         capture_output=True,
@@ -220,7 +223,9 @@ def test_the_documentations_program_runs_as_it_stands(given: Given, without: Pat
         timeout=PATIENCE,
         check=False,
     )
-    assert ended.stdout == "(7, 1, 8, 8)\n", ended.stderr
+    assert ended.stdout.startswith("(7, 1, 8, 8)\n"), ended.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "decoder" / "model.onnx").is_file()
 
 
 def test_a_store_that_was_moved_takes_its_models_along(given: Given, tmp_path: Path) -> None:
