@@ -16,7 +16,8 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile faults given-away lowest tested clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile doctor faults given-away lowest \
+	tested clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -69,6 +70,9 @@ benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, whic
 
 profile: $(VENV)/.installed      ## where an epoch's time goes
 	$(BIN)/python -m benchmarks.profile
+
+doctor: $(VENV)/.installed       ## put every known fault into ten models; says which the doctor finds
+	$(BIN)/python -m benchmarks.injected_faults
 
 faults: $(VENV)/.installed-dev   ## kill, stop and damage runs by the hundred; says what was lost
 	$(BIN)/python -m tests.faults

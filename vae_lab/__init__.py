@@ -6,16 +6,19 @@ import os
 
 TYPE_CHECKING = False  # not from `typing`, whose import takes longer than a user's Ctrl-C
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+    from typing import Any
 
     from pandas import DataFrame
     from PIL.Image import Image
+    from torch import nn
 
     from vae_lab.evaluation.arguments import Numbers
+    from vae_lab.trained.doctor.findings import Report
     from vae_lab.trained.model import TrainedModel
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "curves", "load", "picture", "runs"]
+__all__ = ["__version__", "curves", "doctor", "load", "picture", "runs"]
 
 # OpenMP reads this when torch is imported. By default its threads spin while they wait, and one busy
 # neighbour process then makes training tens of times slower; a short spin costs nothing on a quiet machine.
@@ -115,3 +118,43 @@ def picture(images: Numbers, columns: int | None = None, scale: int | None = Non
     from vae_lab.trained.pictures import picture as drawn
 
     return drawn(images, columns, scale)
+
+
+def doctor(
+    module: nn.Module,
+    images: Any,
+    labels: Any = None,
+    *,
+    loss: Callable[..., Any] | None = None,
+    beta: float = 1.0,
+    seed: int = 0,
+    **described: Any,
+) -> Report:
+    """Audits any torch VAE: names known faults, each with a number, a threshold and a remedy.
+
+    The module and its loss are asked for what they do with images, z and posteriors, some of them made up.
+    Nothing is trained; modes, buffers and generators are left as they were.
+
+    Args:
+        module: A VAE. What encodes, decodes and passes is found by the names of public code.
+        images: At least 16 held-out images in [0, 1], (N, channels, height, width) or (N, pixels).
+        labels: Conditions, N, as the module takes them behind images and z; None without a condition.
+        loss: lambda reconstruction, x, mean, log_var: the loss of a minibatch, a total or (total, ...).
+        beta: The weight that the KL is meant to have.
+        seed: Of the audit's own draws.
+        described: What else there is to say of the module: `encode`, `decode`, `forward`, `output`, `spread`,
+            `train_images`, `losses`; docs/doctor.md has them in a table.
+
+    Raises:
+        UserError: An argument is not what it must be, or the module cannot be called in a known way.
+        LabError: A function fails in the middle of a check.
+
+    Examples:
+        >>> import torch, vae_lab.models
+        >>> report = vae_lab.doctor(vae_lab.models.VAE(64, latent_size=4), 255 * torch.rand(32, 64))
+        >>> report.worst, report.of_grade("fault")
+        ('fault', ['pixel_range'])
+    """
+    from vae_lab.trained.doctor.torch_module import audited_module
+
+    return audited_module(module, images, labels, seed=seed, loss=loss, beta=beta, **described)

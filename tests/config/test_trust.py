@@ -6,10 +6,10 @@ from vae_lab.errors import UserError
 from vae_lab.files import CONF
 
 
-def test_the_labs_own_names_are_those_of_its_configs() -> None:
+def test_the_labs_own_names_are_those_of_its_configs_and_of_a_model_with_a_fault() -> None:
     files = [file for group in ("model", "data", "objective") for file in (CONF / group).glob("*.yaml")]
     named = {yaml.safe_load(file.read_text()).get("_target_") for file in files} - {None}
-    assert named == OWN
+    assert named | {"vae_lab.faults.FaultyVAE"} == OWN
 
 
 @pytest.mark.parametrize("name", ["os.system", "vae_lab.models", "vae_lab.models.VAE.mro", "", None, 3])

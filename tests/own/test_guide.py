@@ -20,6 +20,7 @@ from vae_lab.report import tables
 from vae_lab.studies.claims import judge_study
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store, StoredRun
+from vae_lab.trained.doctor.stored import audited_run
 from vae_lab.trained.explorer.contents import gather
 from vae_lab.trained.loading import model_of
 from vae_lab.trained.reference import chosen_run
@@ -166,3 +167,17 @@ def test_a_finished_study_gets_a_metric_later_and_keeps_it(store: Store, trained
 
 def test_the_claims_of_the_clothes_are_judged(store: Store) -> None:
     assert [verdict.claim.id for verdict in judge_study(load_study(store, "clothes"))] == ["F1", "F2"]
+
+
+def test_the_doctor_finds_no_fault_in_what_is_of_ones_own(store: Store) -> None:
+    keys = ("model._target_", "objective._target_", "objective.likelihood", "data._target_")
+    runs = runs_of(store)
+    trusted = {run.params[key] for run in runs for key in keys}
+    reports = [audited_run(store, run, trusted=trusted) for run in runs]
+    assert {report.subject: report.of_grade("fault") for report in reports if report.worst == "fault"} == {}
+    said = {
+        report.unexamined["loss"]
+        for report, run in zip(reports, runs, strict=True)
+        if run.params.get("objective.options.draws") == "5"
+    }
+    assert said == {"the loss fails: it takes 5 draws of z an image, and is no sum of two terms"}

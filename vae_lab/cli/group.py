@@ -15,8 +15,8 @@ from vae_lab import __version__
 from vae_lab.errors import LabError
 
 NAMES = (
-    *("compare", "completion", "data", "evaluate", "explore", "interpolate", "plan", "reconstruct"),
-    *("register", "report", "sample", "status", "sync", "train", "traverse", "ui", "verdict"),
+    *("compare", "completion", "data", "doctor", "evaluate", "explore", "interpolate", "plan"),
+    *("reconstruct", "register", "report", "sample", "status", "sync", "train", "traverse", "ui", "verdict"),
 )
 
 
@@ -53,6 +53,7 @@ def commands() -> None:
       vae-lab compare reference                             their tables again
       vae-lab verdict reference                             what they say to the report's claims
       vae-lab evaluate reference                            bounds and sample quality of its runs
+      vae-lab doctor reference                              known faults in its runs
       vae-lab report reference                              the study as one page
       vae-lab sample reference:best                         images of its best model
       vae-lab traverse reference:best                       what each latent dimension changes

@@ -19,7 +19,9 @@ from vae_lab.config.names import flatten, layers
 from vae_lab.config.schema import (
     BUILT_IN_MODEL,
     BUILT_IN_OBJECTIVE,
+    FAULTS,
     GROUPS,
+    NOTHING,
     OPTIONAL_GROUPS,
     STUDY_GROUPS,
     TEXT_KEYS,
@@ -194,6 +196,7 @@ def _check_together(config: DictConfig) -> None:
             f"give one width a layer, or model.layers={len(widths)}."
         )
     _check_options(config)
+    _check_fault(config)
     for group in ("optimizer", "scheduler"):
         node = config[group]
         if node is not None and not isinstance(node.get("_target_"), str):
@@ -215,6 +218,23 @@ def _check_options(config: DictConfig) -> None:
         options = OmegaConf.select(config, key)
         if options and target in (BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, likelihood) and target is not None:
             raise UserError(f"{key}={quoted(dict(options))}: {target} takes none; they are for a {kind}.")
+
+
+def _check_fault(config: DictConfig) -> None:
+    """Raises a UserError for a fault that this config cannot be given."""
+    fault = config.fault
+    of_the_lab = (("model", BUILT_IN_MODEL), ("objective", BUILT_IN_OBJECTIVE))
+    for group, target in of_the_lab if fault in (*FAULTS["model"], *FAULTS["loss"]) else ():
+        if config[group]._target_ != target:
+            raise UserError(
+                f"fault={fault}: is for {group}._target_={target}, not for {config[group]._target_}."
+            )
+    if fault == "condition_ignored" and not config.model.conditional:
+        raise UserError(f"fault={fault}: is one of a model with a condition, as in model=cvae.")
+    if fault in FAULTS["optimizer"] and "lr" not in config.optimizer:
+        raise UserError(f"fault={fault}: is one of an optimizer with a rate, optimizer.lr.")
+    if fault in FAULTS["data"] and config.data.binarize != NOTHING:
+        raise UserError(f"fault={fault}: is one of grey pixels; choose data.binarize=none.")
 
 
 def _check_study(config: DictConfig) -> None:

@@ -7,7 +7,7 @@ import json
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab.config.schema import BUILT_IN_OBJECTIVE
+from vae_lab.config.schema import BUILT_IN_OBJECTIVE, NOTHING
 
 # Left out where nothing is the user's own: fingerprints are those of before there were such keys.
 PLAIN_LOSS = {"_target_": BUILT_IN_OBJECTIVE, "likelihood_options": {}, "options": {}}
@@ -32,6 +32,8 @@ def config_fingerprint(config: DictConfig) -> str:
     for key, plain in PLAIN_LOSS.items():
         if loss[key] == plain:
             del loss[key]
+    if config.fault != NOTHING:
+        relevant["fault"] = config.fault
     relevant["active_threshold"] = config.evaluation.active_threshold  # what every epoch's active units are
     text = json.dumps(relevant, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

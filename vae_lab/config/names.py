@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae_lab.config.schema import BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, LONGEST_NAME
+from vae_lab.config.schema import BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, LONGEST_NAME, NOTHING
 
 RECORDED = ("data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed")
 SHOWN_IN_EVERY_NAME = (
@@ -79,11 +79,10 @@ def run_name(config: DictConfig, varied: Mapping[str, str] | None = None) -> str
     >>> run_name(config, {"model.layers": "3", "objective.beta": "4"})
     'beta=4 vae L3 Z15 s0'
     """
-    varied_parts = [
-        f"{key.rpartition('.')[2]}={value}"
-        for key, value in (varied or {}).items()
-        if key not in SHOWN_IN_EVERY_NAME
-    ]
+    fault = config.get("fault", NOTHING)
+    telling = {} if fault == NOTHING else {"fault": fault}
+    telling |= {key: value for key, value in (varied or {}).items() if key not in SHOWN_IN_EVERY_NAME}
+    varied_parts = [f"{key.rpartition('.')[2]}={value}" for key, value in telling.items()]
     encoder, decoder = layers(config)
     depth = f"L{encoder}" if encoder == decoder else f"L{encoder}+{decoder}"
     return " ".join(
@@ -111,6 +110,7 @@ def parameters(config: DictConfig) -> dict[str, str]:
         "model": model_name(config),
         "data": str(config.data.name),
         "objective": objective_name(config),
+        "fault": config.fault,
     }
     return named | flat
 

@@ -15,6 +15,18 @@ BUILT_IN_OBJECTIVE = "vae_lab.objectives.Objective"
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus")
 INITS = ("default", "kaiming", "xavier", "orthogonal")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian")
+FAULTS = {  # that `vae_lab.faults` puts into a run, by the part that they change
+    "loss": (
+        *("kl_mean", "kl_sign", "kl_sigma", "kl_weight", "reconstruction_mean", "batch_size"),
+        "sigmoid_missing",
+    ),
+    "model": (
+        *("ignores_z", "std_variance", "noise_scaled", "noise_once", "sigma_stuck", "log_variance_unbounded"),
+        *("sigmoid_twice", "modes_differ", "condition_ignored"),
+    ),
+    "data": ("pixel_range", "grey_binarized"),
+    "optimizer": ("rate_too_high",),
+}
 MOST = 10**6  # of whatever is counted: what is larger is a slip of the keyboard
 MOST_LAYERS, MOST_SEEDS, MOST_THREADS, MOST_SAMPLES = 1000, 10_000, 1024, 100_000
 LONGEST_NAME = 200  # characters of a run's name
@@ -245,6 +257,7 @@ class Config:
     seeds: Any = _SEEDS
     max_seeds: int = _whole(1, MOST_SEEDS)
     reuse: str = _one_of("finished", "never")
+    fault: str = _one_of(NOTHING, *(name for names in FAULTS.values() for name in names))
     sweep: SweepConfig = field(default_factory=SweepConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
 

@@ -15,6 +15,7 @@ from vae_lab.errors import UserError, quoted
 # Whole names, no prefix: a dotted name can lead through a module to what that imports.
 OWN = frozenset(
     {
+        "vae_lab.faults.FaultyVAE",
         "vae_lab.models.VAE",
         "vae_lab.objectives.Objective",
         "vae_lab.data.digits",

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import checkpoints, evaluation, tracking
 from vae_lab.data import Dataset
 from vae_lab.errors import quoted, without_credentials
+from vae_lab.faults import FAULTS, config_with
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.own_metrics import measured_by, own_metrics
@@ -142,7 +143,10 @@ def write_artifacts(
     (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)), encoding="utf-8")
     (folder / "model").mkdir()
     checkpoints.save_model(
-        model, folder / "model" / "model.pt", target=settings.model._target_, arguments=parts.model_arguments
+        model,
+        folder / "model" / "model.pt",
+        target=config_with(settings).model._target_,
+        arguments=parts.model_arguments,
     )
     shape, likelihood = parts.data.shape, parts.objective.likelihood
     drawn: dict[str, Any] = {"seed": settings.seed, "classes": parts.data.trained_classes}
@@ -197,13 +201,18 @@ def description(job: Job, metrics: Mapping[str, float], absent: str = "") -> str
     warning = (
         f" **Posterior collapse**: {collapsed}; the decoder learns nothing from them." if collapsed else ""
     )
+    fault = (
+        f"**Injected fault `{settings.fault}`**: {FAULTS[settings.fault]}; made for a class to find.\n\n"
+        if settings.fault in FAULTS
+        else ""
+    )
     undefined = f"\n\nNot measured: {absent}." if absent else ""
     weighted = "" if settings.objective.beta == 1 else f" (weighted by {settings.objective.beta:g})"
     active = metrics.get("test/active_units")
     used = "" if active is None else f"; {active:.0f} of {size} latent dimensions are active"
     kind = "CVAE" if parts.model_arguments["condition_size"] else "VAE"
     return (
-        f"**{kind}** of {settings.model.layers} layers and {size} latent dimensions on "
+        f"{fault}**{kind}** of {settings.model.layers} layers and {size} latent dimensions on "
         f"{parts.data.name}, {settings.train.epochs} epochs, seed {settings.seed}.\n\n"
         f"Held-out loss **{metrics['test/loss']:.2f}** nats per image: reconstruction "
         f"{metrics['test/reconstruction']:.2f}, KL {metrics['test/kl']:.2f}{weighted}{used}."

@@ -1,4 +1,7 @@
-"""The objects that a config names: model, likelihood, loss, optimizer and schedule, built from its keys."""
+"""The objects that a config names: model, likelihood, loss, optimizer and schedule, built from its keys.
+
+Each is built by the config with the run's fault, which is the config itself for a run without one.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from vae_lab import objectives, seeding
 from vae_lab.data import Dataset
 from vae_lab.errors import UserError
+from vae_lab.faults import config_with
 from vae_lab.files import imported
 from vae_lab.jobs.arguments import blaming_keys, reason_of, taken
 from vae_lab.models import VAE
@@ -45,7 +49,7 @@ def model_arguments(settings: DictConfig, data: Dataset, likelihood: Likelihood)
     Raises:
         UserError: The likelihood wants several outputs a pixel, and the class does not take `outputs`.
     """
-    model = settings.model
+    model = config_with(settings).model
     widths = model.hidden_size
     options = OmegaConf.to_container(model.options)
     assert isinstance(options, dict)
@@ -80,10 +84,11 @@ def build_model(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
 
 def model_of(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
     """Returns a model of the configured class, with weights of whatever generator and device are in force."""
-    target = class_named(settings.model._target_, nn.Module, "model._target_")
-    options = settings.model.options
-    keys = {"_target_": settings.model._target_}
-    keys |= {key: arguments[key] for key in settings.model if key in arguments}
+    model = config_with(settings).model
+    target = class_named(model._target_, nn.Module, "model._target_")
+    options = model.options
+    keys = {"_target_": model._target_}
+    keys |= {key: arguments[key] for key in model if key in arguments}
     keys |= {f"options.{key}": value for key, value in options.items()}
     fixed = {key: value for key, value in arguments.items() if key not in keys and key not in options}
 
@@ -100,7 +105,7 @@ def build_objective(settings: DictConfig) -> Objective:
     Raises:
         UserError: A class does not exist, is none of a loss or a likelihood, or does not take its arguments.
     """
-    loss = settings.objective
+    loss = config_with(settings).objective
     target = class_named(loss._target_, Objective, "objective._target_")
     fixed = {"likelihood": _likelihood(settings)}
     keys: dict[str, Any] = {key: loss[key] for key in ("beta", "warmup_epochs", "penalty", "penalty_weight")}
@@ -141,7 +146,7 @@ def build_optimizer(
     settings: DictConfig, weights: Any, *, trial: Callable[[Optimizer], object] | None = None
 ) -> Optimizer:
     """Returns the configured optimizer over `weights`; what fails when `trial` uses it is the config's."""
-    return _instantiate(settings, "optimizer", Optimizer, weights, trial)
+    return _instantiate(config_with(settings), "optimizer", Optimizer, weights, trial)
 
 
 def build_schedule(

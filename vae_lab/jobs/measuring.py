@@ -15,7 +15,7 @@ from vae_lab.config.trust import check_trusted_loss
 from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.jobs.own_metrics import own_metrics
-from vae_lab.jobs.parts import dataset
+from vae_lab.jobs.parts import run_data
 from vae_lab.jobs.progress import console
 from vae_lab.jobs.ran_on import went_on
 from vae_lab.jobs.stored import check_data, stored_config, trained_model, without_foreign_data
@@ -33,6 +33,7 @@ SUMMARY = {  # what a line says of the measures, as far as they were taken
     "eval/frechet_distance": "Frechet {:.1f}",
     "test/collapsed_units": "collapsed {:.0f}",
 }
+RUN_KEYS = ["data", "objective", "seed", "fault"]  # of a run's config, that its measures depend on
 OPEN_KEYS = ("evaluation", "data.root", "train.device", "train.threads")  # what is not settled with a run
 OUTDATED = "vae_lab.outdated"  # tag of a parent: a command ended between new measures and its tables
 
@@ -180,7 +181,7 @@ def measure_run(
     Raises:
         LabError: Its model cannot be read, or its data have changed.
     """
-    data = check_data(run, dataset(settings.data, devices.resolve(settings.train.device)))
+    data = check_data(run, run_data(settings, devices.resolve(settings.train.device)))
     present = _measured_at(run.tags)
     wanted = _measured_at(evaluation_tag(settings, data))
     settings = settings if again else _without_present(settings, present, wanted)
@@ -224,7 +225,7 @@ def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Coll
     """Returns `wanted` with the run's own data, objective and seed; what it lacks has today's default."""
     stored = stored_config(store, run.run_id)
     try:
-        merged = OmegaConf.merge(wanted, OmegaConf.masked_copy(stored, ["data", "objective", "seed"]))
+        merged = OmegaConf.merge(wanted, OmegaConf.masked_copy(stored, RUN_KEYS))
     except (ValueError, OmegaConfBaseException) as error:
         raise LabError(f"{run.run_id}: its config.yaml cannot be read: {error}") from error
     assert isinstance(merged, DictConfig)

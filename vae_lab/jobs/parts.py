@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from vae_lab import config, devices, machine, models, objectives, seeding, stacks, training
+from vae_lab import config, devices, faults, machine, models, objectives, seeding, stacks, training
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
 from vae_lab.data.arrays import checked, remarks
@@ -76,7 +76,7 @@ def prepare(settings: DictConfig) -> Parts:
     if device.type == "cpu":
         devices.keep_freed_memory()
     devices.check_precision(settings.train.precision, device)
-    data = dataset(settings.data, device)
+    data = run_data(settings, device)
     own_metrics(settings.evaluation.metrics)  # that each can be imported, before hours go into training
     objective = build_objective(settings)
     arguments = model_arguments(settings, data, objective.likelihood)
@@ -85,7 +85,8 @@ def prepare(settings: DictConfig) -> Parts:
     can_be_stacked = stacks.stackable(meta_model)
     if is_own(objective) or is_own(objective.likelihood):
         sizes = data.size, settings.model.latent_size
-        names = {f"objective.{key}": settings.objective[key] for key in ("_target_", "likelihood")}
+        loss = faults.config_with(settings).objective
+        names = {f"objective.{key}": loss[key] for key in ("_target_", "likelihood")}
         try_loss(objective, names, *sizes)
         can_be_stacked = can_be_stacked and is_stackable(objective, *sizes)
     join(meta_model, objective.likelihood)
@@ -105,9 +106,10 @@ def prepare(settings: DictConfig) -> Parts:
 
 def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
     """Returns what runs of one stack share; they may differ in seed, optimizer, schedule and loss weights."""
-    loss = settings.objective
+    built = faults.config_with(settings)
+    loss = built.objective
     shared = [
-        settings.model._target_,
+        built.model._target_,
         arguments,
         OmegaConf.to_container(settings.data),
         OmegaConf.to_container(settings.train),
@@ -117,6 +119,7 @@ def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
             OmegaConf.to_container(loss.options),
             OmegaConf.to_container(loss.likelihood_options),
         ],
+        settings.fault,
     ]
     return json.dumps(shared, sort_keys=True, default=str)
 
@@ -179,7 +182,8 @@ def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
     kinds = [("model", nn.Module), ("optimizer", Optimizer)]
     kinds += [("scheduler", LRScheduler)] if settings.scheduler is not None else []
     kinds += [("objective", Objective)]
-    classes = [class_named(settings[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
+    built = faults.config_with(settings)
+    classes = [class_named(built[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
     if "." in (likelihood := settings.objective.likelihood):
         classes.append(class_named(likelihood, object, "objective.likelihood"))
     text = " ".join([config.config_fingerprint(settings), data.checksum, _code_of_training(*classes)])
@@ -194,6 +198,11 @@ def _code_of_training(*classes: type) -> str:
     path = (seeding, devices, batches, models, objectives, training, stacks, *map(inspect.getmodule, foreign))
     files = [file for module in path if (file := getattr(module, "__file__", None))]
     return code_version.checksum(dict.fromkeys(files))
+
+
+def run_data(settings: DictConfig, device: torch.device) -> Dataset:
+    """Returns the data on `device` as a run with these settings sees them, with its fault if it is theirs."""
+    return faults.data_with(settings.fault, dataset(settings.data, device))
 
 
 def dataset(data: DictConfig, device: torch.device) -> Dataset:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lab import evaluation, tracking, training
+from vae_lab import config, evaluation, tracking, training
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.data import Batches
 from vae_lab.errors import LabError, quoted, without_credentials
@@ -293,6 +293,8 @@ class Run:
             tracking.COMMAND: run_command(self.job),
             tracking.STUDY: multirun.study if multirun else self.settings.study.name,
         }
+        if self.settings.fault != config.NOTHING:
+            tags[tracking.FAULT] = self.settings.fault
         if self.precision != self.settings.train.precision:
             tags["vae_lab.precision"] = self.precision
         if together > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -18,12 +18,14 @@ from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError
 from vae_lab.files import CONF
 from vae_lab.jobs.built import build_objective
-from vae_lab.jobs.parts import dataset
+from vae_lab.jobs.parts import run_data
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.tracking import Reader, StoredRun
 
 CONFIG_FILE = "config.yaml"
+PLAIN = ("fault", "seed")  # parameters that are keys without a group
+MEASURED = "model.parameters"  # a parameter that is no key
 WHOLE = ("optimizer", "scheduler")  # groups whose options share no keys: a run's own takes their place
 
 
@@ -60,6 +62,28 @@ def stored_settings(store: Reader, run_id: str) -> DictConfig:
         return config.checked(merged)
     except (LabError, OmegaConfBaseException, ValueError, AssertionError, RecursionError) as error:
         raise LabError(f"{run_id}: its {CONFIG_FILE} cannot be used: {error}") from error
+
+
+def settings_of_params(params: Mapping[str, str]) -> DictConfig:
+    """Returns the config that a run's flat parameters are of, checked; a run that did not finish has no file.
+
+    Raises:
+        LabError: It is not valid.
+
+    Examples:
+        >>> params = {"model": "vae", "model.layers": "2", "optimizer._target_": "torch.optim.Adam"}
+        >>> settings = settings_of_params(params | {"optimizer.lr": "1e-05"})
+        >>> settings.model.layers, settings.optimizer.lr, settings.data.name
+        (2, 1e-05, 'mnist')
+    """
+    settings = _defaults().copy()
+    try:
+        for key, text in params.items():
+            if ("." in key or key in PLAIN) and key != MEASURED:
+                OmegaConf.update(settings, key, OmegaConf.create(f"value: {text}").value, force_add=True)
+        return config.checked(settings)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        raise LabError(f"a run's parameters cannot be used: {error}") from error
 
 
 @functools.cache
@@ -135,10 +159,10 @@ def check_data(run: StoredRun, data: Dataset) -> Dataset:
 
 
 def data_of(run: StoredRun, settings: DictConfig, device: torch.device, trusted: Collection[str]) -> Dataset:
-    """Returns the data that a run was trained on.
+    """Returns the data that a run was trained on, with its fault, if it has one.
 
     Raises:
         UserError: The function that loads them is neither the lab's nor trusted.
         LabError: They cannot be had, or are others by now.
     """
-    return check_data(run, dataset(without_foreign_data(settings, run.run_id, trusted).data, device))
+    return check_data(run, run_data(without_foreign_data(settings, run.run_id, trusted), device))

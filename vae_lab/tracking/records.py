@@ -13,6 +13,7 @@ RUN, SWEEP = "run", "sweep"  # values of the tag KIND
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 EVALUATION = "vae_lab.evaluation"  # tag: the settings at which each of a run's measures was taken
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
+FAULT = "vae_lab.fault"  # tag: the fault that a run was given on purpose
 ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
 PROCESS = "vae_lab.process"  # tag: the process that is at work on a run, as JSON
 ATTEMPT = "vae_lab.attempt"  # tag: names the attempt at a run that was gone on with; the first has none

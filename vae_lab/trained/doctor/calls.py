@@ -1,0 +1,167 @@
+"""How the parts of a torch module are called: with labels or without, by the names of public code.
+
+Shapes: N images, D pixels of an image over all channels, Z latent dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vae_lab.errors import UserError, quoted
+from vae_lab.models import Posterior
+
+Call = Callable[..., Any]
+TRIED = 16  # images
+RECONSTRUCTION = ("reconstruction", "recon", "recon_x", "recons", "x_recon", "x_hat", "logits", "output")
+MEAN = ("mean", "mu", "loc", "z_mean", "embedding")
+SPREAD = ("log_var", "logvar", "log_variance", "log_covariance", "z_log_var")
+
+
+class Calls:
+    """The calls of one module, once `settle` has found which of them work.
+
+    Args:
+        module: The module.
+        to_log_var: What makes log-variances of the encoder's second output.
+        encode: How its encoder is called, if not by its name.
+        decode: The same of its decoder.
+        forward: The same of its forward pass.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        to_log_var: Callable[[Tensor], Tensor],
+        encode: Call | None = None,
+        decode: Call | None = None,
+        forward: Call | None = None,
+    ) -> None:
+        self.module, self.to_log_var = module, to_log_var
+        self.encode, self.decode, self.forward = encode, decode, forward or module
+        self.size = 0  # D
+
+    def settle(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Tries the calls; returns the images in the form that the module takes.
+
+        Raises:
+            UserError: The module does not take the images in any form, or gives no posterior.
+        """
+        self.size = images.flatten(1).shape[1]
+        encoders = [self.encode] if self.encode else [getattr(self.module, "encode", None), None]
+        some = None if labels is None else labels[:TRIED]
+        reasons = []
+        for form in [images] if images.ndim == 2 else [images, images.flatten(1)]:
+            for encoder in encoders:
+                self.encode = encoder
+                try:
+                    self._try(form[:TRIED], some)
+                    return form
+                except Exception as error:  # a module of anybody's raises what it likes
+                    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+                    reasons.append(f"{tuple(form.shape)}: {reason}")
+        takes = "lambda x" if labels is None else "lambda x, labels"
+        raise UserError(
+            f"{type(self.module).__name__}: gives no posterior for images of shape "
+            f"{quoted('; of shape '.join(dict.fromkeys(reasons)), 400)}. Say how it is called: "
+            f"encode={takes}: (mean, log_var), or forward={takes}: (reconstruction, mean, log_var)."
+        )
+
+    @torch.no_grad()
+    def _try(self, x: Tensor, labels: Tensor | None) -> None:
+        mean = self.encoded(x, labels).mean
+        named = (getattr(self.module, name, None) for name in ("decode", "decoder"))
+        decoders = [self.decode] if self.decode else [part for part in named if part is not None]
+        given, self.decode = self.decode, None
+        for decoder in decoders:
+            try:
+                self.decode = decoder
+                self.decoded(mean, labels)
+                return
+            except Exception:
+                self.decode = given
+                if given:
+                    raise
+
+    def encoded(self, x: Tensor, labels: Tensor | None) -> Posterior:
+        """Returns the posterior, by the encoder if there is one, else by the forward pass."""
+        if self.encode is None:
+            return self.passed(x, labels)[1]
+        posterior = self._posterior(_called(self.encode, x, labels), x)
+        if posterior is None:
+            raise TypeError("encode gives no (mean, log_var) of one shape (N, Z)")
+        return posterior
+
+    def decoded(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Returns what the decoder gives."""
+        assert self.decode is not None
+        image = self._image(_called(self.decode, z, labels), len(z))
+        if image is None:
+            raise TypeError(f"decode gives no images of {self.size} pixels")
+        return image
+
+    def passed(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Posterior]:
+        """Returns what the decoder gives for a draw of the module's own, and the posterior."""
+        result = _called(self.forward, x, labels)
+        image, posterior = self._image(result, len(x), other_than=x), self._posterior(result, x)
+        if posterior is None and self.encode is not None:
+            posterior = self.encoded(x, labels)
+        if image is None or posterior is None:
+            shapes = ", ".join(str(tuple(part.shape)) for _, part in _tensors(result))
+            raise TypeError(
+                f"forward gives {shapes or type(result).__name__}, no (reconstruction, mean, log_var)"
+            )
+        return image, posterior
+
+    def _image(self, result: Any, count: int, other_than: Tensor | None = None) -> Tensor | None:
+        fit = [
+            (name, part)
+            for name, part in _tensors(result)
+            if part is not other_than and len(part) == count and part.numel() == count * self.size
+        ]
+        named = [part for name, part in fit if name in RECONSTRUCTION]
+        return next(iter(named or [part for _, part in fit]), None)
+
+    def _posterior(self, result: Any, x: Tensor) -> Posterior | None:
+        parts = [
+            (name, part)
+            for name, part in _tensors(result)
+            if part.ndim == 2 and len(part) == len(x) and name not in RECONSTRUCTION
+        ]
+        by_name = dict(parts)
+        mean = next((by_name[name] for name in MEAN if name in by_name), None)
+        spread = next((by_name[name] for name in SPREAD if name in by_name), None)
+        if mean is None or spread is None:
+            pair = [part for _, part in parts if part.shape[1] != self.size]
+            if len(pair) < 2 or pair[0].shape != pair[1].shape:
+                return None
+            mean, spread = pair[:2]
+        return Posterior(mean, self.to_log_var(spread))
+
+
+def _called(function: Call, first: Tensor, labels: Tensor | None) -> Any:
+    """Returns what a function makes of one tensor and of labels, if it takes them."""
+    if labels is None:
+        return function(first)
+    try:
+        return function(first, labels)
+    except TypeError:  # takes no labels
+        return function(first)
+
+
+def _tensors(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors in what a module returns, with the names that they have there."""
+    if isinstance(result, Tensor):
+        if result.ndim:
+            yield name, result
+    elif isinstance(result, Mapping):
+        for key, part in result.items():
+            yield from _tensors(part, str(key))
+    elif hasattr(result, "_asdict"):
+        yield from _tensors(result._asdict())
+    elif isinstance(result, tuple | list):
+        for part in result:
+            yield from _tensors(part)

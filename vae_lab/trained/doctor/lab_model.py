@@ -1,0 +1,54 @@
+"""A model of the lab's as a subject: it takes its noise as an argument, and a label as a one-hot condition.
+
+Shapes: N images, D pixels, Z latent dimensions, C condition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vae_lab.data import one_hot
+from vae_lab.errors import UserError
+from vae_lab.models import VAE, Posterior
+from vae_lab.trained.doctor.subject import LOGITS, Subject
+
+
+def lab_subject(name: str, module: VAE, images: Tensor, labels: Tensor | None, **described: Any) -> Subject:
+    """Returns a model of the lab's as a subject.
+
+    Args:
+        name: In the report.
+        module: The model.
+        images: (N, *) in [0, 1], of D pixels.
+        labels: (N,); None for a VAE.
+        described: Further fields of `Subject`.
+
+    Raises:
+        UserError: A CVAE has no labels.
+    """
+    C, Z = module.condition_size, module.latent_size
+    if C and labels is None:
+        raise UserError(f"labels: must be given, as the model has a condition of {C} classes.")
+
+    def condition(like: Tensor, c: Tensor | None) -> Tensor:
+        return like.new_zeros(len(like), 0) if c is None else c
+
+    def passed(x: Tensor, c: Tensor | None) -> tuple[Tensor, Posterior]:
+        noise = torch.randn(len(x), Z, device=x.device)
+        logits, posterior = module(x, condition(x, c), noise)
+        return logits, posterior
+
+    return Subject(
+        name=name,
+        module=module,
+        images=images.flatten(1),
+        labels=one_hot(labels.long(), C) if C and labels is not None else None,
+        encode=lambda x, c: module.posterior(x, condition(x, c)),
+        decode=lambda z, c: module.logits(z, condition(z, c)),
+        forward=passed,
+        output=LOGITS,
+        **described,
+    )

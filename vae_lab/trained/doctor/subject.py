@@ -1,0 +1,108 @@
+"""A VAE as the doctor asks it: a few functions and images, whatever class is behind them.
+
+Shapes: N images, D pixels of an image over all channels, Z latent dimensions, C condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vae_lab.evaluation.bounds import evenly_spaced
+from vae_lab.models import Posterior
+
+OUTPUTS = LOGITS, IMAGES = ("logits", "images")  # what a decoder gives
+
+
+class Recorded(NamedTuple):
+    """What a run says of itself, beside the same computed anew with the lab's formulas."""
+
+    recorded: dict[str, float]  # by metric, nats per image
+    recomputed: dict[str, float]
+    rate: float | None  # the learning rate that the config asks for, where it is constant
+    first_rate: float | None  # the one that the first epoch was trained with
+    error: str  # what ended the run; empty if it finished
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is audited; checks that need a function which is None are left out, and said to be.
+
+    Args:
+        name: In the report.
+        module: The module, whose mode and buffers the checks that change them restore.
+        images: N held-out images, in [0, 1], in the form that the module takes.
+        labels: Their conditions, in the form that the module takes; None for a VAE.
+        encode: q(z | x, c) of images and conditions.
+        decode: What the decoder gives for z (N, Z) and conditions.
+        forward: What the decoder gives for a draw of z that the module makes itself, and the posterior.
+        loss: The total of a minibatch for what the decoder gave, images and posterior.
+        output: One of `OUTPUTS`; None if nobody says.
+        expected: The images that are shown for what the decoder gives.
+        negative_log: -log p(x | z) (N,) of outputs and images (N, D), where the likelihood is declared.
+        beta: The weight of the KL that the loss is meant to have.
+        train_images: Images as the model saw them in training.
+        losses: Training losses, from the first step or epoch on.
+        recorded: What a run says of itself.
+    """
+
+    name: str
+    module: nn.Module
+    images: Tensor
+    encode: Callable[[Tensor, Tensor | None], Posterior]
+    labels: Tensor | None = None
+    decode: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    forward: Callable[[Tensor, Tensor | None], tuple[Tensor, Posterior]] | None = None
+    loss: Callable[[Tensor, Tensor, Posterior], Tensor] | None = None
+    output: str | None = None
+    expected: Callable[[Tensor], Tensor] | None = None
+    negative_log: Callable[[Tensor, Tensor], Tensor] | None = None
+    beta: float = 1.0
+    train_images: Tensor | None = None
+    losses: Sequence[float] = ()
+    recorded: Recorded | None = None
+
+    def first(self, count: int) -> Subject:
+        """Returns the subject with at most `count` of its images, at even steps."""
+        labels = None if self.labels is None else evenly_spaced(self.labels, count)
+        return replace(self, images=evenly_spaced(self.images, count), labels=labels)
+
+    def shown(self, output: Tensor) -> Tensor:
+        """Returns the images (N, D) that are shown for what the decoder gave."""
+        flat = output.flatten(1).float()
+        if self.expected is not None:
+            return self.expected(flat)
+        return flat.sigmoid() if self.output == LOGITS else flat
+
+
+def pixels_of(images: Tensor) -> Tensor:
+    """Returns images of any form as (N, D) numbers."""
+    return images.flatten(1).float()
+
+
+@contextmanager
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Puts a module in training or evaluation mode; afterwards its modes and buffers are what they were.
+
+    Examples:
+        >>> import torch
+        >>> module = nn.BatchNorm1d(2)
+        >>> with in_mode(module.eval(), training=True):
+        ...     _ = module(torch.ones(4, 2))
+        >>> module.training, module.running_mean.tolist()
+        (False, [0.0, 0.0])
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for buffer, value in buffers:
+            buffer.data.copy_(value)

@@ -1,0 +1,112 @@
+"""What training left: losses that rise or end, modes that differ, a record that its model does not bear out.
+
+Shapes: N images, D pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vae_lab.trained.doctor.findings import FAULT, NOTE, WARNING, Finding, UnexaminedError
+from vae_lab.trained.doctor.subject import Recorded, Subject, in_mode, pixels_of
+
+JUMP, RISE = 1.0, 0.25  # of the losses' later fall, by which they first rise
+WORSE = 0.1  # of the pixels' variance, that evaluation mode may miss more
+OTHER, FAR = 0.1, 0.3  # of the posterior means' variance, by which they move between the modes
+PASSES = 8  # in training mode
+LEAST = 3  # losses that can rise and fall
+RATE_ROUNDING = 1.01  # times the configured learning rate
+PRECISION = (0.01, 0.1)  # relative and in nats; formats and devices differ by less
+
+
+def check_losses(subject: Subject) -> Iterator[Finding]:
+    """Yields what the losses say: one that is no number, or a rise before they fall.
+
+    Raises:
+        UnexaminedError: There are none.
+    """
+    if subject.recorded is not None:
+        yield from of_record(subject.recorded)
+    losses = subject.losses
+    broken = [place for place, loss in enumerate(losses) if not math.isfinite(loss)]
+    if broken:
+        seen = f"The training loss is {losses[broken[0]]} at place {broken[0] + 1} of {len(losses)}."
+        yield Finding("diverged", FAULT, seen, None, "a number")
+        return
+    if len(losses) < LEAST:
+        raise UnexaminedError("needs the losses of training: losses=[...], from the first step on")
+    first, peak, least = losses[0], max(losses), min(losses)
+    rise = (peak - first) / max(first - least, 1e-9 + 1e-3 * abs(first))
+    if rise > RISE:
+        grade = FAULT if rise > JUMP else WARNING
+        seen = f"The loss rose from {first:.4g} to {peak:.4g}, {rise:.2g} times its fall to {least:.4g}."
+        yield Finding("rate_too_high", grade, seen, rise, f"a rise of at most {RISE:g} times the fall")
+
+
+def of_record(recorded: Recorded) -> Iterator[Finding]:
+    """Yields what a run's record says of its end and of its learning rate."""
+    diverged = re.search(r"diverged: (?:held-out )?(\w+) is (NaN|infinite)", recorded.error)
+    if diverged is not None:
+        name = "log_variance_unbounded" if diverged[1] == "kl" else "diverged"
+        yield Finding(name, FAULT, f"The run ended: {recorded.error}", None, "a finite loss")
+    asked, used = recorded.rate, recorded.first_rate
+    if asked is not None and used is not None and used > RATE_ROUNDING * asked:
+        seen = f"The first epoch's learning rate was {used:.3g}, where the config says {asked:.3g}."
+        yield Finding("rate_too_high", FAULT, seen, used / asked, "1 times the config's")
+
+
+def check_record(subject: Subject) -> Iterator[Finding]:
+    """Yields where a run's record differs from what the lab's formulas say of its model.
+
+    Raises:
+        UnexaminedError: There is no record.
+    """
+    if subject.recorded is None or not subject.recorded.recomputed:
+        raise UnexaminedError("no run: nothing is recorded")
+    relative, absolute = PRECISION
+    for metric, value in subject.recorded.recomputed.items():
+        recorded = subject.recorded.recorded.get(metric)
+        if recorded is not None and not abs(recorded - value) <= relative * abs(value) + absolute:
+            seen = f"{metric} is {recorded:.4g} in the record, and {value:.4g} when it is computed anew."
+            yield Finding("record_differs", FAULT, seen, recorded - value, "equal to 1 % and 0.1 nats")
+            return
+
+
+def check_modes(subject: Subject) -> Iterator[Finding]:
+    """Yields whether evaluation mode encodes, or reconstructs, otherwise than training mode does on average.
+
+    Raises:
+        UnexaminedError: The decoder cannot be called.
+    """
+    if subject.decode is None:
+        raise UnexaminedError("needs decode")
+    few = subject.first(256)
+    evaluated = _encoded(few, training=False)
+    trained = [_encoded(few, training=True) for _ in range(PASSES)]  # whose mean is free of dropout's noise
+    mean = torch.stack([posterior_mean for posterior_mean, _ in trained]).mean(0)
+    spread = mean.var(0).mean().clamp_min(1e-12)
+    distance = float((mean - evaluated[0]).square().mean() / spread)
+    error = sum(error for _, error in trained) / PASSES
+    worse = evaluated[1] - error
+    if distance > OTHER or abs(worse) > WORSE:
+        grade = FAULT if distance > FAR or worse > WORSE else NOTE
+        seen = (
+            f"Posterior means of the two modes differ by {distance:.2g} of their variance; images miss "
+            f"{evaluated[1]:.0%} of the pixels' variance in evaluation mode, {error:.0%} in training mode."
+        )
+        yield Finding("modes_differ", grade, seen, distance, f"at most {OTHER:g}")
+
+
+def _encoded(subject: Subject, *, training: bool) -> tuple[Tensor, float]:
+    """Returns posterior means (N, Z), and what their images miss of the pixels' variance."""
+    assert subject.decode is not None
+    with in_mode(subject.module, training=training):
+        mean = subject.encode(subject.images, subject.labels).mean
+        images = subject.shown(subject.decode(mean, subject.labels))
+    x = pixels_of(subject.images)
+    return mean, float((images - x).square().mean() / x.var(0).mean().clamp_min(1e-12))
