@@ -106,7 +106,8 @@ def audited_run(
     ended = of_record(Recorded({}, {}, None, None, run.tags.get(ERROR, "")))
     faults = [finding for finding in report.findings if finding.grade == WORST]
     why = f"the run is {run.status}: only its first weights were examined"
-    return Report(run.name, worst_first([*faults, *ended]), {"trained model": why}, injected)
+    name = f"{run.name} ({run.status})"
+    return Report(name, worst_first([*faults, *ended]), {"trained model": why}, injected)
 
 
 def _subject(
