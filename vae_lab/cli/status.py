@@ -48,14 +48,15 @@ def _marked_study(store: Reader, name: str) -> Study:
     from vae_lab.studies.study import find_parents, load_study
 
     _mark_gone(store, find_parents(store, name))
-    return load_study(store, name)
+    return load_study(store, name, measured=False)
 
 
 def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
     """Marks those runs of multiruns in the store as interrupted whose process is gone."""
     from vae_lab.tracking import process_end
 
-    runs = [run for parent in parents for run in (parent, *store.members(parent.run_id))]
+    running = [store.members(parent.run_id, running=True, measured=False) for parent in parents]
+    runs = [*parents, *(run for members in running for run in members)]
     dead = [run for run in runs if process_end(run, store.uri)]
     if dead:
         from vae_lab.tracking import Store  # only now, as it brings MLflow with it
@@ -101,7 +102,7 @@ def _print_studies(store: Reader) -> None:
     by_name: dict[str, list[StoredRun]] = {}
     for parent in reversed(store.tagged(KIND, SWEEP)):
         by_name.setdefault(study_name(parent), []).insert(0, parent)
-    newest = [next(readable_studies(store, parents), None) for parents in by_name.values()]
+    newest = [next(readable_studies(store, parents, measured=False), None) for parents in by_name.values()]
     studies = [study for study in newest if study is not None]
     counts = [states_in_words(study) for study in studies]
     print_multiruns([study.parent for study in studies], {"runs": counts}, "Run by run: vae-lab status STUDY")

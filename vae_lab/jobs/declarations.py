@@ -87,8 +87,8 @@ def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared
 def let_go_of_superseded(store: Store, parent_run_id: str, plan: Plan) -> None:
     """Takes runs whose points are now trained by other code, data or settings out of a multirun."""
     names = {name for _, name in plan.runs}  # a further round of seeds may want the others
-    members = store.members(parent_run_id)
-    runs = [run for run in members if run.name in names and is_superseded(run, plan)]
+    members, wanted = store.members(parent_run_id), plan.fingerprints
+    runs = [run for run in members if run.name in names and is_superseded(run, wanted)]
     close_abandoned(store, runs)
     for run in runs:
         store.recorder(run).tag({member_tag(parent_run_id): None, tracking.SUPERSEDED: parent_run_id})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from vae_lab.config import BASE
@@ -29,7 +31,8 @@ KEY_NAMES = {
 }
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """The runs of one row: the replicates of a configuration, or of several that are averaged."""
 
     keys: dict[str, str]  # what tells this row from the others
@@ -50,11 +53,10 @@ class Group(NamedTuple):
         Where a row averages over configurations, a replicate counts if it has all that the row has.
         """
         values: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
-        for run in self.finished:
+        for replicate, configuration, run in self._places:
             value = run.metrics.get(metric, run.params.get(metric, ""))
             if is_number(value):
-                configurations = values.setdefault(param_values(run, self.replicate), {})
-                configurations.setdefault(param_values(run, self.pooled), []).append(float(value))
+                values.setdefault(replicate, {}).setdefault(configuration, []).append(float(value))
         pooled = {configuration for configurations in values.values() for configuration in configurations}
         return {
             replicate: _mean([_mean(repeated) for repeated in configurations.values()])
@@ -69,7 +71,14 @@ class Group(NamedTuple):
     @property
     def n(self) -> int:
         """How many replicates have a finished run."""
-        return len({param_values(run, self.replicate) for run in self.finished})
+        return len({replicate for replicate, _, _ in self._places})
+
+    @cached_property
+    def _places(self) -> list[tuple[tuple[str, ...], tuple[str, ...], StoredRun]]:
+        """Each finished run with its replicate and with which of the row's configurations it is of."""
+        return [
+            (param_values(run, self.replicate), param_values(run, self.pooled), run) for run in self.finished
+        ]
 
 
 class Comparison(NamedTuple):

@@ -83,6 +83,11 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: list[Defined] = []  # of the user's own
 
     @property
+    def fingerprints(self) -> frozenset[str]:
+        """Those of the runs that are wanted."""
+        return frozenset(fingerprint for fingerprint, _ in self.runs)
+
+    @property
     def own_metrics(self) -> list[Metric]:
         """The metrics of the user's own."""
         return [Metric(own.key, own.heading, own.unit, own.digits, own.better, DATA) for own in self.metrics]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,20 +36,25 @@ class Study(NamedTuple):
     runs: list[StoredRun]
 
 
-def load_study(store: Reader, name: str) -> Study:
+def load_study(store: Reader, name: str, *, measured: bool = True) -> Study:
     """Returns the newest multirun of a study, or the one whose parent run has this id (or its first letters).
 
     Nothing is written: a run whose process is gone is interrupted in what is returned, not in the store. A
     multirun of the name that cannot be read is named in a warning, and the one before it is taken.
+
+    Args:
+        store: where it is looked for.
+        name: of the study, or the parent run's id.
+        measured: whether the runs' metrics are wanted; else they may be left out.
 
     Raises:
         UserError: the store has neither.
         LabError: no such multirun's plan can be read.
     """
     *newer, oldest = find_parents(store, name)
-    for study in readable_studies(store, newer):
+    for study in readable_studies(store, newer, measured=measured):
         return study
-    return read_study(store, oldest)
+    return read_study(store, oldest, measured=measured)
 
 
 def find_parents(store: Reader, name: str) -> list[StoredRun]:
@@ -72,19 +77,21 @@ def find_parents(store: Reader, name: str) -> list[StoredRun]:
     raise UserError(f"{quoted(name)}: no such study or parent run in {where}{choices(name, known)}")
 
 
-def readable_studies(store: Reader, parents: Iterable[StoredRun]) -> Iterator[Study]:
+def readable_studies(
+    store: Reader, parents: Iterable[StoredRun], *, measured: bool = True
+) -> Iterator[Study]:
     """Yields the multirun of each parent run; one that cannot be read is named in a warning and left out."""
     for parent in parents:
         try:
-            study = read_study(store, parent)
+            study = read_study(store, parent, measured=measured)
         except LabError as error:
             log.warning(f"Left out: {error}")
         else:
             yield study
 
 
-def read_study(store: Reader, parent: StoredRun) -> Study:
-    """Returns the multirun of a parent run.
+def read_study(store: Reader, parent: StoredRun, *, measured: bool = True) -> Study:
+    """Returns the multirun of a parent run, with the metrics of its runs unless they are not wanted.
 
     Raises:
         LabError: its plan cannot be read.
@@ -93,7 +100,10 @@ def read_study(store: Reader, parent: StoredRun) -> Study:
         plan = Plan.from_json(store.download(parent.run_id, PLAN_FILE).read_text(encoding="utf-8"))
     except (DamagedError, OSError, ValueError) as error:
         raise LabError(f"{parent.run_id}: its {PLAN_FILE} cannot be read: {error}") from error
-    members = (run for run in store.members(parent.run_id) if not is_superseded(run, plan))
+    wanted = plan.fingerprints
+    members = (
+        run for run in store.members(parent.run_id, measured=measured) if not is_superseded(run, wanted)
+    )
     runs = [with_point(interrupted_if_gone(run, store.uri), plan) for run in members]
     # In the plan's order: that in which they began is another each time, where runs share the machine.
     order = {planned: place for place, planned in enumerate(plan.runs)}
@@ -101,15 +111,18 @@ def read_study(store: Reader, parent: StoredRun) -> Study:
     return Study(interrupted_if_gone(parent, store.uri), plan, runs)
 
 
-def is_superseded(run: StoredRun, plan: Plan) -> bool:
-    """Whether other code, data or settings made a run than those whose results the multirun wants now.
+def is_superseded(run: StoredRun, wanted: Collection[str]) -> bool:
+    """Whether other code, data or settings made a run than those whose results a multirun wants now.
+
+    Args:
+        run: A run of the multirun.
+        wanted: The fingerprints of its plan; where there are none, every run is wanted.
 
     Examples:
         >>> run = StoredRun("1", "1", "vae s0", "KILLED", {}, {}, {"vae_lab.fingerprint": "a"}, 0)
-        >>> is_superseded(run, Plan("depth", runs=[("b", "vae s0")]))
+        >>> is_superseded(run, {"b"})
         True
     """
-    wanted = [fingerprint for fingerprint, _ in plan.runs]
     return bool(wanted) and FINGERPRINT in run.tags and run.tags[FINGERPRINT] not in wanted
 
 

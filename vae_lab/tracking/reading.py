@@ -27,8 +27,14 @@ class Reader(Protocol):
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
 
-    def members(self, parent_run_id: str) -> list[StoredRun]:
-        """Returns the runs of a multirun, oldest first."""
+    def members(self, parent_run_id: str, *, running: bool = False, measured: bool = True) -> list[StoredRun]:
+        """Returns the runs of a multirun, oldest first.
+
+        Args:
+            parent_run_id: Of the multirun's parent.
+            running: Whether only those are wanted which the store holds for running.
+            measured: Whether their metrics are wanted; else they may be left out.
+        """
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Returns every value of a metric in the order of its steps."""

@@ -307,9 +307,10 @@ class Store:
         """Returns all active runs whose tag has this value, newest first."""
         return self.records(f"tags.`{key}` = '{value}'")
 
-    def members(self, parent_run_id: str) -> list[StoredRun]:
+    def members(self, parent_run_id: str, *, running: bool = False, measured: bool = True) -> list[StoredRun]:
         """Returns the runs of a multirun, oldest first: those it trained and those that were there before."""
-        return self.tagged(member_tag(parent_run_id), "1")[::-1]
+        question = f"tags.`{member_tag(parent_run_id)}` = '1'"
+        return self.records(f"{question} AND attributes.status = 'RUNNING'" if running else question)[::-1]
 
     def history(self, run_id: str, metric: str) -> list[float]:
         """Returns every value of a metric in the order of its steps."""

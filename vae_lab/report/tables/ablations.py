@@ -75,7 +75,8 @@ def _kinds(comparison: Comparison, metrics: Iterable[Metric]) -> list[tuple[str,
     parts = []
     for kind in kinds:
         groups = [
-            group._replace(
+            replace(
+                group,
                 finished=[run for run in group.finished if param_values(run, keys) == kind],
                 failed=[run for run in group.failed if param_values(run, keys) == kind],
                 interrupted=[run for run in group.interrupted if param_values(run, keys) == kind],

@@ -135,7 +135,7 @@ def _chosen_test(claim: Claim, runs: pd.DataFrame, design: Design) -> statistics
         for _, cell in rows.groupby(rows[claim.along].map(canonical)) if claim.along else [("", rows)]:
             for key in runs:
                 if "/" not in str(key):
-                    cells.setdefault(str(key), []).append(frozenset(map(canonical, cell[key])))
+                    cells.setdefault(str(key), []).append(frozenset(map(canonical, cell[key].unique())))
     test = statistics.chosen_test(key for key, values in cells.items() if len(set(values)) > 1)
     return statistics.anytime(test, claim.level, design.claims) if design.sequential else test
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vae_lab.studies.claims.declared import Claim
@@ -103,5 +104,9 @@ def canonical(value: object) -> str:
         >>> canonical(4), canonical("4.0"), canonical("vae")
         ('4', '4', 'vae')
     """
-    text = str(value)
+    return _canonical_text(str(value))
+
+
+@lru_cache(maxsize=100_000)  # a study asks the same few values for each of its runs
+def _canonical_text(text: str) -> str:
     return f"{float(text):.12g}" if is_number(text) else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +60,14 @@ class Verdict:
         return self.verdict != UNDECIDED
 
 
-def runs_frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
-    """Returns one row a finished run: its parameters as texts and its metrics as numbers."""
+def runs_frame(runs: Iterable[StoredRun], metrics: Collection[str]) -> pd.DataFrame:
+    """Returns one row a finished run: its parameters as texts, and of some metrics those that it has."""
     import pandas as pd  # late, as in `evidence`
 
-    return pd.DataFrame([{**run.params, **run.metrics} for run in runs if run.status == "FINISHED"])
+    def row(run: StoredRun) -> dict[str, str | float]:
+        return {**run.params, **{key: run.metrics[key] for key in metrics if key in run.metrics}}
+
+    return pd.DataFrame([row(run) for run in runs if run.status == "FINISHED"])
 
 
 def judge(
@@ -148,7 +151,8 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
         **design(plan),
         "sequential": sequential or plan.sequential,
     }
-    runs = runs_frame(study.runs)
+    declared = [*plan.claims, *(entry.claim for entry in dropped)]
+    runs = runs_frame(study.runs, {str(claim.get("metric")) for claim in declared})
     try:
         former = [claim for entry in dropped for claim in parse([entry.claim], plan.own_metrics)]
         verdicts = judge([*claims, *former], runs, **chosen)
