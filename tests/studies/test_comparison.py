@@ -198,7 +198,7 @@ class Shelf:
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         return [replace(record(), run_id=run_id, tags={STUDY: "mine"}) for run_id in ("newer1", "older1")]
 
-    def members(self, parent_run_id: str) -> list[StoredRun]:
+    def members(self, parent_run_id: str, **_wanted: bool) -> list[StoredRun]:
         return self._runs
 
     def history(self, run_id: str, metric: str) -> list[float]:

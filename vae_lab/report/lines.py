@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vae_lab.studies.comparison import Comparison, Group, key_name, topic
 from vae_lab.tracking import StoredRun
 
 LISTED = 24  # values that are written one after another; the tables have all
+LINES = 24  # that are drawn and pictured
+DRAWN = 12  # configurations of a line that are
+
+Item = TypeVar("Item")
 
 
 class Line(NamedTuple):
@@ -44,6 +48,24 @@ def lines(comparisons: Iterable[Comparison]) -> Iterator[Line]:
         for groups in comparison.lines():
             shared = {key: groups[0].keys[key] for key in comparison.by[:-1]}
             yield Line(shared, comparison.by[-1], groups, comparison.title)
+
+
+def drawn_lines(comparisons: Iterable[Comparison]) -> list[Line]:
+    """Returns the lines that charts and pictures show: of many lines and of many configurations some."""
+    some = spread_out([*lines(comparisons)], LINES)
+    return [line._replace(groups=spread_out(line.groups, DRAWN)) for line in some]
+
+
+def spread_out(items: Sequence[Item], most: int) -> list[Item]:
+    """Returns the items; of more than `most` the first, the last, and others evenly between.
+
+    Examples:
+        >>> spread_out(range(100), 4), spread_out(range(3), 4)
+        ([0, 33, 66, 99], [0, 1, 2])
+    """
+    if len(items) <= most:
+        return [*items]
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def value_text(key: str, value: str) -> str:

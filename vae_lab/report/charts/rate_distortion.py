@@ -20,6 +20,7 @@ from matplotlib.transforms import Bbox
 from vae_lab.report.drawing import MARKERS, MUTED, RULE, Drawing, colour, name_axes, shortened
 
 LABELLED = 20  # configurations beyond which their names would hide them
+MOST_DRAWN = 400  # runs beyond which a configuration is one point
 PLACES = ((8, 0), (-8, 0), (0, 9), (0, -9), (7, 8), (-7, 8), (7, -8), (-7, -8))  # of a label, points
 
 
@@ -35,7 +36,8 @@ class RateDistortion(NamedTuple):
 def rate_distortion(name: str, runs: Sequence[RateDistortion]) -> Drawing:
     """Distortion over rate, one point a run, with lines of equal rate + distortion (negative ELBO).
 
-    Replicates are tied to their mean, which bears the label; more than LABELLED labels are left out.
+    Replicates are tied to their mean, which bears the label; more than LABELLED labels are left out, and of
+    more than MOST_DRAWN runs their means only.
     """
 
     def draw(figure: Figure) -> None:
@@ -53,9 +55,9 @@ def rate_distortion(name: str, runs: Sequence[RateDistortion]) -> Drawing:
             figure.legend(handles=markers, loc="outside upper left", ncols=4)
         figure.draw_without_rendering()
         taken = _iso_lines(figure, axes)
-        pixels = axes.transData.transform([(run.rate, run.distortion) for run in runs])
-        taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
         if len(means) <= LABELLED:
+            pixels = axes.transData.transform([(run.rate, run.distortion) for run in runs])
+            taken += [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
             _label_points(axes, means, families, taken)
 
     return Drawing(name, draw, 5.4, 4.1)
@@ -67,17 +69,20 @@ def _marker(number: int) -> str:
 
 def _draw_runs(axes: Axes, runs: Sequence[RateDistortion], families: Sequence[str]) -> list[RateDistortion]:
     """Draws every run and what ties it to the mean of its configuration; returns the means."""
-    means = []
-    for family, label in dict.fromkeys((run.family, run.label) for run in runs):
-        number = families.index(family)
-        values = np.array(
-            [run[2:] for run in runs if (run.family, run.label) == (family, label)], dtype=float
-        )
-        rate, distortion = values.mean(0)
-        means.append(RateDistortion(family, label, rate, distortion))
-        for x, y in values if len(values) > 1 else []:
-            axes.plot([rate, x], [distortion, y], color=colour(number), linewidth=0.8, alpha=0.6)
-        axes.plot(*values.T, _marker(number), color=colour(number), markersize=6)
+    replicates: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for run in runs:
+        replicates.setdefault((run.family, run.label), []).append((run.rate, run.distortion))
+    means = [RateDistortion(*names, *np.mean(points, axis=0)) for names, points in replicates.items()]
+    tied = len(runs) <= MOST_DRAWN
+    if tied:
+        for mean, points in zip(means, replicates.values(), strict=True):
+            for x, y in points if len(points) > 1 else []:
+                shade = colour(families.index(mean.family))
+                axes.plot([mean.rate, x], [mean.distortion, y], color=shade, linewidth=0.8, alpha=0.6)
+    for number, family in enumerate(families):
+        drawn = [(one.rate, one.distortion) for one in (runs if tied else means) if one.family == family]
+        size = 6 if tied else 3
+        axes.plot(*zip(*drawn, strict=True), _marker(number), color=colour(number), markersize=size)
     return means
 
 

@@ -13,7 +13,7 @@ from vae_lab.errors import LabError
 from vae_lab.files import DamagedError
 from vae_lab.report import pictures, tables, views
 from vae_lab.report.analyses import Analysis, analyses
-from vae_lab.report.lines import abridged, configuration, lines
+from vae_lab.report.lines import DRAWN, LINES, abridged, configuration, drawn_lines, lines, spread_out
 from vae_lab.report.page import panels, setup
 from vae_lab.report.page.panels import Panel
 from vae_lab.report.pictures import Picture
@@ -36,6 +36,10 @@ from vae_lab.tracking import (
 from vae_lab.tracking.records import checksum_tag
 
 log = logging.getLogger(__name__)
+
+
+ROWS = 500  # of a table, and of the list of runs
+PICTURED = 24  # configurations
 
 
 class Image(NamedTuple):
@@ -77,6 +81,7 @@ class Contents(NamedTuple):
     question: str
     state: str
     started: str
+    abridged: str  # that it does not show every configuration, if it does not
     answers: list[Answer]
     verdicts: Table | None
     claims: list[tuple[str, str]]  # id and text
@@ -104,7 +109,9 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
     """Returns the contents of a study's page; without verdicts its claims stand there unjudged."""
     plan, parent = study.plan, study.parent
     compared = comparisons(study)
-    first = _first_runs(compared)
+    configurations = _first_runs(compared)
+    first = spread_out(configurations, PICTURED)
+    described = [*tables.study_tables(study), *tables.importance_tables(study)]
     server = sqlite_file(store.uri) is None
     base = f"{store_name(store.uri) if server else views.ui_address()}/"
     explained = explanations(judged)
@@ -113,12 +120,13 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
         question=plan.question or "",
         state=states_in_words(study),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000)),
+        abridged=_what_is_left_out(compared, len(configurations)),
         answers=_answers(compared),
         verdicts=brief_table(judged) if judged else None,
         claims=[(str(c["id"]), str(c["text"])) for c in plan.claims if {"id", "text"} <= c.keys()],
         explanations=explained,
         surviving=explanation_summary(explained),
-        tables=[*tables.study_tables(study), *tables.importance_tables(study)],
+        tables=[table.abridged(ROWS) for table in described],
         analyses=analyses(store, study),
         curves=panels.loss_panels(store, compared),
         latent=panels.latent_panels(compared),
@@ -132,7 +140,10 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
         command=parent.tags.get(COMMAND, ""),
         commands=[(run.name, setup.command(run)) for run in first if setup.command(run)],
         links=_study_links(study, base),
-        runs=[Link(run.name, base + views.run_page(run), run.status.lower()) for run in study.runs],
+        runs=[
+            Link(run.name, base + views.run_page(run), run.status.lower())
+            for run in spread_out(study.runs, ROWS)
+        ],
         server=server,
     )
 
@@ -151,9 +162,20 @@ def _first_runs(compared: Sequence[Comparison]) -> list[StoredRun]:
     return list({run.run_id: run for group in rows for run in group.finished[:1]}.values())
 
 
+def _what_is_left_out(compared: Sequence[Comparison], count: int) -> str:
+    """Returns that charts and pictures are of some configurations only, where they are."""
+    every = [*lines(compared)]
+    if len(every) <= LINES and count <= PICTURED and all(len(line.groups) <= DRAWN for line in every):
+        return ""
+    return (
+        f"The study has {count:,} configurations. Charts and pictures show some of them, the first, the last "
+        f"and others evenly between, and tables and lists at most {ROWS} rows."
+    )
+
+
 def _answers(compared: Sequence[Comparison]) -> list[Answer]:
     answers = []
-    for line in lines(compared):
+    for line in spread_out([*lines(compared)], LINES):
         if losses := line.losses:
             texts = [f"{loss:.2f}" for loss in losses.values()]
             values, means = (" → ".join(abridged(part)) for part in ([*losses], texts))
@@ -163,7 +185,7 @@ def _answers(compared: Sequence[Comparison]) -> list[Answer]:
 
 def _samples(store: Reader, compared: Sequence[Comparison]) -> list[Strip]:
     strips = []
-    for line in lines(compared):
+    for line in drawn_lines(compared):
         images = []
         for group in line.groups:
             for run in group.finished[:1]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,9 +9,9 @@ from typing import NamedTuple
 from vae_lab import metrics
 from vae_lab.report.charts.latent_use import LatentUse, latent_use
 from vae_lab.report.charts.loss_curves import LossCurves, study_losses
-from vae_lab.report.charts.rate_distortion import RateDistortion, rate_distortion
+from vae_lab.report.charts.rate_distortion import MOST_DRAWN, RateDistortion, rate_distortion
 from vae_lab.report.drawing import Drawing
-from vae_lab.report.lines import abridged, configuration, lines, value_text
+from vae_lab.report.lines import abridged, configuration, drawn_lines, value_text
 from vae_lab.studies.comparison import Comparison, Group, key_name
 from vae_lab.tracking import Reader
 
@@ -29,13 +28,16 @@ class Panel(NamedTuple):
 
 def loss_panels(store: Reader, comparisons: Sequence[Comparison]) -> list[Panel]:
     """One chart a line of configurations: their losses over the epochs."""
-    history = functools.cache(store.history)  # the base stands in several lines
+    shown = drawn_lines(comparisons)
+    finished = dict.fromkeys(run.run_id for line in shown for group in line.groups for run in group.finished)
+    logged = store.points(finished, ("test/loss", "train/loss"))
 
     def curves(group: Group, metric: str) -> list[list[float]]:
-        return [values for run in group.finished if (values := history(run.run_id, metric))]
+        of_runs = (logged.get(run.run_id, {}).get(metric, {}) for run in group.finished)
+        return [[values[step] for step in sorted(values)] for values in of_runs if values]
 
     panels = []
-    for line in lines(comparisons):
+    for line in shown:
         name = key_name(line.key)
         series = [
             LossCurves(group.keys[line.key], curves(group, "test/loss"), curves(group, "train/loss"))
@@ -54,7 +56,7 @@ def loss_panels(store: Reader, comparisons: Sequence[Comparison]) -> list[Panel]
 def latent_panels(comparisons: Sequence[Comparison]) -> list[Panel]:
     """Where the KL lies, for the runs whose KL of every latent dimension was measured."""
     panels = []
-    for line in lines(comparisons):
+    for line in drawn_lines(comparisons):
         name = key_name(line.key)
         measured = {
             group.keys[line.key]: [
@@ -96,4 +98,10 @@ def rate_distortion_panel(comparisons: Sequence[Comparison]) -> Panel | None:
                     points.setdefault(run.run_id, RateDistortion(family, label, rate, distortion))
     if not points:
         return None
-    return Panel("Rate and distortion", rate_distortion("rate-distortion", list(points.values())), "")
+    runs = list(points.values())
+    what = (
+        "One point a run, on held-out images; runs that differ by seed are tied to their mean."
+        if len(runs) <= MOST_DRAWN
+        else "One point a configuration, the mean of its runs on held-out images."
+    )
+    return Panel("Rate and distortion", rate_distortion("rate-distortion", runs), what)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vae_lab.errors import visible
@@ -129,6 +129,24 @@ class Table:
     def marked(self) -> bool:
         """Whether any cell bears the mark."""
         return any(cell.best for row in self.rows for cell in row)
+
+    def abridged(self, most: int) -> Table:
+        """Returns the table; of more than `most` rows those with a mark and others evenly between.
+
+        Examples:
+            >>> table = Table.of("Seeds", [(Column("loss"), [*map(float, range(1000))])]).abridged(3)
+            >>> [row[0].value for row in table.rows], table.note
+            ([0.0, 500.0, 999.0], '3 of 1,000 rows: those with a mark, and others evenly between.')
+        """
+        count = len(self.rows)
+        if count <= most:
+            return self
+        evenly = {round(place * (count - 1) / (most - 1)) for place in range(most)}
+        kept = [i for i, row in enumerate(self.rows) if i in evenly or any(cell.best for cell in row)]
+        ends = {i for i in range(len(kept) - 1) if any(kept[i] <= end < kept[i + 1] for end in self.breaks)}
+        what = f"{len(kept):,} of {count:,} rows: those with a mark, and others evenly between."
+        note = " ".join(filter(None, [what, self.note]))
+        return replace(self, rows=[self.rows[i] for i in kept], breaks=frozenset(ends), note=note)
 
     @property
     def legend(self) -> list[str]:

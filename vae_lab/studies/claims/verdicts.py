@@ -64,10 +64,16 @@ def runs_frame(runs: Iterable[StoredRun], metrics: Collection[str]) -> pd.DataFr
     """Returns one row a finished run: its parameters as texts, and of some metrics those that it has."""
     import pandas as pd  # late, as in `evidence`
 
-    def row(run: StoredRun) -> dict[str, str | float]:
-        return {**run.params, **{key: run.metrics[key] for key in metrics if key in run.metrics}}
+    finished = [run for run in runs if run.status == "FINISHED"]
+    # Column by column: rows as dictionaries would take twice the memory.
+    params = {key: [run.params.get(key) for run in finished] for key in _keys(run.params for run in finished)}
+    logged = _keys(run.metrics for run in finished)
+    numbers = {key: [run.metrics.get(key) for run in finished] for key in metrics if key in logged}
+    return pd.DataFrame({**params, **numbers})
 
-    return pd.DataFrame([row(run) for run in runs if run.status == "FINISHED"])
+
+def _keys(mappings: Iterable[Mapping[str, object]]) -> dict[str, None]:
+    return dict.fromkeys(key for mapping in mappings for key in mapping)
 
 
 def judge(
