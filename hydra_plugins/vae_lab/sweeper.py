@@ -17,6 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.vae_lab.composing import Composer, without_hydra
 from hydra_plugins.vae_lab.launcher import WorkersLauncher
 
 if TYPE_CHECKING:
@@ -68,21 +69,18 @@ class AblationSweeper(Sweeper):
         master, loader = self.config, self.hydra_context.config_loader
         HydraConfig.instance().set_config(master)  # what ${hydra:...} in a value is resolved by
         check_environment(os.environ)
-        plan = checked_plan(_without_hydra(master))
+        plan = checked_plan(without_hydra(master))
         parser = OverridesParser.create(config_loader=loader)
         overrides = parser.parse_overrides([*self.params, *arguments])
         choices = OmegaConf.select(master, "hydra.runtime.choices")
-
-        composed = functools.cache(
-            lambda *values: _without_hydra(loader.load_sweep_config(master, [*values]))
-        )
+        compose = Composer(loader, master, parser)
         known: dict[grid.Identity, Job] = {}
         words = hydra_words(master.hydra)
 
         @functools.cache
         def jobs_of(seeds: int | None) -> tuple[Axes, list[Job]]:
             axes = grid.axes(plan.sweep, overrides, parser, seeds)
-            return axes, grid.jobs(axes, lambda values: composed(*values), choices, known, words)
+            return axes, grid.jobs(axes, compose, choices, known, words)
 
         # Before seconds go into imports: a mistake in one point is told at once.
         _, jobs = jobs_of(1 if plan.seeds == "auto" else plan.seeds)
@@ -132,10 +130,6 @@ def _check_study(plan: DictConfig, jobs: Sequence[Job], overridden: Sequence[str
         metrics = [own.metric for own in own_metrics(names)]
     runs = PlannedRuns([parameters(job.settings) for job in jobs], plan.sweep.also, overridden, metrics)
     check_declared({str(key): value for key, value in study.items()}, runs)
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    return DictConfig({key: config._get_node(key) for key in config if key != "hydra"})
 
 
 def _result(job_return: JobReturn) -> Result:

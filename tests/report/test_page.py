@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 
 from vae_lab import tracking
 from vae_lab.cli.group import commands
+from vae_lab.errors import LabError
+from vae_lab.report.lines import DRAWN
 from vae_lab.report.page import rendering, setup
 from vae_lab.report.page.contents import Contents, gather
 from vae_lab.report.page.rendering import html, markdown
@@ -20,6 +23,7 @@ from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
+from vae_lab.tracking.records import Points
 
 HOSTILE = "<script>alert(1)</script> \"q\" 'q' & | $x$ ` <img src=x onerror=y>"
 
@@ -228,6 +232,64 @@ def test_claims_stand_unjudged_until_there_are_verdicts(contents: Contents) -> N
     for text in (html(asked._replace(verdicts=verdicts)), markdown(asked._replace(verdicts=verdicts))):
         assert "C1 refuted" in text
         assert "not yet judged" not in text.lower()
+
+
+class ManyRuns:
+    """A study of 100 configurations with three seeds each, as a command that only reads sees it."""
+
+    uri = "http://many"
+
+    def __init__(self, file: Path) -> None:
+        sizes, seeds = [str(size) for size in range(2, 102)], ["0", "1", "2"]
+        self.plan = file
+        plan = Plan("many", cross={"model.latent_size": sizes}, replicate={"seed": seeds})
+        file.write_text(plan.to_json())
+        losses = {size: 100 + (int(size) - 40) ** 2 / 500 for size in sizes}
+        self.runs = [
+            tracking.StoredRun(
+                f"{size}-{seed}", "1", f"vae Z{size} s{seed}", "FINISHED",
+                {"model": "vae", "model.latent_size": size, "seed": seed},
+                {"test/loss": losses[size] + int(seed), "test/kl": 20.0, "test/reconstruction": losses[size]},
+                {}, 0,
+            )
+            for size in sizes
+            for seed in seeds
+        ]  # fmt: skip
+
+    def tagged(self, key: str, value: str) -> list[tracking.StoredRun]:
+        return [tracking.StoredRun("parent", "1", "many", "FINISHED", {}, {}, {tracking.STUDY: "many"}, 0)]
+
+    def members(self, parent_run_id: str, **_wanted: bool) -> list[tracking.StoredRun]:
+        return self.runs
+
+    def record(self, run_id: str) -> tracking.StoredRun:
+        return next(run for run in self.runs if run.run_id == run_id)
+
+    def history(self, run_id: str, metric: str) -> list[float]:
+        return [self.record(run_id).metrics[metric]]
+
+    def points(self, run_ids: Collection[str], metrics: Collection[str]) -> Points:
+        return {run_id: {"test/loss": {1: self.record(run_id).metrics["test/loss"]}} for run_id in run_ids}
+
+    def download(self, run_id: str, path: str) -> Path:
+        if path != PLAN_FILE:
+            raise LabError(f"{run_id} has no {path}")
+        return self.plan
+
+
+def test_a_study_of_many_configurations_draws_some_and_says_so(tmp_path: Path) -> None:
+    store = ManyRuns(tmp_path / PLAN_FILE)
+    contents = gather(store, load_study(store, "many"))
+    assert contents.abridged.startswith("The study has 100 configurations.")
+    (curves,) = contents.curves
+    assert curves.caption.count(" for ") == DRAWN
+    assert curves.caption.startswith("Held-out loss at the end, by latent size: 103.9 for 2,")
+    assert "108.4 for 101" in curves.caption
+    text = html(contents)
+    assert contents.abridged in text
+    assert "<summary>latent size: 100 rows</summary>" in text
+    assert Tags(text).open == []
+    assert len(contents.runs) == 300
 
 
 def test_a_study_without_claims_or_finished_runs_has_a_page(folder: Path) -> None:

@@ -459,6 +459,32 @@ def test_configurations_that_no_other_beats_are_best_together() -> None:
     assert statistics.tied_with_best({"a": {0: 1.0}, "b": {0: math.nan}}, lower_is_better=True) == {"a"}
 
 
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("test", [statistics.PAIRED, statistics.UNPAIRED])
+def test_the_tied_are_those_down_to_the_worst_that_no_other_beats(test: statistics.Test, lower: bool) -> None:
+    rng = np.random.default_rng(3)
+    sign = 1 if lower else -1
+    for _ in range(30):
+        means = rng.choice([0.0, 0.5, 2.0], 6)
+        values = {
+            i: {seed: mean + rng.normal(0, 1) for seed in range(10) if rng.random() > 0.1}
+            for i, mean in enumerate(means)
+        }
+
+        def beats(rival: int, row: int, values: dict[int, dict[int, float]] = values) -> bool:
+            seeds = values[row].keys() & values[rival].keys()
+            own, other = (np.array([sign * values[i][seed] for seed in sorted(seeds)]) for i in (row, rival))
+            p = float(test.directions(statistics.Pair(own, other)).up)
+            return own.mean() > other.mean() and p <= LEVEL / 5 and test.floor(len(seeds)) <= LEVEL / 5
+
+        order = sorted(values, key=lambda i: sign * np.mean([*values[i].values()]))
+        unbeaten = [
+            k for k, row in enumerate(order) if not any(beats(rival, row) for rival in values if rival != row)
+        ]
+        tied = statistics.tied_with_best(values, lower_is_better=lower, test=test)
+        assert tied == set(order[: max(unbeaten) + 1])
+
+
 @pytest.mark.parametrize("test", [statistics.PAIRED, statistics.UNPAIRED])
 def test_the_best_is_among_the_tied_with_its_probability(test: statistics.Test) -> None:
     rng = np.random.default_rng(2)

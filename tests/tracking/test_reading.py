@@ -92,6 +92,24 @@ def test_a_thousand_runs_are_read_alike_from_the_tables_and_by_mlflows_client(
     assert tables.tagged(KIND, "nothing") == []
 
 
+def test_members_can_be_those_that_are_running_and_go_without_their_metrics(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(many)
+    tables, store = opened(), Store.open()
+    (parent,) = tables.tagged(KIND, SWEEP)
+    running = tables.members(parent.run_id, running=True, measured=False)
+    assert [run.run_id for run in running] == [
+        run.run_id for run in store.members(parent.run_id) if run.status == "RUNNING"
+    ]
+    assert [run.run_id for run in store.members(parent.run_id, running=True)] == [
+        run.run_id for run in running
+    ]
+    assert {len(run.metrics) for run in running} == {0}
+    assert running[0].tags[KIND] == RUN
+    assert running[0].params["model.layers"] == "3"
+
+
 def test_deleted_runs_and_experiments_are_not_read(folder: Path) -> None:
     store = Store.open(create=True)
     active, deleted = (store.start("lab", name, kind=RUN) for name in ("active", "deleted"))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vae_lab.studies.study import Study
     from vae_lab.tracking import Reader
 
+MOST_ROWS = 200  # of a table in the terminal
+
 
 @click.command
 @click.argument("study", required=False)
@@ -112,7 +114,9 @@ def _print(study: Study, drawn: Sequence[Table], form: str) -> None:
         console.print(plain(study.plan.question))
     for table in drawn:
         console.print()
-        tables.show(table, console)
+        tables.show(table.abridged(MOST_ROWS), console)
+    if any(len(table.rows) > MOST_ROWS for table in drawn):
+        console.print(plain(f"\nEvery row: vae-lab compare {study.plan.name} --format csv"))
 
 
 def _print_multiruns(store: Reader) -> None:

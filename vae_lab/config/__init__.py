@@ -1,6 +1,6 @@
 """The config of an experiment: its schema, its checks, its names and its fingerprint."""
 
-from vae_lab.config.checks import checked, checked_plan, known_key, unknown_key
+from vae_lab.config.checks import checked, checked_plan, known_key, typed, unknown_key
 from vae_lab.config.fingerprint import config_fingerprint
 from vae_lab.config.names import SHOWN_IN_EVERY_NAME, layers, model_name, parameters, quotable, run_name
 from vae_lab.config.schema import (
@@ -46,6 +46,7 @@ __all__ = [
     "ruled_keys",
     "run_name",
     "takes_list",
+    "typed",
     "unknown_key",
     "valid_keys",
 ]

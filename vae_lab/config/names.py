@@ -102,7 +102,9 @@ def quotable(name: str) -> str:
 
 def parameters(config: DictConfig) -> dict[str, str]:
     """Returns the flat parameters of a run: dotted keys with their values as text, and each group's name."""
-    flat = dict(flatten(OmegaConf.to_container(OmegaConf.masked_copy(config, list(RECORDED)))))
+    whole = OmegaConf.to_container(config)
+    assert isinstance(whole, dict)
+    flat = dict(flatten({group: node for group, node in whole.items() if group in RECORDED}))
     for group in ("optimizer", "scheduler"):
         if config[group] is not None:
             flat[group] = str(config[group]._target_).rpartition(".")[2].lower()

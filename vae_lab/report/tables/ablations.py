@@ -271,7 +271,9 @@ def _note_on_replicates(
         "where all values are the same."
     ]
     least = min((statistics.least_replicates(LEVEL, len(rows) - 1, test) for rows in ranked), default=0)
-    if most < least:
+    if math.isinf(least):
+        sentences.append("Of so many rows none can be shown to be worse than another.")
+    elif most < least:
         few = f"With {most} {name}s no row can be shown to be worse than another; it takes {least}."
         sentences.append(few)
     return sentences

@@ -38,6 +38,8 @@ def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test)
 def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test: Test, replicate: str) -> str:
     """Returns the clause that says how many replicates would settle a claim; see `needed_replicates`."""
     n, least = evidence.n, _least(evidence, level, claims, test)
+    if math.isinf(least):
+        return f"its {evidence.contrasts:,} contrasts are more than any number of {replicate}s can settle"
     if n < least:
         among = counted(claims, "claim")
         few = f"{counted(n, replicate)} can never reach the level of {level:g} over {among}"
@@ -49,7 +51,7 @@ def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test:
     return f"{about} would settle an effect of this size"
 
 
-def _least(evidence: Evidence, level: float, claims: int, test: Test) -> int:
+def _least(evidence: Evidence, level: float, claims: int, test: Test) -> float:
     """The fewest replicates that can settle the claim."""
     least = statistics.least_replicates(level, claims * evidence.contrasts, test)
     return least * evidence.seeds_a_value

@@ -16,6 +16,7 @@ from vae_lab.studies.statistics.differences import PAIRED, Pair, Test
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_EFFECTS = 1_000  # of an ANOVA, whose matrix has a column for each
 TESTED_AT_ONCE = 64  # pairs of configurations, with 20,000 rearrangements each: 10 MB
 
 Name = TypeVar("Name", bound=Hashable)
@@ -105,6 +106,12 @@ def _shares(y: NDArray[np.float64], columns: Mapping[str, pd.Series], *, saturat
     terms = [
         term for size in range(1, order + 1) for term in itertools.combinations(range(len(factors)), size)
     ]
+    columns_needed = sum(math.prod(data[f"f{i}"].nunique() - 1 for i in term) for term in terms)
+    if columns_needed > MOST_EFFECTS:
+        raise UserError(
+            f"importance of {', '.join(factors)}: {columns_needed:,} effects are to be estimated; at most "
+            f"{MOST_EFFECTS:,} are. Compare fewer values or keys."
+        )
     if not terms:
         raise UserError("importance: one factor with one run a value leaves nothing to compare it with.")
     formula = " + ".join(":".join(f"C(f{i})" for i in term) for term in terms)

@@ -22,8 +22,11 @@ class Needed(NamedTuple):
     high: float
 
 
-def least_replicates(level: float, contrasts: int = 1, test: Test = PAIRED) -> int:
-    """Returns the fewest replicates whose smallest p can pass Holm's first step.
+def least_replicates(level: float, contrasts: int = 1, test: Test = PAIRED) -> float:
+    """Returns the fewest replicates whose smallest p can pass Holm's first step; inf where none's can.
+
+    A test by random rearrangements has a smallest p whatever the number, so that thousands of contrasts at
+    once are beyond it.
 
     Examples:
         >>> least_replicates(0.05), least_replicates(0.05, contrasts=11)
@@ -31,14 +34,13 @@ def least_replicates(level: float, contrasts: int = 1, test: Test = PAIRED) -> i
         >>> from vae_lab.studies.statistics import UNPAIRED
         >>> least_replicates(0.05, test=UNPAIRED), least_replicates(0.05, contrasts=11, test=UNPAIRED)
         (4, 6)
-
-    Raises:
-        ValueError: No number of replicates can.
+        >>> least_replicates(0.05, contrasts=10_000)
+        inf
     """
     for n in range(2, MOST):
         if test.floor(n) <= level / contrasts * (1 + ROUNDING):
             return n
-    raise ValueError(f"{test.name}: no number of replicates has a p of {level / contrasts:g}")
+    return math.inf
 
 
 def replicates_for_power(
