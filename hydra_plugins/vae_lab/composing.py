@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -26,9 +28,10 @@ class Composer:
         parser: Hydra's parser of overrides.
     """
 
-    def __init__(self, loader: ConfigLoaderImpl, master: DictConfig, parser: OverridesParser) -> None:
+    def __init__(self, loader: ConfigLoader, master: DictConfig, parser: OverridesParser) -> None:
         self._loader, self._master, self._parser = loader, master, parser
         self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._options = functools.cache(loader.get_group_options)  # lists folders
         # Folders that a config adds to the search path are known to Hydra while it composes, and only then.
         self._leaves_all_to_hydra = bool(OmegaConf.select(master, "hydra.searchpath"))
 
@@ -57,8 +60,7 @@ class Composer:
 
     def _chooses(self, override: Override) -> bool:
         """Returns whether an override chooses an option of a config group, as Hydra's defaults list asks."""
-        is_group = self._loader.repository.group_exists(override.key_or_group)
-        return is_group and not isinstance(override.value(), dict)
+        return bool(self._options(override.key_or_group)) and not isinstance(override.value(), dict)
 
 
 def _is_typed_alike(override: Override) -> bool:

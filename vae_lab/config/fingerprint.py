@@ -24,8 +24,9 @@ def config_fingerprint(config: DictConfig) -> str:
         config: A checked config.
     """
     groups = ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"]
-    relevant = OmegaConf.to_container(OmegaConf.masked_copy(config, groups))
-    assert isinstance(relevant, dict)
+    whole = OmegaConf.to_container(config)
+    assert isinstance(whole, dict)
+    relevant = {group: whole[group] for group in groups}
     for group, key in WHERE_IT_RUNS:
         del relevant[group][key]
     loss = relevant["objective"]
