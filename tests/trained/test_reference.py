@@ -13,7 +13,7 @@ import pytest
 from vae_lab.errors import UserError
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import Study, load_study
-from vae_lab.tracking import KIND, RUN, Reader, Store, StoredRun, reader
+from vae_lab.tracking import FAULT, KIND, RUN, Reader, Store, StoredRun, reader
 from vae_lab.trained.reference import best_run, chosen_run
 
 
@@ -34,6 +34,17 @@ def test_the_best_run_is_that_with_the_lowest_held_out_loss(store: Reader) -> No
     assert choice.run.metrics["test/loss"] == min(run.metrics["test/loss"] for run in study.runs)
     assert choice.reason == "lowest held-out loss of 5 VAEs and 5 CVAEs of reference"
     assert chosen_run(store, f"{study.parent.run_id[:8]}:best:test/negative_elbo").run == choice.run
+
+
+def test_a_run_that_was_given_a_fault_is_no_best_one(store: Reader) -> None:
+    study = load_study(store, "reference")
+    best = best_run(study, "reference").run
+    faulty = replace(best, tags={**best.tags, FAULT: "kl_mean"})
+    runs = [faulty if run is best else run for run in study.runs]
+    second = best_run(study._replace(runs=runs), "reference").run
+    assert second.metrics["test/loss"] > best.metrics["test/loss"]
+    with pytest.raises(UserError, match="every finished run was given a fault"):
+        best_run(study._replace(runs=[faulty]), "reference")
 
 
 WRONG = [

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import HIGHER, LOWER, Metric, metric_named
 from vae_lab.studies.study import Study, load_study
-from vae_lab.tracking import FINGERPRINT, KIND, RUN, STUDY, SWEEP, Reader, StoredRun, store_name
+from vae_lab.tracking import FAULT, FINGERPRINT, KIND, RUN, STUDY, SWEEP, Reader, StoredRun, store_name
 
 BEST = "best"
 BY_DEFAULT = "test/loss"  # what a study's best run is best in
@@ -57,7 +57,7 @@ def chosen_run(store: Reader, name: str) -> Choice:
 
 
 def best_run(study: Study, name: str, key: str = BY_DEFAULT) -> Choice:
-    """Returns the finished run of a study that is best in a metric.
+    """Returns the finished run of a study that is best in a metric, of those without a fault on purpose.
 
     Args:
         study: Its runs.
@@ -70,6 +70,9 @@ def best_run(study: Study, name: str, key: str = BY_DEFAULT) -> Choice:
     finished = [run for run in study.runs if run.status == "FINISHED"]
     if not finished:
         raise UserError(f"{quoted(name)}: none of its runs has finished. See: vae-lab status {quoted(name)}")
+    finished = [run for run in finished if FAULT not in run.tags]
+    if not finished:
+        raise UserError(f"{quoted(name)}: every finished run was given a fault; name one: STUDY:RUN_NAME")
     wanted = f"{quoted(name)}:{BEST}:{quoted(key)}"
     measured = [run for run in finished if math.isfinite(run.metrics.get(key, math.nan))]
     own = study.plan.own_metrics
