@@ -92,6 +92,20 @@ def test_a_thousand_runs_are_read_alike_from_the_tables_and_by_mlflows_client(
     assert tables.tagged(KIND, "nothing") == []
 
 
+def test_runs_of_any_of_several_tags_are_read_at_once(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(many)
+    store, name = Store.open(), "mlflow.runName"
+    wanted = ["a 'run' 0", "a 'run' 2", "x' OR '1'='1"]
+    assert [store.tagged(name, odd) for odd in ("x' OR '1'='1", "'\"", "")] == [[], [], []]
+    expected = {run.run_id for value in wanted for run in store.tagged(name, value)}
+    assert {run.run_id for run in store.any_tagged(name, wanted)} == expected
+    assert len(expected) == RUNS / 2
+    monkeypatch.setattr(Tables, "lacks", lambda self: ["runs.name"])  # then MLflow's client is asked
+    assert {run.run_id for run in store.any_tagged(name, wanted)} == expected
+    many_values = [*wanted, *map(str, range(30))]
+    assert {run.run_id for run in store.any_tagged(name, many_values)} == expected
+
+
 def test_members_can_be_those_that_are_running_and_go_without_their_metrics(
     many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

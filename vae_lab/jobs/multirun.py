@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -32,10 +33,11 @@ from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
-from vae_lab.tracking.abandoned import check_delivered, close_abandoned, finished_run
+from vae_lab.tracking.abandoned import check_delivered, close_abandoned, finished_runs
 from vae_lab.tracking.environment import experiment_name
 
 Launch = Callable[[list[Job]], Sequence[Result]]
+REQUESTS_AT_ONCE = 8  # to a server
 
 
 class MultirunError(LabError):
@@ -212,8 +214,7 @@ def _train(
         progress.console.print(
             f"{len(finished)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
         )
-    for key, run in finished.items():
-        _adopt(parent, run, wanted[key])
+    _adopt(parent, finished, wanted)
     if not missing:
         return
     jobs = [job.within(Multirun(parent.recorder.run_id, parent.study, planned, job.name)) for job in missing]
@@ -232,16 +233,25 @@ def _train(
 
 
 def _finished(store: Store, wanted: dict[Key, Job]) -> dict[Key, StoredRun]:
-    runs = {key: finished_run(store, key[0]) for key in wanted}
-    return {key: run for key, run in runs.items() if run is not None}
+    runs = finished_runs(store, {fingerprint for fingerprint, _ in wanted})
+    return {key: runs[key[0]] for key in wanted if key[0] in runs}
 
 
-def _adopt(parent: Parent, run: StoredRun, job: Job) -> None:
-    """Makes a run that is there already one of the multirun's, with the measures that it asks for."""
+def _adopt(parent: Parent, finished: Mapping[Key, StoredRun], wanted: Mapping[Key, Job]) -> None:
+    """Makes runs that are there already those of the multirun, with the measures that it asks for."""
     store, member = parent.store, tracking.member_tag(parent.recorder.run_id)
-    store.ask(partial(store.client.set_tag, run.run_id, member, "1", synchronous=True))
-    if wants_measures(job.settings) and add_measures(store, run, job.name, job.settings) == "failed":
-        parent.failures.append(f"  {job.name}: could not be measured")
+
+    def add(run_id: str) -> None:
+        store.ask(partial(store.client.set_tag, run_id, member, "1", synchronous=True))
+
+    others = [run.run_id for run in finished.values() if run.tags.get(member) != "1"]
+    at_once = REQUESTS_AT_ONCE if tracking.is_server(store.uri) else 1  # a file takes one writer
+    with progress.busy(f"Taking over {len(others)} runs"), ThreadPoolExecutor(at_once) as threads:
+        list(threads.map(add, others))
+    for key, run in finished.items():
+        job = wanted[key]
+        if wants_measures(job.settings) and add_measures(store, run, job.name, job.settings) == "failed":
+            parent.failures.append(f"  {job.name}: could not be measured")
 
 
 def _conclude(parent: Parent, status: str) -> None:

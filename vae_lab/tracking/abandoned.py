@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -65,15 +65,24 @@ def newest_finished(runs: Iterable[StoredRun]) -> StoredRun | None:
 
 def finished_run(store: Store, fingerprint: str) -> StoredRun | None:
     """Returns the newest finished run with this fingerprint; what waits of a dead process may say so."""
-    runs = store.tagged(FINGERPRINT, fingerprint)
+    return finished_runs(store, [fingerprint]).get(fingerprint)
+
+
+def finished_runs(store: Store, fingerprints: Collection[str]) -> dict[str, StoredRun]:
+    """Returns the newest finished run of each fingerprint that has one, as `finished_run` does."""
+    runs = store.any_tagged(FINGERPRINT, fingerprints)
     if any(process_end(run, store.uri) for run in runs):
         close_abandoned(store, runs)
-        runs = store.tagged(FINGERPRINT, fingerprint)
-    newest = newest_finished(runs)
-    if newest is not None:  # its process may have ended before it did so
-        store.courier.catch_up(newest.run_id)
-        forget(store.uri, newest.run_id)
-    return newest
+        runs = store.any_tagged(FINGERPRINT, fingerprints)
+    by_fingerprint: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        by_fingerprint.setdefault(run.tags[FINGERPRINT], []).append(run)
+    newest = {fingerprint: newest_finished(alike) for fingerprint, alike in by_fingerprint.items()}
+    finished = {fingerprint: run for fingerprint, run in newest.items() if run is not None}
+    for run in finished.values():  # its process may have ended before it did so
+        store.courier.catch_up(run.run_id)
+        forget(store.uri, run.run_id)
+    return finished
 
 
 def unfinished_runs(store: Store, key: str, value: str) -> list[StoredRun]:

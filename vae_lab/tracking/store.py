@@ -53,6 +53,7 @@ from vae_lab.tracking.records import (
 from vae_lab.tracking.schema import check_schema
 from vae_lab.tracking.servers import check_server, trouble_of
 from vae_lab.tracking.spool import backlogs
+from vae_lab.tracking.tables import Tables
 
 for _noisy in ("alembic", "mlflow"):  # MLflow sets levels of its own when imported
     logging.getLogger(_noisy).setLevel(logging.WARNING)
@@ -61,6 +62,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _START = "vae_lab.start"  # tag: tells a run whose making was not confirmed from one that was not made
+MOST_QUESTIONS = 20  # after which all runs are read at once
 RETRIES_SECONDS = 2.0  # for a locked database or a server that hiccups while it is read
 _mentioned: set[str] = set()  # stores whose waiting records this process has mentioned
 
@@ -305,7 +307,20 @@ class Store:
 
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
-        return self.records(f"tags.`{key}` = '{value}'")
+        for quote in ("'", '"'):  # MLflow's filters know no escape
+            if quote not in value:
+                return self.records(f"tags.`{key}` = {quote}{value}{quote}")
+        return [run for run in self.records(f"tags.`{key}` LIKE '%'") if run.tags[key] == value]
+
+    def any_tagged(self, key: str, values: Collection[str]) -> list[StoredRun]:
+        """Returns all active runs whose tag has one of these values; newest first, if of one value."""
+        file = sqlite_file(self.uri)
+        if file is not None and not (tables := Tables(self.uri, file)).lacks():
+            self.courier.settle_all()
+            return tables.any_tagged(key, values)
+        if len(values) <= MOST_QUESTIONS:
+            return [run for value in values for run in self.tagged(key, value)]
+        return [run for run in self.records(f"tags.`{key}` LIKE '%'") if run.tags[key] in values]
 
     def members(self, parent_run_id: str, *, running: bool = False, measured: bool = True) -> list[StoredRun]:
         """Returns the runs of a multirun, oldest first: those it trained and those that were there before."""

@@ -37,6 +37,7 @@ _COLUMNS = (
     "SELECT tables.name, columns.name FROM sqlite_master tables JOIN pragma_table_info(tables.name) columns"
 )
 _TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
+_ANY_TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value IN (SELECT value FROM json_each(?))"
 _RUNNING = f"{_TAGGED} AND run_uuid IN (SELECT run_uuid FROM runs WHERE status = 'RUNNING')"
 _NAMED = "SELECT ?"
 # In MLflow's own order: runs that began in the same millisecond stand by their ids.
@@ -73,6 +74,10 @@ class Tables:
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
         return self._runs(_TAGGED, key, value)
+
+    def any_tagged(self, key: str, values: Collection[str]) -> list[StoredRun]:
+        """Returns all active runs whose tag has one of these values, newest first."""
+        return self._runs(_ANY_TAGGED, key, json.dumps([*values]))
 
     def record(self, run_id: str) -> StoredRun:
         """Returns the run of that id.
