@@ -37,7 +37,7 @@ class Checkpoint(NamedTuple):
     precision: str  # the one that was chosen for the run
     threads: int  # of the CPU; another number rounds sums in another way
     history: list[dict[str, float]]  # metrics of every epoch
-    step_losses: list[float]  # of the last epoch
+    step_losses: list[float]  # of every step so far
     at: int  # when it was recorded, milliseconds since 1970
 
     def save(self, path: Path) -> None:

@@ -69,6 +69,8 @@ def test_a_database_that_was_set_back_gets_the_epochs_that_it_lost(
     store = Store.open()
     for metric in ("test/loss", "train/loss", "test/kl", "train/seconds"):
         assert steps(store, metric) == list(range(1, 9))
+    curve = steps(store, "train/step_loss")
+    assert curve == list(range(1, len(curve) + 1))
 
 
 def test_a_state_that_was_set_back_doubles_no_epoch(

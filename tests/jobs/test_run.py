@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -110,6 +111,17 @@ def test_the_stored_models_held_out_loss_recomputes_to_the_logged_value(
     found = evaluation.held_out(model, objective, test, seed=int(record.params["seed"]))
     assert found.loss == pytest.approx(record.metrics["test/loss"], rel=1e-6)
     assert found.active_units == record.metrics["test/active_units"]
+
+
+def test_the_loss_of_every_step_is_kept_and_as_many_as_a_chart_draws_are_logged(lab: Lab) -> None:
+    assert lab(*SMALL, "train.epochs=2", "train.batch_size=4")[0] == 0
+    record, store = only_run(), Store.open()
+    table = pandas.read_csv(store.download(record.run_id, tracking.STEPS_FILE))
+    assert table["step"].tolist() == list(range(1, 721))  # 1,437 images by 4, twice
+    logged = store.points([record.run_id], ["train/step_loss"])[record.run_id]["train/step_loss"]
+    assert sorted(logged) == sorted({*range(1, 721, 3), 360, 720})
+    assert [logged[step] for step in sorted(logged)] == [table["loss"][step - 1] for step in sorted(logged)]
+    assert record.metrics["train/last_minibatch_loss"] == table["loss"].iloc[-1]
 
 
 def test_the_same_command_gives_the_same_curves_to_the_last_bit(lab: Lab) -> None:

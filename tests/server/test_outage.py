@@ -32,8 +32,8 @@ def record_epochs(recorder: Recorder, epochs: range, seconds: float = 0.0) -> No
     """The record of some epochs, which says by its values where it belongs."""
     for epoch in epochs:
         first = epoch * CURVE
-        curve = [i / 7 for i in range(first, first + CURVE)]
-        recorder.log({"loss": 1 / (epoch + 3)}, epoch, ("step_loss", curve, first))
+        curve = {i: i / 7 for i in range(first, first + CURVE)}
+        recorder.log({"loss": 1 / (epoch + 3)}, epoch, ("step_loss", curve))
         recorder.tag({"last": str(epoch)})
         if epoch % 10 == 0:
             recorder.image("samples", np.full((4, 4, 1), epoch % 256, dtype=np.uint8), epoch)

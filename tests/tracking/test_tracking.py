@@ -31,7 +31,9 @@ def test_the_store_is_one_file_and_one_folder_where_the_command_was_started(
 def test_what_is_recorded_is_read_back_by_mlflows_own_client(store: Store) -> None:
     recorder = store.start("lab", "vae L3", kind=tracking.RUN, params={"model.layers": "3"}, tags={"x": "y"})
     recorder.log({"test/loss": 2.0}, step=1)
-    recorder.log({"test/loss": 1.0}, step=2, curve=("train/step_loss", [float(i) for i in range(2500)], 1))
+    recorder.log(
+        {"test/loss": 1.0}, step=2, curve=("train/step_loss", {i: float(i - 1) for i in range(1, 2501)})
+    )
     recorder.image("samples", np.zeros((4, 4, 1), dtype=np.uint8), step=0)
     recorder.dataset(name="digits", digest="1f", source="sklearn", profile={"train": 1437, "test": 360})
     recorder.finish("FINISHED")

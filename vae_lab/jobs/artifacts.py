@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def read_back(model: VAE) -> list[str]:
     """Returns the artifacts of a run that the lab reads again later: their checksums are kept."""
     pictures_read = [tracking.STRIP_FILE, tracking.INTERPOLATION_FILE]
     of_classes = [tracking.CLASS_FILE] if model.condition_size else []
-    return ["config.yaml", "model/model.pt", *pictures_read, *of_classes]
+    return ["config.yaml", "model/model.pt", tracking.STEPS_FILE, *pictures_read, *of_classes]
 
 
 def write_artifacts(
@@ -175,6 +175,12 @@ def write_artifacts(
     save_figures(folder, drawings)
     strip = pictures.tile(evaluation.prior_samples(model, likelihood, STRIP, **drawn), shape, STRIP)
     pictures.save_picture(strip, folder / tracking.STRIP_FILE)
+
+
+def write_step_losses(losses: Sequence[float], folder: Path) -> None:
+    """Writes the loss of every step of a run as a table that pandas reads."""
+    rows = [f"{step},{loss!r}\n" for step, loss in enumerate(losses, 1)]
+    (folder / tracking.STEPS_FILE).write_text("".join(["step,loss\n", *rows]), encoding="utf-8")
 
 
 def collapse_warning(metrics: Mapping[str, float], latent_size: int) -> str:

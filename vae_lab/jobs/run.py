@@ -26,6 +26,7 @@ from vae_lab.jobs.artifacts import (
     log_pictures,
     read_back,
     write_artifacts,
+    write_step_losses,
 )
 from vae_lab.jobs.built import build_model, build_objective, build_optimizer, build_schedule
 from vae_lab.jobs.commands import run_command
@@ -41,6 +42,9 @@ from vae_lab.tracking.environment import experiment_name
 from vae_lab.training import DivergedError, Epoch
 
 log = logging.getLogger(__name__)
+
+STEP_LOSS = "train/step_loss"
+CHARTED = 320  # of a run's step losses: what a chart of MLflow's UI draws of a curve
 
 
 class Interrupted(NamedTuple):
@@ -86,6 +90,7 @@ class Run:
             settings.train.precision, self.model, parts.objective, self.batches, settings.seed
         )
         self.history: list[dict[str, float]] = []
+        self.step_losses: list[float] = []
         self.done = 0  # finished epochs
         self._at = 0  # when the last one was recorded
         self._recorded: dict[int, int] = {}  # epochs that the store has already, and when they were recorded
@@ -115,7 +120,7 @@ class Run:
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
         self.recorder.dataset(name=data.name, digest=data.checksum, source=data.origin, profile=sizes)
         if checkpoint is None:
-            checkpoint = self._save([])
+            checkpoint = self._save()
         else:
             self._restore(checkpoint)
             self._repair(store)
@@ -150,7 +155,8 @@ class Run:
         metrics = {**trained, "train/total_seconds": before + epoch.seconds, **measured}
         self.history.append(metrics)
         self.done = epoch.number
-        self._record(self._save(epoch.step_losses))
+        self.step_losses += epoch.step_losses
+        self._record(self._save())
         self.shown.epoch(epoch.number, epoch.loss, held_out.loss)
         self.shown.remark = collapse_warning(metrics, settings.model.latent_size)
 
@@ -168,6 +174,7 @@ class Run:
         recorder.tag(evaluation_tag(settings, parts.data) | absent_tag(measures))
         with recorder.artifacts(sealed=read_back(self.model)) as folder:
             write_artifacts(self.job, parts, self.model, self.history, folder)
+            write_step_losses(self.step_losses, folder)
         recorder.tag({tracking.NOTE: description(self.job, metrics, measures.reasons())})
         recorder.finish("FINISHED")
         if self._folder is not None:
@@ -185,7 +192,7 @@ class Run:
                 self._folder.release()
             self._display.__exit__(type(error), error, error.__traceback__)
 
-    def _save(self, step_losses: list[float]) -> Checkpoint:
+    def _save(self) -> Checkpoint:
         """Writes the run as it is now to the disk of this machine."""
         assert self._folder is not None
         self._at = self.recorder.now()
@@ -198,7 +205,7 @@ class Run:
             precision=self.precision,
             threads=torch.get_num_threads(),
             history=self.history,
-            step_losses=step_losses,
+            step_losses=self.step_losses,
             at=self._at,
         )
         try:
@@ -215,11 +222,17 @@ class Run:
         step = checkpoint.epoch
         self._at = at = self._recorded.get(step, checkpoint.at)
         if step and step not in self._recorded:
-            first = (step - 1) * len(self.batches) + 1
-            curve = ("train/step_loss", checkpoint.step_losses, first)
             heartbeat = {tracking.HEARTBEAT: json.dumps({"epoch": step, "at": at})}
-            self.recorder.log(checkpoint.history[-1], step, curve, tags=heartbeat, when=at)
+            self.recorder.log(checkpoint.history[-1], step, self._curve(step), tags=heartbeat, when=at)
         log_pictures(self.settings, self.parts, self.model, self.recorder, step=step, when=at)
+
+    def _curve(self, epoch: int) -> tuple[str, dict[int, float]]:
+        """Returns those losses of an epoch's steps that the store's chart shows; the run's file has all."""
+        steps = len(self.batches)
+        every = -(-self.settings.train.epochs * steps // CHARTED)
+        last = epoch * steps
+        shown = {step for step in range(last - steps + 1, last + 1) if (step - 1) % every == 0} | {last}
+        return STEP_LOSS, {step: self.step_losses[step - 1] for step in sorted(shown)}
 
     def _find_interrupted(self, store: Store, params: dict[str, str]) -> Interrupted | None:
         """Returns a run of the same result to resume: one that has a checkpoint, or no epoch yet.
@@ -260,6 +273,7 @@ class Run:
         if self.scheduler is not None and checkpoint.scheduler is not None:
             self.scheduler.load_state_dict(checkpoint.scheduler)
         self.precision, self.history = checkpoint.precision, checkpoint.history
+        self.step_losses = checkpoint.step_losses
         self.done, self._at = checkpoint.epoch, checkpoint.at
         if self.parts.device.type == "cpu":
             torch.set_num_threads(checkpoint.threads)
@@ -277,11 +291,12 @@ class Run:
         self._recorded = recorded
         missing = [epoch for epoch in range(1, self.done) if epoch not in recorded]
         for epoch in missing:
-            self.recorder.log(self.history[epoch - 1], epoch, when=self._at - (self.done - epoch))
+            at = self._at - (self.done - epoch)
+            self.recorder.log(self.history[epoch - 1], epoch, self._curve(epoch), when=at)
         if missing:
             log.warning(
                 f"{self.job.name}: the store had lost {len(missing)} epochs between {missing[0]} and "
-                f"{missing[-1]}: their metrics are recorded again, the losses of their steps are not kept."
+                f"{missing[-1]}: their metrics are recorded again."
             )
 
     def _tags(self, together: int) -> dict[str, str | None]:

@@ -56,24 +56,24 @@ class Recorder:
         self,
         metrics: Mapping[str, float],
         step: int,
-        curve: tuple[str, Sequence[float], int] | None = None,
+        curve: tuple[str, Mapping[int, float]] | None = None,
         *,
         tags: Mapping[str, str] | None = None,
         when: int | None = None,
     ) -> None:
-        """Records metrics of one step and, with them, a curve (name, values, step of the first value).
+        """Records metrics of one step and, with them, a curve: its name and its values by their steps.
 
         Args:
             metrics: Values by name.
             step: The step of all of them.
-            curve: More values, one a step.
+            curve: More values, of other steps.
             tags: To be set with them.
             when: Milliseconds since 1970, else now; what is logged again with the same time is kept once.
         """
         points = [(name, float(value), step) for name, value in metrics.items()]
         if curve is not None:
-            name, values, first = curve
-            points += [(name, float(value), first + i) for i, value in enumerate(values)]
+            name, values = curve
+            points += [(name, float(value), at) for at, value in values.items()]
         self._submit(self._record(when, metrics=points, tags=tags or {}))
 
     def image(self, key: str, picture: NDArray[Any], step: int, *, when: int | None = None) -> None:

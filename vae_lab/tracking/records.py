@@ -27,6 +27,7 @@ LARGEST = 1e100  # of a metric; the sums and squares of larger ones overflow
 LONGEST_NUMBER = 18  # digits; Python refuses thousands of them
 # Artifacts of a run, images without title or frame: a row of samples, and grids for the study's page.
 STRIP_FILE = "samples_strip.png"
+STEPS_FILE = "step_losses.csv"  # a row a step
 EXPLORER_FILE = "explorer.html"  # artifact of a run or a parent: its models, which decode in the browser
 INTERPOLATION_FILE, CLASS_FILE = "grids/interpolation.png", "grids/class_grid.png"
 

@@ -19,7 +19,7 @@ from vae_lab.jobs.stored import data_of, settings_of_params
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective
 from vae_lab.studies.study import load_study
-from vae_lab.tracking import ERROR, FAULT, KIND, RUN, Reader, StoredRun
+from vae_lab.tracking import ERROR, FAULT, KIND, RUN, STEPS_FILE, Reader, StoredRun
 from vae_lab.trained.doctor.audit import audited
 from vae_lab.trained.doctor.findings import FAULT as WORST
 from vae_lab.trained.doctor.findings import Report, worst_first
@@ -93,7 +93,7 @@ def audited_run(
     injected = run.tags.get(FAULT, "")
     if run.status == "FINISHED":
         lab = model_of(store, run, device=device, trust=trusted)
-        losses = store.history(run.run_id, "train/step_loss")
+        losses = _step_losses(store, run)
         subject = _subject(run, lab.config, lab.module, lab.objective, lab.data)
         report = audited(replace(subject, recorded=_recorded(store, lab), losses=losses))
         return Report(run.name, report.findings, report.unexamined, injected)
@@ -108,6 +108,15 @@ def audited_run(
     why = f"the run is {run.status}: only its first weights were examined"
     name = f"{run.name} ({run.status})"
     return Report(name, worst_first([*faults, *ended]), {"trained model": why}, injected)
+
+
+def _step_losses(store: Reader, run: StoredRun) -> list[float]:
+    """Returns the losses of a run's steps: all of them, or where there is no file those of its chart."""
+    try:
+        rows = store.download(run.run_id, STEPS_FILE).read_text(encoding="utf-8").splitlines()[1:]
+        return [float(row.partition(",")[2]) for row in rows]
+    except (LabError, OSError, ValueError):
+        return store.history(run.run_id, "train/step_loss")
 
 
 def _subject(
