@@ -58,6 +58,19 @@ def test_any_name_makes_a_view_that_can_be_read() -> None:
         assert state["compareRunCharts"][0]["xaxis"]["key"] == view.axis
 
 
+def test_views_of_more_runs_than_the_ui_loads_say_so_and_begin_with_every_configuration() -> None:
+    def view_of(seeds: int) -> views.View:
+        seeded = [run("vae", layers, 15, seed) for layers in (2, 3, 4) for seed in range(seeds)]
+        named = [replace(trained, run_id=f"{i:06}") for i, trained in enumerate(seeded)]
+        return views.study_views(study(ONE_AT_A_TIME, *named))[0]
+
+    few, many = view_of(33), view_of(40)
+    assert (few.title, few.order) == ("1 What depth does", "tags.`mlflow.runName`")
+    assert many.title == "1 What depth does, seed by seed: the first 100 of 120 runs"
+    assert many.order == "params.`seed`"
+    assert many[2:4] == few[2:4]
+
+
 def test_colours_tell_families_apart_and_every_run_of_a_family() -> None:
     runs = [run(model, layers, 15) for model in ("vae", "cvae") for layers in (2, 3, 4)]
     named = [replace(trained, run_id=str(i)) for i, trained in enumerate(runs)]

@@ -20,7 +20,7 @@ from vae_lab.report.lines import abridged, lines
 from vae_lab.report.tables.formats import markdown_text
 from vae_lab.report.template import filled
 from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name, topic
-from vae_lab.studies.study import POINT, Study
+from vae_lab.studies.study import POINT, Study, has_params
 from vae_lab.tracking import EXPLORER_FILE, KIND, NOTE, RUN, StoredRun, member_tag, whole_number
 from vae_lab.tracking.records import checksum_tag
 
@@ -34,7 +34,7 @@ TAG_LIMIT = 20_000  # characters of an experiment tag
 COLUMNS = ("test/loss", "test/reconstruction", "test/kl", "test/active_units", "train/last_minibatch_loss")
 HUES = (0.58, 0.06, 0.36, 0.80, 0.50, 0.95)  # one a family of runs: blue, orange, green, violet, teal, pink
 CHARACTER = 8  # pixels, about
-EVERY_RUN = 100  # more than any chart should hold
+EVERY_RUN = 100  # that the UI loads at once, and a chart holds
 
 
 class View(NamedTuple):
@@ -44,6 +44,7 @@ class View(NamedTuple):
     title: str
     axis: str  # the parameter on the horizontal axis
     where: str  # MLflow's filter of the runs
+    order: str = "tags.`mlflow.runName`"  # anything but time, which would fold children below their parent
 
 
 def ui_address(port: int = PORT) -> str:
@@ -80,9 +81,19 @@ def study_views(study: Study) -> list[View]:
     for number, axis in enumerate(axes, start=1):
         others = {key: value for key, value in study.plan.base.items() if key != axis}
         fixed = "".join(f" AND params.\"{key}\" = '{value}'" for key, value in others.items())
-        views.append(View(_key(study, axis), f"{number} What {topic(axis)} does", axis, members + fixed))
+        title, count = f"{number} What {topic(axis)} does", sum(has_params(run, others) for run in study.runs)
+        view = View(_key(study, axis), title, axis, members + fixed)
+        views.append(view if count <= EVERY_RUN else _replicate_by_replicate(view, study, count))
     axis = axes[0] if axes else next(iter(study.plan.base), "model")
-    return [*views, View(_key(study, "all"), f"{len(axes) + 1} All runs, best first", axis, members)]
+    title, best_first = f"{len(axes) + 1} All runs, best first", "metrics.`test/loss`"
+    return [*views, View(_key(study, "all"), title, axis, members, best_first)]
+
+
+def _replicate_by_replicate(view: View, study: Study, count: int) -> View:
+    """Returns a view of more runs than the UI loads, which begins with the first of every configuration."""
+    key = next(iter(study.plan.replicate), "seed")
+    title = f"{view.title}, {key_name(key)} by {key_name(key)}: the first {EVERY_RUN} of {count:,} runs"
+    return view._replace(title=title, order=f"params.`{key}`")
 
 
 def _key(study: Study, name: str) -> str:
@@ -98,8 +109,10 @@ def write_views(store: Store, recorder: Recorder, study: Study) -> None:
             len(value) <= TAG_LIMIT
         ):  # a study of hundreds of keys goes without; its tables are on the parent run
             store.ask(partial(set_tag, VIEW_TAG + view.key, value))
+    coloured = {run.run_id: run.tags.get(COLOUR_TAG) for run in study.runs}
     for run_id, colour in colours(comparisons(study)).items():
-        store.ask(partial(store.client.set_tag, run_id, COLOUR_TAG, colour, synchronous=True))
+        if coloured.get(run_id) != colour:
+            store.ask(partial(store.client.set_tag, run_id, COLOUR_TAG, colour, synchronous=True))
     # The UI shows the first line and folds the rest.
     answers = ". ".join(filter(None, map(answer, comparisons(study))))
     note = f"{study.plan.name}: {links(study)}\n\n{answers}."
@@ -171,8 +184,7 @@ def view_state(view: View, study: Study) -> dict[str, Any]:
             "view.json.jinja",
             view=view,
             topic=topic(view.axis),
-            # Sorted by anything but time, children stand beside their parent instead of folded below it.
-            order="metrics.`test/loss`" if view.key.endswith("all") else "tags.`mlflow.runName`",
+            order=view.order,
             columns=columns,
             widths=widths,
             varied=[key for key in keys if key not in plan.replicate],
