@@ -111,7 +111,6 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
     compared = comparisons(study)
     configurations = _first_runs(compared)
     first = spread_out(configurations, PICTURED)
-    described = [*tables.study_tables(study), *tables.importance_tables(study)]
     server = sqlite_file(store.uri) is None
     base = f"{store_name(store.uri) if server else views.ui_address()}/"
     explained = explanations(judged)
@@ -126,7 +125,7 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
         claims=[(str(c["id"]), str(c["text"])) for c in plan.claims if {"id", "text"} <= c.keys()],
         explanations=explained,
         surviving=explanation_summary(explained),
-        tables=[table.abridged(ROWS) for table in described],
+        tables=_tables(study),
         analyses=analyses(store, study),
         curves=panels.loss_panels(store, compared),
         latent=panels.latent_panels(compared),
@@ -140,12 +139,19 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
         command=parent.tags.get(COMMAND, ""),
         commands=[(run.name, setup.command(run)) for run in first if setup.command(run)],
         links=_study_links(study, base),
-        runs=[
-            Link(run.name, base + views.run_page(run), run.status.lower())
-            for run in spread_out(study.runs, ROWS)
-        ],
+        runs=_run_links(study, base),
         server=server,
     )
+
+
+def _tables(study: Study) -> list[Table]:
+    both = [*tables.study_tables(study), *tables.importance_tables(study)]
+    return [table.abridged(ROWS) for table in both]
+
+
+def _run_links(study: Study, base: str) -> list[Link]:
+    some = spread_out(study.runs, ROWS)
+    return [Link(run.name, base + views.run_page(run), run.status.lower()) for run in some]
 
 
 def _study_links(study: Study, base: str) -> list[Link]:

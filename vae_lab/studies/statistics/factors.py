@@ -151,16 +151,19 @@ def tied_with_best(
     compared = [name for name, runs in finite.items() if runs]
     compared.sort(key=lambda name: float(np.mean([*finite[name].values()])))
     shared = level / max(len(compared) - 1, 1)
-    # Most are beaten by the best mean, which is asked first. What is better in the mean than an unbeaten one
-    # is kept: a noisy row may be unbeaten by the very best alone. So the worst that is unbeaten decides.
-    best = [(finite[name], finite[compared[0]]) for name in compared]
-    by_best = _are_beaten(best, shared, test)
-    for place in reversed(range(len(compared))):
-        one = finite[compared[place]]
-        rivals = [(one, finite[rival]) for rival in compared[1:] if rival != compared[place]]
-        if not by_best[place] and not any(_are_beaten(rivals, shared, test)):
-            return set(compared[: place + 1])
-    return set()
+    # What is better in the mean than an unbeaten one is kept: a noisy row may be unbeaten by the best alone.
+    return set(compared[: _unbeaten([finite[name] for name in compared], shared, test)])
+
+
+def _unbeaten(ranked: Sequence[Mapping[Replicate, float]], level: float, test: Test) -> int:
+    """Returns how many of some configurations, best mean first, come down to the last that no other beats."""
+    # Most are beaten by the best mean, which is asked first.
+    by_best = _are_beaten([(one, ranked[0]) for one in ranked], level, test)
+    for place, one in reversed([*enumerate(ranked)]):
+        rivals = [(one, rival) for rival in ranked[1:] if rival is not one]
+        if not by_best[place] and not any(_are_beaten(rivals, level, test)):
+            return place + 1
+    return 0
 
 
 def _finite(values: Mapping[Replicate, float]) -> dict[Replicate, float]:

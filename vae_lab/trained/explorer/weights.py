@@ -64,7 +64,7 @@ def text_of(content: bytes) -> str:
 
     Examples:
         >>> text_of(b"weights!")
-        'b8_OcZF}`'
+        'cV%g3XmoQS'
     """
     return base64.b85encode(content).decode().replace("<", ",")
 
