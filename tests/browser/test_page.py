@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,7 @@ from vae_lab.studies.claims import judge_study
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
 
-playwright: Any = pytest.importorskip("playwright.sync_api")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.timeout(240),
-]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+pytestmark = pytest.mark.timeout(240)
 
 
 JUDGED = """
@@ -81,14 +73,6 @@ def address(ablations: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     claims = [("C1", "A claim of a length that no phone shows in one line, so that it has to be broken.")]
     file, _ = write(contents._replace(claims=claims), tmp_path_factory.mktemp("page") / "page.html")
     return file.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 def opened(browser: Any, address: str, width: int = 1280, scheme: str = "light") -> Any:
