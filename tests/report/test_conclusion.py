@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from vae_lab import tracking
@@ -7,6 +8,7 @@ from vae_lab.report import conclusion, tables
 from vae_lab.report.conclusion import description
 from vae_lab.report.drawing import standalone_figure
 from vae_lab.report.pictures import load_picture
+from vae_lab.studies.claims import judge_study
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
@@ -83,3 +85,23 @@ def test_the_description_begins_with_the_answer(ablations: Path) -> None:
     assert lines[0] == "ablations: 10 of 10 runs finished."
     assert lines[2].startswith("- vae: held-out loss ")
     assert lines[2].endswith("for layers 2, 3, 4")
+
+
+def test_a_description_holds_as_many_verdicts_as_a_tag_and_says_how_many_more_there_are(
+    ablations: Path,
+) -> None:
+    study = load_study(open_store(ablations), "ablations")
+    claim = {
+        "text": "More layers. " * 30,
+        "metric": "test/loss",
+        "expect": "increasing",
+        "along": "model.layers",
+    }
+    claims = [{"id": f"C{number}", **claim} for number in range(30)]
+    verdicts = judge_study(study._replace(plan=msgspec.structs.replace(study.plan, claims=claims)))
+    text = description(study, tables.study_tables(study), verdicts)
+    told = text.count("\n- **C")
+    assert 0 < told < 30
+    assert len(text) <= conclusion.LONGEST_NOTE
+    assert f"- {30 - told} more: *report.md* among the artifacts." in text
+    assert text.endswith(conclusion.PICTURES)

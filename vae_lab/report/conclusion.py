@@ -135,7 +135,7 @@ def configurations(study: Study) -> dict[str, list[StoredRun]]:
 
 
 def description(study: Study, results: Sequence[Table], verdicts: Sequence[Verdict] = ()) -> str:
-    """The parent run's Markdown page."""
+    """The parent run's Markdown page: of its tables and verdicts as many as a tag holds."""
     plan, safe = study.plan, tables.markdown_text
     sheet = f"get-artifact?path=figures/contact_sheet.png&run_uuid={study.parent.run_id}"
     head = [  # the UI folds what follows the first lines
@@ -144,10 +144,12 @@ def description(study: Study, results: Sequence[Table], verdicts: Sequence[Verdi
         views.links(study),
         f"![Samples of every configuration]({sheet})",
     ]
-    tail = [*_verdict_parts(verdicts), PICTURES]
     texts = [tables.markdown(table) for table in results]
-    while texts and sum(len(part) + 2 for part in (*head, *texts, *tail)) > LONGEST_NOTE:
-        texts.pop()  # it is among the artifacts all the same
+    judged = verdict_lines(verdicts)
+    tail = [*_verdict_parts(verdicts, judged), PICTURES]
+    while (texts or judged) and sum(len(part) + 2 for part in (*head, *texts, *tail)) > LONGEST_NOTE:
+        (texts or judged).pop()  # it is among the artifacts all the same
+        tail = [*_verdict_parts(verdicts, judged), PICTURES]
     return "\n\n".join(part for part in (*head, *texts, *tail) if part)
 
 
@@ -161,11 +163,13 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     ]
 
 
-def _verdict_parts(verdicts: Sequence[Verdict]) -> list[str]:
-    """The verdicts as Markdown, and which explanation survives them."""
+def _verdict_parts(verdicts: Sequence[Verdict], judged: Sequence[str]) -> list[str]:
+    """The first verdicts as Markdown, how many there are beyond, and which explanation survives them."""
     safe = tables.markdown_text
     if not verdicts:
         return []
     summary = explanation_summary(explanations(verdicts))
     explained = [f"**What explains it.** {safe(summary)}"] if summary else []
-    return ["### Claims of the study", "\n".join(verdict_lines(verdicts)), *explained]
+    beyond = len(verdicts) - len(judged)
+    more = [f"- {beyond} more: *report.md* among the artifacts."] if beyond else []
+    return ["### Claims of the study", "\n".join([*judged, *more]), *explained]
