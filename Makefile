@@ -16,7 +16,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile doctor faults given-away lowest \
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile search doctor faults given-away lowest \
 	tested clean
 
 help:           ## list the commands
@@ -70,6 +70,9 @@ benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, whic
 
 profile: $(VENV)/.installed      ## where an epoch's time goes
 	$(BIN)/python -m benchmarks.profile
+
+search: $(VENV)/.installed-dev   ## replay searches on recorded grids; says what they find, for how many epochs
+	$(BIN)/python -m benchmarks.search
 
 doctor: $(VENV)/.installed       ## put every known fault into ten models; says which the doctor finds
 	$(BIN)/python -m benchmarks.injected_faults

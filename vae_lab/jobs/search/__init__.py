@@ -1,0 +1,1 @@
+"""Searches: what is tried next, how far each run is trained, and what was learned of it."""

@@ -1,0 +1,144 @@
+"""How far the runs of a search have come: from rung to rung within a budget of epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+NEW = -1  # stands for the number of a trial that is not begun yet
+
+
+class Segment(NamedTuple):
+    """What is trained next: a trial, from where it paused to an epoch."""
+
+    number: int
+    until: int
+
+
+@dataclass
+class Climber:
+    """A trial on its way up."""
+
+    number: int
+    values: list[list[float]] = field(default_factory=list)  # of each rung that is reached, an objective each
+    under_way: bool = False
+    over: bool = False  # stopped for good, failed, or at the top
+
+    @property
+    def height(self) -> int:
+        """How many rungs are reached."""
+        return len(self.values)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits on a rung, to go on or to be stopped."""
+        return not (self.over or self.under_way)
+
+
+class Ladder:
+    """The rungs of a search, who is on which, and what has been spent.
+
+    Args:
+        rungs: Epochs at which runs pause, rising; the last is their full length.
+        budget: Epochs of all runs together; None for no bound.
+
+    Examples:
+        >>> ladder = Ladder([1, 3], budget=5)
+        >>> ladder.enter(0)
+        Segment(number=0, until=1)
+        >>> ladder.reached(0, [110.0])
+        False
+        >>> ladder.go_on(0), ladder.spent, ladder.room_for(NEW)
+        (Segment(number=0, until=3), 3, True)
+    """
+
+    def __init__(self, rungs: Sequence[int], budget: int | None = None) -> None:
+        self.rungs, self.budget = [*rungs], budget
+        self.spent = 0  # epochs, those under way among them
+        self.climbers: dict[int, Climber] = {}
+
+    def enter(self, number: int) -> Segment:
+        """Returns the first segment of a new trial, which is under way from now on."""
+        self.climbers[number] = Climber(number)
+        return self.go_on(number)
+
+    def resume(self, number: int, values: Sequence[Sequence[float]]) -> None:
+        """Puts a trial of an earlier process where it paused, with its values on the rungs up to there."""
+        climber = self.climbers[number] = Climber(number, [[*value] for value in values])
+        climber.over = climber.height == len(self.rungs)
+        self.spent += self.rungs[climber.height - 1] if climber.height else 0
+
+    def go_on(self, number: int) -> Segment:
+        """Returns the next segment of a trial, which is under way from now on."""
+        climber = self.climbers[number]
+        climber.under_way = True
+        self.spent += self._cost(climber.height)
+        return Segment(number, self.rungs[climber.height])
+
+    def reached(self, number: int, values: Sequence[float]) -> bool:
+        """Notes that a trial has paused on its next rung with these values, the lower the better.
+
+        Returns:
+            Whether that is the top.
+        """
+        climber = self.climbers[number]
+        climber.values.append([*values])
+        climber.under_way = False
+        climber.over = climber.height == len(self.rungs)
+        return climber.over
+
+    def drop(self, number: int) -> None:
+        """Takes a trial out that was stopped for good or failed; what it reached is still compared with."""
+        climber = self.climbers[number]
+        climber.under_way, climber.over = False, True
+
+    def paused(self) -> dict[int, list[float]]:
+        """Returns the trials that wait on a rung, with their values there."""
+        return {c.number: c.values[-1] for c in self.climbers.values() if c.paused and c.values}
+
+    def ready(self) -> list[int]:
+        """Returns those that pause and can go on within the budget."""
+        return [number for number in self.paused() if self.room_for(number)]
+
+    def under_way(self) -> list[int]:
+        """Returns the trials that are trained at this moment."""
+        return [c.number for c in self.climbers.values() if c.under_way]
+
+    def room_for(self, number: int) -> bool:
+        """Returns whether the budget has room for the next segment of a trial, or of a NEW one."""
+        cost = self._cost(0 if number == NEW else self.climbers[number].height)
+        return self.budget is None or self.spent + cost <= self.budget
+
+    def ranked(self, height: int) -> list[int]:
+        """Returns all trials that have reached so many rungs, by their values there, the best first.
+
+        The best are those that fewest others beat; of several objectives, one beats another if it is no
+        worse in any and better in one.
+        """
+        there = {c.number: c.values[height - 1] for c in self.climbers.values() if c.height >= height}
+        if not there:
+            return []
+        table = np.array([*there.values()], dtype=float)  # (trials, objectives)
+        no_worse = (table[:, None] <= table[None]).all(2)
+        better = (table[:, None] < table[None]).any(2)
+        order = np.argsort((no_worse & better).sum(0), kind="stable")
+        numbers = [*there]
+        return [numbers[place] for place in order]
+
+    def _cost(self, height: int) -> int:
+        return self.rungs[height] - (self.rungs[height - 1] if height else 0)
+
+
+def geometric(first: int, last: int, eta: float) -> list[int]:
+    """Returns the epochs from `first` to `last`, each about `eta` times the one before.
+
+    >>> geometric(1, 27, 3), geometric(1, 10, 3), geometric(20, 10, 3)
+    ([1, 3, 9, 27], [1, 3, 10], [10])
+    """
+    rungs = [last]
+    while (below := round(rungs[-1] / eta)) >= first and below < rungs[-1]:
+        rungs.append(below)
+    return rungs[::-1]

@@ -1,0 +1,90 @@
+"""The trials of a search in Optuna's storage, each whole from its first moment or not there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+REACHED = "epoch "  # user attribute, with the epoch: the objectives' values there
+RUN = "run"  # user attribute: the name of the run
+
+
+class Trials:
+    """The book of a search. What is said twice is kept once, so whoever goes on may say it again.
+
+    Args:
+        storage: Optuna's, or its address.
+        name: Of the study there, which is made if it is not there yet.
+        directions: `minimize` or `maximize` of each objective.
+        pruner: Of Optuna's, which is asked after every report; None for none.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage | str,
+        name: str,
+        directions: Sequence[str],
+        pruner: BasePruner | None = None,
+    ) -> None:
+        self.storage = optuna.storages.get_storage(storage)
+        self.study = optuna.create_study(
+            storage=self.storage,
+            study_name=name,
+            directions=[StudyDirection[direction.upper()] for direction in directions],
+            pruner=pruner or optuna.pruners.NopPruner(),
+            sampler=optuna.samplers.RandomSampler(),  # is never asked
+            load_if_exists=True,
+        )
+        self.signs = [1 if direction == "minimize" else -1 for direction in directions]
+
+    def all(self) -> list[FrozenTrial]:
+        """Returns all trials in the order of their numbers."""
+        return self.study.get_trials(deepcopy=False)
+
+    def add(self, trial: FrozenTrial) -> int:
+        """Adds a trial that is running, and returns its number."""
+        self.study.add_trial(trial)
+        return len(self.all()) - 1
+
+    def reached(self, trial: FrozenTrial) -> dict[int, list[float]]:
+        """Returns the values of a trial where it has paused, by epoch, the lower the better."""
+        epochs = sorted(int(key.removeprefix(REACHED)) for key in trial.user_attrs if key.startswith(REACHED))
+        return {epoch: self.lowered(trial.user_attrs[f"{REACHED}{epoch}"]) for epoch in epochs}
+
+    def lowered(self, values: Sequence[float]) -> list[float]:
+        """Returns values so that the lower ones are the better ones."""
+        return [sign * value for sign, value in zip(self.signs, values, strict=True)]
+
+    def report(self, number: int, epoch: int, values: Sequence[float]) -> None:
+        """Notes the values of a trial after an epoch."""
+        trial_id = self._id(number)
+        if len(values) == 1:  # Optuna knows values in between of one objective only
+            self.storage.set_trial_intermediate_value(trial_id, epoch, values[0])
+        self.storage.set_trial_user_attr(trial_id, f"{REACHED}{epoch}", [*values])
+
+    def is_given_up(self, number: int) -> bool:
+        """Returns whether Optuna's pruner stops a trial where it has paused."""
+        if len(self.signs) > 1:
+            return False
+        return self.study.pruner.prune(self.study, self.storage.get_trial(self._id(number)))
+
+    def complete(self, number: int, values: Sequence[float]) -> None:
+        """Notes that a trial has its full length."""
+        self.study.tell(number, [*values], skip_if_finished=True)
+
+    def stop(self, number: int) -> None:
+        """Notes that a trial is not trained any further."""
+        self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+
+    def fail(self, number: int) -> None:
+        """Notes that a trial failed."""
+        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _id(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
