@@ -59,7 +59,7 @@ def imported(target: str) -> Any:
     """
     from hydra._internal.utils import _locate  # its `get_object` logs what it raises
 
-    folder = str(from_start(Path()).absolute())
+    folder = str((_start_folder or Path()).absolute())
     if not sys.flags.safe_path and folder not in sys.path:
         sys.path.append(folder)
     return _locate(target)

@@ -2,7 +2,15 @@
 
 from vae_lab.config.checks import checked, checked_plan, known_key, typed, unknown_key
 from vae_lab.config.fingerprint import config_fingerprint
-from vae_lab.config.names import SHOWN_IN_EVERY_NAME, layers, model_name, parameters, quotable, run_name
+from vae_lab.config.names import (
+    SHOWN_IN_EVERY_NAME,
+    layers,
+    model_name,
+    parameters,
+    plain,
+    quotable,
+    run_name,
+)
 from vae_lab.config.schema import (
     BASE,
     BUILT_IN_MODEL,
@@ -42,6 +50,7 @@ __all__ = [
     "layers",
     "model_name",
     "parameters",
+    "plain",
     "quotable",
     "ruled_keys",
     "run_name",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from vae_lab.config.names import plain
 from vae_lab.config.schema import BUILT_IN_OBJECTIVE, NOTHING
 
 # Left out where nothing is the user's own: fingerprints are those of before there were such keys.
@@ -24,14 +25,12 @@ def config_fingerprint(config: DictConfig) -> str:
         config: A checked config.
     """
     groups = ["data", "model", "objective", "optimizer", "scheduler", "train", "seed"]
-    whole = OmegaConf.to_container(config)
-    assert isinstance(whole, dict)
-    relevant = {group: whole[group] for group in groups}
+    relevant = plain(config, groups)
     for group, key in WHERE_IT_RUNS:
         del relevant[group][key]
     loss = relevant["objective"]
-    for key, plain in PLAIN_LOSS.items():
-        if loss[key] == plain:
+    for key, standard in PLAIN_LOSS.items():
+        if loss[key] == standard:
             del loss[key]
     if config.fault != NOTHING:
         relevant["fault"] = config.fault

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 
 from vae_lab.config.schema import BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, LONGEST_NAME, NOTHING
 
@@ -100,11 +100,23 @@ def quotable(name: str) -> str:
     return printable[:LONGEST_NAME].rstrip("\\ ")
 
 
+def plain(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Returns some keys of a config with their values as plain mappings, lists, texts and numbers.
+
+    >>> plain(OmegaConf.create({"model": {"layers": 3}, "seed": 0, "sweep": {}}), ["model", "seed"])
+    {'model': {'layers': 3}, 'seed': 0}
+    """
+    values = {}
+    for key in keys:
+        node = config._get_node(key)
+        assert isinstance(node, Node), key
+        values[key] = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node._value()
+    return values
+
+
 def parameters(config: DictConfig) -> dict[str, str]:
     """Returns the flat parameters of a run: dotted keys with their values as text, and each group's name."""
-    whole = OmegaConf.to_container(config)
-    assert isinstance(whole, dict)
-    flat = dict(flatten({group: node for group, node in whole.items() if group in RECORDED}))
+    flat = dict(flatten(plain(config, RECORDED)))
     for group in ("optimizer", "scheduler"):
         if config[group] is not None:
             flat[group] = str(config[group]._target_).rpartition(".")[2].lower()

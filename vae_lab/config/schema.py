@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 BUILT_IN_MODEL = "vae_lab.models.VAE"
 BUILT_IN_OBJECTIVE = "vae_lab.objectives.Objective"
@@ -80,7 +81,7 @@ def _is_whole(value: Any, high: int) -> bool:
 
 
 def _are_widths(value: Any) -> bool:
-    widths = value if OmegaConf.is_list(value) else [value]
+    widths = value if isinstance(value, list) else [value]
     return len(widths) > 0 and all(_is_whole(width, MOST) for width in widths)
 
 
@@ -283,9 +284,10 @@ def valid_keys(prefix: str = "") -> list[str]:
     return [key for key, _ in ruled_keys() if key.startswith(prefix)]
 
 
-def ruled_keys() -> Iterator[tuple[str, Rule | None]]:
-    """Yields every dotted key of the schema with its rule, None where the type is rule enough."""
-    return ((key, item.metadata.get("rule")) for key, item in _leaves())
+@functools.cache
+def ruled_keys() -> tuple[tuple[str, Rule | None], ...]:
+    """Returns every dotted key of the schema with its rule, None where the type is rule enough."""
+    return tuple((key, item.metadata.get("rule")) for key, item in _leaves())
 
 
 def _leaves(node: type = Config, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
@@ -309,9 +311,7 @@ def takes_list(key: str, values: Sequence[object]) -> bool:
         if key == leaf:
             rule = item.metadata.get("rule")
             kind = str(item.type)
-            return kind.startswith(("Any", "list")) and (
-                rule is None or rule.holds(OmegaConf.create([*values]))
-            )
+            return kind.startswith(("Any", "list")) and (rule is None or rule.holds([*values]))
         if key.startswith(f"{leaf}."):  # the schema leaves open what lies below
             return True
     return key.startswith("hydra.")

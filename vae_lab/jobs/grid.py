@@ -22,7 +22,7 @@ from vae_lab.jobs import grammar
 from vae_lab.jobs.job import Job
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
-MOST_RUNS = 10_000  # of a multirun; composing and checking a point takes milliseconds
+MOST_RUNS = 10_000  # of a multirun; to compose, check and prepare so many takes a minute
 
 Identity = tuple[tuple[str, str], ...]  # the parameters of a point
 

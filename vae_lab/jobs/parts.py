@@ -34,7 +34,7 @@ from vae_lab.jobs.built import (
 )
 from vae_lab.jobs.own_losses import is_own, is_stackable, try_loss
 from vae_lab.jobs.own_metrics import own_metrics
-from vae_lab.objectives import Objective, join
+from vae_lab.objectives import Likelihood, Objective, join
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,19 @@ SIZES = (
 NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are no code of a run's
 
 _loading = threading.Lock()
+
+
+class Outline(NamedTuple):
+    """What a model comes to, before memory is given to it."""
+
+    stackable: bool  # as far as the model is concerned
+    weights: int  # trained ones
+    width: int  # outputs of all its Linear layers
+
+
+# What a multirun's points share is tried once: by the settings that it is made from.
+_outlines: dict[tuple[type, str], Outline] = {}
+_state_tensors: dict[str, int] = {}
 
 
 class Parts(NamedTuple):
@@ -80,28 +93,48 @@ def prepare(settings: DictConfig) -> Parts:
     own_metrics(settings.evaluation.metrics)  # that each can be imported, before hours go into training
     objective = build_objective(settings)
     arguments = model_arguments(settings, data, objective.likelihood)
-    with torch.device("meta"):
-        meta_model = model_of(settings, arguments)
-    can_be_stacked = stacks.stackable(meta_model)
+    model = _outline(settings, arguments, objective.likelihood)
+    can_be_stacked = model.stackable
     if is_own(objective) or is_own(objective.likelihood):
         sizes = data.size, settings.model.latent_size
         loss = faults.config_with(settings).objective
         names = {f"objective.{key}": loss[key] for key in ("_target_", "likelihood")}
         try_loss(objective, names, *sizes)
         can_be_stacked = can_be_stacked and is_stackable(objective, *sizes)
-    join(meta_model, objective.likelihood)
-    state = _count_state_tensors(settings, device)
-    needed = _needed_memory(settings, meta_model, data, device, copies=2 + state, draws=objective.draws or 1)
+    copies = 2 + _count_state_tensors(settings, device)
+    needed = _needed_memory(settings, model, data, device, copies=copies, draws=objective.draws or 1)
     return Parts(
         fingerprint=run_fingerprint(settings, data),
         device=device,
         data=data,
         objective=objective,
         model_arguments=arguments,
-        weights=models.parameter_count(meta_model),
+        weights=model.weights,
         stack_key=_stack_key(settings, arguments) if can_be_stacked else None,
         memory=needed,
     )
+
+
+def _outline(settings: DictConfig, arguments: Mapping[str, Any], likelihood: Likelihood) -> Outline:
+    """Returns what a model comes to, built without memory; once for all points that share it.
+
+    Raises:
+        UserError: Its class does not take the arguments, or the likelihood's weights.
+    """
+    target = class_named(settings.model._target_, nn.Module, "model._target_")
+    chosen = target, str((config.plain(settings, ["model", "fault"]), arguments))
+    joined = isinstance(likelihood, nn.Module)  # then weights of this run's likelihood are the model's, too
+    if joined or chosen not in _outlines:
+        with torch.device("meta"):
+            model = model_of(settings, arguments)
+        stackable = stacks.stackable(model)
+        join(model, likelihood)
+        width = sum(layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
+        outline = Outline(stackable, models.parameter_count(model), width)
+        if joined:
+            return outline
+        _outlines[chosen] = outline
+    return _outlines[chosen]
 
 
 def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
@@ -125,28 +158,32 @@ def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
 
 
 def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
-    """Trains one weight for as many epochs as the schedule may need.
+    """Returns the tensors of a weight's size that the optimizer holds beside it; once for alike settings.
 
-    Returns:
-        The number of tensors of a weight's size that the optimizer holds beside it.
+    One weight is trained for as many epochs as the schedule may need.
     """
+    epochs = min(settings.train.epochs, TRIED_EPOCHS)
+    tried = f"{config.plain(settings, ['optimizer', 'scheduler', 'fault'])} {epochs} {device}"
+    if tried in _state_tensors:
+        return _state_tensors[tried]
     weight = nn.Parameter(torch.zeros(2, device=device))
     weight.grad = torch.zeros_like(weight)
     optimizer = build_optimizer(settings, [weight], trial=lambda candidate: candidate.step())
 
     def step_through(schedule: LRScheduler) -> None:
         optimizer.step()  # PyTorch warns of a schedule that goes first
-        for _ in range(min(settings.train.epochs, TRIED_EPOCHS)):
+        for _ in range(epochs):
             schedule.step()
 
     build_schedule(settings, optimizer, trial=step_through)
     state = optimizer.state[weight].values()
-    return sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
+    _state_tensors[tried] = sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
+    return _state_tensors[tried]
 
 
 def _needed_memory(
     settings: DictConfig,
-    meta_model: nn.Module,
+    model: Outline,
     data: Dataset,
     device: torch.device,
     *,
@@ -164,14 +201,13 @@ def _needed_memory(
     together = max(
         min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
     )
-    width = sum(layer.out_features for layer in meta_model.modules() if isinstance(layer, nn.Linear))
-    numbers = copies * models.parameter_count(meta_model) + 2 * together * width * draws
+    numbers = copies * model.weights + 2 * together * model.width * draws
     needed = int(FLOAT * (numbers + draws * len(data.train) * settings.model.latent_size))
     free = machine.free_memory(device)
     if needed > free:
         sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
         raise UserError(
-            f"{sizes}: must fit into memory; to train {models.parameter_count(meta_model):,} weights on this "
+            f"{sizes}: must fit into memory; to train {model.weights:,} weights on this "
             f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
         )
     return needed

@@ -212,7 +212,7 @@ def _named_points(current: Round) -> dict[str, dict[str, str]]:
     """Returns each point of `sweep.also` with the parameters that it sets, as its runs record them."""
     points: dict[str, dict[str, str]] = {}
     for job in current.jobs.values():
-        params = config.parameters(job.settings)
+        params = config.parameters(job.settings) if job.points else {}
         for name in job.points:
             settings = {key: params[key] for key in current.axes.also[name] if key in params}
             points.setdefault(name, settings)
