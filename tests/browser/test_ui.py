@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from vae_lab.cli import ui
+from vae_lab.cli import serving
 from vae_lab.cli.group import commands
 from vae_lab.report import views
 from vae_lab.studies.study import load_study
@@ -55,10 +55,10 @@ def link(explored: Path) -> Iterator[str]:
     assert process.wait(timeout=30) == 0
     process.stdout.close()
     for _ in range(50):
-        if not ui._answers(port):
+        if not serving.obstacle(port):
             break
         time.sleep(0.1)
-    assert not ui._answers(port), "the server must end with the command"
+    assert not serving.obstacle(port), "the server must end with the command"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 
 from tests.misuse.conftest import Lab, command
 from tests.server.doors import Door
-from vae_lab.cli import ui
+from vae_lab.cli import serving, ui
 from vae_lab.report.views import PORT
 from vae_lab.tracking import RUN, Store
 
@@ -73,7 +73,7 @@ def test_the_ui_takes_a_free_port_without_a_proxy_outlives_refusals_and_ends_wit
     kept: Path,
 ) -> None:
     with ExitStack() as stack:
-        if not ui._obstacle(PORT):
+        if not serving.obstacle(PORT):
             holder = stack.enter_context(socket.socket())
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.bind(("127.0.0.1", PORT))
@@ -105,7 +105,7 @@ def test_the_ui_takes_a_free_port_without_a_proxy_outlives_refusals_and_ends_wit
         process.stdout.close()
         while processes_of(server):
             time.sleep(0.05)
-        assert ui._obstacle(port) == ""
+        assert serving.obstacle(port) == ""
 
 
 def children_of(parent: int) -> list[int]:

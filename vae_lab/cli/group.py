@@ -16,7 +16,8 @@ from vae_lab.errors import LabError
 
 NAMES = (
     *("compare", "completion", "data", "doctor", "evaluate", "explore", "interpolate", "plan"),
-    *("reconstruct", "register", "report", "sample", "status", "sync", "train", "traverse", "ui", "verdict"),
+    *("reconstruct", "register", "report", "sample", "server", "status", "sync", "train", "traverse", "ui"),
+    "verdict",
 )
 
 
@@ -63,6 +64,7 @@ def commands() -> None:
       vae-lab register reference:best                       its best model to the registry, as ONNX
       vae-lab sync                                          deliver records that wait for a store
       vae-lab ui                                            the runs in the browser
+      vae-lab server                                        a store for a team: users, PostgreSQL, TLS
     """
     try:
         Path.cwd()

@@ -28,8 +28,8 @@ _ANSWERED = {"experiments", "next_page_token"}
 _PASSING = (408, 425, 429)  # besides 500 and above: whoever asks again later may be answered
 _MOVING = (301, 302, 303)  # a question that follows these arrives without its content
 _REMEDIES = {
-    401: "Give a user that it knows in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token in "
-    "MLFLOW_TRACKING_TOKEN",
+    401: "Give a user that it knows, and the password, in ~/.mlflow/credentials or in "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token in MLFLOW_TRACKING_TOKEN",
     403: "Ask whoever runs it for access, or give another user in MLFLOW_TRACKING_USERNAME and "
     "MLFLOW_TRACKING_PASSWORD",
     404: "MLflow's API is not at this address: give that of an MLflow server, with its path if it has one",
@@ -139,7 +139,7 @@ def _trouble_of_status(status: int, body: str) -> Trouble:
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Trouble(f"does not answer (HTTP error {status})", passes=True)
     line = next(iter(body.strip().splitlines()), "")
-    words = "" if not line or line.startswith("<") else f" ({quoted(line)})"
+    words = "" if not line or line.startswith("<") else f" ({quoted(line.partition('. ')[0])})"
     remedy = f". {_REMEDIES[status]}" if status in _REMEDIES else ""
     return Trouble(f"answers with HTTP error {status}{words}{remedy}", passes=False)
 

@@ -1,0 +1,81 @@
+"""The real `vae-lab server` in a terminal of its own, as whoever sets one up sees it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+VAE_LAB = str(Path(sys.executable).parent / "vae-lab")
+READY = "Ctrl-C stops it."
+
+
+class TeamServer:
+    """`vae-lab server` on 127.0.0.1 over a folder; its terminal's lines are in `said`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.said = self.password = ""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Starts it and waits until it answers; a password that it shows is kept in `password`."""
+        screen, terminal = pty.openpty()
+        command = [
+            VAE_LAB,
+            "server",
+            "--port",
+            str(self.port),
+            "--folder",
+            "team",
+            "--workers",
+            "1",
+            *options,
+        ]
+        self.process = subprocess.Popen(
+            command, cwd=self.folder, stdin=terminal, stdout=terminal, stderr=terminal
+        )
+        os.close(terminal)
+        self.said = ""
+        try:
+            while READY not in self.said:
+                self.said += os.read(screen, 4096).decode()
+        except OSError:  # its end
+            raise AssertionError(self.said) from None
+        self._screen = screen
+        if match := re.search(r"password +(\S{20,})\r", self.said):
+            self.password = match[1]
+
+    def stop(self) -> int:
+        """Ends it as its user does, and returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        os.close(self._screen)
+        self.process = None
+        return code
+
+    def credentials(self) -> dict[str, str]:
+        """Returns the administrator's, in MLflow's variables."""
+        return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": self.password}
+
+
+def command_lines() -> Sequence[bytes]:
+    """The arguments of every process of this machine, as `ps` shows them."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(file.read_bytes())
+        except OSError:  # it has ended
+            continue
+    return lines
