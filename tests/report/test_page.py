@@ -259,6 +259,9 @@ class ManyRuns:
     def tagged(self, key: str, value: str) -> list[tracking.StoredRun]:
         return [tracking.StoredRun("parent", "1", "many", "FINISHED", {}, {}, {tracking.STUDY: "many"}, 0)]
 
+    def experiments(self) -> dict[str, str]:
+        return {}
+
     def members(self, parent_run_id: str, **_wanted: bool) -> list[tracking.StoredRun]:
         return self.runs
 

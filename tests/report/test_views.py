@@ -11,6 +11,7 @@ from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
+from vae_lab.tracking.provenance import user
 
 
 def stored_views(store: Store, experiment_id: str) -> dict[str, dict[str, Any]]:
@@ -30,18 +31,18 @@ def test_every_question_of_a_study_has_a_view_that_finds_its_runs(ablations: Pat
     loaded = load_study(store, "ablations")
     saved = stored_views(store, loaded.parent.experiment_id)
     assert {key: view["title"] for key, view in saved.items()} == {
-        "ablations-model-layers": "1 What depth does",
-        "ablations-model-latent-size": "2 What latent size does",
-        "ablations-all": "3 All runs, best first",
+        f"ablations-model-layers-{user()}": "1 What depth does",
+        f"ablations-model-latent-size-{user()}": "2 What latent size does",
+        f"ablations-all-{user()}": "3 All runs, best first",
     }
-    counts = {key: len(store.records(view["state"]["searchFilter"])) for key, view in saved.items()}
-    assert counts == {"ablations-model-layers": 6, "ablations-model-latent-size": 6, "ablations-all": 10}
+    counts = [len(store.records(view["state"]["searchFilter"])) for _, view in sorted(saved.items())]
+    assert counts == [10, 6, 6]
 
 
 def test_every_logged_metric_and_picture_has_a_card(ablations: Path) -> None:
     store = Store.open(f"sqlite:///{ablations / 'mlflow.db'}")
     loaded = load_study(store, "ablations")
-    state = stored_views(store, loaded.parent.experiment_id)["ablations-all"]["state"]
+    state = stored_views(store, loaded.parent.experiment_id)[f"ablations-all-{user()}"]["state"]
     carded = {card.get("metricKey") for card in state["compareRunCharts"]}
     logged = {metric for trained in loaded.runs for metric in trained.metrics}
     assert logged <= carded

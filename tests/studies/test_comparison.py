@@ -17,8 +17,9 @@ from vae_lab.studies.comparison import (
     reference_values,
     requested_metrics,
 )
+from vae_lab.studies.names import find_parents
 from vae_lab.studies.plan import PLAN_FILE, Oracle, Plan
-from vae_lab.studies.study import Study, find_parents, load_study
+from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import ERROR, FINGERPRINT, PROCESS, STUDY, StoredRun
 from vae_lab.tracking.processes import this_process
 from vae_lab.tracking.records import Points
@@ -203,6 +204,9 @@ class Shelf:
 
     def history(self, run_id: str, metric: str) -> list[float]:
         return []
+
+    def experiments(self) -> dict[str, str]:
+        return {}
 
     def record(self, run_id: str) -> StoredRun:
         return replace(record(), run_id=run_id)

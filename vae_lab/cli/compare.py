@@ -70,7 +70,7 @@ def compare(
         _print_multiruns(store)
         return
     loaded = load_study(store, study)
-    _print(loaded, _tables(store, loaded, metrics, by, parsed, importance), form)
+    _print(store, loaded, _tables(store, loaded, metrics, by, parsed, importance), form)
 
 
 def _tables(
@@ -98,18 +98,19 @@ def _tables(
     return [*drawn, *analysis_tables(store, study)]
 
 
-def _print(study: Study, drawn: Sequence[Table], form: str) -> None:
+def _print(store: Reader, study: Study, drawn: Sequence[Table], form: str) -> None:
     from vae_lab.cli.listing import started
     from vae_lab.report import tables
     from vae_lab.report.terminal import output, plain
+    from vae_lab.studies.names import whose
     from vae_lab.studies.status import states_in_words
 
     if form != "terminal":
         echo("\n".join(tables.FORMATS[form](table) for table in drawn), nl=False)
         return
     console = output()
-    when = started(study.parent)
-    console.print(plain(f"{study.plan.name}: {states_in_words(study)}, started {when}"))
+    owner, when = whose(study.parent, store.uri), started(study.parent)
+    console.print(plain(f"{study.plan.name}{owner}: {states_in_words(study)}, started {when}"))
     if study.plan.question:
         console.print(plain(study.plan.question))
     for table in drawn:
@@ -120,11 +121,11 @@ def _print(study: Study, drawn: Sequence[Table], form: str) -> None:
 
 
 def _print_multiruns(store: Reader) -> None:
-    from vae_lab.cli.listing import print_multiruns
+    from vae_lab.cli.listing import belongings, print_multiruns
     from vae_lab.tracking import KIND, SWEEP
 
     parents = store.tagged(KIND, SWEEP)
-    details = {
+    details = belongings(store, parents) | {
         "status": [parent.status.lower() for parent in parents],
         "parent run": [parent.run_id for parent in parents],
     }

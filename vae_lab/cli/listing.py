@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_lab.report.terminal import output, plain
+from vae_lab.studies.names import owner_of
 from vae_lab.studies.status import RunState
-from vae_lab.tracking import STUDY, StoredRun
+from vae_lab.tracking import STUDY, Reader, StoredRun
 
 NO_MULTIRUN = "No multirun is kept here yet. Start one with: vae-lab train experiments=reference"
 STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "missing": "dim"}
@@ -22,9 +23,14 @@ def started(run: StoredRun) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started / 1000))
 
 
-def study_name(parent: StoredRun) -> str:
-    """Returns the name by which the commands know a multirun."""
-    return parent.tags.get(STUDY, parent.name)
+def belongings(store: Reader, parents: Sequence[StoredRun]) -> dict[str, list[str]]:
+    """Returns columns with the owners and the experiments of multiruns, each if there are several."""
+    names = store.experiments()
+    columns = {
+        "owner": [owner_of(parent) for parent in parents],
+        "experiment": [names.get(parent.experiment_id, "") for parent in parents],
+    }
+    return {heading: texts for heading, texts in columns.items() if len({*texts}) > 1}
 
 
 def print_multiruns(
@@ -44,7 +50,8 @@ def print_multiruns(
     for heading in ("study", "started", *details):
         table.add_column(heading)
     for parent, *texts in zip(parents, *details.values(), strict=True):
-        table.add_row(plain(study_name(parent)), started(parent), *map(plain, texts))
+        study = parent.tags.get(STUDY, parent.name)
+        table.add_row(plain(study), started(parent), *map(plain, texts))
     terminal = output()
     terminal.print(table)
     terminal.print(f"\n{following}")

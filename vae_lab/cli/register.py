@@ -10,7 +10,6 @@ import click
 
 from vae_lab.cli.messages import echo
 from vae_lab.cli.options import run_argument, trust_option, uri_option
-from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
     from vae_lab.studies.study import Study
@@ -65,11 +64,12 @@ def register(run: str, name: str | None, trusted: tuple[str, ...], uri: str | No
 
 def study_of(store: Store, reference: str, run: StoredRun) -> Study | None:
     """Returns the study that the name of a run begins with, else that of the run; None of a run alone."""
+    from vae_lab.studies.names import UnknownStudyError
     from vae_lab.studies.study import load_study
     from vae_lab.tracking import PARENT
 
     named, colon, _ = reference.partition(":")
     for name in (named if colon else "", run.tags.get(PARENT, "")):
-        with suppress(UserError):
+        with suppress(UnknownStudyError):
             return load_study(store, name)
     return None

@@ -40,12 +40,13 @@ def status(study: str | None, every: bool, uri: str | None) -> None:
     if study is None:
         _print_studies(store)
     else:
-        _print_study(_marked_study(store, study), study, every)
+        _print_study(store, _marked_study(store, study), study, every)
 
 
 def _marked_study(store: Reader, name: str) -> Study:
     """Returns a study whose runs are marked in the store as interrupted if their process is gone."""
-    from vae_lab.studies.study import find_parents, load_study
+    from vae_lab.studies.names import find_parents
+    from vae_lab.studies.study import load_study
 
     _mark_gone(store, find_parents(store, name))
     return load_study(store, name, measured=False)
@@ -68,9 +69,10 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
             echo(f"Runs whose process is gone are shown as interrupted, and not marked: {error}", err=True)
 
 
-def _print_study(study: Study, name: str, every: bool) -> None:
+def _print_study(store: Reader, study: Study, name: str, every: bool) -> None:
     from vae_lab.cli.listing import print_runs
     from vae_lab.report.terminal import output, plain
+    from vae_lab.studies.names import whose
     from vae_lab.studies.status import count_states, in_words, run_states
     from vae_lab.tracking import COMMAND
 
@@ -78,7 +80,8 @@ def _print_study(study: Study, name: str, every: bool) -> None:
     listed = states if every else [run for run in states if run.state != "finished"]
     most = len(listed) if every else MOST_RUNS
     terminal = output()
-    terminal.print(plain(f"{study.plan.name}: {in_words(count_states(states))}"))
+    owner = whose(study.parent, store.uri)
+    terminal.print(plain(f"{study.plan.name}{owner}: {in_words(count_states(states))}"))
     if listed:
         terminal.print()
         print_runs(listed[:most])
@@ -92,20 +95,20 @@ def _print_study(study: Study, name: str, every: bool) -> None:
 
 
 def _print_studies(store: Reader) -> None:
-    from vae_lab.cli.listing import print_multiruns, study_name
+    from vae_lab.cli.listing import belongings, print_multiruns
     from vae_lab.report.terminal import output
+    from vae_lab.studies.names import by_study
     from vae_lab.studies.status import states_in_words
     from vae_lab.studies.study import readable_studies
     from vae_lab.tracking import KIND, SWEEP, checkpoint_files
 
     _mark_gone(store, store.tagged(KIND, SWEEP))
-    by_name: dict[str, list[StoredRun]] = {}
-    for parent in reversed(store.tagged(KIND, SWEEP)):
-        by_name.setdefault(study_name(parent), []).insert(0, parent)
-    newest = [next(readable_studies(store, parents, measured=False), None) for parents in by_name.values()]
+    oldest_first = by_study(store.tagged(KIND, SWEEP)[::-1]).values()
+    newest = [next(readable_studies(store, group[::-1], measured=False), None) for group in oldest_first]
     studies = [study for study in newest if study is not None]
-    counts = [states_in_words(study) for study in studies]
-    print_multiruns([study.parent for study in studies], {"runs": counts}, "Run by run: vae-lab status STUDY")
+    parents = [study.parent for study in studies]
+    details = belongings(store, parents) | {"runs": [states_in_words(study) for study in studies]}
+    print_multiruns(parents, details, "Run by run: vae-lab status STUDY")
     if files := checkpoint_files(store.uri):
         size = sum(file.stat().st_size for file in files) / 1e6
         text = (

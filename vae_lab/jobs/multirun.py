@@ -30,6 +30,7 @@ from vae_lab.report.terminal import output
 from vae_lab.report.verdicts import print_verdicts
 from vae_lab.studies import latent_size
 from vae_lab.studies.claims import Verdict, judge_study
+from vae_lab.studies.names import unambiguous_name, whose_runs
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
@@ -122,7 +123,7 @@ def _parent_run(
     """
     study = tags[tracking.STUDY]
     with tracking.start_lock(store.uri):  # of two equal commands at once, the second sees the first's parent
-        unfinished = None if anew else _unfinished(store, tags)
+        unfinished = None if anew else _unfinished(store, experiment, tags)
         if unfinished is not None:
             stored, folder = unfinished
             progress.console.print(f"{study}: goes on where it ended before.")
@@ -151,16 +152,21 @@ def _parent_run(
             folder.release()
 
 
-def _unfinished(store: Store, tags: dict[str, str]) -> tuple[StoredRun, RunFolder] | None:
+def _unfinished(store: Store, experiment: str, tags: dict[str, str]) -> tuple[StoredRun, RunFolder] | None:
     """Returns a parent run of the same command that did not finish and that no process is at work on.
+
+    It is the user's own, in the same experiment: of the same command of others everybody has one.
 
     Raises:
         UnderWayError: A process of this machine is at work on one.
     """
+    names, own = store.experiments(), tags | {tracking.OWNER: tracking.owner(store.uri)}
     unfinished = [
         run
         for run in store.tagged(tracking.KIND, tracking.SWEEP)
-        if run.status != "FINISHED" and tags.items() <= run.tags.items()
+        if run.status != "FINISHED"
+        and names.get(run.experiment_id) == experiment
+        and own.items() <= run.tags.items()
     ]
     closed = {run.run_id for run in close_abandoned(store, unfinished)}
     check_delivered(store, [run for run in unfinished if run.run_id not in closed])
@@ -211,9 +217,9 @@ def _train(
     missing = [job for key, job in wanted.items() if key not in finished]
     if finished:
         rest = f"training {len(missing)}" if missing else "nothing is left to train"
-        progress.console.print(
-            f"{len(finished)} of {len(wanted)} runs are there already, {rest} (reuse=never trains all)."
-        )
+        there = f"{len(finished)} of {len(wanted)} runs are there already"
+        others = whose_runs(finished.values(), parent.store.uri)
+        progress.console.print(f"{there}{others}, {rest} (reuse=never trains all).")
     _adopt(parent, finished, wanted)
     if not missing:
         return
@@ -270,7 +276,8 @@ def _conclude(parent: Parent, status: str) -> None:
     for table in conclusion.tables:
         terminal.print()
         tables.show(table, terminal)
-    again = parent.study if " " not in parent.study else run_id
+    name = unambiguous_name(store, store.record(run_id))
+    again = name if " " not in name else run_id
     verdicts = conclusion.verdicts
     if any(verdict.settled or verdict.standing for verdict in verdicts):
         terminal.print()

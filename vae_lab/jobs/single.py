@@ -12,6 +12,7 @@ from vae_lab.jobs import progress
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.measuring import add_measures, wants_measures
 from vae_lab.jobs.together import train_jobs
+from vae_lab.studies.names import whose
 from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.abandoned import finished_run
 
@@ -47,7 +48,7 @@ def run_once(job: Job) -> str:
 
 def _reuse(store: Store, finished: StoredRun, job: Job) -> str:
     """Says that a run is there already, and adds the measures that the job asks for and it lacks."""
-    progress.console.print(_finding(finished), soft_wrap=True)
+    progress.console.print(_finding(finished, whose(finished, store.uri)), soft_wrap=True)
     if wants_measures(job.settings):
         measured = add_measures(store, finished, finished.name, job.settings)
         if measured == "failed":
@@ -55,11 +56,11 @@ def _reuse(store: Store, finished: StoredRun, job: Job) -> str:
     return finished.run_id
 
 
-def _finding(finished: StoredRun) -> str:
+def _finding(finished: StoredRun, owner: str) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(finished.started / 1000))
     loss = finished.metrics.get("test/loss")
     result = "" if loss is None else f", held-out loss {loss:.2f} nats per image"
     return (
-        f"{finished.name} is there already: trained {when}{result}, run {finished.run_id}.\n"
+        f"{finished.name}{owner} is there already: trained {when}{result}, run {finished.run_id}.\n"
         "reuse=never trains it again; vae-lab ui shows it."
     )

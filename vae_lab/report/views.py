@@ -20,6 +20,7 @@ from vae_lab.report.lines import abridged, lines
 from vae_lab.report.tables.formats import markdown_text
 from vae_lab.report.template import filled
 from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name, topic
+from vae_lab.studies.names import owner_of
 from vae_lab.studies.study import POINT, Study, has_params
 from vae_lab.tracking import EXPLORER_FILE, KIND, NOTE, RUN, StoredRun, member_tag, whole_number
 from vae_lab.tracking.records import checksum_tag
@@ -97,7 +98,8 @@ def _replicate_by_replicate(view: View, study: Study, count: int) -> View:
 
 
 def _key(study: Study, name: str) -> str:
-    return "-".join("".join(sign if sign.isalnum() else " " for sign in f"{study.plan.name} {name}").split())
+    words = f"{study.plan.name} {name} {owner_of(study.parent)}"
+    return "-".join("".join(sign if sign.isalnum() else " " for sign in words).split())
 
 
 def write_views(store: Store, recorder: Recorder, study: Study) -> None:

@@ -8,20 +8,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vae_lab.config import BASE
-from vae_lab.errors import LabError, UserError, choices, quoted
+from vae_lab.errors import LabError
 from vae_lab.files import DamagedError
+from vae_lab.studies.names import find_parents
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.tracking import (
-    ERROR,
-    FINGERPRINT,
-    KIND,
-    STUDY,
-    SWEEP,
-    Reader,
-    StoredRun,
-    process_end,
-    store_name,
-)
+from vae_lab.tracking import ERROR, FINGERPRINT, Reader, StoredRun, process_end
 
 log = logging.getLogger(__name__)
 
@@ -44,37 +35,17 @@ def load_study(store: Reader, name: str, *, measured: bool = True) -> Study:
 
     Args:
         store: where it is looked for.
-        name: of the study, or the parent run's id.
+        name: of the study, or the parent run's id, as `find_parents` takes it.
         measured: whether the runs' metrics are wanted; else they may be left out.
 
     Raises:
-        UserError: the store has neither.
+        UserError: the store has neither, or several studies of that name.
         LabError: no such multirun's plan can be read.
     """
     *newer, oldest = find_parents(store, name)
     for study in readable_studies(store, newer, measured=measured):
         return study
     return read_study(store, oldest, measured=measured)
-
-
-def find_parents(store: Reader, name: str) -> list[StoredRun]:
-    """Returns the parent runs of a study's multiruns, newest first, or the one parent run with this id.
-
-    Args:
-        store: where they are looked for.
-        name: of the study; or the parent run's id or its first letters, six at least.
-
-    Raises:
-        UserError: the store has neither.
-    """
-    parents = store.tagged(KIND, SWEEP)
-    by_name = [parent for parent in parents if parent.tags.get(STUDY) == name]
-    by_id = [parent for parent in parents if len(name) >= 6 and parent.run_id.startswith(name)]
-    if matches := by_name or by_id[:1]:
-        return matches
-    known = {parent.tags.get(STUDY, "") for parent in parents}
-    where = store_name(store.uri)
-    raise UserError(f"{quoted(name)}: no such study or parent run in {where}{choices(name, known)}")
 
 
 def readable_studies(

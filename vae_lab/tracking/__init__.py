@@ -29,7 +29,7 @@ from vae_lab.tracking.processes import (
     is_of_this_machine,
     process_end,
 )
-from vae_lab.tracking.provenance import code_tags
+from vae_lab.tracking.provenance import code_tags, owner
 from vae_lab.tracking.proxies import exempt_this_machine
 from vae_lab.tracking.reading import Reader, reader
 from vae_lab.tracking.records import (
@@ -47,6 +47,7 @@ from vae_lab.tracking.records import (
     INTERPOLATION_FILE,
     KIND,
     NOTE,
+    OWNER,
     PARENT,
     PROCESS,
     RUN,
@@ -105,6 +106,7 @@ __all__ = [
     "INTERPOLATION_FILE",
     "KIND",
     "NOTE",
+    "OWNER",
     "PARENT",
     "PROCESS",
     "RUN",
@@ -130,6 +132,7 @@ __all__ = [
     "is_server",
     "let_go",
     "member_tag",
+    "owner",
     "process_end",
     "reader",
     "resolve_address",

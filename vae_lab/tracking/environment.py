@@ -11,14 +11,12 @@ from mlflow.exceptions import MlflowException
 
 from vae_lab.errors import UserError, quoted
 from vae_lab.tracking.address import store_name
+from vae_lab.tracking.records import EXPERIMENT, EXPERIMENT_NAME, EXPERIMENT_NUMBER
 
 if TYPE_CHECKING:
     from vae_lab.tracking.store import Store
 
 log = logging.getLogger(__name__)
-
-EXPERIMENT = "vae_lab"  # that holds the runs if nothing names another
-NAME, NUMBER = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 
 
 def experiment_name(store: Store, given: str | None, environment: Mapping[str, str] = os.environ) -> str:
@@ -34,18 +32,18 @@ def experiment_name(store: Store, given: str | None, environment: Mapping[str, s
     """
     if given is not None:
         return given
-    name, number = environment.get(NAME), environment.get(NUMBER)
+    name, number = environment.get(EXPERIMENT_NAME), environment.get(EXPERIMENT_NUMBER)
     if not number:
         return name or EXPERIMENT
     try:
         numbered: str = store.ask(lambda: store.client.get_experiment(number)).name
     except MlflowException:
         raise UserError(
-            f"{NUMBER}={quoted(number)}: no such experiment in {store_name(store.uri)}."
+            f"{EXPERIMENT_NUMBER}={quoted(number)}: no such experiment in {store_name(store.uri)}."
         ) from None
     if name and name != numbered:
         raise UserError(
-            f"{NUMBER}={quoted(number)}: is the experiment {quoted(numbered)}, and {NAME} names "
-            f"{quoted(name)}; unset one of them."
+            f"{EXPERIMENT_NUMBER}={quoted(number)}: is the experiment {quoted(numbered)}, and "
+            f"{EXPERIMENT_NAME} names {quoted(name)}; unset one of them."
         )
     return numbered

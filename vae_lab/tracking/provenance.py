@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from urllib.parse import unquote, urlsplit
 
 from vae_lab import __version__, files
+from vae_lab.tracking.address import is_server
 
 
 def code_tags() -> dict[str, str]:
@@ -23,6 +25,27 @@ def code_tags() -> dict[str, str]:
     tags["mlflow.source.git.commit"] = commit.stdout.strip()
     tags["vae_lab.uncommitted_changes"] = str(bool(changes.stdout.strip())).lower()
     return tags
+
+
+def owner(uri: str) -> str:
+    """Returns who works with a store: the user whom a server knows, else that of this machine.
+
+    The server's user is named by the address, MLflow's variables or MLflow's file of credentials, of which
+    the first counts, as it does for MLflow's client.
+
+    Examples:
+        >>> owner("http://ann:secret@server:5000")
+        'ann'
+    """
+    known = (unquote(urlsplit(uri).username or "") or _known_to_mlflow()) if is_server(uri) else None
+    return known or user()
+
+
+def _known_to_mlflow() -> str | None:
+    from mlflow.utils.credentials import read_mlflow_creds  # late: it brings MLflow with it
+
+    name: str | None = read_mlflow_creds().username  # type: ignore[no-untyped-call]
+    return name
 
 
 def user() -> str:

@@ -21,6 +21,9 @@ class Reader(Protocol):
 
     uri: str
 
+    def experiments(self) -> dict[str, str]:
+        """Returns the names of all active experiments by their ids."""
+
     def record(self, run_id: str) -> StoredRun:
         """Returns the run of that id."""
 

@@ -11,6 +11,9 @@ from typing import Any
 KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+OWNER = "mlflow.user"  # tag: who started a run
+EXPERIMENT = "vae_lab"  # that holds the runs if nothing names another
+EXPERIMENT_NAME, EXPERIMENT_NUMBER = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"  # variables of MLflow's
 EVALUATION = "vae_lab.evaluation"  # tag: the settings at which each of a run's measures was taken
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 FAULT = "vae_lab.fault"  # tag: the fault that a run was given on purpose

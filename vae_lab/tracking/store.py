@@ -38,11 +38,12 @@ from vae_lab.tracking.delivery import refusal, why
 from vae_lab.tracking.folders import check_writable, spool_folder
 from vae_lab.tracking.moves import settle
 from vae_lab.tracking.processes import this_process
-from vae_lab.tracking.provenance import code_tags, user
+from vae_lab.tracking.provenance import code_tags, owner
 from vae_lab.tracking.recorder import Recorder
 from vae_lab.tracking.records import (
     ATTEMPT,
     KIND,
+    OWNER,
     PROCESS,
     Points,
     StoredRun,
@@ -183,7 +184,7 @@ class Store:
         labels = {
             KIND: kind,
             PROCESS: this_process(),
-            "mlflow.user": user(),
+            OWNER: owner(self.uri),
             "mlflow.source.name": "vae-lab",
             **code_tags(),
             **{key: value for key, value in (tags or {}).items() if value is not None},
@@ -275,7 +276,7 @@ class Store:
     def records(self, filter_string: str = "") -> list[StoredRun]:
         """Returns all active runs that match an MLflow filter, newest first."""
         self.courier.settle_all()
-        ids = [experiment.experiment_id for experiment in self.ask(self.client.search_experiments)]
+        ids = [*self.experiments()]
         search = partial(
             self.client.search_runs,
             ids,
@@ -290,6 +291,10 @@ class Store:
             runs += map(_record, page)
             token = page.token or None
         return runs
+
+    def experiments(self) -> dict[str, str]:
+        """Returns the names of all active experiments by their ids."""
+        return {known.experiment_id: known.name for known in self.ask(self.client.search_experiments)}
 
     def record(self, run_id: str) -> StoredRun:
         """Returns the run of that id.

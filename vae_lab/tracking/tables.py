@@ -21,7 +21,7 @@ from vae_lab.tracking.database import open_database
 from vae_lab.tracking.records import Points, StoredRun, checksum_tag, member_tag, metric_value
 
 COLUMNS = {
-    "experiments": ("experiment_id", "lifecycle_stage", "artifact_location"),
+    "experiments": ("experiment_id", "name", "lifecycle_stage", "artifact_location"),
     "experiment_tags": ("experiment_id", "key", "value"),
     "runs": (
         *("run_uuid", "experiment_id", "name", "status", "start_time", "end_time"),
@@ -46,6 +46,7 @@ _RUNS = """
     FROM runs JOIN experiments USING (experiment_id) WHERE run_uuid IN ({ids})
     AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'
     ORDER BY start_time DESC, run_uuid"""
+_EXPERIMENTS = "SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'"
 _POINTS = """
     SELECT run_uuid, key, step, value, is_nan FROM metrics
     WHERE run_uuid IN (SELECT value FROM json_each(?)) AND key IN (SELECT value FROM json_each(?))
@@ -78,6 +79,10 @@ class Tables:
     def any_tagged(self, key: str, values: Collection[str]) -> list[StoredRun]:
         """Returns all active runs whose tag has one of these values, newest first."""
         return self._runs(_ANY_TAGGED, key, json.dumps([*values]))
+
+    def experiments(self) -> dict[str, str]:
+        """Returns the names of all active experiments by their ids."""
+        return {str(number): str(name) for number, name in self._rows(_EXPERIMENTS)}
 
     def record(self, run_id: str) -> StoredRun:
         """Returns the run of that id.

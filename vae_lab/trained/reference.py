@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import HIGHER, LOWER, Metric, metric_named
+from vae_lab.studies.names import UnknownStudyError, owner_of
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import FAULT, FINGERPRINT, KIND, RUN, STUDY, SWEEP, Reader, StoredRun, store_name
 
@@ -96,7 +97,7 @@ def best_run(study: Study, name: str, key: str = BY_DEFAULT) -> Choice:
 def _study(store: Reader, name: str) -> Study | None:
     try:
         return load_study(store, name)
-    except UserError:  # a run's name may hold a colon, too
+    except UnknownStudyError:  # a run's name may hold a colon, too
         return None
 
 
@@ -146,7 +147,8 @@ def _only(runs: Sequence[StoredRun], name: str) -> Choice:
 def _described(run: StoredRun) -> str:
     began = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started / 1000))
     study = run.tags.get(STUDY)
-    return f"{run.run_id[:12]} ({f'{quoted(study)}, ' if study else ''}{began})"
+    told = [*filter(None, (study, owner_of(run))), began]
+    return f"{run.run_id[:12]} ({', '.join(map(quoted, told))})"
 
 
 def _which_run(study: Study, name: str) -> UserError:

@@ -18,6 +18,7 @@ from vae_lab.jobs.parts import prepare
 from vae_lab.jobs.stored import data_of, settings_of_params
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective
+from vae_lab.studies.names import UnknownStudyError
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import ERROR, FAULT, KIND, RUN, STEPS_FILE, Reader, StoredRun
 from vae_lab.trained.doctor.audit import audited
@@ -44,7 +45,7 @@ def runs_named(store: Reader, name: str) -> list[StoredRun]:
     """
     try:
         return load_study(store, name).runs
-    except UserError:
+    except UnknownStudyError:
         pass
     unfinished = [run for run in store.tagged(KIND, RUN) if run.status != "FINISHED"]
     named = [run for run in unfinished if name in (run.run_id, run.name)]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.report.lines import lines
 from vae_lab.studies.comparison import Group, comparisons
+from vae_lab.studies.names import UnknownStudyError
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import Reader, StoredRun
 from vae_lab.trained.reference import chosen_run
@@ -37,7 +38,7 @@ def chosen_runs(store: Reader, name: str, models: Sequence[str] = ()) -> Choice:
         raise UserError(f"--models: {len(models)} runs; at most {MOST} models stand side by side.")
     try:
         study = load_study(store, name)
-    except UserError:
+    except UnknownStudyError:
         run = chosen_run(store, name).run
         others = [chosen_run(store, model).run for model in models]
         return Choice(_distinct([run, *others]), None)
