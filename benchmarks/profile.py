@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vae_lab.data import Batches
-    from vae_lab.jobs.run import Run
+    from vae_lab.jobs.learner import Learner
 
 FILE = ROOT / "benchmarks" / "results" / "profile.json"
 RANGE = "minibatch"  # name of the range in which a minibatch is made
@@ -90,22 +90,23 @@ def main(overrides: list[str]) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # no messages about GPUs that are not there
     import vae_lab  # noqa: F401  (first: it sets what OpenMP reads when torch is imported)
 
-    record = profile_run(_new_run(overrides))
+    record = profile_run(_new_learner(overrides))
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(record, indent=2))
     Console(highlight=False).print(table(record))
 
 
-def profile_run(run: Run) -> dict[str, Any]:
+def profile_run(learner: Learner) -> dict[str, Any]:
     """Trains some epochs without the profiler and two with it; returns times and the last epoch's shares."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
     from vae_lab import training
 
-    objective, seed = run.parts.objective, run.settings.seed
+    objective, seed = learner.parts.objective, learner.settings.seed
+    batches = _marked_batches(learner)
     epochs = training.train(
-        run.model, objective, run.optimizer, _marked_batches(run), epochs=PLAIN_EPOCHS + 3, seed=seed
+        learner.model, objective, learner.optimizer, batches, epochs=PLAIN_EPOCHS + 3, seed=seed
     )
     next(epochs)
     plain_seconds = statistics.median(next(epochs).seconds for _ in range(PLAIN_EPOCHS))
@@ -115,7 +116,7 @@ def profile_run(run: Run) -> dict[str, Any]:
         profiled_seconds = next(epochs).seconds
     seconds = summed(profiler.events())
     return {
-        "run": run.job.name,
+        "run": learner.job.name,
         "threads": torch.get_num_threads(),
         "epoch": plain_seconds,
         "epoch_with_profiler": profiled_seconds,
@@ -124,22 +125,23 @@ def profile_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _new_run(overrides: list[str]) -> Run:
+def _new_learner(overrides: list[str]) -> Learner:
     import torch
     from hydra import compose, initialize_config_dir
 
     from vae_lab.files import CONF
     from vae_lab.jobs.job import job_of
-    from vae_lab.jobs.run import Run
+    from vae_lab.jobs.learner import Learner
+    from vae_lab.jobs.reports import Assignment
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         job = job_of(compose("config", overrides), overrides, {})
     if job.settings.train.threads is not None:
         torch.set_num_threads(job.settings.train.threads)
-    return Run(job)
+    return Learner(0, Assignment(job, None, job.settings.train.epochs))
 
 
-def _marked_batches(run: Run) -> Batches:
+def _marked_batches(learner: Learner) -> Batches:
     from torch.profiler import record_function
 
     from vae_lab.data import Batches
@@ -156,9 +158,9 @@ def _marked_batches(run: Run) -> Batches:
                     return
                 yield batch
 
-    images, settings = run.parts.data.train, run.settings
+    images, settings = learner.parts.data.train, learner.settings
     return MarkedBatches(
-        images, batch_size=settings.train.batch_size, C=run.model.condition_size, seed=settings.seed
+        images, batch_size=settings.train.batch_size, C=learner.model.condition_size, seed=settings.seed
     )
 
 

@@ -38,7 +38,7 @@ class Checkpoint(NamedTuple):
     threads: int  # of the CPU; another number rounds sums in another way
     history: list[dict[str, float]]  # metrics of every epoch
     step_losses: list[float]  # of every step so far
-    at: int  # when it was recorded, milliseconds since 1970
+    at: int = 0  # when it was recorded, milliseconds since 1970; 0 before that
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint; at every moment the file holds the previous one or this one, whole.

@@ -55,8 +55,8 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
         Window("mlflow.MlflowClient.log_inputs", AFTER),
     ),
     "among the final artifacts": (
-        Window("vae_lab.jobs.run.write_artifacts", BEFORE),
-        Window("vae_lab.jobs.run.write_artifacts", AFTER),
+        Window("vae_lab.jobs.learner.write_artifacts", BEFORE),
+        Window("vae_lab.jobs.learner.write_artifacts", AFTER),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "model.pt"),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "figures"),
         Window("mlflow.MlflowClient.log_artifact", AFTER, "figures"),

@@ -12,9 +12,9 @@ import pytest
 
 from tests.conftest import SMALL
 from vae_lab import files
+from vae_lab.jobs.reports import Reached
 from vae_lab.jobs.run import Run
 from vae_lab.tracking import Store
-from vae_lab.training import Epoch
 
 Lab = Callable[..., tuple[int, str, str]]
 LINE = (*SMALL, "train.epochs=8", "evaluation.columns=4")
@@ -25,15 +25,15 @@ def trained_until(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], 
     """Gives the command, and interrupts it when its run has finished that epoch."""
 
     def train(epoch: int) -> None:
-        real = Run.record_epoch
+        real = Run.reach
 
-        def record_epoch(self: Run, recorded: Epoch) -> None:
-            real(self, recorded)
-            if recorded.number == epoch:
+        def reach(self: Run, reached: Reached) -> None:
+            real(self, reached)
+            if reached.checkpoint.epoch == epoch:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "record_epoch", record_epoch)
+            patch.setattr(Run, "reach", reach)
             assert lab(*LINE)[0] == 130
 
     return train

@@ -10,11 +10,11 @@ import pytest
 from tests.conftest import SMALL
 from vae_lab import devices, interruption, machine, tracking
 from vae_lab.jobs import parts, ran_on
+from vae_lab.jobs.reports import Reached
 from vae_lab.jobs.run import Run
 from vae_lab.studies.status import states_in_words
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
-from vae_lab.training import Epoch
 
 Lab = Callable[..., tuple[int, str, str]]
 FOUR = (*SMALL, "train.epochs=4", "evaluation.pictures=false", "model.hidden_size=4")
@@ -23,16 +23,16 @@ FOUR = (*SMALL, "train.epochs=4", "evaluation.pictures=false", "model.hidden_siz
 @pytest.fixture
 def stopped(monkeypatch: pytest.MonkeyPatch, lab: Lab) -> Callable[..., None]:
     """A command that is stopped, as by Ctrl-C, when a run has finished its second epoch."""
-    record_epoch = Run.record_epoch
+    reach = Run.reach
 
-    def recorded(self: Run, epoch: Epoch) -> None:
-        record_epoch(self, epoch)
-        if epoch.number == 2:
+    def recorded(self: Run, reached: Reached) -> None:
+        reach(self, reached)
+        if reached.checkpoint.epoch == 2:
             interruption.request()
 
     def stop(*line: str) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "record_epoch", recorded)
+            patch.setattr(Run, "reach", recorded)
             assert lab(*line)[0] == 130
 
     return stop
@@ -96,5 +96,5 @@ def test_an_epoch_that_never_was_ran_on_nothing() -> None:
     assert ran_on.changed({"GPU": "H200"}, {}, 3) == {"GPU": "H200 to epoch 3, then not recorded"}
     before = {tracking.ENVIRONMENT: '{"torch": "0.1"}'}
     device = devices.resolve("cpu")
-    assert "0.1" not in ran_on.went_on(before, device, 0)[tracking.ENVIRONMENT]
-    assert "0.1 to epoch 3" in ran_on.went_on(before, device, 3)[tracking.ENVIRONMENT]
+    assert "0.1" not in ran_on.went_on(before, ran_on.ran_on(device), 0)[tracking.ENVIRONMENT]
+    assert "0.1 to epoch 3" in ran_on.went_on(before, ran_on.ran_on(device), 3)[tracking.ENVIRONMENT]

@@ -19,10 +19,10 @@ from tests.conftest import SMALL
 from vae_lab import evaluation, interruption, load, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError
+from vae_lab.jobs.reports import Reached
 from vae_lab.jobs.run import Run
 from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.folders import run_folder
-from vae_lab.training import Epoch
 
 Lab = Callable[..., tuple[int, str, str]]
 VAE_LAB = (sys.executable, "-c", "from vae_lab.cli import main; main()")
@@ -110,16 +110,16 @@ def stopped_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Asks for a stop, as Ctrl-C does, when a run has finished that epoch; once."""
 
     def stop(epoch: int) -> None:
-        real, asked = Run.record_epoch, False
+        real, asked = Run.reach, False
 
-        def record_epoch(self: Run, recorded: Epoch) -> None:
+        def reach(self: Run, reached: Reached) -> None:
             nonlocal asked
-            real(self, recorded)
-            if recorded.number == epoch and not asked:
+            real(self, reached)
+            if reached.checkpoint.epoch == epoch and not asked:
                 asked = True
                 interruption.request()
 
-        monkeypatch.setattr(Run, "record_epoch", record_epoch)
+        monkeypatch.setattr(Run, "reach", reach)
 
     return stop
 
@@ -142,7 +142,7 @@ def ended_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str, int], 
             return real(*arguments, **named)
 
         monkeypatch.setattr(owner, name, counted)
-        monkeypatch.setattr("vae_lab.jobs.run._record_failure", lambda recorder, _: recorder._courier.close())
+        monkeypatch.setattr("vae_lab.jobs.run._record_failure", lambda recorder, *_: recorder._courier.close())
         dead = tracking.processes.this_process().replace('"born": "', '"born": "dead ')
         monkeypatch.setattr("vae_lab.tracking.store.this_process", lambda: dead)
         monkeypatch.setattr("vae_lab.tracking.recorder.this_process", lambda: dead)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import config, interruption
 from vae_lab.jobs.grid import Axes, axes, jobs
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.reports import Reached
 from vae_lab.jobs.rounds import Round, rounds
 from vae_lab.jobs.run import Run
 from vae_lab.studies import claims
@@ -21,7 +22,6 @@ from vae_lab.studies.claims import Verdict
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
-from vae_lab.training import Epoch
 
 Lab = Callable[..., tuple[int, str, str]]
 Compose = Callable[..., DictConfig]
@@ -60,15 +60,16 @@ def test_only_what_an_open_claim_compares_gets_more_seeds_also_after_an_interrup
     (folder / "own" / "experiments" / "selective.yaml").write_text(SELECTIVE)
     line = ["--config-dir", "own", "data=digits", "train.device=cpu", "experiments=selective"]
     line += ["seeds=auto", "max_seeds=12", "evaluation.pictures=false"]
-    real, recorded = Run.record_epoch, list[int]()
+    real, recorded = Run.reach, list[int]()
 
-    def record_epoch(self: Run, epoch: Epoch) -> None:
-        real(self, epoch)
-        recorded.append(epoch.number)
+    def reach(self: Run, reached: Reached) -> None:
+        real(self, reached)
+        if reached.checkpoint.epoch:
+            recorded.append(reached.checkpoint.epoch)
         if len(recorded) == 6 * 6 + 2:  # in the second round
             interruption.request()
 
-    monkeypatch.setattr(Run, "record_epoch", record_epoch)
+    monkeypatch.setattr(Run, "reach", reach)
     code, out, err = lab(*line)
     assert code == 130
     assert "Z is given up: it would take" in out + err

@@ -233,13 +233,14 @@ def test_a_signal_is_a_request_unless_the_process_was_started_to_ignore_it(name:
 def test_a_stop_that_no_epoch_heeds_any_more_ends_the_multirun(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from vae_lab.jobs.reports import Finished
     from vae_lab.jobs.run import Run
 
     close = Run.close
 
-    def closed(self: Run) -> str:
+    def closed(self: Run, finished: Finished) -> None:
         interruption.request()
-        return close(self)
+        close(self, finished)
 
     monkeypatch.setattr(Run, "close", closed)
     assert lab("-m", "seed=0", *TINY)[0] == 130

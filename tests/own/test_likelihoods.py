@@ -12,9 +12,9 @@ import torch
 
 from tests.conftest import SMALL
 from vae_lab import interruption
+from vae_lab.jobs.reports import Reached
 from vae_lab.jobs.run import Run
 from vae_lab.tracking import KIND, RUN, Store, reader
-from vae_lab.training import Epoch
 
 LINE = ("--config-dir", "my_configs", *SMALL, "objective=learned_std", "evaluation.pictures=false")
 
@@ -42,18 +42,18 @@ def test_a_run_whose_likelihood_has_weights_goes_on_where_it_was_stopped(
     guide: Path, lab: Callable[..., tuple[int, str, str]], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "my_configs").symlink_to(guide / "my_configs")
-    record_epoch = Run.record_epoch
+    reach = Run.reach
 
-    def stopping(self: Run, epoch: Epoch) -> None:
-        record_epoch(self, epoch)
-        if epoch.number == 1:
+    def stopping(self: Run, reached: Reached) -> None:
+        reach(self, reached)
+        if reached.checkpoint.epoch == 1:
             interruption.request()
 
     code, _, err = lab(*LINE)
     assert code == 0, err
     (whole,) = reader().tagged(KIND, RUN)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "record_epoch", stopping)
+        patch.setattr(Run, "reach", stopping)
         assert lab(*LINE, "reuse=never")[0] == 130
     Store.open().client.delete_run(whole.run_id)
     assert lab(*LINE)[0] == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -24,7 +24,9 @@ from vae_lab.objectives import Objective
 from vae_lab.report import pictures
 from vae_lab.report.charts.loss_curves import run_losses
 from vae_lab.report.drawing import Drawing, save_figures
-from vae_lab.tracking import Recorder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen in the UI
 PICTURE_ROWS = 4
@@ -101,23 +103,23 @@ def images_tag(data: Dataset) -> str:
     return json.dumps(said)
 
 
-def log_pictures(
-    settings: DictConfig, parts: Parts, model: VAE, recorder: Recorder, *, step: int, when: int
-) -> None:
-    """Records the pictures that the UI shows with a slider over epochs; the same `when` replaces them."""
+def pictures_of(settings: DictConfig, parts: Parts, model: VAE) -> dict[str, NDArray[Any]]:
+    """Returns the pictures that the UI shows with a slider over epochs, by their names."""
     if not settings.evaluation.pictures:
-        return
+        return {}
     columns, likelihood = settings.evaluation.columns, parts.objective.likelihood
     drawn: dict[str, Any] = {"seed": settings.seed, "classes": parts.data.trained_classes}
     grids = {
-        "samples": evaluation.prior_samples(model, likelihood, PICTURE_ROWS * columns, **drawn),
-        "reconstructions": _beside_originals(parts, model, columns, PICTURE_ROWS // 2),
+        "images/samples": evaluation.prior_samples(model, likelihood, PICTURE_ROWS * columns, **drawn),
+        "images/reconstructions": _beside_originals(parts, model, columns, PICTURE_ROWS // 2),
     }
     if model.condition_size:
-        grids["class_grid"] = evaluation.class_samples(model, likelihood, columns, **drawn)
-    for key, images in grids.items():
-        picture = pictures.enlarged(pictures.tile(images, parts.data.shape, columns), PICTURE_SCALE)
-        recorder.image(f"images/{key}", picture, step, when=when)
+        grids["images/class_grid"] = evaluation.class_samples(model, likelihood, columns, **drawn)
+    shape = parts.data.shape
+    return {
+        key: pictures.enlarged(pictures.tile(images, shape, columns), PICTURE_SCALE)
+        for key, images in grids.items()
+    }
 
 
 def _beside_originals(parts: Parts, model: VAE, columns: int, pairs: int) -> torch.Tensor:

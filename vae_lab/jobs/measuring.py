@@ -17,7 +17,7 @@ from vae_lab.jobs.artifacts import absent_tag, evaluation_tag, final_measures
 from vae_lab.jobs.own_metrics import own_metrics
 from vae_lab.jobs.parts import run_data
 from vae_lab.jobs.progress import console
-from vae_lab.jobs.ran_on import went_on
+from vae_lab.jobs.ran_on import ran_on, went_on
 from vae_lab.jobs.stored import check_data, stored_config, trained_model, without_foreign_data
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.report.conclusion import conclude
@@ -193,7 +193,7 @@ def measure_run(
     measured = final_measures(settings, data, objective, model)
     step = _last_step(store, run)
     recorder.log(measured.metrics, step)
-    recorder.tag(absent_tag(measured) | went_on(run.tags, data.test.pixels.device, step))
+    recorder.tag(absent_tag(measured) | went_on(run.tags, ran_on(data.test.pixels.device), step))
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
     return measured.metrics

@@ -23,18 +23,18 @@ def ran_on(device: torch.device) -> dict[str, str]:
     return {DEVICE: devices.describe(device), tracking.ENVIRONMENT: json.dumps(facts)}
 
 
-def went_on(before: Mapping[str, str], device: torch.device, done: int) -> dict[str, str]:
-    """Returns the tags of `ran_on`, and those of the code, for a run that goes on here.
+def went_on(before: Mapping[str, str], ran_on: Mapping[str, str], done: int) -> dict[str, str]:
+    """Returns the tags of `ran_on`, and those of the code, for a run that goes on.
 
     Args:
         before: The run's tags until now.
-        device: What it goes on with.
+        ran_on: What it goes on with.
         done: Epochs that it has behind it; none of them ran on anything if there are none.
 
     Returns:
         Of what has changed, both, and the epoch between.
     """
-    now = ran_on(device) | tracking.code_tags()
+    now = {**ran_on, **tracking.code_tags()}
     if not done:
         return now
     facts = changed(_facts(before), json.loads(now[tracking.ENVIRONMENT]), done)

@@ -1,45 +1,31 @@
-"""One run under way: its parts, its record, and what is left to do after each epoch."""
+"""The record of one run under way: begun or resumed, kept on this machine after each epoch, and closed."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
-import traceback
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from vae_lab import config, evaluation, tracking, training
+from vae_lab import config, tracking
 from vae_lab.checkpoints import Checkpoint
-from vae_lab.data import Batches
-from vae_lab.errors import LabError, quoted, without_credentials
+from vae_lab.errors import LabError, quoted
 from vae_lab.files import DamagedError
-from vae_lab.jobs.artifacts import (
-    absent_tag,
-    collapse_warning,
-    description,
-    evaluation_tag,
-    final_measures,
-    images_tag,
-    log_pictures,
-    read_back,
-    write_artifacts,
-    write_step_losses,
-)
-from vae_lab.jobs.built import build_model, build_objective, build_optimizer, build_schedule
+from vae_lab.jobs.artifacts import collapse_warning, images_tag
 from vae_lab.jobs.commands import run_command
-from vae_lab.jobs.job import Job, UnderWayError
+from vae_lab.jobs.job import Job, Result, UnderWayError
 from vae_lab.jobs.present import can_go_on, last_epoch, recorded_params
 from vae_lab.jobs.progress import Display
-from vae_lab.jobs.ran_on import ran_on, went_on
+from vae_lab.jobs.ran_on import went_on
+from vae_lab.jobs.reports import Assignment, Began, Failed, Finished, Reached, Report, trace_of
 from vae_lab.jobs.under_way import check_run
-from vae_lab.objectives import join
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.abandoned import unfinished_runs
 from vae_lab.tracking.environment import experiment_name
-from vae_lab.training import DivergedError, Epoch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +42,7 @@ class Interrupted(NamedTuple):
 
 
 class Run:
-    """A job under way: `start_or_resume`, then `record_epoch` after every epoch, then `close` or `fail`.
+    """The record of a job under way: `start_or_resume`, then `take` what its training reports, or `fail`.
 
     After every epoch the run is saved on this machine as a `Checkpoint`, before anything of that epoch is
     recorded. A run that was interrupted in between is resumed from there and records that epoch again:
@@ -64,41 +50,25 @@ class Run:
 
     Args:
         job: What is trained.
-
-    Raises:
-        UserError: The config is not valid here; nothing has been written.
     """
 
     def __init__(self, job: Job) -> None:
         self.job, self.settings = job, job.settings
-        # A loss of its own: several runs of a job do not share the weights that a likelihood may have.
-        self.parts = job.parts._replace(objective=build_objective(job.settings))
-        settings, parts = self.settings, self.parts
-        self.model = build_model(settings, parts.model_arguments)
-        join(self.model, parts.objective.likelihood)
-        self.model.to(parts.device)
-        self.optimizer = build_optimizer(settings, self.model.parameters())
-        self.scheduler = build_schedule(settings, self.optimizer)
-        self.batches = Batches(
-            parts.data.train,
-            batch_size=settings.train.batch_size,
-            C=self.model.condition_size,
-            seed=settings.seed,
-            dynamic=settings.data.binarize == "dynamic",
-        )
-        self.precision = training.chosen_precision(
-            settings.train.precision, self.model, parts.objective, self.batches, settings.seed
-        )
-        self.history: list[dict[str, float]] = []
-        self.step_losses: list[float] = []
-        self.done = 0  # finished epochs
+        self.result: Result | None = None  # once it has ended
+        self.done: int | None = None  # epochs in the file of its checkpoint; None before there is one
+        self._metrics: dict[str, float] = {}  # of its last epoch
         self._at = 0  # when the last one was recorded
+        self._before: Mapping[str, str] | None = None  # tags of a run that goes on, until it does
         self._recorded: dict[int, int] = {}  # epochs that the store has already, and when they were recorded
         self._folder: RunFolder | None = None
         self._display = ExitStack()
 
     def start_or_resume(self, store: Store, display: Display, *, together: int = 1) -> None:
-        """Starts the record, or resumes an interrupted one; `together` runs are trained as one stack."""
+        """Starts the record, or resumes an interrupted one; `together` runs are trained as one stack.
+
+        Raises:
+            UnderWayError: Another process is at work on it; nothing has been written.
+        """
         self.shown = self._display.enter_context(display.run(self.job.name, self.settings.train.epochs))
         params = recorded_params(self.job)
         tags = self._tags(together)
@@ -107,132 +77,147 @@ class Run:
             interrupted = None if self.settings.reuse == "never" else self._find_interrupted(store, params)
             if interrupted is None:
                 experiment = experiment_name(store, self.settings.tracking.experiment)
-                tags |= ran_on(self.parts.device)
                 self.recorder = store.start(experiment, self.job.name, kind=tracking.RUN, tags=tags)
                 self._folder = _new_folder(store, self.recorder.run_id)
             else:
                 self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
-                stored, done = interrupted.stored, checkpoint.epoch if checkpoint else 0
-                self.recorder = store.reopen(stored.run_id)
-                self.recorder.tag(tags | went_on(stored.tags, self.parts.device, done))
+                self._before = interrupted.stored.tags
+                self.recorder = store.reopen(interrupted.stored.run_id)
+                self.recorder.tag(tags)
         self.recorder.params(params)
-        data = self.parts.data
+        data = self.job.parts.data
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
         self.recorder.dataset(name=data.name, digest=data.checksum, source=data.origin, profile=sizes)
-        if checkpoint is None:
-            checkpoint = self._save()
-        else:
-            self._restore(checkpoint)
-            self._repair(store)
-        self._record(checkpoint)
+        if checkpoint is not None:
+            self._resume(checkpoint, store)
 
-    def record_epoch(self, epoch: Epoch | DivergedError) -> None:
-        """Measures on held-out images, saves the run as it is now, and records the epoch.
+    def start_or_fail(self, store: Store, display: Display, *, together: int) -> None:
+        """Starts or resumes the record; what fails ends the run."""
+        try:
+            self.start_or_resume(store, display, together=together)
+        except Exception as error:
+            self.fail(error, trace_of(error))
 
-        Raises:
-            DivergedError: The epoch did, or a held-out term is not finite.
-        """
-        if isinstance(epoch, DivergedError):
-            raise epoch
-        settings = self.settings
-        held_out = evaluation.held_out(
-            self.model,
-            self.parts.objective,
-            self.parts.data.test,
-            seed=settings.seed,
-            batch_size=settings.evaluation.batch_size,
-            active_threshold=settings.evaluation.active_threshold,
-        )
-        _check_finite(held_out, epoch.number)
-        before = self.history[-1]["train/total_seconds"] if self.history else 0.0
-        trained = {
-            f"train/{key}": value
-            for key, value in epoch._asdict().items()
-            if key not in ("number", "step_losses")
-        }
-        terms = held_out._asdict().items()
-        measured = {f"test/{key}": float(value) for key, value in terms if value is not None}
-        metrics = {**trained, "train/total_seconds": before + epoch.seconds, **measured}
-        self.history.append(metrics)
-        self.done = epoch.number
-        self.step_losses += epoch.step_losses
-        self._record(self._save())
-        self.shown.epoch(epoch.number, epoch.loss, held_out.loss)
-        self.shown.remark = collapse_warning(metrics, settings.model.latent_size)
+    @property
+    def is_open(self) -> bool:
+        """Whether its record has been started and not closed."""
+        return hasattr(self, "recorder") and self.result is None
 
-    def close(self) -> str:
-        """Records the final measures, figures and the model.
+    def ended(self) -> Result:
+        """Returns what became of a run that has ended."""
+        assert self.result is not None
+        return self.result
 
-        Returns:
-            The id of the MLflow run.
-        """
-        settings, parts, recorder = self.settings, self.parts, self.recorder
-        measures = final_measures(settings, parts.data, parts.objective, self.model)
-        recorder.log(measures.metrics, settings.train.epochs, when=self._at)
-        metrics = self.history[-1] | measures.metrics
-        self.shown.remark = collapse_warning(metrics, settings.model.latent_size)
-        recorder.tag(evaluation_tag(settings, parts.data) | absent_tag(measures))
-        with recorder.artifacts(sealed=read_back(self.model)) as folder:
-            write_artifacts(self.job, parts, self.model, self.history, folder)
-            write_step_losses(self.step_losses, folder)
-        recorder.tag({tracking.NOTE: description(self.job, metrics, measures.reasons())})
+    def assignment(self, until: int | None = None) -> Assignment:
+        """Returns what is left to train, up to an epoch; None for all of it."""
+        assert self._folder is not None
+        checkpoint = None if self.done is None else Checkpoint.load(self._folder.checkpoint)
+        return Assignment(self.job, checkpoint, self.settings.train.epochs if until is None else until)
+
+    def take(self, report: Report) -> None:
+        """Records what the training of this run reports; what fails ends the run."""
+        try:
+            match report:
+                case Began():
+                    self._begin(report)
+                case Reached():
+                    self.reach(report)
+                case Finished():
+                    self.close(report)
+                case Failed():
+                    self.fail(report.error, report.trace)
+        except Exception as error:
+            self.fail(error, trace_of(error))
+
+    def reach(self, reached: Reached) -> None:
+        """Saves the run as it is now and records the epoch; again, if it is not known whether it was."""
+        checkpoint = reached.checkpoint
+        is_new = self.done is None or checkpoint.epoch > self.done
+        checkpoint = self._save(checkpoint) if is_new else checkpoint._replace(at=self._at)
+        self._record(checkpoint, reached.pictures)
+        if checkpoint.epoch:
+            self._metrics = metrics = checkpoint.history[-1]
+            if is_new:
+                self.shown.epoch(checkpoint.epoch, metrics["train/loss"], metrics["test/loss"])
+            self._warn_of_collapse()
+
+    def close(self, finished: Finished) -> None:
+        """Records the final measures, figures and the model."""
+        recorder = self.recorder
+        recorder.log(finished.metrics, self.settings.train.epochs, when=self._at)
+        self._metrics = {**self._metrics, **finished.metrics}
+        self._warn_of_collapse()
+        recorder.tag(finished.tags)
+        with recorder.artifacts(sealed=finished.read_back) as folder:
+            for path, content in finished.files.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+        recorder.tag({tracking.NOTE: finished.note})
         recorder.finish("FINISHED")
         if self._folder is not None:
             self._folder.release(forget=True)
         self._display.close()
-        return recorder.run_id
+        self.result = recorder.run_id
 
-    def fail(self, error: BaseException) -> None:
-        """Closes the record as FAILED, or KILLED after an interruption, with the reason."""
+    def fail(self, error: BaseException, trace: str = "") -> None:
+        """Closes the record as FAILED, or KILLED after an interruption, with the reason and the trace."""
         try:
             if hasattr(self, "recorder"):
-                _record_failure(self.recorder, error)
+                _record_failure(self.recorder, error, trace)
         finally:
             if self._folder is not None:
                 self._folder.release()
             self._display.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, Exception):
+                self.result = error
 
-    def _save(self) -> Checkpoint:
-        """Writes the run as it is now to the disk of this machine."""
+    def _begin(self, began: Began) -> None:
+        """Records what the run is trained on, beside what it was trained on before."""
+        tags = dict(began.tags)
+        if self._before is not None:
+            tags = went_on(self._before, tags, self.done or 0)
+            self._before = None
+        if began.precision != self.settings.train.precision:
+            tags["vae_lab.precision"] = began.precision
+        self.recorder.tag(tags)
+
+    def _warn_of_collapse(self) -> None:
+        self.shown.remark = collapse_warning(self._metrics, self.settings.model.latent_size)
+
+    def _save(self, state: Checkpoint) -> Checkpoint:
+        """Writes a state of the run to the disk of this machine; returns it with the time of its record."""
         assert self._folder is not None
         self._at = self.recorder.now()
-        checkpoint = Checkpoint(
-            fingerprint=self.parts.fingerprint,
-            epoch=self.done,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            scheduler=None if self.scheduler is None else self.scheduler.state_dict(),
-            precision=self.precision,
-            threads=torch.get_num_threads(),
-            history=self.history,
-            step_losses=self.step_losses,
-            at=self._at,
-        )
+        checkpoint = state._replace(at=self._at)
         try:
             checkpoint.save(self._folder.checkpoint)
         except OSError as error:
             raise LabError(
-                f"{self._folder.folder}: epoch {self.done} cannot be kept here: {error.strerror or error}. "
+                f"{self._folder.folder}: epoch {state.epoch} cannot be kept here: {error.strerror or error}. "
                 "Free some space; then the same command goes on after the last epoch that is kept."
             ) from error
+        self.done = state.epoch
         return checkpoint
 
-    def _record(self, checkpoint: Checkpoint) -> None:
+    def _record(self, checkpoint: Checkpoint, pictures: Mapping[str, NDArray[Any]]) -> None:
         """Records the epoch of a checkpoint; again, if it is not known whether it was."""
         step = checkpoint.epoch
         self._at = at = self._recorded.get(step, checkpoint.at)
         if step and step not in self._recorded:
             heartbeat = {tracking.HEARTBEAT: json.dumps({"epoch": step, "at": at})}
-            self.recorder.log(checkpoint.history[-1], step, self._curve(step), tags=heartbeat, when=at)
-        log_pictures(self.settings, self.parts, self.model, self.recorder, step=step, when=at)
+            self.recorder.log(
+                checkpoint.history[-1], step, self._curve(checkpoint, step), tags=heartbeat, when=at
+            )
+        for key, picture in pictures.items():
+            self.recorder.image(key, picture, step, when=at)
 
-    def _curve(self, epoch: int) -> tuple[str, dict[int, float]]:
+    def _curve(self, checkpoint: Checkpoint, epoch: int) -> tuple[str, dict[int, float]]:
         """Returns those losses of an epoch's steps that the store's chart shows; the run's file has all."""
-        steps = len(self.batches)
+        steps = len(checkpoint.step_losses) // checkpoint.epoch
         every = -(-self.settings.train.epochs * steps // CHARTED)
         last = epoch * steps
         shown = {step for step in range(last - steps + 1, last + 1) if (step - 1) % every == 0} | {last}
-        return STEP_LOSS, {step: self.step_losses[step - 1] for step in sorted(shown)}
+        return STEP_LOSS, {step: checkpoint.step_losses[step - 1] for step in sorted(shown)}
 
     def _find_interrupted(self, store: Store, params: dict[str, str]) -> Interrupted | None:
         """Returns a run of the same result to resume: one that has a checkpoint, or no epoch yet.
@@ -240,7 +225,7 @@ class Run:
         Raises:
             UnderWayError: Another process is at work on one, or about to be.
         """
-        unfinished = unfinished_runs(store, tracking.FINGERPRINT, self.parts.fingerprint)
+        unfinished = unfinished_runs(store, tracking.FINGERPRINT, self.job.parts.fingerprint)
         check_run(self.job, unfinished)
         for stored in unfinished:
             if not can_go_on(stored, params):
@@ -267,20 +252,13 @@ class Run:
             if member in stored.tags:
                 store.recorder(stored).tag({member: None})
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if self.scheduler is not None and checkpoint.scheduler is not None:
-            self.scheduler.load_state_dict(checkpoint.scheduler)
-        self.precision, self.history = checkpoint.precision, checkpoint.history
-        self.step_losses = checkpoint.step_losses
+    def _resume(self, checkpoint: Checkpoint, store: Store) -> None:
         self.done, self._at = checkpoint.epoch, checkpoint.at
-        if self.parts.device.type == "cpu":
-            torch.set_num_threads(checkpoint.threads)
         if checkpoint.epoch:
             self.shown.show_resumed(checkpoint.epoch)
+        self._repair(checkpoint, store)
 
-    def _repair(self, store: Store) -> None:
+    def _repair(self, checkpoint: Checkpoint, store: Store) -> None:
         """Compares checkpoint and store, of which a backup may have set back either.
 
         What the store lacks is recorded from the checkpoint; what it has already is not recorded again.
@@ -289,10 +267,11 @@ class Run:
         if recorded is None:
             return
         self._recorded = recorded
-        missing = [epoch for epoch in range(1, self.done) if epoch not in recorded]
+        done = checkpoint.epoch
+        missing = [epoch for epoch in range(1, done) if epoch not in recorded]
         for epoch in missing:
-            at = self._at - (self.done - epoch)
-            self.recorder.log(self.history[epoch - 1], epoch, self._curve(epoch), when=at)
+            at = checkpoint.at - (done - epoch)
+            self.recorder.log(checkpoint.history[epoch - 1], epoch, self._curve(checkpoint, epoch), when=at)
         if missing:
             log.warning(
                 f"{self.job.name}: the store had lost {len(missing)} epochs between {missing[0]} and "
@@ -300,7 +279,7 @@ class Run:
             )
 
     def _tags(self, together: int) -> dict[str, str | None]:
-        parts, multirun = self.parts, self.job.multirun
+        parts, multirun = self.job.parts, self.job.multirun
         tags: dict[str, str | None] = {
             tracking.FINGERPRINT: parts.fingerprint,
             "vae_lab.data": f"{parts.data.name} {parts.data.checksum}",
@@ -310,8 +289,6 @@ class Run:
         }
         if self.settings.fault != config.NOTHING:
             tags[tracking.FAULT] = self.settings.fault
-        if self.precision != self.settings.train.precision:
-            tags["vae_lab.precision"] = self.precision
         if together > 1:
             tags["vae_lab.stack"] = str(together)
         if multirun:
@@ -320,27 +297,18 @@ class Run:
         return {key: value for key, value in tags.items() if value is not None}
 
 
-def _check_finite(held_out: evaluation.HeldOut, epoch: int) -> None:
-    """Raises a DivergedError: a step's terms are checked before its update, the last step's only here."""
-    for term, value in held_out._asdict().items():
-        if value is not None and not math.isfinite(value):
-            raise DivergedError.of(f"held-out {term}", value, f"after epoch {epoch}")
-
-
 def _new_folder(store: Store, run_id: str) -> RunFolder:
     folder = RunFolder.lock(store.uri, run_id)
     assert folder is not None, "a run that was just made has no other process"
     return folder
 
 
-def _record_failure(recorder: Recorder, error: BaseException) -> None:
-    stopped = isinstance(error, KeyboardInterrupt)
+def _record_failure(recorder: Recorder, error: BaseException, trace: str) -> None:
     try:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         recorder.tag({tracking.ERROR: quoted(reason, 500)})
-        if not stopped and not isinstance(error, LabError):
+        if trace:
             with recorder.artifacts() as folder:
-                text = without_credentials("".join(traceback.format_exception(error)))
-                (folder / "traceback.txt").write_text(text, encoding="utf-8")
+                (folder / "traceback.txt").write_text(trace, encoding="utf-8")
     finally:
-        recorder.finish("KILLED" if stopped else "FAILED")
+        recorder.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from vae_lab.evaluation import classifier
 from vae_lab.jobs import progress
 from vae_lab.jobs.artifacts import final_measures
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.learner import Learner
+from vae_lab.jobs.reports import Assignment, Report
 from vae_lab.jobs.run import Run
 from vae_lab.jobs.together import epochs_of
 from vae_lab.jobs.workers import CoreShares
@@ -92,26 +95,29 @@ def _scratch_store() -> Iterator[Store]:
 def _cost(store: Store, pack: Sequence[Job]) -> Cost:
     """Takes a pack through a few short epochs and returns what they cost."""
     jobs = [_short(job) for job in pack]
-    runs: dict[int, Run] = {}
+    runs = [Run(job) for job in jobs]
+    learners: dict[int, Learner] = {}
 
     def begin() -> None:
         display = progress.Display(len(jobs), 0)
-        for place, job in enumerate(jobs):
-            runs[place] = Run(job)
-            runs[place].batches = _few(runs[place].batches)
-            runs[place].start_or_resume(store, display, together=len(jobs))
+        for place, run in enumerate(runs):
+            run.start_or_resume(store, display, together=len(jobs))
+            learners[place] = learner = Learner(place, run.assignment())
+            learner.batches = _few(learner.batches)
+            _take(run, learner.begun())
+            _take(run, learner.reached())
 
     start = _seconds(begin)
-    trained, recorded = _short_epochs(runs)
+    trained, recorded = _short_epochs(runs, learners)
     if jobs[0].settings.train.compile:  # the first step waits for the compiler
         start += trained[0]
-    share = len(jobs[0].parts.data.train) / len(runs[0].batches.images)
+    share = len(jobs[0].parts.data.train) / len(learners[0].batches.images)
     epoch = _mean(trained[1:]) * share + _mean(recorded[1:])
-    files = [run_folder(store.uri, run.recorder.run_id) / CHECKPOINT_FILE for run in runs.values()]
+    files = [run_folder(store.uri, run.recorder.run_id) / CHECKPOINT_FILE for run in runs]
     checkpoint = sum(file.stat().st_size for file in files) / len(runs)
-    end = sum(_seconds_of_draws(runs[place], job) for place, job in enumerate(pack))
-    end += _seconds(lambda: [run.close() for run in runs.values()])
-    kept = [Path(store.place(run.recorder.run_id, "")) for run in runs.values()]
+    end = sum(_seconds_of_draws(learners[place], job) for place, job in enumerate(pack))
+    end += sum(_seconds(partial(_finish, run, learners[place])) for place, run in enumerate(runs))
+    kept = [Path(store.place(run.recorder.run_id, "")) for run in runs]
     return Cost(start, epoch, end, sum(map(_bytes_below, kept)) / len(runs), checkpoint)
 
 
@@ -135,12 +141,27 @@ def _few(batches: Batches) -> Batches:
     )
 
 
-def _short_epochs(runs: dict[int, Run]) -> tuple[list[float], list[float]]:
+def _finish(run: Run, learner: Learner) -> None:
+    _take(run, learner.finish())
+
+
+def _take(run: Run, report: Report) -> None:
+    """Records a report.
+
+    Raises:
+        Exception: The run failed.
+    """
+    run.take(report)
+    if isinstance(run.result, Exception):
+        raise run.result
+
+
+def _short_epochs(runs: Sequence[Run], learners: dict[int, Learner]) -> tuple[list[float], list[float]]:
     """Trains short epochs; returns the seconds of the steps of each, and of measuring and recording it."""
     trained: list[float] = []
     recorded: list[float] = []
-    steps = -(-len(runs[0].parts.data.train) // runs[0].batches.batch_size)
-    for yielded in epochs_of(runs, runs):
+    steps = -(-len(learners[0].parts.data.train) // learners[0].batches.batch_size)
+    for yielded in epochs_of(learners, learners, learners):
         epochs = {0: yielded} if isinstance(yielded, Epoch) else yielded
         began = time.perf_counter()
         seconds = 0.0
@@ -149,7 +170,7 @@ def _short_epochs(runs: dict[int, Run]) -> tuple[list[float], list[float]]:
                 seconds += epoch.seconds
                 losses = epoch.step_losses * -(-steps // len(epoch.step_losses))
                 epoch = epoch._replace(step_losses=losses[:steps])  # as many as are recorded of a whole one
-            runs[place].record_epoch(epoch)
+            _take(runs[place], learners[place].advance(epoch))
         trained.append(seconds)
         recorded.append(time.perf_counter() - began)
         if len(trained) > LEAST_EPOCHS and sum(trained[1:]) >= ENOUGH:
@@ -157,16 +178,16 @@ def _short_epochs(runs: dict[int, Run]) -> tuple[list[float], list[float]]:
     return trained, recorded
 
 
-def _seconds_of_draws(run: Run, job: Job) -> float:
+def _seconds_of_draws(learner: Learner, job: Job) -> float:
     """Returns the seconds of the final measures but samples, by a part of their draws."""
     total = 0.0
     for key in set(EVALUATION_COUNTS) - {SAMPLES}:
         count = job.settings.evaluation[key]
         part = -(-count // PART)
         if 2 * part >= count:
-            total += _seconds_of_measures(run, key, count)
+            total += _seconds_of_measures(learner, key, count)
         else:
-            once, twice = (_seconds_of_measures(run, key, some) for some in (part, 2 * part))
+            once, twice = (_seconds_of_measures(learner, key, some) for some in (part, 2 * part))
             total += once + (twice - once) * (count - part) / part
     return total
 
@@ -175,18 +196,19 @@ def _seconds_of_samples(job: Job) -> float:
     """Returns the seconds in which samples are judged, which hardly depend on the model."""
     if not judges_are_there(job):
         return 0.0
-    count, run = job.settings.evaluation[SAMPLES], Run(job)
-    _seconds_of_measures(run, SAMPLES, count)  # judges the data set's own images, too, which is done once
-    return _seconds_of_measures(run, SAMPLES, count)
+    count = job.settings.evaluation[SAMPLES]
+    learner = Learner(0, Assignment(job, None, job.settings.train.epochs))
+    _seconds_of_measures(learner, SAMPLES, count)  # judges the data set's own images, too, which is done once
+    return _seconds_of_measures(learner, SAMPLES, count)
 
 
-def _seconds_of_measures(run: Run, key: str, count: int) -> float:
+def _seconds_of_measures(learner: Learner, key: str, count: int) -> float:
     if not count:
         return 0.0
-    settings = _short(run.job).settings
+    settings = _short(learner.job).settings
     settings.evaluation[key] = count
-    parts = run.parts
-    return _seconds(lambda: final_measures(settings, parts.data, parts.objective, run.model))
+    parts = learner.parts
+    return _seconds(lambda: final_measures(settings, parts.data, parts.objective, learner.model))
 
 
 def judges_are_there(job: Job) -> bool:

@@ -6,16 +6,17 @@ faster than one after the other with two threads each: their matrix products are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
-from vae_lab import interruption
 from vae_lab.jobs import progress
+from vae_lab.jobs.crews import Crew, Queue, Stint, work_off
 from vae_lab.jobs.job import Job, Result
-from vae_lab.jobs.together import train_jobs
+from vae_lab.jobs.reports import Assignment, Report
+from vae_lab.jobs.run import Run
+from vae_lab.jobs.together import train_pack
 
 
 class CoreShares(NamedTuple):
@@ -67,8 +68,37 @@ def packs_of(
     return sorted(packs, key=lambda pack: -sum(work[place] for place in pack))
 
 
+class Thread:
+    """A member of a crew that trains in the thread which asks it.
+
+    Args:
+        threads: How many CPU threads it has.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        """Yields the reports of `train_pack`."""
+        torch.set_num_threads(self.threads)
+        return train_pack(assignments, wanted)
+
+
+class Threads(NamedTuple):
+    """A crew of threads of this process."""
+
+    size: int
+    threads: int  # CPU threads of each
+
+    def member(self) -> Thread:
+        """Returns one more member."""
+        return Thread(self.threads)
+
+
 def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> list[Result]:
-    """Trains all jobs; a job that fails leaves the others running.
+    """Trains all jobs in threads of this process; a job that fails leaves the others running.
 
     Args:
         jobs: What is trained.
@@ -83,28 +113,27 @@ def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
     """
     packs, chosen = shared_out(jobs, stack, workers)
-    results: dict[int, Result] = {}
+    return train_in_crew(jobs, packs, Threads(min(chosen.workers, len(packs)), chosen.threads))
 
-    def train(pack: list[int]) -> None:
-        interruption.check()  # a worker may come here before the others are told
-        torch.set_num_threads(chosen.threads)
-        results.update(zip(pack, train_jobs([jobs[place] for place in pack]), strict=True))
 
-    with (
-        progress.join_display(sum(job.settings.train.epochs for job in jobs)),
-        interruption.listening(progress.announce_stop),
-        ThreadPoolExecutor(min(chosen.workers, len(packs)), thread_name_prefix="worker") as pool,
-    ):
-        waiting = {pool.submit(train, pack) for pack in packs}
-        try:
-            while waiting:
-                # In small waits, so that this thread goes on to hear Ctrl-C.
-                done, waiting = wait(waiting, timeout=1, return_when="FIRST_EXCEPTION")
-                for future in done:
-                    future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return [results[place] for place in range(len(jobs))]
+def train_in_crew(jobs: Sequence[Job], packs: Sequence[Sequence[int]], crew: Crew) -> list[Result]:
+    """Trains all jobs with a crew, pack after pack.
+
+    Args:
+        jobs: What is trained.
+        packs: The places of those that are trained as one stack, or of one alone.
+        crew: Who trains.
+
+    Returns:
+        One result a job, in their order.
+
+    Raises:
+        KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
+    """
+    runs = [Run(job) for job in jobs]
+    with progress.join_display(sum(job.settings.train.epochs for job in jobs)):
+        work_off(crew, Queue(Stint([runs[place] for place in pack]) for pack in packs))
+    return [run.ended() for run in runs]
 
 
 def shared_out(

@@ -1,0 +1,189 @@
+"""Who trains what: the members of a crew, each at work on some runs, and a source of what is left to do."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import NamedTuple, Protocol
+
+from vae_lab import interruption
+from vae_lab.errors import LabError
+from vae_lab.jobs import progress
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.reports import Assignment, Reached, Report, trace_of
+from vae_lab.jobs.run import Run
+from vae_lab.tracking import Store
+
+LOOK_SECONDS = 1.0  # between two looks at requests to stop
+
+
+class LostWorkerError(LabError):
+    """The process or the machine that trained some runs is gone; they go on from their last checkpoints."""
+
+
+class Member(Protocol):
+    """One of a crew, which trains one run or one stack of runs at a time."""
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        """Yields reports of runs, as `train_pack` does.
+
+        Raises:
+            LostWorkerError: It is gone.
+        """
+
+
+class Crew(Protocol):
+    """Those that train at the same time."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def member(self) -> Member | None:
+        """Returns one more member, also in place of one that is lost; None if no more can be had."""
+
+
+class Stint(NamedTuple):
+    """Runs that a member trains at a time, alone or as a stack, up to an epoch."""
+
+    runs: list[Run]
+    until: int | None = None  # the last epoch; None for all of them
+
+
+class Source(Protocol):
+    """What there is to train, handed out stint by stint; safe to use from several threads."""
+
+    def take(self) -> Stint | None:
+        """Returns the next stint, waiting for one if there may be more; None once all is done."""
+
+    def put_back(self, stint: Stint) -> None:
+        """Takes back a stint whose member was lost."""
+
+    def finished(self, stint: Stint) -> None:
+        """Takes note of a stint whose runs have all reached their epoch or ended."""
+
+
+class Queue:
+    """A source of stints that are known from the start.
+
+    Args:
+        stints: In the order in which they are begun.
+    """
+
+    def __init__(self, stints: Iterable[Stint]) -> None:
+        self._waiting = deque(stints)
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> Stint | None:
+        """Returns the next stint; None once all are finished, since one that is under way may be put back."""
+        with self._changed:
+            while not self._waiting and self._under_way:
+                self._changed.wait(LOOK_SECONDS)
+                interruption.check()
+            if not self._waiting:
+                return None
+            self._under_way += 1
+            return self._waiting.popleft()
+
+    def put_back(self, stint: Stint) -> None:
+        """Puts a stint first in the queue."""
+        with self._changed:
+            self._waiting.appendleft(stint)
+            self._leave()
+
+    def finished(self, stint: Stint) -> None:
+        """Counts a stint as done."""
+        with self._changed:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        self._changed.notify_all()
+
+
+def work_off(crew: Crew, source: Source) -> None:
+    """Has a crew train all that a source hands out; a run that fails leaves the others running.
+
+    Raises:
+        KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
+        LabError: All members are lost, and none can be had in their place.
+    """
+    given_up = threading.Event()
+    with (
+        interruption.listening(progress.announce_stop),
+        ThreadPoolExecutor(crew.size, thread_name_prefix="worker") as pool,
+    ):
+        waiting = {pool.submit(_serve, crew, source, given_up.is_set) for _ in range(crew.size)}
+        try:
+            while waiting:
+                # In small waits, so that this thread goes on to hear Ctrl-C.
+                done, waiting = wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_EXCEPTION")
+                for future in done:
+                    future.result()
+        finally:
+            given_up.set()
+
+
+def _serve(crew: Crew, source: Source, given_up: Callable[[], bool]) -> None:
+    """Takes one member of a crew from stint to stint."""
+    member = crew.member()
+    while member is not None and not given_up() and (stint := source.take()) is not None:
+        interruption.check()  # a worker may come here before the others are told
+        try:
+            train_stint(member, stint)
+        except LostWorkerError as error:
+            progress.console.print(str(error), soft_wrap=True)
+            source.put_back(stint)
+            member = crew.member()
+        else:
+            source.finished(stint)
+
+
+def train_stint(member: Member, stint: Stint) -> None:
+    """Has a member train the runs of a stint, which are started or resumed first, and records its reports.
+
+    A run that fails has that as its result, and leaves the others running.
+
+    Raises:
+        KeyboardInterrupt: What was under way is recorded as KILLED.
+        LostWorkerError: The member is gone; the runs are still open.
+    """
+    runs = dict(enumerate(stint.runs))
+    try:
+        for run in runs.values():
+            if not run.is_open and run.result is None:
+                run.start_or_fail(_store(run.job), progress.current_display(), together=len(runs))
+        wanted = {place for place, run in runs.items() if run.result is None}
+        assignments = {place: runs[place].assignment(stint.until) for place in sorted(wanted)}
+        if assignments:
+            _take_reports(member.train(assignments, wanted), runs, wanted)
+    except LostWorkerError:
+        raise
+    except BaseException as error:  # an interruption, or a fault of the loop itself
+        for run in runs.values():
+            if run.result is None:
+                run.fail(error, trace_of(error))
+        if not isinstance(error, Exception):
+            raise
+
+
+def _take_reports(batches: Iterator[Sequence[Report]], runs: Mapping[int, Run], wanted: set[int]) -> None:
+    for reports in batches:
+        for report in reports:
+            if report.place in wanted:
+                runs[report.place].take(report)
+                if runs[report.place].result is not None:
+                    wanted.discard(report.place)
+        if wanted and any(isinstance(report, Reached) for report in reports):
+            interruption.check()  # not among the ends of a stack's runs, which take all or none
+
+
+def _store(job: Job) -> Store:
+    """Opens the job's store; a job of a multirun waits for a server that went away."""
+    tracking = job.settings.tracking
+    return Store.open(tracking.uri, create=True, wait=tracking.wait if job.multirun else 0.0)
