@@ -142,7 +142,9 @@ def ended_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str, int], 
             return real(*arguments, **named)
 
         monkeypatch.setattr(owner, name, counted)
-        monkeypatch.setattr("vae_lab.jobs.run._record_failure", lambda recorder, *_: recorder._courier.close())
+        monkeypatch.setattr(
+            "vae_lab.jobs.run._record_failure", lambda recorder, *_: recorder._courier.close()
+        )
         dead = tracking.processes.this_process().replace('"born": "', '"born": "dead ')
         monkeypatch.setattr("vae_lab.tracking.store.this_process", lambda: dead)
         monkeypatch.setattr("vae_lab.tracking.recorder.this_process", lambda: dead)

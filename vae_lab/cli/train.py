@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,28 +36,17 @@ Task = Callable[["DictConfig"], "str | None"]
 FAULT = "this is a fault of the lab or of a class that it was given; the traceback is above."
 
 
-@click.command(
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True},
-    short_help="Train one run, a sweep or a study (--help lists every key).",
-)
-@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_overrides)
-def train(overrides: tuple[str, ...]) -> None:
-    """Train; everything after `train` is Hydra's."""
-    sys.exit(run_hydra(list(overrides)))
-
-
-def run_hydra(arguments: list[str], do: Task | None = None) -> int:
+def run_hydra(overrides: Sequence[str], do: Task | None = None) -> int:
     """Hands a line to Hydra.
 
     Args:
-        arguments: The words after `vae-lab train`.
+        overrides: The words after `vae-lab train`.
         do: In place of `task`; its attribute `of_multirun` gets a multirun's points from the sweeper.
 
     Returns:
         The exit code: 0, 1 if a run failed, 2 for a mistake in the line, 130 if it was interrupted.
     """
-    if {"--help", "-h"} & set(arguments):
+    if {"--help", "-h"} & set(overrides):
         return _show_help()
     from vae_lab.cli.line import Line, parse_line
     from vae_lab.cli.overrides import checked_lines
@@ -66,7 +55,7 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
     _single_run_failures.clear()
     line, wants_traceback = Line([]), FULL_ERROR in os.environ
     try:
-        with _as_hydra_expects(arguments):
+        with _as_hydra_expects(overrides):
             line = parse_line(sys.argv[1:])
             lines = checked_lines(line)
             if len(lines) == 1:
@@ -75,7 +64,7 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
                     run()
                 _raise_kept()
         if len(lines) > 1:
-            return _run_each([_in_place_of(line.overrides, one.overrides, arguments) for one in lines], do)
+            return _run_each([_in_place_of(line.overrides, one.overrides, overrides) for one in lines], do)
     except KeyboardInterrupt:
         echo(f"vae-lab: {STOPPED}", err=True)
         return INTERRUPTED
@@ -86,6 +75,15 @@ def run_hydra(arguments: list[str], do: Task | None = None) -> int:
             raise
         return _report(error, line)
     return 0
+
+
+train = click.command(
+    "train",
+    help="Train; everything after `train` is Hydra's.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+    short_help="Train one run, a sweep or a study (--help lists every key).",
+)(click.argument("overrides", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_overrides)(run_hydra))
 
 
 def _show_help() -> int:
@@ -123,7 +121,7 @@ def _hydra(line: Line, do: Task) -> Iterator[Callable[[], object]]:
         GlobalHydra.instance().clear()
 
 
-def _in_place_of(before: list[str], after: list[str], words: list[str]) -> list[str]:
+def _in_place_of(before: list[str], after: list[str], words: Sequence[str]) -> list[str]:
     spellings = dict(zip(before, after, strict=True))
     return [spellings.get(word, word) for word in words]
 
@@ -139,7 +137,7 @@ def _run_each(lines: Iterable[list[str]], do: Task | None) -> int:
 
 
 @contextmanager
-def _as_hydra_expects(arguments: list[str]) -> Iterator[None]:
+def _as_hydra_expects(arguments: Sequence[str]) -> Iterator[None]:
     """Puts the line where Hydra looks for it, and has Hydra raise what it would otherwise print."""
     # It takes flags only before or after all overrides.
     multirun = [word for word in arguments if word in MULTIRUN]

@@ -53,6 +53,24 @@ class Stint(NamedTuple):
     runs: list[Run]
     until: int | None = None  # the last epoch; None for all of them
 
+    def assignments(self, wanted: Iterable[int]) -> dict[int, Assignment]:
+        """Returns what is left to train of the runs at some places."""
+        return {place: self.runs[place].assignment(self.until) for place in sorted(wanted)}
+
+    def take(self, reports: Iterable[Report], wanted: set[int]) -> None:
+        """Records reports of the wanted runs, and takes those that end out of the wanted."""
+        for report in reports:
+            if report.place in wanted:
+                self.runs[report.place].take(report)
+                if self.runs[report.place].result is not None:
+                    wanted.discard(report.place)
+
+    def fail(self, error: BaseException) -> None:
+        """Closes the runs that have not ended with an error."""
+        for run in self.runs:
+            if run.result is None:
+                run.fail(error, trace_of(error))
+
 
 class Source(Protocol):
     """What there is to train, handed out stint by stint; safe to use from several threads."""
@@ -111,14 +129,13 @@ def work_off(crew: Crew, source: Source) -> None:
 
     Raises:
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
-        LabError: All members are lost, and none can be had in their place.
     """
     given_up = threading.Event()
     with (
         interruption.listening(progress.announce_stop),
         ThreadPoolExecutor(crew.size, thread_name_prefix="worker") as pool,
     ):
-        waiting = {pool.submit(_serve, crew, source, given_up.is_set) for _ in range(crew.size)}
+        waiting = {pool.submit(serve, crew, source, given_up.is_set) for _ in range(crew.size)}
         try:
             while waiting:
                 # In small waits, so that this thread goes on to hear Ctrl-C.
@@ -129,58 +146,47 @@ def work_off(crew: Crew, source: Source) -> None:
             given_up.set()
 
 
-def _serve(crew: Crew, source: Source, given_up: Callable[[], bool]) -> None:
-    """Takes one member of a crew from stint to stint."""
+def serve(crew: Crew, source: Source, given_up: Callable[[], bool] = bool) -> None:
+    """Takes one member of a crew from stint to stint and records its reports, in this thread.
+
+    The runs of a stint are started or resumed first. One that fails has that as its result, and leaves the
+    others running. Of a member that is lost the stint goes to another.
+
+    Args:
+        crew: Whose member.
+        source: Of stints.
+        given_up: Whether no further stint is wanted.
+
+    Raises:
+        KeyboardInterrupt: What was under way is recorded as KILLED.
+    """
     member = crew.member()
     while member is not None and not given_up() and (stint := source.take()) is not None:
         interruption.check()  # a worker may come here before the others are told
         try:
-            train_stint(member, stint)
-        except LostWorkerError as error:
-            progress.console.print(str(error), soft_wrap=True)
+            wanted = _started(stint)
+            for reports in member.train(stint.assignments(wanted), wanted) if wanted else ():
+                stint.take(reports, wanted)
+                if wanted and any(isinstance(report, Reached) for report in reports):
+                    interruption.check()  # not among the ends of a stack's runs, which take all or none
+        except LostWorkerError as lost:
+            progress.console.print(str(lost), soft_wrap=True)
             source.put_back(stint)
             member = crew.member()
-        else:
-            source.finished(stint)
+            continue
+        except BaseException as error:  # an interruption, or a fault of the loop itself
+            stint.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        source.finished(stint)
 
 
-def train_stint(member: Member, stint: Stint) -> None:
-    """Has a member train the runs of a stint, which are started or resumed first, and records its reports.
-
-    A run that fails has that as its result, and leaves the others running.
-
-    Raises:
-        KeyboardInterrupt: What was under way is recorded as KILLED.
-        LostWorkerError: The member is gone; the runs are still open.
-    """
-    runs = dict(enumerate(stint.runs))
-    try:
-        for run in runs.values():
-            if not run.is_open and run.result is None:
-                run.start_or_fail(_store(run.job), progress.current_display(), together=len(runs))
-        wanted = {place for place, run in runs.items() if run.result is None}
-        assignments = {place: runs[place].assignment(stint.until) for place in sorted(wanted)}
-        if assignments:
-            _take_reports(member.train(assignments, wanted), runs, wanted)
-    except LostWorkerError:
-        raise
-    except BaseException as error:  # an interruption, or a fault of the loop itself
-        for run in runs.values():
-            if run.result is None:
-                run.fail(error, trace_of(error))
-        if not isinstance(error, Exception):
-            raise
-
-
-def _take_reports(batches: Iterator[Sequence[Report]], runs: Mapping[int, Run], wanted: set[int]) -> None:
-    for reports in batches:
-        for report in reports:
-            if report.place in wanted:
-                runs[report.place].take(report)
-                if runs[report.place].result is not None:
-                    wanted.discard(report.place)
-        if wanted and any(isinstance(report, Reached) for report in reports):
-            interruption.check()  # not among the ends of a stack's runs, which take all or none
+def _started(stint: Stint) -> set[int]:
+    """Starts or resumes the runs of a stint that are not open yet; returns the places of those to train."""
+    for run in stint.runs:
+        if not run.is_open and run.result is None:
+            run.start_or_fail(_store(run.job), progress.current_display(), together=len(stint.runs))
+    return {place for place, run in enumerate(stint.runs) if run.result is None}
 
 
 def _store(job: Job) -> Store:

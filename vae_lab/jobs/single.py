@@ -9,11 +9,11 @@ import torch
 from vae_lab import interruption
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews import Stint, train_stint
+from vae_lab.jobs.crews import Queue, Stint, serve
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.measuring import add_measures, wants_measures
 from vae_lab.jobs.run import Run
-from vae_lab.jobs.workers import Thread
+from vae_lab.jobs.workers import Threads
 from vae_lab.studies.names import whose
 from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.abandoned import finished_run
@@ -41,7 +41,7 @@ def run_once(job: Job) -> str:
     try:
         with progress.join_display(settings.train.epochs), interruption.listening(progress.announce_stop):
             run = Run(job)
-            train_stint(Thread(torch.get_num_threads()), Stint([run]))
+            serve(Threads(1, torch.get_num_threads()), Queue([Stint([run])]))
     finally:
         torch.set_num_threads(threads)  # a run that was resumed may have taken those that it had before
     if isinstance(result := run.ended(), Exception):

@@ -30,37 +30,30 @@ def train_pack(assignments: Mapping[int, Assignment], wanted: Container[int]) ->
     """
     learners: dict[int, Learner] = {}
     for place, assignment in assignments.items():
-        try:
-            learner = Learner(place, assignment)
-            yield [learner.begun(), learner.reached()]
-        except Exception as error:
-            yield [_failed(place, error)]
-        else:
-            learners[place] = learner
+        yield _begun(learners, place, assignment)
     while least_advanced := _least_advanced(learners, wanted):
-        yield from _epochs_together(least_advanced, learners, wanted)
+        places = list(least_advanced)
+        try:
+            for trained in epochs_of(least_advanced, learners, wanted):
+                by_index = {0: trained} if isinstance(trained, Epoch) else trained
+                here = {places[index]: epoch for index, epoch in by_index.items()}
+                yield [_advanced(learners, place, here[place]) for place in here if place in wanted]
+                if not any(place in learners and place in wanted for place in places):
+                    break
+        except Exception as error:  # one run diverged, or a step of the stack failed
+            yield [_failed(place, error) for place in places if learners.pop(place, None) is not None]
     for place, learner in learners.items():
         if place in wanted and learner.until == learner.settings.train.epochs:
-            try:
-                yield [learner.finish()]
-            except Exception as error:
-                yield [_failed(place, error)]
+            yield [_finished(learner)]
 
 
-def _epochs_together(
-    least_advanced: Mapping[int, Learner], learners: dict[int, Learner], wanted: Container[int]
-) -> Iterator[list[Report]]:
-    """Yields the reports of each epoch of runs that have equally many behind them; drops those that fail."""
-    places = list(least_advanced)
+def _begun(learners: dict[int, Learner], place: int, assignment: Assignment) -> list[Report]:
     try:
-        for trained in epochs_of(least_advanced, learners, wanted):
-            by_index = {0: trained} if isinstance(trained, Epoch) else trained
-            here = {places[index]: epoch for index, epoch in by_index.items()}
-            yield [_advanced(learners, place, here[place]) for place in here if place in wanted]
-            if not any(place in learners and place in wanted for place in places):
-                return
-    except Exception as error:  # one run diverged, or a step of the stack failed
-        yield [_failed(place, error) for place in places if learners.pop(place, None) is not None]
+        learners[place] = learner = Learner(place, assignment)
+        return [learner.begun(), learner.reached()]
+    except Exception as error:
+        learners.pop(place, None)
+        return [_failed(place, error)]
 
 
 def _advanced(learners: dict[int, Learner], place: int, epoch: Trained) -> Report:
@@ -69,6 +62,13 @@ def _advanced(learners: dict[int, Learner], place: int, epoch: Trained) -> Repor
     except Exception as error:
         del learners[place]
         return _failed(place, error)
+
+
+def _finished(learner: Learner) -> Report:
+    try:
+        return learner.finish()
+    except Exception as error:
+        return _failed(learner.place, error)
 
 
 def _failed(place: int, error: Exception) -> Failed:

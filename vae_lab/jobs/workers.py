@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews import Crew, Queue, Stint, work_off
+from vae_lab.jobs.crews import Queue, Stint, work_off
 from vae_lab.jobs.job import Job, Result
 from vae_lab.jobs.reports import Assignment, Report
 from vae_lab.jobs.run import Run
@@ -113,25 +113,9 @@ def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
     """
     packs, chosen = shared_out(jobs, stack, workers)
-    return train_in_crew(jobs, packs, Threads(min(chosen.workers, len(packs)), chosen.threads))
-
-
-def train_in_crew(jobs: Sequence[Job], packs: Sequence[Sequence[int]], crew: Crew) -> list[Result]:
-    """Trains all jobs with a crew, pack after pack.
-
-    Args:
-        jobs: What is trained.
-        packs: The places of those that are trained as one stack, or of one alone.
-        crew: Who trains.
-
-    Returns:
-        One result a job, in their order.
-
-    Raises:
-        KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
-    """
     runs = [Run(job) for job in jobs]
     with progress.join_display(sum(job.settings.train.epochs for job in jobs)):
+        crew = Threads(min(chosen.workers, len(packs)), chosen.threads)
         work_off(crew, Queue(Stint([runs[place] for place in pack]) for pack in packs))
     return [run.ended() for run in runs]
 
