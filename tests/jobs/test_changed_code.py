@@ -59,6 +59,19 @@ def test_runs_of_other_code_leave_an_interrupted_study_and_are_trained_anew(
     assert "1 of 1 runs are there already" in err
 
 
+def test_a_run_of_the_same_settings_and_other_code_is_trained_anew_and_says_why(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = [*SMALL, "train.epochs=1", "evaluation.pictures=false", "model.hidden_size=4"]
+    assert "trained anew" not in lab(*line)[2]
+    (before,) = Store.open().records()
+    monkeypatch.setattr(parts, "_code_of_training", lambda *_: "other code")
+    code, _, err = lab(*line)
+    assert code == 0
+    assert f"with other code or other data (run {before.run_id}): it is trained anew." in err
+    assert "is there already" in lab(*line)[2]
+
+
 def test_a_run_says_what_each_of_its_epochs_ran_on(
     lab: Lab, stopped: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from vae_lab.jobs import progress
 from vae_lab.jobs.crews import Queue, Stint, serve
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.measuring import add_measures, wants_measures
+from vae_lab.jobs.present import recorded_params
 from vae_lab.jobs.run import Run
 from vae_lab.jobs.workers import Threads
 from vae_lab.studies.names import whose
@@ -35,6 +36,7 @@ def run_once(job: Job) -> str:
         store = Store.open(settings.tracking.uri, create=True)
         if (finished := finished_run(store, fingerprint)) is not None:
             return _reuse(store, finished, job)
+        _say_if_changed(store, job)
     threads = torch.get_num_threads()
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
@@ -57,6 +59,16 @@ def _reuse(store: Store, finished: StoredRun, job: Job) -> str:
         if measured == "failed":
             raise LabError(f"{finished.name}: is there, but could not be measured.")
     return finished.run_id
+
+
+def _say_if_changed(store: Store, job: Job) -> None:
+    """Says why a run is trained anew of whose settings there is one already."""
+    params = recorded_params(job)
+    for run in store.tagged("mlflow.runName", job.name):
+        if run.status == "FINISHED" and run.params == params:
+            text = f"{job.name} is there with other code or other data (run {run.run_id}): it is trained anew."
+            progress.console.print(text, soft_wrap=True)
+            return
 
 
 def _finding(finished: StoredRun, owner: str) -> str:
