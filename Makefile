@@ -16,8 +16,8 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile search doctor faults given-away lowest \
-	tested clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile search doctor faults cluster given-away \
+	lowest tested clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ doctor: $(VENV)/.installed       ## put every known fault into ten models; says 
 
 faults: $(VENV)/.installed-dev   ## kill, stop and damage runs by the hundred; says what was lost
 	$(BIN)/python -m tests.faults
+
+cluster: $(VENV)/.installed-dev  ## cut hosts off, kill commands, requeue jobs: Ray, a store and SLURM in one machine (root)
+	$(BIN)/python -m benchmarks.cluster
 
 given-away: $(VENV)/.installed-dev  ## load and serve registered models in a fresh environment without the lab and PyTorch
 	$(BIN)/python -m tests.trained.onnx

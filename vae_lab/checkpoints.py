@@ -46,10 +46,14 @@ class Checkpoint(NamedTuple):
         Raises:
             OSError: The disk is full or cannot be written; the file holds the previous one.
         """
+        files.write_sealed(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Returns what `from_bytes` reads, here or on another machine."""
         content = io.BytesIO()
         stored = self._replace(model=_copied_to_cpu(self.model))
         torch.save({"format": FORMAT, **stored._asdict()}, content)
-        files.write_sealed(path, content.getvalue())
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
@@ -59,15 +63,23 @@ class Checkpoint(NamedTuple):
             FileNotFoundError: The file does not exist.
             DamagedError: The file is damaged, or another version of the lab wrote it.
         """
-        raw = files.read_sealed(path)
+        return cls.from_bytes(files.read_sealed(path), str(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: str) -> Checkpoint:
+        """Returns what `to_bytes` wrote; `source` is where it came from.
+
+        Raises:
+            DamagedError: It is damaged, or another version of the lab wrote it.
+        """
         try:
-            stored = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+            stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             file_format = stored.pop("format")
             if file_format != FORMAT:
-                raise files.DamagedError(f"{path}: has format {file_format}; this version reads {FORMAT}.")
+                raise files.DamagedError(f"{source}: has format {file_format}; this version reads {FORMAT}.")
             return cls(**stored)
         except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-            raise files.DamagedError(f"{path}: is no checkpoint that can be read: {error}") from error
+            raise files.DamagedError(f"{source}: is no checkpoint that can be read: {error}") from error
 
 
 def save_model(model: nn.Module, path: Path, *, target: str, arguments: dict[str, Any]) -> None:

@@ -75,3 +75,17 @@ def listening(announce: Callable[[int], None]) -> Iterator[None]:
         unheeded, _requests, _listening = _requests, 0, False
     if unheeded:
         raise Interrupted("interrupted after the last epoch")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Has the block leave the handlers of the `SIGNALS` as they were, for libraries that set their own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

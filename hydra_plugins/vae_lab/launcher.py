@@ -1,7 +1,9 @@
-"""The launchers behind `hydra/launcher=workers` (the default) and `hydra/launcher=stacked`."""
+"""The launchers behind `hydra/launcher=workers` (the default), `stacked` and `ray`."""
 
 from __future__ import annotations
 
+import atexit
+import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vae_lab.launcher")
 
 COUNT = "a whole number of at least 1"
+PART = "a part of one such as 0.25, or a whole number"
 STACK = 16  # runs; a CPU gains little beyond 4, and a GPU's launches are by then a small part of a step
 
 for _name, _stack in (("workers", 1), ("stacked", STACK)):
@@ -35,6 +38,19 @@ for _name, _stack in (("workers", 1), ("stacked", STACK)):
         },
         provider="vae_lab",
     )
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="ray",
+    node={
+        "_target_": "hydra_plugins.vae_lab.launcher.RayLauncher",
+        "workers": None,
+        "cpus": 1,
+        "gpus": None,
+        "stack": 1,
+        "address": None,
+    },
+    provider="vae_lab",
+)
 
 
 def _is_count(value: object) -> bool:
@@ -71,9 +87,10 @@ class WorkersLauncher(Launcher):
 
     def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
         """Returns what trains jobs as they are, for the lab's own sweeper."""
-        from vae_lab.jobs.workers import train_in_workers
+        from vae_lab.jobs.workers import hire_threads, train_in_workers
 
-        return partial(train_in_workers, stack=self.stack, workers=self.workers)
+        hire = partial(hire_threads, stack=self.stack, workers=self.workers)
+        return partial(train_in_workers, hire=hire)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides: what sweepers of others ask for."""
@@ -100,3 +117,58 @@ class WorkersLauncher(Launcher):
             job_return.return_value = result
             returns.append(job_return)
         return returns
+
+
+class RayLauncher(WorkersLauncher):
+    """Trains the jobs of a multirun on workers of Ray: processes of this machine or of several.
+
+    Args:
+        workers: How many runs or stacks at once; None for as many as have room.
+        cpus: CPUs of each worker.
+        gpus: GPUs of each, a part of one, too; None for one where there are any.
+        stack: Most runs of a stack; 1 for none.
+        address: Of a Ray that runs already, or `auto`; None for one of the command's own on this machine.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        cpus: float = 1,
+        gpus: float | None = None,
+        stack: int = 1,
+        address: str | None = None,
+    ) -> None:
+        super().__init__(workers, stack)
+        self.cpus, self.gpus, self.address = cpus, gpus, address
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        if importlib.util.find_spec("ray") is None:
+            raise UserError("hydra/launcher=ray: Ray is not installed; pip install 'vae-lab[ray]'")
+        if not _is_part(self.cpus) or not self.cpus:
+            raise UserError(f"hydra.launcher.cpus={quoted(self.cpus)}: must be {PART} above 0.")
+        if self.gpus is not None and not _is_part(self.gpus):
+            raise UserError(f"hydra.launcher.gpus={quoted(self.gpus)}: must be null, 0 or {PART}.")
+        if self.address is not None and str(self.address).startswith("ray://"):
+            raise UserError(
+                f"hydra.launcher.address={quoted(self.address)}: is of Ray Client, which is not used here; "
+                "give the command on a machine of the cluster, with hydra.launcher.address=auto"
+            )
+
+    def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
+        """Returns what trains jobs as they are, for the lab's own sweeper; it begins to start a Ray."""
+        from vae_lab.jobs.ray_crew import Cluster, Share, hire_on_ray
+        from vae_lab.jobs.workers import train_in_workers
+
+        cluster = Cluster(self.address, self.cpus * (self.workers or 1))
+        atexit.register(cluster.close)
+        share = Share(self.cpus, self.gpus)
+        hire = partial(hire_on_ray, cluster=cluster, share=share, stack=self.stack, workers=self.workers)
+        return partial(train_in_workers, hire=hire)
+
+
+def _is_part(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= 1 or (value > 1 and value % 1 == 0)

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from vae_lab import load, tracking
 from vae_lab.errors import UserError
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.single import run_once
-from vae_lab.jobs.workers import CoreShares, packs_of, share_cores, train_in_workers
+from vae_lab.jobs.workers import CoreShares, hire_threads, packs_of, share_cores, train_in_workers
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -91,8 +92,8 @@ def curves(run_id: str) -> Mapping[str, list[float]]:
 def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, composed: Compose) -> None:
     common = ("train.threads=1", "model=cvae", "reuse=never")
     jobs = [job(composed, *common, f"seed={seed}") for seed in range(4)]
-    together = train_in_workers(jobs, workers=3)
-    backwards = train_in_workers(jobs[::-1], workers=2)[::-1]
+    together = train_in_workers(jobs, partial(hire_threads, workers=3))
+    backwards = train_in_workers(jobs[::-1], partial(hire_threads, workers=2))[::-1]
     alone = [run_once(job) for job in jobs]
     for several, others, one in zip(together, backwards, alone, strict=True):
         assert isinstance(several, str)

@@ -18,6 +18,7 @@ HYDRAS = "hydra"  # keys that are Hydra's own
 LAUNCHERS = {  # of a multirun; the first is the default
     "workers": "As many runs at a time as the CPU has cores, on a GPU one: hydra.launcher.workers=N.",
     "stacked": "Runs of one architecture trained as one model, at most hydra.launcher.stack=16.",
+    "ray": "On workers of Ray, here or on several machines: hydra.launcher.address=auto (docs/scale.md).",
     "basic": "One run after another (Hydra's own).",
 }
 

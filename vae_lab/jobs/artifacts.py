@@ -137,12 +137,16 @@ def read_back(model: VAE) -> list[str]:
     return ["config.yaml", "model/model.pt", tracking.STEPS_FILE, *pictures_read, *of_classes]
 
 
+def write_config(settings: DictConfig, folder: Path) -> None:
+    """Writes a run's config, which is whole only where the run is recorded."""
+    (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)), encoding="utf-8")
+
+
 def write_artifacts(
     job: Job, parts: Parts, model: VAE, history: list[dict[str, float]], folder: Path
 ) -> None:
-    """Writes the run's artifacts: its config, the trained model, the final figures and a strip of samples."""
+    """Writes the run's artifacts: the trained model, the final figures and a strip of samples."""
     settings = job.settings
-    (folder / "config.yaml").write_text(without_credentials(OmegaConf.to_yaml(settings)), encoding="utf-8")
     (folder / "model").mkdir()
     checkpoints.save_model(
         model,

@@ -43,7 +43,7 @@ def hydra_words(hydra: DictConfig | HydraConf) -> tuple[str, ...]:
 
 def run_command(job: Job) -> str:
     """Returns the command that trains this configuration again, alone even where a sweep trained it."""
-    overrides = [text for text in _public(job.overrides) if not _is_of(text, MULTIRUN_KEYS)]
+    overrides = [text for text in public(job.overrides) if not _is_of(text, MULTIRUN_KEYS)]
     words = [text for text in job.hydra_words if not _is_of(text, MULTIRUN_PARTS)]
     if job.settings.seeds is not None or "seeds=null" in job.overrides:
         overrides.append("seeds=null")  # else a study's YAML would ask for several
@@ -58,10 +58,10 @@ def multirun_command(hydra: DictConfig, arguments: Sequence[str]) -> str:
         hydra: The node of that name of the multirun's config.
         arguments: The command line's overrides.
     """
-    return shlex.join(["vae-lab", "train", "-m", *hydra_words(hydra), *_public(arguments)])
+    return shlex.join(["vae-lab", "train", "-m", *hydra_words(hydra), *public(arguments)])
 
 
-def _public(overrides: Iterable[str]) -> list[str]:
+def public(overrides: Iterable[str]) -> list[str]:
     """Returns the overrides without the store's: its address may hold a password."""
     return [text for text in overrides if not _is_of(text, ("tracking",))]
 

@@ -16,6 +16,7 @@ from vae_lab.jobs.reports import Assignment, Reached, Report, trace_of
 from vae_lab.jobs.run import Run
 from vae_lab.tracking import Store
 
+MOST_LOSSES = 3  # of workers with one run, which may be what ends them
 LOOK_SECONDS = 1.0  # between two looks at requests to stop
 
 
@@ -43,8 +44,11 @@ class Crew(Protocol):
     def size(self) -> int:
         """How many there are."""
 
-    def member(self) -> Member | None:
-        """Returns one more member, also in place of one that is lost; None if no more can be had."""
+    def member(self, over: Callable[[], bool]) -> Member | None:
+        """Returns one more member, also in place of one that is lost; None if no more can be had.
+
+        It may wait for one, until nothing is left to do: when `over` says so.
+        """
 
 
 class Stint(NamedTuple):
@@ -70,6 +74,13 @@ class Stint(NamedTuple):
         for run in self.runs:
             if run.result is None:
                 run.fail(error, trace_of(error))
+
+    def lose_member(self, error: LostWorkerError) -> None:
+        """Counts that who trained the runs is gone, and closes those that may be what ends them."""
+        for run in self.runs:
+            run.losses += 1
+            if run.is_open and run.losses == MOST_LOSSES:
+                run.fail(LabError(f"{error} Given up: this was its worker number {MOST_LOSSES}."))
 
 
 class Source(Protocol):
@@ -124,44 +135,60 @@ class Queue:
         self._changed.notify_all()
 
 
+class Shift:
+    """What the threads that serve one source tell each other."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()  # nothing is left to do, or nobody wants it any more
+        self.unserved: list[Stint] = []  # whose members were lost, until others take them
+        self.last_loss = ""
+
+
 def work_off(crew: Crew, source: Source) -> None:
     """Has a crew train all that a source hands out; a run that fails leaves the others running.
 
     Raises:
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
+        LabError: All members are lost, and none can be had in their place.
     """
-    given_up = threading.Event()
-    with (
-        interruption.listening(progress.announce_stop),
-        ThreadPoolExecutor(crew.size, thread_name_prefix="worker") as pool,
-    ):
-        waiting = {pool.submit(serve, crew, source, given_up.is_set) for _ in range(crew.size)}
-        try:
-            while waiting:
-                # In small waits, so that this thread goes on to hear Ctrl-C.
-                done, waiting = wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_EXCEPTION")
-                for future in done:
-                    future.result()
-        finally:
-            given_up.set()
+    shift = Shift()
+    try:
+        with (
+            interruption.listening(progress.announce_stop),
+            ThreadPoolExecutor(crew.size, thread_name_prefix="worker") as pool,
+        ):
+            waiting = {pool.submit(serve, crew, source, shift) for _ in range(crew.size)}
+            try:
+                while waiting:
+                    # In small waits, so that this thread goes on to hear Ctrl-C.
+                    done, waiting = wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_EXCEPTION")
+                    for future in done:
+                        future.result()
+                if not shift.over.is_set():
+                    raise LabError(f"No worker is left. {shift.last_loss}")
+            finally:
+                shift.over.set()
+    except BaseException as error:
+        for stint in shift.unserved:
+            stint.fail(error)
+        raise
 
 
-def serve(crew: Crew, source: Source, given_up: Callable[[], bool] = bool) -> None:
+def serve(crew: Crew, source: Source, shift: Shift) -> None:
     """Takes one member of a crew from stint to stint and records its reports, in this thread.
 
     The runs of a stint are started or resumed first. One that fails has that as its result, and leaves the
     others running. Of a member that is lost the stint goes to another.
 
-    Args:
-        crew: Whose member.
-        source: Of stints.
-        given_up: Whether no further stint is wanted.
-
     Raises:
         KeyboardInterrupt: What was under way is recorded as KILLED.
     """
-    member = crew.member()
-    while member is not None and not given_up() and (stint := source.take()) is not None:
+    member = crew.member(shift.over.is_set)
+    while member is not None and not shift.over.is_set():
+        if (stint := source.take()) is None:
+            shift.over.set()
+            return
+        shift.unserved = [other for other in shift.unserved if other.runs is not stint.runs]
         interruption.check()  # a worker may come here before the others are told
         try:
             wanted = _started(stint)
@@ -169,10 +196,13 @@ def serve(crew: Crew, source: Source, given_up: Callable[[], bool] = bool) -> No
                 stint.take(reports, wanted)
                 if wanted and any(isinstance(report, Reached) for report in reports):
                     interruption.check()  # not among the ends of a stack's runs, which take all or none
-        except LostWorkerError as lost:
-            progress.console.print(str(lost), soft_wrap=True)
+        except LostWorkerError as error:
+            shift.last_loss = str(error)
+            progress.console.print(shift.last_loss, soft_wrap=True)
+            stint.lose_member(error)
+            shift.unserved.append(stint)
             source.put_back(stint)
-            member = crew.member()
+            member = crew.member(shift.over.is_set)
             continue
         except BaseException as error:  # an interruption, or a fault of the loop itself
             stint.fail(error)

@@ -12,7 +12,7 @@ from vae_lab import config, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError, quoted
 from vae_lab.files import DamagedError
-from vae_lab.jobs.artifacts import collapse_warning, images_tag
+from vae_lab.jobs.artifacts import collapse_warning, images_tag, write_config
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job, Result, UnderWayError
 from vae_lab.jobs.present import can_go_on, last_epoch, recorded_params
@@ -55,6 +55,7 @@ class Run:
     def __init__(self, job: Job) -> None:
         self.job, self.settings = job, job.settings
         self.result: Result | None = None  # once it has ended
+        self.losses = 0  # of workers that trained it
         self.done: int | None = None  # epochs in the file of its checkpoint; None before there is one
         self._metrics: dict[str, float] = {}  # of its last epoch
         self._at = 0  # when the last one was recorded
@@ -149,6 +150,7 @@ class Run:
         self._warn_of_collapse()
         recorder.tag(finished.tags)
         with recorder.artifacts(sealed=finished.read_back) as folder:
+            write_config(self.settings, folder)
             for path, content in finished.files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(content)

@@ -9,7 +9,7 @@ import torch
 from vae_lab import interruption
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews import Queue, Stint, serve
+from vae_lab.jobs.crews import Queue, Shift, Stint, serve
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.measuring import add_measures, wants_measures
 from vae_lab.jobs.present import recorded_params
@@ -43,7 +43,7 @@ def run_once(job: Job) -> str:
     try:
         with progress.join_display(settings.train.epochs), interruption.listening(progress.announce_stop):
             run = Run(job)
-            serve(Threads(1, torch.get_num_threads()), Queue([Stint([run])]))
+            serve(Threads(1, torch.get_num_threads()), Queue([Stint([run])]), Shift())
     finally:
         torch.set_num_threads(threads)  # a run that was resumed may have taken those that it had before
     if isinstance(result := run.ended(), Exception):

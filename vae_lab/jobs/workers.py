@@ -1,18 +1,19 @@
-"""The jobs of a multirun shared out over threads of this process; imports and data are paid for once.
+"""The jobs of a multirun shared out over a crew, such as threads of this process.
 
-Python threads suffice: torch releases the interpreter while it computes. Two runs with a thread each are
-faster than one after the other with two threads each: their matrix products are too small to be split well.
+Python threads suffice: torch releases the interpreter while it computes, and imports and data are paid for
+once. Two runs with a thread each are faster than one after the other with two threads each: their matrix
+products are too small to be split well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews import Queue, Stint, work_off
+from vae_lab.jobs.crews import Crew, Queue, Stint, work_off
 from vae_lab.jobs.job import Job, Result
 from vae_lab.jobs.reports import Assignment, Report
 from vae_lab.jobs.run import Run
@@ -92,30 +93,50 @@ class Threads(NamedTuple):
     size: int
     threads: int  # CPU threads of each
 
-    def member(self) -> Thread:
+    def member(self, _over: Callable[[], bool]) -> Thread:
         """Returns one more member."""
         return Thread(self.threads)
 
 
-def train_in_workers(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> list[Result]:
-    """Trains all jobs in threads of this process; a job that fails leaves the others running.
+class Hired(NamedTuple):
+    """A crew for some jobs."""
+
+    crew: Crew
+    packs: Sequence[Sequence[int]]  # places of jobs that are trained as one stack, or of one alone, in turn
+
+
+def hire_threads(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> Hired:
+    """Returns a crew of threads of this process.
 
     Args:
         jobs: What is trained.
         stack: Most runs of one architecture that are trained as one; 1 for none.
         workers: How many are trained at once, None for the machine's choice.
+    """
+    packs, chosen = shared_out(jobs, stack, workers)
+    return Hired(Threads(min(chosen.workers, len(packs)), chosen.threads), packs)
+
+
+def train_in_workers(
+    jobs: Sequence[Job], hire: Callable[[Sequence[Job]], Hired] = hire_threads
+) -> list[Result]:
+    """Trains all jobs with a crew; a job that fails leaves the others running.
+
+    Args:
+        jobs: What is trained.
+        hire: Returns who trains.
 
     Returns:
         One result a job, in their order.
 
     Raises:
         UserError: A config is not valid here; nothing has been trained.
+        LabError: No worker could be had, or none is left.
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
     """
-    packs, chosen = shared_out(jobs, stack, workers)
+    crew, packs = hire(jobs)
     runs = [Run(job) for job in jobs]
     with progress.join_display(sum(job.settings.train.epochs for job in jobs)):
-        crew = Threads(min(chosen.workers, len(packs)), chosen.threads)
         work_off(crew, Queue(Stint([runs[place] for place in pack]) for pack in packs))
     return [run.ended() for run in runs]
 

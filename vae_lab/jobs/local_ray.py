@@ -1,0 +1,109 @@
+"""A Ray on this machine for one command: a process of its own keeps it, and ends it when the command ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from vae_lab.errors import LabError, without_credentials
+
+SECRET = re.compile(r"^MLFLOW_|^PG|PASSW|SECRET|CREDENTIAL|TOKEN|(?:^|_)(?:ACCESS|API)_KEY", re.IGNORECASE)
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what binds a Ray to 127.0.0.1, on every system
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker hides GPUs that are not its own itself
+    "RAY_worker_niceness": "0",  # Ray's own 15 starves workers on a machine that others use, too
+    # How long Ray's agents outlive a Ray that was killed: they wait for it to come back.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+}
+SOCKETS = "/tmp"  # a socket's path has at most 107 characters, of which Ray takes 62
+
+
+class LocalRay(NamedTuple):
+    """A Ray that was started for this command."""
+
+    token: str
+    process: subprocess.Popen[str]
+
+    @classmethod
+    def start(cls, cpus: float) -> LocalRay:
+        """Begins to start a Ray on 127.0.0.1 that nobody without its token can use.
+
+        Args:
+            cpus: How many it may lend to workers; GPUs it lends all that it finds.
+        """
+        token = secrets.token_hex(32)
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(cpus)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=without_secrets(os.environ) | SETTINGS | {"RAY_AUTH_TOKEN": token},
+            start_new_session=True,  # Ctrl-C is for the command, which lets epochs end first
+        )
+        return cls(token, process)
+
+    def address(self) -> str:
+        """Returns its address, once it has started.
+
+        Raises:
+            LabError: It did not start.
+        """
+        assert self.process.stdout is not None
+        address = self.process.stdout.readline().strip()
+        if not address:
+            _, said = self.process.communicate()
+            reason = next(reversed(said.split("\n")[:-1]), "it ended without a word")
+            raise LabError(f"hydra/launcher=ray: Ray did not start on this machine: {reason}")
+        return address
+
+    def stop(self) -> None:
+        """Ends it and all its processes."""
+        self.process.communicate()  # closes its input
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns variables for workers: none of MLflow's or PostgreSQL's, none that gives somebody in.
+
+    Examples:
+        >>> without_secrets({"HOME": "/root", "MLFLOW_TRACKING_PASSWORD": "x", "DB": "postgresql://a:b@c/d"})
+        {'HOME': '/root'}
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not SECRET.search(name) and without_credentials(value) == value
+    }
+
+
+def main() -> None:
+    """Starts Ray, says its address, and ends it with the input: when the command has ended or died."""
+    import ray
+
+    folder = Path(tempfile.mkdtemp(prefix="vae-lab-", dir=SOCKETS))
+    try:
+        context = ray.init(
+            num_cpus=float(sys.argv[1]),
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=str(folder),
+        )
+        print(context.address_info["address"], flush=True)
+        sys.stdin.read()
+        ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
