@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from vae_lab import tracking
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking import Store
+from vae_lab.tracking.tagging import tag_runs
 
 
 @pytest.fixture
@@ -148,3 +149,18 @@ def test_a_file_that_is_no_store_is_refused_at_once(folder: Path, content: bytes
     with pytest.raises(LabError, match=r"mlflow\.db: the store cannot be opened"):
         Store.open(create=True)
     assert time.monotonic() - begin < 10
+
+
+def test_many_runs_get_a_tag_as_mlflows_client_gives_it_to_one(store: Store) -> None:
+    first, second, deleted, other = (
+        store.start("lab", f"run {i}", kind=tracking.RUN).run_id for i in range(4)
+    )
+    store.client.set_tag(second, "x", "earlier")
+    store.client.delete_run(deleted)
+    tag_runs(store, [first, second, deleted, "no such run"], "x", "it's")
+    assert {run.run_id for run in store.tagged("x", "it's")} == {first, second}
+    for run_id in (deleted, other):
+        assert "x" not in store.client.get_run(run_id).data.tags
+    Path("mlflow.db").write_bytes(b"no database")
+    with pytest.raises(LabError, match=r"mlflow\.db: the store cannot be written"):
+        tag_runs(store, [first], "x", "y")

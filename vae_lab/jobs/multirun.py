@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -36,9 +34,9 @@ from vae_lab.studies.study import load_study
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.abandoned import check_delivered, close_abandoned, finished_runs
 from vae_lab.tracking.environment import experiment_name
+from vae_lab.tracking.tagging import tag_runs
 
 Launch = Callable[[list[Job]], Sequence[Result]]
-REQUESTS_AT_ONCE = 8  # to a server
 
 
 class MultirunError(LabError):
@@ -246,14 +244,9 @@ def _finished(store: Store, wanted: dict[Key, Job]) -> dict[Key, StoredRun]:
 def _adopt(parent: Parent, finished: Mapping[Key, StoredRun], wanted: Mapping[Key, Job]) -> None:
     """Makes runs that are there already those of the multirun, with the measures that it asks for."""
     store, member = parent.store, tracking.member_tag(parent.recorder.run_id)
-
-    def add(run_id: str) -> None:
-        store.ask(partial(store.client.set_tag, run_id, member, "1", synchronous=True))
-
     others = [run.run_id for run in finished.values() if run.tags.get(member) != "1"]
-    at_once = REQUESTS_AT_ONCE if tracking.is_server(store.uri) else 1  # a file takes one writer
-    with progress.busy(f"Taking over {len(others)} runs"), ThreadPoolExecutor(at_once) as threads:
-        list(threads.map(add, others))
+    with progress.busy(f"Taking over {len(others)} runs"):
+        tag_runs(store, others, member, "1")
     for key, run in finished.items():
         job = wanted[key]
         if wants_measures(job.settings) and add_measures(store, run, job.name, job.settings) == "failed":

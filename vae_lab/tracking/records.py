@@ -77,7 +77,7 @@ def metric_value(value: object, is_nan: object = False) -> float:
         >>> [metric_value(value) for value in (104.5, None, -1e200)]
         [104.5, nan, -inf]
     """
-    if is_nan or not isinstance(value, int | float) or math.isnan(value):
+    if is_nan or not isinstance(value, (int, float)) or math.isnan(value):
         return math.nan
     return float(value) if abs(value) <= LARGEST else math.copysign(math.inf, value)
 

@@ -31,6 +31,7 @@ from vae_lab.tracking.address import (
     store_address,
     store_name,
 )
+from vae_lab.tracking.answers import runs_of_server
 from vae_lab.tracking.artifacts import FOLDER, HOMES, artifact_place, download_artifact, homes, homes_tag
 from vae_lab.tracking.courier import courier_of
 from vae_lab.tracking.database import check_database, create_database, is_empty, refuses_writes
@@ -277,6 +278,8 @@ class Store:
         """Returns all active runs that match an MLflow filter, newest first."""
         self.courier.settle_all()
         ids = [*self.experiments()]
+        if self.courier.remote:
+            return runs_of_server(self.client.tracking_uri, ids, filter_string, self.ask)
         search = partial(
             self.client.search_runs,
             ids,

@@ -111,7 +111,7 @@ class Tables:
         for run_id, name, text in of_runs("params"):
             params[run_id][intern(name)] = intern(str(text))
         for run_id, name, text in of_runs("tags"):
-            tags[run_id][intern(name)] = str(text)
+            tags[run_id][intern(name)] = intern(str(text))
         for run_id, name, number, is_nan in of_runs("latest_metrics", "value, is_nan") if measured else ():
             metrics[run_id][intern(name)] = metric_value(number, is_nan)
         return [
