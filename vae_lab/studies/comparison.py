@@ -57,7 +57,7 @@ class Group:
             value = run.metrics.get(metric, run.params.get(metric, ""))
             if is_number(value):
                 values.setdefault(replicate, {}).setdefault(configuration, []).append(float(value))
-        pooled = {configuration for configurations in values.values() for configuration in configurations}
+        pooled = set().union(*values.values())
         return {
             replicate: _mean([_mean(repeated) for repeated in configurations.values()])
             for replicate, configurations in values.items()
@@ -68,7 +68,7 @@ class Group:
         """The values of `by_replicate`."""
         return list(self.by_replicate(metric).values())
 
-    @property
+    @cached_property
     def n(self) -> int:
         """How many replicates have a finished run."""
         return len({replicate for replicate, _, _ in self._places})

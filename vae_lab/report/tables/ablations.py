@@ -14,6 +14,7 @@ from vae_lab.report.tables.content import Cell, Column, Table
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
     Comparison,
+    Group,
     comparisons,
     groups_by_family,
     is_number,
@@ -47,18 +48,18 @@ def ablation_tables(comparison: Comparison, plan: Plan, metrics: Sequence[Metric
     topics = {"": tuple(metrics)} if metrics else {**TOPICS, OWN_TOPIC: tuple(plan.own_metrics)}
     for topic, columns in topics.items():
         for kind, part in _kinds(comparison, columns):
-            measured = [metric for metric in columns if metrics or not topic or _measured(part, metric)]
+            families = [*groups_by_family([part]).values()]
+            measured = [metric for metric in columns if metrics or not topic or _measured(families, metric)]
             if measured:
                 part = part._replace(title=", ".join(filter(None, [comparison.title, topic, kind])))
                 tables.append(_ablation_table(part, plan, measured, published=not (topic or metrics)))
     return tables
 
 
-def _measured(comparison: Comparison, metric: Metric) -> bool:
+def _measured(families: Sequence[Sequence[Group]], metric: Metric) -> bool:
     """Whether rows that stand side by side have it; what one of several alone has compares nothing."""
     have = [
-        [any(metric.key in run.metrics for run in group.finished) for group in groups]
-        for groups in groups_by_family([comparison]).values()
+        [any(metric.key in run.metrics for run in group.finished) for group in groups] for groups in families
     ]
     least = min(2, max(map(len, have), default=1))
     return any(sum(family) >= least for family in have)
@@ -106,10 +107,9 @@ def _ablation_table(
         families = _ranked_rows(comparison, metric, values)
         real = real_images.value(comparison, metric)
         best = _best(metric, values, families, test, real)
-        cells = [
-            replace(mean_cell([*values[i].values()], group.n), best=i in best)
-            for i, group in enumerate(groups)
-        ]
+        cells = [mean_cell([*values[i].values()], group.n) for i, group in enumerate(groups)]
+        for i in best:
+            cells[i] = replace(cells[i], best=True)
         columns.append((Column(metric.heading, metric.unit, _digits(metric, cells)), cells))
         of_real_images.append(Cell(real))
         ranked += families

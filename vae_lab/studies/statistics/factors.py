@@ -149,7 +149,7 @@ def tied_with_best(
         name: {key: sign * value for key, value in _finite(runs).items()} for name, runs in values.items()
     }
     compared = [name for name, runs in finite.items() if runs]
-    compared.sort(key=lambda name: float(np.mean([*finite[name].values()])))
+    compared.sort(key=lambda name: math.fsum(finite[name].values()) / len(finite[name]))
     shared = level / max(len(compared) - 1, 1)
     # What is better in the mean than an unbeaten one is kept: a noisy row may be unbeaten by the best alone.
     return set(compared[: _unbeaten([finite[name] for name in compared], shared, test)])
