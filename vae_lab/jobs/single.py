@@ -66,8 +66,8 @@ def _say_if_changed(store: Store, job: Job) -> None:
     params = recorded_params(job)
     for run in store.tagged("mlflow.runName", job.name):
         if run.status == "FINISHED" and run.params == params:
-            text = f"{job.name} is there with other code or other data (run {run.run_id}): it is trained anew."
-            progress.console.print(text, soft_wrap=True)
+            there = f"{job.name} is there with other code or other data (run {run.run_id})"
+            progress.console.print(f"{there}: it is trained anew.", soft_wrap=True)
             return
 
 
