@@ -16,8 +16,8 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile search doctor faults cluster given-away \
-	lowest tested clean
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile search search-kills doctor faults \
+	cluster given-away lowest tested clean
 
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ profile: $(VENV)/.installed      ## where an epoch's time goes
 
 search: $(VENV)/.installed-dev   ## replay searches on recorded grids; says what they find, for how many epochs
 	$(BIN)/python -m benchmarks.search
+
+search-kills: $(VENV)/.installed-dev  ## kill a search at every call between ask and tell; says what was lost
+	$(BIN)/python -m tests.search
 
 doctor: $(VENV)/.installed       ## put every known fault into ten models; says which the doctor finds
 	$(BIN)/python -m benchmarks.injected_faults

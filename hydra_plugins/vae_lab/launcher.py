@@ -19,7 +19,9 @@ from omegaconf import DictConfig
 from vae_lab.errors import UserError, quoted
 
 if TYPE_CHECKING:
+    from vae_lab.jobs.crews import Crew
     from vae_lab.jobs.job import Job, Result
+    from vae_lab.jobs.workers import Hired
 
 log = logging.getLogger("vae_lab.launcher")
 
@@ -87,10 +89,24 @@ class WorkersLauncher(Launcher):
 
     def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
         """Returns what trains jobs as they are, for the lab's own sweeper."""
-        from vae_lab.jobs.workers import hire_threads, train_in_workers
+        from vae_lab.jobs.workers import train_in_workers
 
-        hire = partial(hire_threads, stack=self.stack, workers=self.workers)
-        return partial(train_in_workers, hire=hire)
+        return partial(train_in_workers, hire=self.hirer(self.stack))
+
+    def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
+        """Returns what hires those who train jobs, as stacks of so many at most."""
+        from vae_lab.jobs.workers import hire_threads
+
+        return partial(hire_threads, stack=stack, workers=self.workers)
+
+    def crew(self, job: Job, runs: int) -> Crew:
+        """Returns who trains the runs of a search, one at a time each.
+
+        Args:
+            job: One of them.
+            runs: How many there will be at most; they share the cores.
+        """
+        return self.hirer(stack=1)([job] * runs).crew
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides: what sweepers of others ask for."""
@@ -156,16 +172,14 @@ class RayLauncher(WorkersLauncher):
                 "give the command on a machine of the cluster, with hydra.launcher.address=auto"
             )
 
-    def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
-        """Returns what trains jobs as they are, for the lab's own sweeper; it begins to start a Ray."""
+    def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
+        """Returns what hires workers of Ray, as stacks of so many at most; it begins to start a Ray."""
         from vae_lab.jobs.ray_crew import Cluster, Share, hire_on_ray
-        from vae_lab.jobs.workers import train_in_workers
 
         cluster = Cluster(self.address, self.cpus * (self.workers or 1))
         atexit.register(cluster.close)
         share = Share(self.cpus, self.gpus)
-        hire = partial(hire_on_ray, cluster=cluster, share=share, stack=self.stack, workers=self.workers)
-        return partial(train_in_workers, hire=hire)
+        return partial(hire_on_ray, cluster=cluster, share=share, stack=stack, workers=self.workers)
 
 
 def _is_part(value: object) -> bool:

@@ -160,6 +160,15 @@ def test_a_pruner_saves_epochs_and_stops_nobody_twice(pruner: str) -> None:
     assert sum(length.values()) == search.ladder.spent <= 400
 
 
+@pytest.mark.parametrize("pruner", ["forecast", "halving"])
+def test_the_smallest_budget_is_enough_for_one_trial_of_full_length(pruner: str) -> None:
+    search = Search(Space((RATE, SIZES)), Rules(length=9, trials=4, pruner=pruner))
+    while (order := search.next()) is not None:
+        search.told(order.number, [loss(order)])
+    assert search.best() is not None
+    assert search.ladder.spent <= search.rules.budget == 9
+
+
 def test_of_two_objectives_the_front_goes_on() -> None:
     rules = Rules(length=9, trials=12, epochs=60, directions=("minimize", "maximize"))
     search = Search(Space((RATE, SIZES)), rules)

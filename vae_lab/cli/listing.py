@@ -14,7 +14,14 @@ from vae_lab.studies.status import RunState
 from vae_lab.tracking import STUDY, Reader, StoredRun
 
 NO_MULTIRUN = "No multirun is kept here yet. Start one with: vae-lab train experiments=reference"
-STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "missing": "dim"}
+STYLES = {
+    "finished": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "stopped": "blue",
+    "failed": "red",
+    "missing": "dim",
+}
 UNITS = ((86400, "days"), (3600, "h"), (60, "min"))
 
 

@@ -23,7 +23,7 @@ MOST_RUNS = 40  # unfinished ones that are listed, unless all are asked for
 @click.option("--all", "every", is_flag=True, help="Finished runs too.")
 @uri_option
 def status(study: str | None, every: bool, uri: str | None) -> None:
-    """Say which runs of STUDY are finished, running, interrupted, failed or missing.
+    """Say which runs of STUDY are finished, running, interrupted, stopped by a search, failed or missing.
 
     STUDY is a study's or sweep's name, for its newest multirun, or the id of a parent run. Without it, all
     studies are listed. Runs whose process is gone are marked as interrupted; the command that started the

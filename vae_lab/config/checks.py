@@ -35,7 +35,8 @@ from vae_lab.errors import UserError, choices, quoted
 OPEN_KEYS = ("optimizer.lr",)  # that every option of a group has which the schema leaves open
 MAPPINGS = (*GROUPS, "optimizer", "scheduler")
 CHOSEN_BY = {"sweep": "sweeps", "study": "experiments"}  # where the group of options has another name
-PLANNED = ("seeds", "max_seeds", "reuse", "sweep", "study")  # what a multirun is made of, beside its points
+# What a multirun is made of, beside its points.
+PLANNED = ("seeds", "max_seeds", "reuse", "sweep", "search", "study")
 
 
 def known_key(key: str) -> bool:

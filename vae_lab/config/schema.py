@@ -29,7 +29,7 @@ FAULTS = {  # that `vae_lab.faults` puts into a run, by the part that they chang
     "optimizer": ("rate_too_high",),
 }
 MOST = 10**6  # of whatever is counted: what is larger is a slip of the keyboard
-MOST_LAYERS, MOST_SEEDS, MOST_THREADS, MOST_SAMPLES = 1000, 10_000, 1024, 100_000
+MOST_LAYERS, MOST_SEEDS, MOST_THREADS, MOST_SAMPLES, MOST_TRIALS = 1000, 10_000, 1024, 100_000, 10_000
 LONGEST_NAME = 200  # characters of a run's name
 
 
@@ -222,6 +222,41 @@ class SweepConfig:
     replicate: dict[str, Any] = MISSING
 
 
+_OBJECTIVES = _ruled(
+    lambda values: (
+        1 <= len(values) <= 3
+        and len({*values}) == len(values)
+        and all(re.fullmatch(r"(train|test)/\w+", str(name)) for name in values)
+    ),
+    "a list of one to three metrics of every epoch, such as [test/loss] or [test/kl,test/reconstruction]",
+)
+
+
+@dataclass
+class SearchConfig:
+    """What a search varies and how it goes about it; see docs/search.md."""
+
+    space: dict[str, Any] = MISSING
+    conditional: list[Any] = MISSING
+    metrics: list[str] = _OBJECTIVES
+    trials: int = _whole(1, MOST_TRIALS)
+    epochs: int | None = _or_null(_whole(1))
+    first: int = _whole(1)
+    eta: float = _ruled(lambda value: 1 < value <= 100, "a number above 1, 100 at most")
+    sampler: str = _matching(
+        r"\w+", "forecast, or the name of a sampler of Optuna, such as tpe, random or nsgaii"
+    )
+    sampler_options: dict[str, Any] = MISSING
+    pruner: str = _matching(
+        r"\w+", "forecast, halving, none, or the name of a pruner of Optuna, such as median"
+    )
+    pruner_options: dict[str, Any] = MISSING
+    seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+    storage: str | None = _or_null(
+        _ruled(_is_address, "an address such as sqlite:///FILE or postgresql://HOST/NAME")
+    )
+
+
 @dataclass
 class OracleConfig:
     """Three recipes for the latent size, held against a sweep of it; see experiments/latent_oracle.yaml."""
@@ -260,6 +295,7 @@ class Config:
     reuse: str = _one_of("finished", "never")
     fault: str = _one_of(NOTHING, *(name for names in FAULTS.values() for name in names))
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
 
 
@@ -271,6 +307,7 @@ GROUPS = {
     "evaluation": EvaluationConfig,
     "tracking": TrackingConfig,
     "sweep": SweepConfig,
+    "search": SearchConfig,
     "study": StudyConfig,
 }
 

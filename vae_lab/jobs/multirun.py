@@ -82,7 +82,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     plan = plan_of(master, first, study, master.seeds == "auto")
     plan = announced(with_declarations(plan, store, seen.values()), first)
     experiment = experiment_name(store, settings.tracking.experiment)
-    with _parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
+    with parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
         _record_spectrum(parent.recorder, settings)
         for current in chain([first], following):
             if current is not first:
@@ -111,7 +111,7 @@ def _verdicts(parent: Parent) -> list[Verdict]:
 
 
 @contextmanager
-def _parent_run(
+def parent_run(
     store: Store, experiment: str, tags: dict[str, str], plan: Plan, *, anew: bool
 ) -> Iterator[Parent]:
     """Yields the multirun's parent run: the one that the same command left unfinished, else a new one.

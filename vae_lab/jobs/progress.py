@@ -84,7 +84,7 @@ class Display:
             yield run
             result = f" {run.label}  {run.losses}  {run.seconds:.0f} s"
             remark = (f"  {run.remark}" if run.remark else "", "yellow")
-            console.print(Text.assemble(("✓", "green"), result, remark), soft_wrap=True)
+            console.print(Text.assemble(run.sign, result, remark), soft_wrap=True)
         except UnderWayError:  # it has not begun; whoever asked for it says so
             raise
         except BaseException as error:
@@ -117,6 +117,7 @@ class RunDisplay:
         self.display, self.task, self.label, self.epochs = display, task, label, epochs
         self.losses = ""
         self.remark = ""  # a warning beside the result
+        self.sign = ("✓", "green")  # before the result
         self.begin = time.monotonic()
 
     @property
@@ -130,11 +131,20 @@ class RunDisplay:
         self.display.skip(done)
         self.display.bars.update(self.task, completed=done)
 
+    def hide(self) -> None:
+        """Takes the bar away until the next epoch."""
+        self.display.bars.update(self.task, visible=False)
+
+    def stop(self, done: int) -> None:
+        """Says that the run is stopped early."""
+        self.sign = ("◦", "dim")
+        self.remark = f"stopped after epoch {done} of {self.epochs}"
+
     def epoch(self, number: int, train_loss: float, held_out_loss: float) -> None:
         """Shows an epoch's losses in nats per image."""
         self.losses = f"loss {train_loss:.2f}  held-out {held_out_loss:.2f}"
         left = self.display.advance()
-        self.display.bars.update(self.task, completed=number, losses=self.losses)
+        self.display.bars.update(self.task, completed=number, losses=self.losses, visible=True)
         if not console.is_terminal:
             console.print(
                 f"  {self.label}  epoch {number}/{self.epochs}  {self.losses}  left {left}", soft_wrap=True

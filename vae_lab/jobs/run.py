@@ -57,6 +57,7 @@ class Run:
         self.result: Result | None = None  # once it has ended
         self.losses = 0  # of workers that trained it
         self.done: int | None = None  # epochs in the file of its checkpoint; None before there is one
+        self.history: list[dict[str, float]] = []  # metrics of every epoch
         self._metrics: dict[str, float] = {}  # of its last epoch
         self._at = 0  # when the last one was recorded
         self._before: Mapping[str, str] | None = None  # tags of a run that goes on, until it does
@@ -84,7 +85,7 @@ class Run:
                 self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
                 self._before = interrupted.stored.tags
                 self.recorder = store.reopen(interrupted.stored.run_id)
-                self.recorder.tag(tags)
+                self.recorder.tag(tags | dict.fromkeys({tracking.STOPPED} & self._before.keys()))
         self.recorder.params(params)
         data = self.job.parts.data
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
@@ -137,6 +138,7 @@ class Run:
         checkpoint = self._save(checkpoint) if is_new else checkpoint._replace(at=self._at)
         self._record(checkpoint, reached.pictures)
         if checkpoint.epoch:
+            self.history = checkpoint.history
             self._metrics = metrics = checkpoint.history[-1]
             if is_new:
                 self.shown.epoch(checkpoint.epoch, metrics["train/loss"], metrics["test/loss"])
@@ -160,6 +162,20 @@ class Run:
             self._folder.release(forget=True)
         self._display.close()
         self.result = recorder.run_id
+
+    def pause(self) -> None:
+        """Takes the run off the display until it goes on."""
+        self.shown.hide()
+
+    def stop(self) -> None:
+        """Closes the record of a run that pauses and is not wanted any longer; the same command goes on."""
+        self.recorder.tag({tracking.STOPPED: str(self.done or 0)})
+        self.recorder.finish("KILLED")
+        if self._folder is not None:
+            self._folder.release()
+        self.shown.stop(self.done or 0)
+        self._display.close()
+        self.result = self.recorder.run_id
 
     def fail(self, error: BaseException, trace: str = "") -> None:
         """Closes the record as FAILED, or KILLED after an interruption, with the reason and the trace."""
@@ -255,7 +271,7 @@ class Run:
                 store.recorder(stored).tag({member: None})
 
     def _resume(self, checkpoint: Checkpoint, store: Store) -> None:
-        self.done, self._at = checkpoint.epoch, checkpoint.at
+        self.done, self._at, self.history = checkpoint.epoch, checkpoint.at, checkpoint.history
         if checkpoint.epoch:
             self.shown.show_resumed(checkpoint.epoch)
         self._repair(checkpoint, store)

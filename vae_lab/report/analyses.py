@@ -1,4 +1,4 @@
-"""What a study asks of its runs beyond tables and claims: latent-size recipes, published numbers."""
+"""What a study asks of its runs beyond tables and claims: searches, recipes, published numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from vae_lab.errors import LabError
 from vae_lab.report.latent_size import recipe_sentence, recipe_table
 from vae_lab.report.published import published_tables
+from vae_lab.report.searches import headings, importance_table, sentence, trials_table
 from vae_lab.report.tables import Table
 from vae_lab.studies.latent_size import SPECTRUM_FILE, Spectrum, compare_recipes
+from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.study import Study
 from vae_lab.tracking import Reader
 
@@ -34,13 +36,39 @@ class Analysis(NamedTuple):
 
 def analyses(store: Reader, study: Study) -> list[Analysis]:
     """The analyses that a study declares, as far as it has the runs for them."""
-    declared = [_latent_recipes(store, study), _published(store, study)]
+    declared = [_search(store, study), _latent_recipes(store, study), _published(store, study)]
     return [analysis for analysis in declared if analysis is not None]
 
 
 def analysis_tables(store: Reader, study: Study) -> list[Table]:
     """The tables of all analyses."""
     return [table for analysis in analyses(store, study) for table in analysis.tables]
+
+
+def _search(store: Reader, study: Study) -> Analysis | None:
+    if not study.plan.search:
+        return None
+    from vae_lab.report.charts.searches import best_so_far, front  # late: Matplotlib takes a second
+
+    try:
+        text = store.download(study.parent.run_id, SEARCH_FILE).read_text(encoding="utf-8")
+    except LabError:
+        return None
+    try:
+        searched = Searched.from_json(text)
+    except ValueError as error:
+        raise LabError(f"{study.parent.run_id}: its {SEARCH_FILE} cannot be read: {error}") from error
+    if not searched.steps:
+        return None
+    named = headings(searched)
+    chart = best_so_far("search_best_so_far", searched, named[0])
+    said = "The best trial of full length by the epochs of all; crosses are trials that were stopped."
+    charts = [(chart, said)]
+    if len(named) > 1:
+        said = "Trials of full length; the line joins those that no other is better than in both objectives."
+        charts.append((front("search_front", searched, named), said))
+    tables = [table for table in (importance_table(searched), trials_table(searched)) if table is not None]
+    return Analysis("search", "The search", [sentence(searched)], tables, charts)
 
 
 def _latent_recipes(store: Reader, study: Study) -> Analysis | None:

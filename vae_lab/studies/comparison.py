@@ -14,7 +14,7 @@ from vae_lab.errors import UserError, choices
 from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.statistics import Test, chosen_test, is_of_architecture
-from vae_lab.studies.study import POINT, Study, has_params
+from vae_lab.studies.study import POINT, Study, has_params, is_stopped
 from vae_lab.tracking import (
     FINGERPRINT,
     StoredRun,
@@ -41,11 +41,12 @@ class Group:
     replicate: tuple[str, ...] = ("seed",)  # parameters that name a replicate
     pooled: tuple[str, ...] = ()  # varied parameters that do not tell rows apart
     interrupted: Sequence[StoredRun] = ()
+    stopped: Sequence[StoredRun] = ()  # early, by a search
 
     @property
     def runs(self) -> list[StoredRun]:
         """Those that have ended, however they did."""
-        return [*self.finished, *self.failed, *self.interrupted]
+        return [*self.finished, *self.failed, *self.interrupted, *self.stopped]
 
     def by_replicate(self, metric: str) -> dict[tuple[str, ...], float]:
         """The metric, or the parameter that is a number, of every finished replicate that has it.
@@ -142,7 +143,9 @@ def comparisons(study: Study, by: Sequence[str] = ()) -> list[Comparison]:
         >>> [(row.keys, row.values("test/loss")) for row in depth.groups]
         [({'model.layers': '2'}, [101.0, 102.0]), ({'model.layers': '3'}, [98.0])]
     """
-    plan, runs = study.plan, study.runs
+    plan = study.plan
+    # A table of hundreds of rows without numbers would say less than that of the search's own.
+    runs = [run for run in study.runs if not (plan.search and is_stopped(run))]
     if by:
         known = sorted({key for run in runs for key in run.params})
         for key in by:
@@ -208,8 +211,10 @@ def _comparison(
         done = {_attempted(run, replicate) for run in finished}  # some of them at a second attempt
         unfinished = [run for run in members if _attempted(run, replicate) not in done]
         failed = [run for run in unfinished if run.status == "FAILED"]
-        stopped = [run for run in unfinished if run.status == "KILLED"]
-        groups.append(Group(dict(zip(by, values, strict=True)), finished, failed, replicate, pooled, stopped))
+        stopped = [run for run in unfinished if is_stopped(run)]
+        interrupted = [run for run in unfinished if run.status == "KILLED" and run not in stopped]
+        keys = dict(zip(by, values, strict=True))
+        groups.append(Group(keys, finished, failed, replicate, pooled, interrupted, stopped))
     return Comparison(title, by, within, groups)
 
 

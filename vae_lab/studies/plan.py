@@ -81,6 +81,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     oracle: Oracle | None = None
     runs: list[tuple[str, str]] = []  # fingerprint and name of each
     metrics: list[Defined] = []  # of the user's own
+    search: bool = False  # whether its runs are trials of a search, of which `search.json` tells
 
     @property
     def fingerprints(self) -> frozenset[str]:

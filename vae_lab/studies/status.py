@@ -1,4 +1,4 @@
-"""How far the runs of a study are: finished, running, interrupted, failed or missing."""
+"""How far the runs of a study are: finished, running, interrupted, stopped by a search, failed or missing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from vae_lab.studies.study import Study
+from vae_lab.studies.study import Study, is_stopped
 from vae_lab.tracking import ERROR, FINGERPRINT, StoredRun, heartbeat, whole_number
 
 # Of two runs of one point the one that comes first here counts.
-STATES = ("finished", "running", "interrupted", "failed", "missing")
+STATES = ("finished", "running", "interrupted", "stopped", "failed", "missing")
 _STATE_OF = {"FINISHED": "finished", "RUNNING": "running", "KILLED": "interrupted", "FAILED": "failed"}
 
 
@@ -79,7 +79,7 @@ def states_in_words(study: Study) -> str:
 def _state(run: StoredRun) -> RunState:
     epochs = whole_number(run.params.get("train.epochs", ""))
     last = heartbeat(run)
-    state = _STATE_OF.get(run.status, "running")
+    state = "stopped" if is_stopped(run) else _STATE_OF.get(run.status, "running")
     finished = state == "finished"
     return RunState(
         name=run.name,

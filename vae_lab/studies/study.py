@@ -12,7 +12,7 @@ from vae_lab.errors import LabError
 from vae_lab.files import DamagedError
 from vae_lab.studies.names import find_parents
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.tracking import ERROR, FINGERPRINT, Reader, StoredRun, process_end
+from vae_lab.tracking import ERROR, FINGERPRINT, STOPPED, Reader, StoredRun, process_end
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,16 @@ def is_superseded(run: StoredRun, wanted: Collection[str]) -> bool:
         True
     """
     return bool(wanted) and FINGERPRINT in run.tags and run.tags[FINGERPRINT] not in wanted
+
+
+def is_stopped(run: StoredRun) -> bool:
+    """Whether a search stopped a run early, because others looked better.
+
+    Examples:
+        >>> is_stopped(StoredRun("1", "1", "vae s0", "KILLED", {}, {}, {"vae_lab.stopped": "3"}, 0))
+        True
+    """
+    return run.status == "KILLED" and STOPPED in run.tags
 
 
 def interrupted_if_gone(run: StoredRun, uri: str) -> StoredRun:

@@ -20,6 +20,7 @@ FAULT = "vae_lab.fault"  # tag: the fault that a run was given on purpose
 ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
 PROCESS = "vae_lab.process"  # tag: the process that is at work on a run, as JSON
 ATTEMPT = "vae_lab.attempt"  # tag: names the attempt at a run that was gone on with; the first has none
+STOPPED = "vae_lab.stopped"  # tag: the epoch after which a search stopped a run, which can still go on
 SUPERSEDED = "vae_lab.superseded"  # tag: the multirun that left this run, made by other code, behind
 IMAGES = "vae_lab.images"  # tag: the shape of a run's images and the number of their classes, as JSON
 HEARTBEAT = "vae_lab.heartbeat"  # tag: the last finished epoch and when it was recorded, as JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import optuna
 from optuna.pruners import BasePruner
@@ -20,6 +20,7 @@ from vae_lab.jobs.search.trials import Trials
 OWN_PRUNERS = ("forecast", "halving", "none")
 SHARE = 0.25  # of what all trials would take at full length: the budget where none is given
 
+Direction = Literal["minimize", "maximize"]
 Identity = Callable[[Mapping[str, Value]], Hashable | None]
 
 
@@ -27,7 +28,7 @@ class Rules(NamedTuple):
     """How a search goes about it."""
 
     length: int  # epochs of a whole run
-    directions: Sequence[str] = ("minimize",)
+    directions: tuple[Direction, ...] = ("minimize",)
     trials: int = 60
     epochs: int | None = None
     first: int = 1
@@ -125,7 +126,7 @@ class Search:
             Whether it is over: it has its full length, or a pruner of Optuna's stops it.
         """
         epoch = self.ladder.rungs[self.ladder.climbers[number].height]
-        self.trials.report(number, epoch, values)
+        self.trials.report(number, epoch, values, self.ladder.spent)
         if self.ladder.reached(number, self.trials.lowered(values)):
             self.trials.complete(number, values)
             return True
@@ -171,7 +172,8 @@ class Search:
         """Takes up a trial of an earlier process: one that was running pauses where it was."""
         self._note(trial.number, trial)
         reached = self.trials.reached(trial)
-        self.ladder.resume(trial.number, [reached[rung] for rung in self.ladder.rungs if rung in reached])
+        values = [self.trials.lowered(reached[rung][:-1]) for rung in self.ladder.rungs if rung in reached]
+        self.ladder.resume(trial.number, values)
         if trial.state in (TrialState.PRUNED, TrialState.FAIL):
             self.ladder.drop(trial.number)
 

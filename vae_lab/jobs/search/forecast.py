@@ -95,6 +95,7 @@ class Forecast:
         points: Sequence[tuple[float, ...]],
         numbers: Sequence[int],
         under_way: Collection[Seen],
+        boldness: float = BOLDNESS,
     ) -> Numbers:
         """Returns what each run may come to at the end if it turns out well, (runs,); the lower the better.
 
@@ -106,6 +107,7 @@ class Forecast:
             numbers: Their trials, -1 for a new one.
             under_way: What is trained now, with no value yet: its expected value is taken for seen, so that
                 two workers do not go after the same.
+            boldness: How many standard deviations better than expected.
         """
         asked = self._places(
             [Seen(n, point, self.epochs, 0.0) for n, point in zip(numbers, points, strict=True)]
@@ -121,7 +123,7 @@ class Forecast:
             known = Places(*(np.concatenate(pair) for pair in zip(known, waiting, strict=True)))
             values = np.concatenate([values, expected])
         mean, deviation = _posterior(self._prior, known, values, asked)
-        return mean - BOLDNESS * deviation
+        return mean - boldness * deviation
 
     def _places(self, seen: Sequence[Seen]) -> Places:
         epochs = np.array([one.epoch for one in seen], dtype=float)

@@ -46,7 +46,7 @@ class Ladder:
         budget: Epochs of all runs together; None for no bound.
 
     Examples:
-        >>> ladder = Ladder([1, 3], budget=5)
+        >>> ladder = Ladder([1, 3], budget=4)
         >>> ladder.enter(0)
         Segment(number=0, until=1)
         >>> ladder.reached(0, [110.0])
@@ -108,9 +108,16 @@ class Ladder:
         return [c.number for c in self.climbers.values() if c.under_way]
 
     def room_for(self, number: int) -> bool:
-        """Returns whether the budget has room for the next segment of a trial, or of a NEW one."""
-        cost = self._cost(0 if number == NEW else self.climbers[number].height)
-        return self.budget is None or self.spent + cost <= self.budget
+        """Returns whether the budget has room for the next segment of a trial, or of a NEW one.
+
+        Until a first trial has its full length there must be room for one to get there, too.
+        """
+        if self.budget is None:
+            return True
+        height = 0 if number == NEW else self.climbers[number].height
+        alive = [c for c in self.climbers.values() if not c.over or c.height == len(self.rungs)]
+        reserve = min([self._left(height + 1), *(self._left(c.height + c.under_way) for c in alive)])
+        return self.spent + self._cost(height) + reserve <= self.budget
 
     def ranked(self, height: int) -> list[int]:
         """Returns all trials that have reached so many rungs, by their values there, the best first.
@@ -127,6 +134,10 @@ class Ladder:
         order = np.argsort((no_worse & better).sum(0), kind="stable")
         numbers = [*there]
         return [numbers[place] for place in order]
+
+    def _left(self, height: int) -> int:
+        """Returns how many epochs there are from a rung to the top."""
+        return self.rungs[-1] - (self.rungs[height - 1] if height else 0)
 
     def _cost(self, height: int) -> int:
         return self.rungs[height] - (self.rungs[height - 1] if height else 0)

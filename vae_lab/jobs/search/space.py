@@ -263,10 +263,10 @@ def dimension(override: Override) -> Dimension:
         step = 1 if {type(sweep.start), type(sweep.end)} == {int} else None
         return _numbers(line, Dimension(key, (), sweep.start or 0, sweep.end or 0, step, log))
     if isinstance(sweep, RangeSweep) and sweep.start is not None and sweep.stop is not None:
-        if (step := sweep.step) <= 0:
-            raise UserError(f"{line}: step {step:g}: must be above 0.")
-        last = sweep.start + step * (math.ceil(round((sweep.stop - sweep.start) / step, 9)) - 1)
-        return _numbers(line, Dimension(key, (), sweep.start, last, step, log))
+        if (every := sweep.step) <= 0:
+            raise UserError(f"{line}: step {every:g}: must be above 0.")
+        last = sweep.start + every * (math.ceil(round((sweep.stop - sweep.start) / every, 9)) - 1)
+        return _numbers(line, Dimension(key, (), sweep.start, last, every, log))
     return Dimension(key, tuple(dict.fromkeys(map(_choice, override.sweep_string_iterator()))))
 
 

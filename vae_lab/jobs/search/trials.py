@@ -10,8 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-REACHED = "epoch "  # user attribute, with the epoch: the objectives' values there
-RUN = "run"  # user attribute: the name of the run
+REACHED = "epoch "  # user attribute, with the epoch: the objectives' values there, and epochs spent by then
 
 
 class Trials:
@@ -52,20 +51,20 @@ class Trials:
         return len(self.all()) - 1
 
     def reached(self, trial: FrozenTrial) -> dict[int, list[float]]:
-        """Returns the values of a trial where it has paused, by epoch, the lower the better."""
+        """Returns where a trial has paused: the values by epoch, and last the epochs of all spent by then."""
         epochs = sorted(int(key.removeprefix(REACHED)) for key in trial.user_attrs if key.startswith(REACHED))
-        return {epoch: self.lowered(trial.user_attrs[f"{REACHED}{epoch}"]) for epoch in epochs}
+        return {epoch: trial.user_attrs[f"{REACHED}{epoch}"] for epoch in epochs}
 
     def lowered(self, values: Sequence[float]) -> list[float]:
         """Returns values so that the lower ones are the better ones."""
         return [sign * value for sign, value in zip(self.signs, values, strict=True)]
 
-    def report(self, number: int, epoch: int, values: Sequence[float]) -> None:
-        """Notes the values of a trial after an epoch."""
+    def report(self, number: int, epoch: int, values: Sequence[float], spent: int) -> None:
+        """Notes the values of a trial after an epoch, and how many epochs all have taken by then."""
         trial_id = self._id(number)
         if len(values) == 1:  # Optuna knows values in between of one objective only
             self.storage.set_trial_intermediate_value(trial_id, epoch, values[0])
-        self.storage.set_trial_user_attr(trial_id, f"{REACHED}{epoch}", [*values])
+        self.storage.set_trial_user_attr(trial_id, f"{REACHED}{epoch}", [*values, spent])
 
     def is_given_up(self, number: int) -> bool:
         """Returns whether Optuna's pruner stops a trial where it has paused."""

@@ -81,6 +81,7 @@ def _kinds(comparison: Comparison, metrics: Iterable[Metric]) -> list[tuple[str,
                 finished=[run for run in group.finished if param_values(run, keys) == kind],
                 failed=[run for run in group.failed if param_values(run, keys) == kind],
                 interrupted=[run for run in group.interrupted if param_values(run, keys) == kind],
+                stopped=[run for run in group.stopped if param_values(run, keys) == kind],
             )
             for group in comparison.groups
         ]
@@ -140,6 +141,7 @@ def _row_columns(comparison: Comparison) -> list[tuple[Column, list[Cell]]]:
     unfinished = {
         "failed": [len(group.failed) for group in groups],
         "interrupted": [len(group.interrupted) for group in groups],
+        "stopped": [len(group.stopped) for group in groups],
     }
     for state, counts in unfinished.items():
         if any(counts):

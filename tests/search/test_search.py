@@ -1,0 +1,143 @@
+"""`hydra/sweeper=search`: real searches on the digits, their store, storage and page."""
+
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tests.conftest import trained
+from tests.faults.children import Zygote
+from tests.faults.injected import AFTER, Fault
+from tests.guide import commands_of, page, write_files
+from tests.search import kills
+from tests.search.conftest import LINE
+from vae_lab.studies.searched import SEARCH_FILE, Searched
+from vae_lab.studies.status import count_states, run_states
+from vae_lab.studies.study import load_study
+from vae_lab.tracking import FINGERPRINT, KIND, RUN, Store, StoredRun, reader
+
+Lab = Callable[..., tuple[int, str, str]]
+
+
+def storage(folder: Path) -> optuna.Study:
+    address = f"sqlite:///{folder}/mlflow.searches.db"
+    (summary,) = optuna.get_all_study_summaries(address)
+    return optuna.load_study(study_name=summary.study_name, storage=address)
+
+
+def runs(folder: Path) -> list[StoredRun]:
+    return Store.open(f"sqlite:///{folder}/mlflow.db").tagged(KIND, RUN)
+
+
+@pytest.fixture
+def again(hunted: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, with its state, to go on in."""
+    shutil.copytree(hunted, folder, dirs_exist_ok=True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    return folder
+
+
+def test_trials_are_runs_of_one_study(hunted: Path) -> None:
+    trials = storage(hunted).trials
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len({run.tags[FINGERPRINT] for run in runs(hunted)}) == len(runs(hunted)) == len(trials)
+    study = load_study(reader(f"sqlite:///{hunted}/mlflow.db"), "hunt")
+    counts = count_states(run_states(study))
+    assert {*counts} == {"finished", "stopped"}
+    assert sum(counts.values()) == len(trials)
+    best = min(run.metrics["test/loss"] for run in study.runs if run.status == "FINISHED")
+    assert storage(hunted).best_value == pytest.approx(best)
+
+
+def test_page_and_tables_say_what_was_found(hunted: Path) -> None:
+    store = reader(f"sqlite:///{hunted}/mlflow.db")
+    study = load_study(store, "hunt")
+    text = store.download(study.parent.run_id, SEARCH_FILE).read_text()
+    searched = Searched.from_json(text)
+    assert max(step.spent for step in searched.steps) <= searched.budget == 20
+    assert {*searched.importance["test/loss"]} == {"model.latent_size", "optimizer.lr"}
+    (best,) = searched.best()
+    html = store.download(study.parent.run_id, "report.html").read_text()
+    assert "The search" in html
+    assert "What mattered" in html
+    assert best in html
+    assert "epochs of all trials" in html
+
+
+def test_given_again_it_trains_nothing_and_finds_the_same(again: Path, lab: Lab) -> None:
+    before = len(runs(again))
+    code, out, err = lab(*LINE)
+    assert code == 0, err
+    assert "epoch 1/" not in err
+    assert len(runs(again)) == before
+    assert "Best of" in out
+
+
+def test_its_best_is_confirmed_and_a_stopped_run_trained_whole(again: Path, lab: Lab) -> None:
+    code, out, err = lab(*LINE)
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("On fresh seeds")]
+    confirming = [word.replace("seed=1,2,3,4,5", "seed=1,2") for word in shlex.split(line)[5:]]
+    code, _, err = lab(*confirming)
+    assert code == 0, err
+    confirmed = load_study(reader(f"sqlite:///{again}/mlflow.db"), "hunt confirmed")
+    assert [run.params["seed"] for run in confirmed.runs] == ["1", "2"]
+    stopped = next(run for run in runs(again) if "vae_lab.stopped" in run.tags)
+    code, _, err = lab(*shlex.split(stopped.tags["vae_lab.command"])[2:])
+    assert code == 0, err
+    assert "goes on after epoch" in err
+    whole = next(run for run in runs(again) if run.run_id == stopped.run_id)
+    assert (whole.status, "vae_lab.stopped" in whole.tags) == ("FINISHED", False)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (("model.layers=3",), "nothing varies"),
+        (("model.layers=range(1,3000)",), "model.layers=2999: must be a whole number from 1 to 1000"),
+        (("model.layer=1,2",), "did you mean"),
+        (("model.layers=1,2", "search.trials=0"), "search.trials=0: must be a whole number from 1"),
+        (("model.layers=1,2", "search.metrics=[eval/recall]"), "search.metrics"),
+        (("model.layers=1,2", "search.sampler=hope"), "must be one of"),
+        (("model.layers=1,2", "reuse=never"), "another search.seed begins anew"),
+        (("model.layers=1,2", "seeds=3"), "seeds=3: a search trains one seed a trial"),
+        (("model.layers=1,2", "sweeps=ablations"), "is of a grid"),
+        (("model.layers=1,2", "hydra/launcher=basic"), "hydra/launcher=workers or ray"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_trained(
+    folder: Path, lab: Lab, line: tuple[str, ...], said: str
+) -> None:
+    code, out, err = lab("-m", "hydra/sweeper=search", "data=digits", *line)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert not [*folder.iterdir()]
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    with Zygote(tmp_path_factory.mktemp("zygote")) as running:
+        yield running
+
+
+def test_killed_between_ask_and_tell_it_loses_and_doubles_nothing(zygote: Zygote, tmp_path: Path) -> None:
+    trial = kills.Trial.in_folder(zygote, tmp_path)
+    fault = Fault("vae_lab.jobs.search.trials.Trials.add", 2, AFTER)  # `make search-kills` does all
+    assert kills.lost(trial, tmp_path / "killed", fault) == ""
+
+
+def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
+    text = page("search.md")
+    write_files(text, tmp_path)
+    for command in commands_of(text):
+        words = shlex.split(command)
+        assert words[0] == "train"
+        trained(tmp_path, *words[1:], "model.hidden_size=8", "evaluation.pictures=false")
+    study = load_study(reader(f"sqlite:///{tmp_path}/mlflow.db"), "which_optimizer")
+    momentum = {run.params["optimizer"]: "optimizer.momentum" in run.params for run in study.runs}
+    assert momentum["sgd"]

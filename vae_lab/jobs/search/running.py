@@ -1,0 +1,245 @@
+"""A search from its space to its parent run: trials are runs under it, and the best of them is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lab import config, tracking
+from vae_lab.files import state_folder
+from vae_lab.jobs import grammar, progress
+from vae_lab.jobs.commands import multirun_command
+from vae_lab.jobs.crews import Crew, work_off
+from vae_lab.jobs.job import Job, Multirun
+from vae_lab.jobs.measuring import record_plan
+from vae_lab.jobs.multirun import MultirunError, Parent, check_names, parent_run
+from vae_lab.jobs.search.engine import Order, Rules, Search
+from vae_lab.jobs.search.points import Points
+from vae_lab.jobs.search.source import SearchSource
+from vae_lab.jobs.search.telling import searched
+from vae_lab.metrics import HIGHER, metric_named
+from vae_lab.report.terminal import output
+from vae_lab.studies.plan import Plan
+from vae_lab.studies.searched import SEARCH_FILE
+from vae_lab.tracking import Store, StoredRun
+from vae_lab.tracking.abandoned import finished_run, unfinished_runs
+from vae_lab.tracking.environment import experiment_name
+
+CrewOf = Callable[[Job, int], Crew]  # from one of the jobs and how many there will be
+CONFIRMING = 5  # seeds on which the best is trained again
+
+
+def rules_of(settings: DictConfig) -> Rules:
+    """Returns how a search goes about it, by its checked config."""
+    search = settings.search
+    return Rules(
+        length=settings.train.epochs,
+        directions=tuple(
+            "maximize" if metric_named(metric).better == HIGHER else "minimize" for metric in search.metrics
+        ),
+        trials=search.trials,
+        epochs=search.epochs,
+        first=search.first,
+        eta=search.eta,
+        sampler=search.sampler,
+        sampler_options=_plain(search.sampler_options),
+        pruner=search.pruner,
+        pruner_options=_plain(search.pruner_options),
+        seed=search.seed,
+    )
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def run_search(master: DictConfig, arguments: Sequence[str], points: Points, crew_of: CrewOf) -> None:
+    """Runs a search; its parent run gets tables and pictures, whatever failed.
+
+    Args:
+        master: The composed config of the search, with its `hydra` node.
+        arguments: The command line's overrides.
+        points: Makes jobs of points.
+        crew_of: Returns who trains.
+
+    Raises:
+        UserError: A point is not valid, or the search itself; nothing has been trained or written.
+        MultirunError: Some runs failed.
+    """
+    with progress.busy("Checking the space and the data"):
+        first = points.checked()
+        settings = first.settings
+        check_names(settings)
+        rules = rules_of(settings)
+        Search(points.space, rules)  # with samplers and pruners that exist
+        crew = crew_of(first, rules.trials)
+    store = Store.open(settings.tracking.uri, create=True)
+    store.wait = settings.tracking.wait
+    plan = _plan(settings, points)
+    name = f"{plan.name} {_digest(points, settings, rules)}"
+    search = Search(points.space, rules, storage_of(settings, store), name, points.identity)
+    tags = {tracking.STUDY: plan.name, tracking.COMMAND: multirun_command(master.hydra, arguments)}
+    experiment = experiment_name(store, settings.tracking.experiment)
+    with parent_run(store, experiment, tags, plan, anew=False) as parent:
+        members = Members(parent, plan, points, rules.trials)
+        source = SearchSource(search, members.job_of, members.settled, store, settings.search.metrics)
+        with progress.open_display(rules.trials, rules.budget):
+            _worked_off(crew, source)
+        parent.failures.extend(source.failures)
+        _record(search, members, settings.search.metrics)
+    _print_best(search, points, plan.name)
+    if parent.failures:
+        raise MultirunError(f"{len(parent.failures)} of {len(search.points)} runs failed:", parent.failures)
+
+
+def _plan(settings: DictConfig, points: Points) -> Plan:
+    """Returns what a search sets out to do, before it has any trial."""
+    varied = points.axes()
+    name = config.quotable(str(settings.study.name or f"search {' x '.join(map(_last, varied))}"))
+    question, seeds = settings.study.question, {"seed": [str(settings.seed)]}
+    return Plan(name=name, question=question, cross=varied, replicate=seeds, search=True)
+
+
+def _record(search: Search, members: Members, metrics: Sequence[str]) -> None:
+    """Writes plan and steps of a search to its parent run, with trials of an earlier process, too."""
+    for number, values in search.points.items():
+        members.take_over(number, values)
+    members.record()
+    told = searched(search, [*metrics], lambda number: members.jobs[number].name)
+    with members.parent.recorder.artifacts(sealed=[SEARCH_FILE]) as folder:
+        (folder / SEARCH_FILE).write_text(told.to_json(), encoding="utf-8")
+
+
+def _worked_off(crew: Crew, source: SearchSource) -> None:
+    try:
+        work_off(crew, source)
+    except BaseException as error:
+        source.close(error)
+        raise
+    source.close(None)
+
+
+class Members:
+    """The runs of a search under its parent run, whose plan has them as they come.
+
+    Args:
+        parent: The parent run.
+        plan: Without runs.
+        points: Makes jobs of points.
+        planned: How many runs share the cores.
+    """
+
+    def __init__(self, parent: Parent, plan: Plan, points: Points, planned: int) -> None:
+        self.parent, self.plan, self.points, self.planned = parent, plan, points, planned
+        self.jobs: dict[int, Job] = {}
+
+    def job_of(self, order: Order) -> Job:
+        """Returns the job of an order's point, which is in the plan from now on."""
+        job = self._job(order.values)
+        self.jobs[order.number] = job
+        self.record()
+        return job
+
+    def settled(self, job: Job) -> StoredRun | None:
+        """Returns the finished run of the same result, which is the search's from now on."""
+        run = finished_run(self.parent.store, job.parts.fingerprint)
+        if run is not None:
+            self._adopt(run)
+        return run
+
+    def take_over(self, number: int, values: Mapping[str, Any]) -> None:
+        """Makes the runs of a trial the search's that it did not touch: of an earlier process, or command."""
+        if number in self.jobs:
+            return
+        job = self.jobs[number] = self._job(values)
+        if self.settled(job) is None:
+            for run in unfinished_runs(self.parent.store, tracking.FINGERPRINT, job.parts.fingerprint)[:1]:
+                self._adopt(run)
+                if tracking.STOPPED not in run.tags and run.status == "KILLED":
+                    epoch = tracking.heartbeat(run).get("epoch", 0)
+                    self.parent.store.recorder(run).tag({tracking.STOPPED: str(epoch)})
+
+    def record(self) -> None:
+        """Writes the plan with the runs and the values that there are by now."""
+        runs = [self.jobs[number].key for number in sorted(self.jobs)]
+        varied: dict[str, list[str]] = {}
+        for number in sorted(self.jobs):
+            params = config.parameters(self.jobs[number].settings)
+            for key in self.plan.cross:
+                if key in params and params[key] not in varied.setdefault(key, []):
+                    varied[key].append(params[key])
+        cross = {key: varied.get(key, []) for key in self.plan.cross}
+        record_plan(self.parent.recorder, msgspec.structs.replace(self.plan, runs=runs, cross=cross))
+
+    def _job(self, values: Mapping[str, Any]) -> Job:
+        job = self.points.job(values)
+        multirun = Multirun(self.parent.recorder.run_id, self.parent.study, self.planned, job.name)
+        return job.within(multirun)
+
+    def _adopt(self, run: StoredRun) -> None:
+        store, member = self.parent.store, tracking.member_tag(self.parent.recorder.run_id)
+        if run.tags.get(member) != "1":
+            store.ask(partial(store.client.set_tag, run.run_id, member, "1", synchronous=True))
+
+
+def storage_of(settings: DictConfig, store: Store) -> str:
+    """Returns the address of Optuna's storage: as asked for, or an SQLite file beside the store's."""
+    if (given := settings.search.storage) is not None:
+        return str(given)
+    file = tracking.sqlite_file(store.uri)
+    if file is None:
+        folder = state_folder("searches")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = folder / f"{hashlib.sha256(store.uri.encode()).hexdigest()[:16]}.db"
+    return f"sqlite:///{Path(file).with_suffix('.searches.db')}"
+
+
+def _digest(points: Points, settings: DictConfig, rules: Rules) -> str:
+    """Returns what two commands share that go on with the same trials: space, base and objectives."""
+    base = config.config_fingerprint(settings)
+    said = [
+        repr(points.space),
+        base,
+        [*settings.search.metrics],
+        rules.rungs,
+        rules.sampler,
+        rules.pruner,
+        rules.seed,
+    ]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:8]
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _print_best(search: Search, points: Points, study: str) -> None:
+    """Says which trial came to the best end, and the command that trains it on fresh seeds."""
+    number = search.best()
+    terminal = output()
+    if number is None:
+        terminal.print("\nNo trial has its full length.")
+        return
+    job = points.job(search.points[number])
+    front = " (one of the front)" if len(search.rules.directions) > 1 else ""
+    terminal.print(f"\nBest of {len(search.points)} trials{front}: {job.name}", soft_wrap=True)
+    terminal.print(f"On fresh seeds {confirming(job, study)}", soft_wrap=True)
+
+
+def confirming(job: Job, study: str) -> str:
+    """Returns the command that trains the best of a search again, on seeds that it was not chosen by."""
+    own = ("tracking", "search", "seed", "study.name", "hydra/sweeper", "hydra.sweeper")
+    words = [text for text in (*job.hydra_words, *job.overrides) if not text.lstrip("+~").startswith(own)]
+    seeds = ",".join(str(job.settings.seed + step) for step in range(1, CONFIRMING + 1))
+    name = f"study.name={grammar.written(f'{study} confirmed')}"
+    return shlex.join(["vae-lab", "train", "-m", *words, name, f"seed={seeds}", "hydra/sweeper=ablation"])

@@ -1,0 +1,93 @@
+"""What a search did, `search.json` of its parent run: which trial was where, after how many epochs of all."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from vae_lab.studies.plan import read_json
+
+SEARCH_FILE = "search.json"
+
+
+class Step(Struct, frozen=True, forbid_unknown_fields=True):
+    """A trial that paused or ended."""
+
+    run: str  # its name
+    epoch: int
+    values: list[float]  # of each objective
+    spent: int  # epochs of all trials by then
+
+
+class Searched(Struct, frozen=True, forbid_unknown_fields=True):
+    """A search as it is by now.
+
+    Examples:
+        >>> first = [Step("a", 1, [9.0], 1), Step("b", 1, [8.0], 2)]
+        >>> steps = [*first, Step("b", 3, [5.0], 4), Step("a", 3, [6.0], 6)]
+        >>> searched = Searched(["test/loss"], ["minimize"], 3, 8, 2, steps)
+        >>> searched.best_so_far(), searched.best()
+        ([(4, 5.0)], ['b'])
+        >>> Searched.from_json(searched.to_json()) == searched
+        True
+    """
+
+    metrics: list[str]
+    directions: list[Literal["minimize", "maximize"]]
+    length: int  # epochs of a whole run
+    budget: int  # epochs of all
+    trials: int  # most
+    steps: list[Step] = []
+    importance: dict[str, dict[str, float]] = {}  # of each objective: key to its share of the variance
+
+    def lowered(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Returns the values of the objectives so that the lower ones are the better ones."""
+        signs = (1 if direction == "minimize" else -1 for direction in self.directions)
+        return tuple(sign * value for sign, value in zip(signs, values, strict=True))
+
+    def whole(self) -> list[Step]:
+        """Returns the ends of the trials of full length, in the order in which they got there."""
+        return [step for step in self.newest() if step.epoch == self.length]
+
+    def newest(self) -> list[Step]:
+        """Returns the last step of each trial, by the epochs of all that were spent by then."""
+        return sorted({step.run: step for step in self.steps}.values(), key=lambda step: step.spent)
+
+    def best_so_far(self) -> list[tuple[int, float]]:
+        """Returns the first objective of the best trial of full length, over the epochs that were spent."""
+        best: list[tuple[int, float]] = []
+        for step in self.whole():
+            if not best or self.lowered(step.values)[0] < self.lowered([best[-1][1], *step.values[1:]])[0]:
+                best.append((step.spent, step.values[0]))
+        return best
+
+    def best(self) -> list[str]:
+        """Returns the best trial of full length; of several objectives all that no other is better than."""
+        ends = [(step.run, self.lowered(step.values)) for step in self.whole()]
+        return [run for run, values in ends if not any(_beats(others, values) for _, others in ends)]
+
+    def to_json(self) -> str:
+        """Returns the search as text for `from_json`."""
+        return json.dumps(msgspec.to_builtins(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Searched:
+        """Returns the search in a text of `to_json`.
+
+        Raises:
+            ValueError: The text is damaged, or of another form.
+        """
+        return read_json(text, cls)
+
+
+def _beats(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Returns whether values are no worse than others in any objective, and better in one."""
+    pairs = list(
+        itertools.starmap(lambda one, other: (one <= other, one < other), zip(first, second, strict=True))
+    )
+    return all(no_worse for no_worse, _ in pairs) and any(better for _, better in pairs)
