@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,16 +46,21 @@ def milliseconds(file: Path, count: int) -> list[float]:
     return times
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints median and 95th percentile of the moves on a page."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.explorer", description=__doc__)
     parser.add_argument("page", type=Path)
     parser.add_argument("--moves", type=int, default=200)
-    chosen = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints median and 95th percentile of the moves on a page."""
+    chosen = parse(arguments)
     times = sorted(milliseconds(chosen.page, chosen.moves))
     late = times[int(0.95 * (len(times) - 1))]
     print(f"a move: median {statistics.median(times):.1f} ms, 95 % within {late:.1f} ms, of {len(times)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,19 +94,26 @@ def print_table(everything: list[Audited]) -> bool:
     return wrong
 
 
-def main() -> None:
-    """Prints the table; exits with 1 where the doctor is wrong too often."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.injected_faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--folder", type=Path, help="keeps the lab's runs; those that are there are taken")
-    chosen = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the table; returns 1 where the doctor is wrong too often, else 0."""
+    chosen = parse(arguments)
     torch.set_num_threads(1)  # of products this small two threads wait for one another
     with tempfile.TemporaryDirectory(prefix="vae_lab_doctor_") as own:
         everything = [*of_the_lab(chosen.seeds, chosen.folder or Path(own)), *of_plain_torch(chosen.seeds)]
-    sys.exit(int(print_table(everything)))
+    return int(print_table(everything))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -15,6 +15,7 @@ import itertools
 import json
 import random
 import sqlite3
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -151,17 +152,24 @@ def _copy(connection: sqlite3.Connection, pattern: str, copy: Copy) -> None:
     connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", curve)
 
 
-def main() -> None:
-    """Makes the store."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.many_runs", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=10)
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    study = make(arguments.folder.absolute(), arguments.runs, arguments.seeds)
-    print(f"In {arguments.folder}: vae-lab compare {study}")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Makes the store."""
+    chosen = parse(arguments)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    study = make(chosen.folder.absolute(), chosen.runs, chosen.seeds)
+    print(f"In {chosen.folder}: vae-lab compare {study}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

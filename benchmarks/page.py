@@ -7,6 +7,7 @@ Folders were measured one after another on one machine; a row is taken from the 
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,9 +66,21 @@ def replace_section(page: str, name: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{after}"
 
 
-def main() -> None:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    results = ROOT / "benchmarks" / "results"
+    parser.add_argument("folders", type=Path, nargs="*", default=[results], metavar="FOLDER")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
     """Rewrites the page from folders of results."""
-    folders = [Path(name) for name in sys.argv[1:]] or [ROOT / "benchmarks" / "results"]
+    folders = parse(arguments).folders
     for folder in folders:
         if not (folder / "benchmark.json").is_file():
             sys.exit(f"{folder / 'benchmark.json'}: no result is there yet. Start with: make benchmark")
@@ -85,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

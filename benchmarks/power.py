@@ -8,6 +8,7 @@ A study compares two samples of runs whose standard deviation is 1; effects and 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,13 +49,20 @@ def row(seeds: int, cells: Sequence[Sequence[float]]) -> str:
     return f"| {' | '.join([str(seeds), *texts])} |"
 
 
-def main() -> None:
-    """Prints both tables."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.power",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--studies", type=int, default=500, help="studies a cell")
-    studies = parser.parse_args().studies
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints both tables."""
+    studies = parse(arguments).studies
     print(f"\nAn effect is shown ({', '.join(test.name for test in (UNPAIRED, LOOKED, BETS))})\n")
     print(f"| seeds | {' | '.join(f'{effect:g}' for effect in EFFECTS)} |")
     for seeds in SEEDS:
@@ -68,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +10,30 @@ import numpy as np
 import pytest
 
 from tests.conftest import trained
-from tests.guide import commands_of, page, write_files
+from tests.guide import lines, read, scaled, trains, write_files
 
-GUIDE = page("extending.md")
+GUIDE = read("extending.md")
 SHORT = ("train.epochs=1", "train.device=cpu", "evaluation.pictures=false")
 FEWER = {  # words of a command, and what makes it quick: fewer seeds and points
-    "objective=importance_weighted": ("seed=0",),
-    "experiments=disentangling": ("objective.beta=1.0,4.0", "seed=0,1"),
-    "experiments=clothes": ("data=digits", "model.layers=2,3"),
+    "experiments=several_draws": ("experiments=several_draws", "data=digits", "seed=0"),
+    "experiments=disentangling": ("experiments=disentangling", "objective.beta=1.0,4.0", "seed=0,1"),
+    "experiments=clothes": ("experiments=clothes", "data=digits", "model.layers=2,3", "seeds=1"),
+    "experiments=width_study": (
+        "experiments=width_study",
+        "data=digits",
+        "model=vae",
+        "model.hidden_size=100",
+        "model.latent_size=15",
+        "seed=0",
+    ),
+    **dict.fromkeys(("seeds=6", "seeds=10", "seeds=auto"), ()),
 }
 
 
 def shortened(words: list[str]) -> list[str]:
     """A command of the guide with one epoch, on the digits unless it is about data, and with fewer runs."""
-    fewer = [extra for word in words for extra in FEWER.get(word, ())]
-    given = [word for word in words if word.partition("=")[0] not in ("seed", "seeds") or not fewer]
     about_data = any(word.startswith(("data=", "experiments=")) for word in words)
-    return [*given, *fewer, *(() if about_data else ("data=digits",)), *SHORT]
+    return scaled(words, FEWER, SHORT if about_data else ("data=digits", *SHORT))
 
 
 @pytest.fixture(scope="package")
@@ -51,8 +57,6 @@ def trained_guide(guide: Path) -> Path:
     for part in ("train", "t10k"):
         write(guide / "kanji" / f"{part}-images-idx3-ubyte", pixels)
         write(guide / "kanji" / f"{part}-labels-idx1-ubyte", np.arange(40).astype(np.uint8) % 4)
-    for command in commands_of(GUIDE):
-        words = shlex.split(command.replace("/path/to/folder", str(guide / "kanji")))
-        if words[0] == "train":
-            trained(guide, *shortened(words[1:]))
+    for words in filter(trains, lines(GUIDE, "vae-lab", {"/path/to/folder": "kanji"})):
+        trained(guide, *shortened(words[1:]))
     return guide

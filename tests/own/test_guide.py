@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 import vae_lab
-from tests.guide import commands_of
+from tests.guide import lines, trains
 from tests.own.conftest import GUIDE
 from vae_lab import checkpoints, tracking
 from vae_lab.cli.group import commands
@@ -25,6 +25,9 @@ from vae_lab.trained.explorer.contents import gather
 from vae_lab.trained.loading import model_of
 from vae_lab.trained.reference import chosen_run
 from vae_lab.trained.registry.graphs import graphs_of
+
+IN_PLACE = {r"\bRUN\b": "'tempered L3 Z15 s0'"}
+ASKING = [words for words in lines(GUIDE, "vae-lab", IN_PLACE) if not trains(words)]
 
 
 @pytest.fixture
@@ -45,6 +48,16 @@ def runs_of(store: Store, **params: str) -> list[StoredRun]:
 def test_every_run_of_the_guide_has_finished(store: Store) -> None:
     assert [run.name for run in store.records() if run.status != "FINISHED"] == []
     assert {run.params["data"] for run in runs_of(store)} == {"digits", "kanji", "stripes", "shapes"}
+
+
+@pytest.mark.parametrize("words", ASKING, ids=shlex.join)
+def test_every_other_command_of_the_guide_answers(store: Store, words: list[str]) -> None:
+    (tempered,) = runs_of(store, model="tempered")
+    given = [tempered.run_id if word == "STUDY" else word for word in words]
+    quick = ["evaluation=quick", "evaluation.posterior_draws=2"] if words[0] == "evaluate" else []
+    result = CliRunner().invoke(commands, [*given, *quick])
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    assert result.output.strip()
 
 
 def test_a_convolutional_model_is_a_vae_and_a_cvae(store: Store) -> None:
@@ -74,7 +87,7 @@ def test_a_loss_is_told_apart_by_its_class_and_options(store: Store) -> None:
     assert five.metrics["test/loss"] < five.metrics["test/negative_elbo"]
     (table,) = [
         table
-        for table in tables.study_tables(load_study(store, "draws"))
+        for table in tables.study_tables(load_study(store, "several_draws"))
         if "held-out loss" in [column.heading for column in table.columns]
     ]
     assert not table.marked, "bounds of several draws are not ranked"
@@ -148,7 +161,7 @@ def test_a_metric_of_ones_own_is_in_tables_verdicts_and_plan(store: Store) -> No
 
 
 def test_a_finished_study_gets_a_metric_later_and_keeps_it(store: Store, trained_guide: Path) -> None:
-    (line,) = [shlex.split(line) for line in commands_of(GUIDE) if line.startswith("evaluate")]
+    line = next(words for words in ASKING if words[:2] == ["evaluate", "disentangling"])
     again = CliRunner().invoke(commands, line)
     assert again.exit_code == 0, again.output
     assert again.output.count("has these measures") == 4
@@ -171,7 +184,8 @@ def test_the_claims_of_the_clothes_are_judged(store: Store) -> None:
 
 def test_the_doctor_finds_no_fault_in_what_is_of_ones_own(store: Store) -> None:
     keys = ("model._target_", "objective._target_", "objective.likelihood", "data._target_")
-    runs = runs_of(store)
+    different = (*keys, "model.conditional", "objective.options.draws")
+    runs = {tuple(run.params.get(key) for key in different): run for run in runs_of(store)}.values()
     trusted = {run.params[key] for run in runs for key in keys}
     reports = [audited_run(store, run, trusted=trusted) for run in runs]
     assert {report.subject: report.of_grade("fault") for report in reports if report.worst == "fault"} == {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import stat
+import warnings
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from tests.guide import read
 from tests.misuse.conftest import Lab, command
 from tests.server.doors import Door
 from tests.server.team import TeamServer, command_lines
@@ -80,6 +82,19 @@ def test_the_first_password_is_shown_once_kept_as_a_hash_and_in_no_list_of_proce
     assert store.place(recorder.run_id, "").startswith("mlflow-artifacts:/")
     assert store.download(recorder.run_id, "note.txt").read_text() == "through the server"
     assert [file.name for file in (team.folder / "team" / "artifacts").rglob("*.txt")] == ["note.txt"]
+
+
+def test_the_program_of_the_page_adds_somebody_and_changes_a_password(
+    team: TeamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in team.credentials().items():
+        monkeypatch.setenv(name, value)
+    (program,) = read("server.md").programs
+    with warnings.catch_warnings(action="ignore"):  # of MLflow's own imports
+        exec(program.replace("https://mlflow.example.org", team.address), {})
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another password")
+    assert [run.name for run in Store.open(team.address).records()] == ["a"]
 
 
 def test_it_ends_with_all_its_processes_and_asks_for_the_same_password_again(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-import shlex
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 import vae_lab
 from benchmarks.plain_faults import TorchVAE, plain_loss, plain_report
 from tests.conftest import SMALL
-from tests.guide import commands_of, page
+from tests.guide import read
 from vae_lab import faults
 from vae_lab.cli.group import commands
 from vae_lab.config import FAULTS
@@ -135,25 +133,24 @@ def test_a_run_of_a_study_that_cannot_be_examined_is_said(
         list(audited_runs(faulty, [broken]))
 
 
-def test_the_page_does_what_it_says_and_the_reports_ten_configurations_have_no_fault(
-    ablations: Path, images: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = page("doctor.md")
-    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def test_the_program_of_the_page_runs_as_it_stands(images: Dataset) -> None:
+    (program,) = read("doctor.md").programs
     pixels = images.test.scaled(slice(None))
     exec(
-        snippet,
+        program,
         {"model": TorchVAE().to(pixels.device), "images": pixels, "loss_function": partial(plain_loss, "")},
     )
+
+
+def test_the_reports_ten_configurations_have_no_fault(
+    ablations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ablations)
-    for command in commands_of(text):
-        words = shlex.split(command.partition("  #")[0].replace("reference", "ablations"))
-        result = CliRunner().invoke(commands, ["plan" if word == "train" else word for word in words])
-        assert result.exit_code == 0, result.output
-        if "json" in words:
-            reports = json.loads(result.output)
-            assert len(reports) == 10
-            assert {report["worst"] for report in reports} <= {"warning", "note"}
+    result = CliRunner().invoke(commands, ["doctor", "ablations", "--format", "json"])
+    assert result.exit_code == 0, result.output
+    reports = json.loads(result.output)
+    assert len(reports) == 10
+    assert {report["worst"] for report in reports} <= {"warning", "note"}
 
 
 class Dictionary(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.guide import commands_of, page
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.report.page import rendering
@@ -133,13 +131,3 @@ def test_a_store_that_can_only_be_read_gets_no_page(
     assert result.exit_code == 0
     assert "Not kept in" in result.output
     assert (folder / "explorer.html").exists()
-
-
-def test_the_commands_of_the_docs_run(explore: Explore) -> None:
-    lines = [line.partition("  #")[0] for line in commands_of(page("explorer.md"))]
-    assert len(lines) == 3
-    for line in lines:
-        command, *words = shlex.split(line.replace("reference", "ablations"))
-        assert command == "explore"
-        result = explore(*words)
-        assert result.exit_code == 0, result.output
