@@ -67,6 +67,17 @@ def _signals() -> None:
             signal.signal(number, lambda *_: None)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_figures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures have few pixels: at their full size they are most of what a small run takes."""
+    from vae_lab.report import drawing
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("--screenshots") is None:
+            patch.setattr(drawing, "DOTS", 30)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_handlers_of_others() -> Iterator[None]:
     """A command that ran in this process leaves no handler that logs to its own, closed streams."""

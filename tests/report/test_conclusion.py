@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from vae_lab import tracking
-from vae_lab.report import conclusion, tables
+from vae_lab.report import conclusion, drawing, tables
 from vae_lab.report.conclusion import description
 from vae_lab.report.drawing import standalone_figure
 from vae_lab.report.pictures import load_picture
@@ -43,7 +43,7 @@ def test_the_contact_sheet_is_a_picture_with_a_row_a_configuration(ablations: Pa
     store = open_store(ablations)
     study = load_study(store, "ablations")
     sheet = load_picture(store.download(study.parent.run_id, "figures/contact_sheet.png"))
-    assert sheet.shape[0] > 10 * 40
+    assert sheet.shape[0] > 10 * drawing.DOTS / 4, "a quarter of an inch for each"
     runs_of = conclusion.configurations(study)
     assert list(runs_of) == [
         f"{model} {rest}"

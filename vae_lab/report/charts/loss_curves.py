@@ -16,6 +16,8 @@ ON_A_PAGE = 3.8, 3.1  # inches
 LINE = 0.1922  # inches of height that a label takes
 MOST_BESIDE = 16  # labels that stand beside the ends of their curves
 MOST_LABELLED = 100  # configurations beyond which none has a label: the chart would be pages high
+# Of three charts side by side, as shares: each run draws them, and a computed layout would draw them twice.
+MARGINS = {"left": 0.075, "right": 0.99, "top": 0.83, "bottom": 0.15, "wspace": 0.3}
 HELD_OUT: dict[str, Any] = {"linewidth": 1.8, "linestyle": "-"}
 TRAIN: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (3, 2))}
 
@@ -82,6 +84,7 @@ def run_losses(epochs: Sequence[Mapping[str, float]], title: str) -> Drawing:
 
     def draw(figure: Figure) -> None:
         parts = {"loss": "Loss", "reconstruction": "Reconstruction", "kl": "KL"}
+        figure.subplots_adjust(**MARGINS)
         for axes, (part, heading) in zip(figure.subplots(1, 3), parts.items(), strict=True):
             train, test = ([epoch[f"{split}/{part}"] for epoch in epochs] for split in ("train", "test"))
             _draw_losses(axes, [LossCurves(heading, [test], [train])])
@@ -89,7 +92,7 @@ def run_losses(epochs: Sequence[Mapping[str, float]], title: str) -> Drawing:
             name_axes(axes, "epoch", "nats per image" if part == "loss" else "")
         _explain_lines(figure.axes[0])
 
-    return Drawing("loss_curves", draw, 10, 3.2, title)
+    return Drawing("loss_curves", draw, 10, 3.2, title, layout=None)
 
 
 def _draw_losses(axes: Axes, series: Sequence[LossCurves]) -> list[End]:
@@ -122,11 +125,10 @@ def _label_ends(axes: Axes, heading: str, ends: Sequence[End], height: float) ->
     heights = [ends[0].value]
     for end in ends[1:]:
         heights.append(max(end.value, heights[-1] + gap))
-    # Centred on where the curves end; many labels fill the height instead, and thin lines lead to them.
+    # Centred on where the curves end, but not beyond the axis; thin lines lead to many labels.
     shift = sum(heights) / len(ends) - sum(end.value for end in ends) / len(ends)
+    shift = min(max(shift, heights[-1] - high), heights[0] - low)
     crowded = len(ends) > MOST_BESIDE
-    if crowded:
-        shift = min(shift, heights[0] - low)
     for end, text_height in zip(ends, heights, strict=True):
         lead: dict[str, Any] = {"relpos": (0, 0.5), "arrowstyle": "-", "shrinkA": 2, "shrinkB": 1}
         lead |= {"color": end.shade, "linewidth": 0.6}
