@@ -1,5 +1,6 @@
 """What annealed chains say of a run: with its training, added later, and beside the other bounds."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def test_the_bound_of_a_part_of_the_images_stands_for_all() -> None:
     whole = annealed_measures(model, Gaussian(0.5), some, **(FEW | {"count": 400}))
     error = part["test/ais_bound_error"] + whole["test/ais_bound_error"]
     assert part["test/ais_bound"] == pytest.approx(whole["test/ais_bound"], abs=4 * error)
+
+
+def test_one_image_has_a_bound_and_no_standard_error() -> None:
+    metrics = annealed_measures(LinearGaussian(), Gaussian(0.5), images(20), **(FEW | {"count": 1}))
+    assert metrics["test/ais_bound"] > 0
+    assert math.isnan(metrics["test/ais_bound_error"])
 
 
 def test_measures_added_later_are_those_of_training(

@@ -139,7 +139,7 @@ MISTAKES: list[tuple[dict[str, Any], list[str], str]] = [
         ["objective.likelihood=my_nothing.Pixels"],
         "objective.likelihood=my_nothing.Pixels: no class of that",
     ),
-    ({"X": gap}, ["objective.likelihood={}.X"], "is no builtins.object"),
+    ({"X": gap}, ["objective.likelihood={}.X"], ".X: is no class."),
     ({"X": OnlyMean}, ["objective.likelihood={}.X"], "has no method negative_log(logits, x)"),
     ({"X": Overall}, ["objective.likelihood={}.X"], "negative_log must have shape (3,) for 3 images"),
     ({"X": Blurred}, ["objective.likelihood={}.X"], "mean must have shape (3, 64) for 3 images"),

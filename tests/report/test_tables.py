@@ -512,3 +512,13 @@ def test_importance_takes_vae_and_cvae_apart() -> None:
     assert tables.importance_tables(study(GRID, *grid(losses))) == []
     (table,) = tables.importance_tables(study(GRID, *grid(losses)), needed=True)
     assert [entry.heading for entry in table.columns] == ["key", "held-out loss, VAE", "held-out loss, CVAE"]
+
+
+def test_importance_leaves_out_what_is_the_same_in_every_run() -> None:
+    runs = grid({("vae", str(i)): near(100.0 + i) for i in (1, 2)})
+    for same in runs:
+        same.metrics["eval/recognizable_share"] = 0.5  # type: ignore[index]
+    (table,) = tables.importance_tables(study(GRID, *runs), needed=True)
+    assert [entry.heading for entry in table.columns] == ["key", "held-out loss"]
+    with pytest.raises(UserError, match="every run has the same value"):
+        tables.importance_tables(study(GRID, *runs), [metric_named("eval/recognizable_share")], needed=True)

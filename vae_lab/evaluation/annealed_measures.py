@@ -93,7 +93,8 @@ def _elbo_of_all(
 
 def _mean_and_error(values: Tensor) -> tuple[float, float]:
     """Returns the mean of values (n,) and its standard error, which is not a number for one value."""
-    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), error
 
 
 def _curve(chains: Annealed) -> dict[str, float]:

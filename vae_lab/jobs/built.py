@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def class_named(target: str, kind: type, key: str) -> Any:
-    """Returns the class of a dotted name, a subclass of `kind`.
+    """Returns the class of a dotted name, a subclass of `kind`; of `object`, any class.
 
     Raises:
         UserError: There is none, or it is of another kind; `key` is the config's that names it.
@@ -39,7 +39,8 @@ def class_named(target: str, kind: type, key: str) -> Any:
             f"{key}={target}: no class of that name can be imported: {reason_of(error)}"
         ) from error
     if not isinstance(named, type) or not issubclass(named, kind):
-        raise UserError(f"{key}={target}: is no {kind.__module__}.{kind.__name__}.")
+        wanted = "class" if kind is object else f"{kind.__module__}.{kind.__name__}"
+        raise UserError(f"{key}={target}: is no {wanted}.")
     return named
 
 

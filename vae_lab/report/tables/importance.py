@@ -29,20 +29,22 @@ def importance_tables(study: Study, metrics: Sequence[Metric] = (), *, needed: b
     compared, or the grid of their values is not full.
 
     Raises:
-        UserError: a table is `needed` and there is none to make.
+        UserError: a table is `needed` and there is none to make, or not of one of the `metrics`.
     """
     columns: list[tuple[Column, dict[str, float]]] = []
+    reasons: list[UserError] = []
     for metric in metrics or [CATALOGUE[key] for key in DEFAULT]:
         runs = [run for run in study.runs if run.status == "FINISHED" and metric.key in run.metrics]
         for kind, part in _kinds(study, runs, metric):
             try:
                 shares = _shares(study, part, metric, fewest=1 if needed else 2)
-            except UserError:
-                if needed:
-                    raise
+            except UserError as error:
+                reasons.append(error)
                 continue
             if shares:
                 columns.append((Column(", ".join(filter(None, [metric.heading, kind])), "%", 1), shares))
+    if needed and reasons and (metrics or not columns):
+        raise reasons[0]
     if needed and not columns:
         raise UserError(
             f"--importance: nothing varies among the finished runs of {study.plan.name} whose numbers can be "
