@@ -81,7 +81,7 @@ SHOWN = {  # first lines of what is neither a command, nor a file, nor a program
 }
 PROGRAMS = {"doctor.md": 1, "giving_away.md": 1, "server.md": 1}  # run in tests/trained and tests/server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def once(given: Iterable[list[str]]) -> list[list[str]]:
