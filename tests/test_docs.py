@@ -8,7 +8,8 @@ They run in the order of the pages, on the small digits, with fewer points, seed
 - `make`, `python -m` and `pytest`, which install, fetch and measure for minutes or hours;
 - `pip`, and MLflow's and `curl` (tests/trained/onnx loads and serves the same models).
 
-The files and commands of extending.md run in tests/own, programs and the notebook in tests/trained.
+Words that name a cluster are left out: tests/jobs trains on Ray, nothing on Slurm. The files and commands of
+extending.md run in tests/own, programs and the notebook in tests/trained and tests/server.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from PIL import Image
 
 from tests.conftest import trained
@@ -45,10 +47,16 @@ MEASURED = (
     "evaluation.samples=100",
     "evaluation.judges=1",
 )
+SLURM = (  # wants another package and a cluster
+    *("hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60"),
+    "+hydra.launcher.additional_parameters.requeue=true",
+)
 FEWER = {  # words of a command, and what stands in their place to make it quick
     **dict.fromkeys(("seeds=10", "seeds=auto", "seeds=2"), ("seeds=1",)),
     "seed=0,1,2": ("seed=0,1",),
     "mnist": ("digits",),
+    "hydra/launcher=ray": (),  # tests/jobs opens a cluster
+    **dict.fromkeys(SLURM, ()),
     "evaluation=full": MEASURED,
     "evaluation=annealed": ("evaluation=quick", "evaluation.annealed_images=2", "evaluation.temperatures=4"),
     "experiments=reference": ("experiments=reference", "model.layers=2,3", "model.latent_size=15"),
@@ -75,6 +83,10 @@ SHOWN = {  # first lines of what is neither a command, nor a file, nor a program
     "doctor.md": ["✗ fault=kl_mean cvae L3 Z15 s0: 2 faults, 2 notes  (made with fault=kl_mean)"],
     "extending.md": ["my_models.py", "also:"],
     "giving_away.md": ['# {"predictions": {"images": [[[[0.0, 0.01, ...]]]]}}'],
+    "scale.md": [
+        "#!/bin/bash",
+        "kubectl exec -it HEAD-POD -- vae-lab train experiments=reference hydra/launcher=",
+    ],
     "server.md": ["[mlflow]"],
     "reliability.md": ["http://127.0.0.1:5000 takes no records (connection refused): training goes on, they"],
     "statistics.md": ["study:", "1 + tanh(c d_i / r_i)."],
@@ -203,7 +215,7 @@ def of_pip(words: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = [Requirement(word) for word in words[1:]]
-    if [package.name for package in asked] == [project["name"]]:
+    if [canonicalize_name(package.name) for package in asked] == [canonicalize_name(project["name"])]:
         assert asked[0].extras <= extras.keys()
         return
     named = [{Requirement(package).name for package in extra} for extra in extras.values()]
