@@ -118,6 +118,16 @@ def test_iso_lines_carry_the_sum_of_rate_and_distortion() -> None:
     assert {"rate: KL, nats per image", "distortion: reconstruction, nats per image"} <= set(shown)
 
 
+def test_a_decoders_curve_is_a_line_and_leaves_the_runs_where_they_are() -> None:
+    bare = RateDistortion("VAE", "L2", 10.0, 90.0)
+    other = RateDistortion("VAE", "L3", 20.0, 100.0)
+    curve = ((0.0, 550.0), (5.0, 200.0), (11.0, 88.0))
+    plain, drawn = (plane("rd", [run, other]) for run in (bare, bare._replace(curve=curve)))
+    assert "stroke-dasharray" in drawn
+    assert "stroke-dasharray" not in plain
+    assert words(drawn) == words(plain)
+
+
 def test_one_point_alone_can_be_drawn() -> None:
     assert "L2" in words(plane("rd", [RateDistortion("VAE", "L2", 10.0, 90.0)]))
 

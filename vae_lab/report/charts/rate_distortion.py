@@ -1,7 +1,8 @@
 """All runs of a study in the plane of rate and distortion.
 
 References:
-    Alemi et al. 2018, Fixing a Broken ELBO.
+    Alemi et al. 2018, Fixing a Broken ELBO. Huang et al. 2020, Evaluating Lossy Compression Rates of Deep
+    Generative Models: the curves of decoders.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ class RateDistortion(NamedTuple):
     label: str
     rate: float
     distortion: float
+    curve: tuple[tuple[float, float], ...] = ()  # rates and distortions that its decoder allows, if measured
 
 
 def rate_distortion(name: str, runs: Sequence[RateDistortion]) -> Drawing:
     """Distortion over rate, one point a run, with lines of equal rate + distortion (negative ELBO).
 
     Replicates are tied to their mean, which bears the label; more than LABELLED labels are left out, and of
-    more than MOST_DRAWN runs their means only.
+    more than MOST_DRAWN runs their means only. Curves of decoders are dashed, each the mean of replicates.
     """
 
     def draw(figure: Figure) -> None:
@@ -45,6 +47,7 @@ def rate_distortion(name: str, runs: Sequence[RateDistortion]) -> Drawing:
         families = list(dict.fromkeys(run.family for run in runs))
         means = _draw_runs(axes, runs, families)
         axes.margins(0.14)
+        _draw_curves(axes, runs, families)
         name_axes(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
         axes.grid(False)
         if len(families) > 1:
@@ -72,7 +75,10 @@ def _draw_runs(axes: Axes, runs: Sequence[RateDistortion], families: Sequence[st
     replicates: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for run in runs:
         replicates.setdefault((run.family, run.label), []).append((run.rate, run.distortion))
-    means = [RateDistortion(*names, *np.mean(points, axis=0)) for names, points in replicates.items()]
+    means = []
+    for names, points in replicates.items():
+        rate, distortion = np.mean(points, axis=0)
+        means.append(RateDistortion(*names, float(rate), float(distortion)))
     tied = len(runs) <= MOST_DRAWN
     if tied:
         for mean, points in zip(means, replicates.values(), strict=True):
@@ -84,6 +90,21 @@ def _draw_runs(axes: Axes, runs: Sequence[RateDistortion], families: Sequence[st
         size = 6 if tied else 3
         axes.plot(*zip(*drawn, strict=True), _marker(number), color=colour(number), markersize=size)
     return means
+
+
+def _draw_curves(axes: Axes, runs: Sequence[RateDistortion], families: Sequence[str]) -> None:
+    """Draws what decoders allow, as far as it lies among the runs: curves begin at rate 0, far above."""
+    curves: dict[tuple[str, str], list[tuple[tuple[float, float], ...]]] = {}
+    for run in runs:
+        if run.curve:
+            curves.setdefault((run.family, run.label), []).append(run.curve)
+    limits = axes.get_xlim(), axes.get_ylim()
+    for (family, _), replicates in curves.items():
+        points = min(map(len, replicates))
+        rates, distortions = np.mean([curve[:points] for curve in replicates], axis=0).T
+        axes.plot(rates, distortions, "--", color=colour(families.index(family)), linewidth=1.0, alpha=0.8)
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
 
 
 def _iso_lines(figure: Figure, axes: Axes) -> list[Bbox]:

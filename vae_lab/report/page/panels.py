@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from vae_lab import metrics
+from vae_lab.metrics import ANNEALED_DISTORTION, ANNEALED_RATE
 from vae_lab.report.charts.latent_use import LatentUse, latent_use
 from vae_lab.report.charts.loss_curves import LossCurves, study_losses
 from vae_lab.report.charts.rate_distortion import MOST_DRAWN, RateDistortion, rate_distortion
@@ -95,7 +96,8 @@ def rate_distortion_panel(comparisons: Sequence[Comparison]) -> Panel | None:
                 if {"test/kl", "test/reconstruction"} <= run.metrics.keys():
                     label = configuration(run).removeprefix(f"{run.params.get('model', '')} ")
                     rate, distortion = run.metrics["test/kl"], run.metrics["test/reconstruction"]
-                    points.setdefault(run.run_id, RateDistortion(family, label, rate, distortion))
+                    point = RateDistortion(family, label, rate, distortion, _decoder_curve(run.metrics))
+                    points.setdefault(run.run_id, point)
     if not points:
         return None
     runs = list(points.values())
@@ -104,4 +106,18 @@ def rate_distortion_panel(comparisons: Sequence[Comparison]) -> Panel | None:
         if len(runs) <= MOST_DRAWN
         else "One point a configuration, the mean of its runs on held-out images."
     )
+    if any(run.curve for run in runs):
+        what += (
+            " A dashed line is what a decoder allows, whatever encodes for it: rates and distortions of "
+            "annealed chains from its prior to its posteriors, on the images that have chains."
+        )
     return Panel("Rate and distortion", rate_distortion("rate-distortion", runs), what)
+
+
+def _decoder_curve(measured: Mapping[str, float]) -> tuple[tuple[float, float], ...]:
+    """Returns the rates and distortions that a run's chains have measured; none if it has no chains."""
+    rates, distortions = (
+        [measured[key] for key in sorted(measured) if key.startswith(f"{name}/")]
+        for name in (ANNEALED_RATE, ANNEALED_DISTORTION)
+    )
+    return tuple(zip(rates, distortions, strict=False))
