@@ -384,3 +384,13 @@ def test_a_full_disk_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
     assert code == 1
     assert "records cannot be kept here: No space left on device. Free some space" in err
     assert "Traceback" not in err
+
+
+def test_the_traceback_of_an_error_that_nobody_expected_shows_no_password(folder: Path) -> None:
+    program = (
+        "from vae_lab.cli import messages; messages.log_messages()\n"
+        "raise RuntimeError('http://ann:pl@nted@server:5000 gave an odd answer')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "RuntimeError: http://server:5000 gave an odd answer" in ended.stderr

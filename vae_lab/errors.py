@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 # In an address: user and password before the host, and options that give somebody in.
 _USER = re.compile(r"(?<=://)(?:[^\s/@]*(?::[^\s@]*)?@)+")
 _SECRET = re.compile(  # the key that is left out names a saved view of MLflow's pages
-    r"(?i)([?&](?!viewStateShareKey)[\w-]*(?:passw|pwd|token|secret|key|auth|credential)[\w-]*=)[^&\s'\"]+"
+    r"(?i)([?&#](?!viewStateShareKey)[\w-]*(?:passw|pwd|token|secret|key|auth|credential|odbc)[\w-]*=)"
+    r"[^&\s'\"]+"
 )
 
 
@@ -75,7 +76,7 @@ def without_credentials(text: str) -> str:
         >>> without_credentials("postgresql://server/lab?sslmode=require&password=secret")
         'postgresql://server/lab?sslmode=require&password=***'
     """
-    return _SECRET.sub(r"\1***", _USER.sub("", text))
+    return _USER.sub("", _SECRET.sub(r"\1***", text))  # a token may have an @
 
 
 def quoted(value: object, longest: int = 100) -> str:

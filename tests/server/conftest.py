@@ -15,6 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.server.team import TeamServer
+
 
 class Server:
     """An MLflow server on 127.0.0.1 with a store and artifacts of its own in `folder`."""
@@ -86,3 +88,20 @@ def mlflow_server(_server: Server) -> Server:
 def server(mlflow_server: Server) -> str:
     """The address of a server that runs."""
     return mlflow_server.address
+
+
+@pytest.fixture(scope="session")
+def _team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
+    pytest.importorskip("flask_wtf", reason="the extra `server` is not installed")
+    server = TeamServer(tmp_path_factory.mktemp("team"))
+    yield server
+    if server.process is not None:
+        server.stop()
+
+
+@pytest.fixture
+def team(_team: TeamServer) -> TeamServer:
+    """A team's server that runs; it keeps what earlier tests gave it."""
+    if _team.process is None:
+        _team.start()
+    return _team

@@ -12,6 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+import requests
+
 VAE_LAB = str(Path(sys.executable).parent / "vae-lab")
 READY = "Ctrl-C stops it."
 
@@ -25,7 +28,7 @@ class TeamServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
-        self.said = self.password = ""
+        self.said = self.first_said = self.password = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
@@ -54,7 +57,7 @@ class TeamServer:
             raise AssertionError(self.said) from None
         self._screen = screen
         if match := re.search(r"password +(\S{20,})\r", self.said):
-            self.password = match[1]
+            self.password, self.first_said = match[1], self.said
 
     def stop(self) -> int:
         """Ends it as its user does, and returns the exit code."""
@@ -65,9 +68,17 @@ class TeamServer:
         self.process = None
         return code
 
-    def credentials(self) -> dict[str, str]:
-        """Returns the administrator's, in MLflow's variables."""
-        return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": self.password}
+    def administrate(self, method: str, path: str, **content: str) -> int:
+        """Asks MLflow's basic auth app for something as the administrator, and returns the status."""
+        question = f"{self.address}/api/{path}"
+        answer = requests.request(method, question, json=content, auth=("admin", self.password), timeout=60)
+        return answer.status_code
+
+
+def work_as(patch: pytest.MonkeyPatch, name: str, password: str) -> None:
+    """Names a user and a password in MLflow's variables."""
+    patch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
 
 
 def command_lines() -> Sequence[bytes]:

@@ -19,7 +19,7 @@ from vae_lab.tracking import Store, courier
 Lab = Callable[..., tuple[int, str, str]]
 USER, PASSWORD = "carol_k", "pl@nted/s3cret"
 FORMS = {
-    *(PASSWORD, quote(PASSWORD, safe=""), USER),
+    *(PASSWORD, quote(PASSWORD, safe=""), f"{USER}:", f"{USER}@"),  # the name alone is that of the owner
     *(base64.b64encode(text.encode()).decode().rstrip("=") for text in (PASSWORD, f"{USER}:{PASSWORD}")),
 }
 

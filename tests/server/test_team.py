@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import stat
 import warnings
-from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import SMALL
 from tests.guide import read
 from tests.misuse.conftest import Lab, command
 from tests.server.doors import Door
-from tests.server.team import TeamServer, command_lines
+from tests.server.team import TeamServer, command_lines, work_as
 from tests.server.test_ui import children_of, processes_of
 from vae_lab.cli import serving
 from vae_lab.tracking import RUN, Store
 
 __all__ = ["command"]  # a fixture
-pytest.importorskip("flask_wtf", reason="the extra `server` is not installed")
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc to look for processes in")
 MISTAKES = {
     ("--host", "0.0.0.0", "--without-passwords"): "a server without passwords stays on 127.0.0.1",
@@ -29,23 +29,13 @@ MISTAKES = {
     ("--database", "http://somewhere"): "is a server already. Valid: postgresql://, sqlite:///.",
     (
         "--database",
-        "postgresql://me:pl@nted@127.0.0.1/lab",
+        "postgresql://me:pl%40nted@127.0.0.1/lab",
     ): "has a password, which every user of this machine",
     ("--database", "postgresql://me@127.0.0.1/lab?password=pl@nted"): "has a password, which every user",
     ("--database", "mysql://127.0.0.1/lab"): "not a database the server can use",
     ("--certificate", __file__): "--certificate and --key: each needs the other.",
     (): "start the server in one this time, or give a password in MLFLOW_AUTH_ADMIN_PASSWORD.",
 }
-
-
-@pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TeamServer]:
-    """A server that was started for the first time."""
-    server = TeamServer(tmp_path_factory.mktemp("team"))
-    server.start()
-    yield server
-    if server.process is not None:
-        server.stop()
 
 
 def status(port: int, host: str, path: str = "/") -> int:
@@ -60,9 +50,10 @@ def test_the_first_password_is_shown_once_kept_as_a_hash_and_in_no_list_of_proce
     team: TeamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(team.password) >= 20
-    assert team.said.count(team.password) == 1
+    assert team.first_said.count(team.password) == 1
     assert not [line for line in command_lines() if team.password.encode() in line]
-    kept = [file for file in (team.folder / "team").rglob("*") if file.is_file()]
+    database = team.folder / "team"
+    kept = [file for file in database.rglob("*") if file.is_file()]
     assert {"mlflow.db", "users.db", "users.ini"} <= {file.name for file in kept}
     for file in kept:
         assert team.password.encode() not in file.read_bytes(), file
@@ -72,9 +63,8 @@ def test_the_first_password_is_shown_once_kept_as_a_hash_and_in_no_list_of_proce
         assert team.password.encode() not in Path(f"/proc/{process}/environ").read_bytes()
     assert status(team.port, f"127.0.0.1:{team.port}") == 401
     assert status(team.port, "elsewhere.example.org") == 403
-    for name, value in team.credentials().items():
-        monkeypatch.setenv(name, value)
-    recorder = Store.open(team.address).start("lab", "a", kind=RUN)
+    work_as(monkeypatch, "admin", team.password)
+    recorder = Store.open(team.address).start("of the administrator", "a", kind=RUN)
     with recorder.artifacts() as folder:
         (folder / "note.txt").write_text("through the server")
     recorder.finish("FINISHED")
@@ -87,18 +77,16 @@ def test_the_first_password_is_shown_once_kept_as_a_hash_and_in_no_list_of_proce
 def test_the_program_of_the_page_adds_somebody_and_changes_a_password(
     team: TeamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in team.credentials().items():
-        monkeypatch.setenv(name, value)
+    work_as(monkeypatch, "admin", team.password)
     (program,) = read("server.md").programs
     with warnings.catch_warnings(action="ignore"):  # of MLflow's own imports
         exec(program.replace("https://mlflow.example.org", team.address), {})
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another password")
-    assert [run.name for run in Store.open(team.address).records()] == ["a"]
+    work_as(monkeypatch, "ann", "another password")
+    assert "a" in {run.name for run in Store.open(team.address).records()}
 
 
-def test_it_ends_with_all_its_processes_and_asks_for_the_same_password_again(
-    team: TeamServer, monkeypatch: pytest.MonkeyPatch
+def test_it_ends_with_all_its_processes_and_comes_back_with_another_password_and_permission(
+    team: TeamServer, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, again = team.password, TeamServer(team.folder)
     assert team.process is not None
@@ -106,12 +94,22 @@ def test_it_ends_with_all_its_processes_and_asks_for_the_same_password_again(
     assert team.stop() == 0
     assert processes_of(group) == []
     assert serving.obstacle(team.port) == ""
-    again.start("--new-password")
-    assert again.password not in ("", first)
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", again.password)
-    assert len(Store.open(again.address).tagged("vae_lab.kind", RUN)) == 1
-    assert again.stop() == 0
+    again.start("--new-password", "--permission", "READ")
+    with contextlib.ExitStack() as stack:
+        stack.callback(again.stop)
+        assert again.password not in ("", first)
+        eve = {"username": "eve", "password": "a password of eve's"}
+        assert again.administrate("POST", "2.0/mlflow/users/create", **eve) == 200
+        work_as(monkeypatch, "admin", again.password)
+        Store.open(again.address).start("of the administrator", "b", kind=RUN).finish("FINISHED")
+        work_as(monkeypatch, "eve", eve["password"])
+        assert "b" in {run.name for run in Store.open(again.address).tagged("vae_lab.kind", RUN)}
+        line = (*SMALL, f"tracking.uri={again.address}", "tracking.experiment=of the administrator")
+        for words in ((), ("-m", "seed=0,1")):
+            code, _, err = lab(*line, *words)
+            assert code == 2
+            assert "HTTP error 403 (Permission denied). Ask whoever runs it for" in err.splitlines()[-1]
+            assert "epoch" not in err, "nothing has been trained"
 
 
 def free_port() -> int:
@@ -128,7 +126,7 @@ def test_a_mistake_is_one_line_and_nothing_is_made(
     code, out, err = command("server", "--port", str(free_port()), *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert MISTAKES[options] in err
-    assert "pl@nted" not in err
+    assert "nted" not in err
     assert [*folder.rglob("*.db")] == []
 
 

@@ -4,6 +4,7 @@ import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy
@@ -17,6 +18,17 @@ from vae_lab.tracking.database import _fill
 from vae_lab.tracking.folders import make_spool_folder, run_folder, spool_folder
 
 ODD = "what?now 50%41 #1 größe&co"
+SCHEMES = (
+    "http",
+    "HTTPS",
+    "postgresql",
+    "postgresql+psycopg",
+    "mysql+pymysql",
+    "mssql+pyodbc",
+    "databricks",
+    "ftp",
+)
+SECRETS = ("s3cret", "s3cret/b", "s3cret?b", "a#s3cret", "a@s3cret", "a/b@s3cret", "é:s3cret")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +126,26 @@ def test_what_is_no_address_is_one_line_without_the_secret(folder: Path, address
     assert "\n" not in str(caught.value)
     assert "cret" not in str(caught.value)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_no_kind_of_address_shows_its_secret(secret: str) -> None:
+    escaped = quote(secret, safe="")
+    users = [f"{user}:{word}" for user in ("me", "") for word in (secret, escaped)]
+    addresses = [
+        *(f"{scheme}://{user}@host/lab" for scheme in SCHEMES for user in users),
+        *(f"postgresql://host/lab?{key}={escaped}" for key in ("password", "sslpassword")),
+        *(f"http://host{sign}token={word}" for sign in "?#" for word in (secret, escaped)),
+        f"mssql+pyodbc:///?odbc_connect=Driver%3Dx%3BPWD%3D{escaped}",
+        f"mssql+pyodbc:///?odbc_connect=Driver=x;PWD={secret}",
+    ]
+    for address in addresses:
+        try:
+            told = store_name(address) + store_address(address)
+        except UserError as refused:
+            told = str(refused)
+        told += quoted(address) + without_credentials(f"connecting to {address} has failed")
+        assert "s3cret" not in told, address
 
 
 def test_messages_hold_no_password_also_where_they_are_cut() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
+from types import TracebackType
 
 import click
 
@@ -25,6 +28,13 @@ def print_error(error: LabError | OSError) -> int:
     return error.exit_code if isinstance(error, LabError) else LabError.exit_code
 
 
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints what Python would of an error that nobody expected, without the passwords of addresses in it."""
+    print(
+        without_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr
+    )
+
+
 class Messages(logging.Handler):
     """Prints what the lab logs above the bars instead of through them."""
 
@@ -36,7 +46,8 @@ class Messages(logging.Handler):
 
 
 def log_messages() -> None:
-    """Has what the lab logs printed, and of others only warnings."""
+    """Has what the lab logs printed, and of others only warnings; no traceback shows a password either."""
+    sys.excepthook = print_traceback
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Messages()])
     logging.getLogger("vae_lab").setLevel(logging.INFO)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs what it also raises

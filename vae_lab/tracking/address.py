@@ -150,7 +150,7 @@ def read_address(text: str) -> Address:
         if scheme.partition("+")[0] in DATABASES:
             return _of_database(text)
         if scheme == "databricks":  # a profile's name follows, whose password lies elsewhere
-            return Address(text, text)
+            return Address(text, without_credentials(text))
     except ValueError:  # http://[
         pass
     raise UserError(
@@ -224,6 +224,8 @@ def _of_database(text: str) -> Address:
             f"tracking.uri={_shown(text)}: odbc_connect hides which store it is; name host and database "
             "before the ?, as in mssql+pyodbc://HOST/DATABASE?driver=ODBC+Driver+18+for+SQL+Server."
         )
+    if "@" in (url.host or ""):  # of which SQLAlchemy's versions take the first or the last
+        raise ValueError("an @ in the password, which is written as %40")
     return Address(text, _place(url).render_as_string(hide_password=False))
 
 
@@ -240,7 +242,10 @@ def _shown(text: str) -> str:
     """Returns a text that may be an address without what may be a password, whatever is in it."""
     scheme, mark, rest = text.partition("://")
     if mark and scheme.lower() not in SQLITE:
-        text = f"{scheme}{mark}{re.split('[?#]', rest.rpartition('@')[2])[0]}"
+        before, _, place = rest.rpartition("@")
+        # Whether the password or a token has the @ is not known where options stand before it.
+        shown = "..." if re.search("[?#]", before) else re.split("[?#]", place)[0]
+        text = f"{scheme}{mark}{shown}"
     return quoted(without_credentials(text))
 
 

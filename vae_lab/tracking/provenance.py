@@ -44,7 +44,7 @@ def owner(uri: str) -> str:
 def _known_to_mlflow() -> str | None:
     from mlflow.utils.credentials import read_mlflow_creds  # late: it brings MLflow with it
 
-    name: str | None = read_mlflow_creds().username  # type: ignore[no-untyped-call]
+    name: str | None = read_mlflow_creds().username
     return name
 
 
