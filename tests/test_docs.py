@@ -9,7 +9,8 @@ They run in the order of the pages, on the small digits, with fewer points, seed
 - `pip`, and MLflow's and `curl` (tests/trained/onnx loads and serves the same models).
 
 Words that name a cluster are left out: tests/jobs trains on Ray, nothing on Slurm. The files and commands of
-extending.md run in tests/own, programs and the notebook in tests/trained and tests/server.
+extending.md run in tests/own, those of search.md in tests/search, programs and the notebook in tests/trained
+and tests/server.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from vae_lab.cli.group import NAMES, commands
 from vae_lab.cli.train import run_hydra
 
 PAGES = {page.name: page for page in pages()}
-ELSEWHERE = {"extending.md"}  # needs the files that stand in it: tests/own
+ELSEWHERE = {"extending.md", "search.md"}  # need the files that stand in them: tests/own, tests/search
 SERVE = {"ui", "server"}  # until they are stopped
 MEASURED = (
     "evaluation=quick",
