@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,5 +14,6 @@ WORKERS = ["hydra.launcher.workers=2"]
 
 def environment(folder: Path) -> dict[str, str]:
     """Returns the variables of a command in a folder."""
-    own = {"XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(processes.ROOT)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), processes.ENVIRONMENT["PATH"]])
+    own = {"XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(processes.ROOT), "PATH": path}
     return {**processes.ENVIRONMENT, **own}
