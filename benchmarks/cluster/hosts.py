@@ -23,7 +23,7 @@ def lacking() -> str:
     """Returns why there can be no hosts here; nothing where there can."""
     if os.geteuid() != 0:
         return "namespaces take root"
-    missing = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "unshare", "nsenter", "setpriv") if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} is not installed (Debian: iproute2, util-linux)"
     probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True)
@@ -48,7 +48,7 @@ class Host:
         self._in_switch("link", "set", self._port, "master", "bridge", "up")
         for line in ("link set lo up", f"addr add {self.address}/24 dev eth0", "link set eth0 up"):
             _ip("-n", self._namespace, *line.split())
-        inside = ["ip", "netns", "exec", self._namespace]
+        inside = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace]
         private = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         self._first = subprocess.Popen([*inside, *private, "sh", "-ec", PRIVATE.format(name=name)])
         self._pid = _only_child(self._first.pid)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.cluster.command import LAB, environment
+from benchmarks.cluster.ray_hosts import HEALTH
 from benchmarks.cluster.results import WrongError, check_same
 from benchmarks.cluster.slurm import Slurm, slurm
 
@@ -75,7 +76,7 @@ def _symmetric_run(running: Slurm, folder: Path, study: list[str]) -> None:
     script = f"#!/bin/bash\ncd {shlex.quote(str(folder))}\nsrun {line}\n"
     flags = ["--nodes=2", "--ntasks-per-node=1", f"--output={folder}/log"]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of this proof" * 4}
-    job = running.submit(script, *flags, variables={**environment(folder), **token})
+    job = running.submit(script, *flags, variables={**environment(folder), **HEALTH, **token})
     running.wait(job, MOST)
     if not (folder / "mlflow.db").exists():
         raise WrongError(f"symmetric-run trained nothing: {(folder / 'log').read_text()[-2000:]}")

@@ -10,6 +10,7 @@ import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from vae_lab.jobs.workers import Hired, shared_out
 
 LOOK_SECONDS = 0.5  # between two looks at requests to stop
 ANSWER_SECONDS = 10.0  # in which a running Ray takes a connection
+PATIENCE_SECONDS = 60.0  # until a worker that is not ready is spoken of
 AHEAD = 2  # reports that a worker may have waiting before it waits itself
 
 
@@ -216,11 +218,15 @@ class RayCrew:
                 return None  # the next one would be on the same machine
         actor = self._class.remote(self._gpus)
         place = actor.place.remote(self._like)
+        began, is_said = time.monotonic(), False
         while not ray.wait([place], timeout=LOOK_SECONDS)[0]:
             if over():
                 ray.kill(actor)
                 return None
             interruption.check()
+            if not is_said and time.monotonic() - began > PATIENCE_SECONDS:
+                is_said = True
+                progress.console.print("A worker is still waited for: its machine is slow, or none has room.")
         try:
             member = RayMember(actor, ray.get(place), self._threads)
         except RayError as error:
