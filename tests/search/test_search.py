@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from tests.conftest import trained
 from tests.faults.children import Zygote
 from tests.faults.injected import AFTER, Fault
-from tests.guide import commands_of, page, write_files
+from tests.guide import lines, read, trains, write_files
 from tests.search import kills
 from tests.search.conftest import LINE
 from vae_lab.studies.searched import SEARCH_FILE, Searched
@@ -132,11 +132,10 @@ def test_killed_between_ask_and_tell_it_loses_and_doubles_nothing(zygote: Zygote
 
 
 def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
-    text = page("search.md")
-    write_files(text, tmp_path)
-    for command in commands_of(text):
-        words = shlex.split(command)
-        assert words[0] == "train"
+    guide = read("search.md")
+    write_files(guide, tmp_path)
+    for words in lines(guide, "vae-lab", {}):
+        assert trains(words)
         trained(tmp_path, *words[1:], "model.hidden_size=8", "evaluation.pictures=false")
     study = load_study(reader(f"sqlite:///{tmp_path}/mlflow.db"), "which_optimizer")
     momentum = {run.params["optimizer"]: "optimizer.momentum" in run.params for run in study.runs}
