@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.cluster import cut_off, hosts, killed_driver, overhead, requeued, slurm
+from benchmarks.cluster import cut_off, hosts, killed_driver, overhead, requeued, server, slurm
 from benchmarks.cluster.results import WrongError
 from benchmarks.processes import FailedError
 
@@ -58,6 +58,11 @@ PROOFS = {
         "what Ray costs short runs",
         lambda folder, sizes: overhead.prove(folder, sizes.short_runs, sizes.turns),
         without_ray,
+    ),
+    4: Proof(
+        "a server killed under writers, and its passwords",
+        lambda folder, sizes: server.prove(folder, kills=sizes.kills),
+        server.lacking,
     ),
     8: Proof(
         "jobs of SLURM requeued",
