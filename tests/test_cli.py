@@ -382,7 +382,7 @@ def test_a_full_disk_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(checkpoints, "save_model", full)
     code, _, err = lab(*SMALL, "train.epochs=1")
     assert code == 1
-    assert "records cannot be kept here: No space left on device. Free some space" in err
+    assert "what a run leaves cannot be written here: No space left on device. Free some space" in err
     assert "Traceback" not in err
 
 

@@ -79,13 +79,14 @@ IN_PLACE = {  # of what a reader puts in
     r"\bN\b": "10",
     r"\bann/": "",  # whose study it is, in a store of several people
 }
-TRACKING = [f"MLFLOW_TRACKING_{name}" for name in ("URI", "USERNAME", "PASSWORD")]  # MLflow's own variables
+EXPORTED = ["RAY_worker_niceness", *(f"MLFLOW_TRACKING_{name}" for name in ("URI", "USERNAME", "PASSWORD"))]
 SHOWN = {  # first lines of what is neither a command, nor a file, nor a program
     "doctor.md": ["✗ fault=kl_mean cvae L3 Z15 s0: 2 faults, 2 notes  (made with fault=kl_mean)"],
     "extending.md": ["my_models.py", "also:"],
     "giving_away.md": ['# {"predictions": {"images": [[[[0.0, 0.01, ...]]]]}}'],
     "scale.md": [
         "#!/bin/bash",
+        'head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         "kubectl exec -it HEAD-POD -- vae-lab train experiments=reference hydra/launcher=",
     ],
     "server.md": ["[mlflow]"],
@@ -231,7 +232,7 @@ def of_curl(words: list[str]) -> None:
 
 
 def of_export(words: list[str]) -> None:
-    assert {word.partition("=")[0] for word in words} <= {*TRACKING}
+    assert {word.partition("=")[0] for word in words} <= {*EXPORTED}
 
 
 READERS: dict[str, Callable[[list[str]], None]] = {

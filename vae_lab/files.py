@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ PACKAGE = Path(__file__).resolve().parent
 # A wheel carries the YAML folders inside the package; in the repository they lie beside it.
 CONFIG_ROOT = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
 CONF = CONFIG_ROOT / "conf"
+FULL = (ENOSPC, EFBIG, EDQUOT)  # errors of a disk, or a user's share of it, that takes no more
+LITTLE_SPACE = 1 << 20  # bytes; with fewer left, a failed write is put down to a full disk
 DIGEST = hashlib.sha256().digest_size  # bytes of the seal before a sealed file's content
 
 
@@ -26,6 +30,26 @@ _start_folder: Path | None = None  # if it is another than the process's own
 
 class DamagedError(LabError):
     """A file is not as it was written."""
+
+
+@contextmanager
+def full_disk_told(folder: Path, told: Callable[[OSError], LabError]) -> Iterator[None]:
+    """Raises `told` of the error in place of whatever comes out of the block because a disk is full.
+
+    Args:
+        folder: That the block writes into. Some writers raise errors of their own where it is full.
+        told: Returns the message.
+    """
+    try:
+        yield
+    except LabError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise told(error) from error
+        if shutil.disk_usage(folder).free < LITTLE_SPACE:
+            raise told(OSError(ENOSPC, os.strerror(ENOSPC))) from error
+        raise
 
 
 def from_start(path: Path) -> Path:

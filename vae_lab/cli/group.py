@@ -6,6 +6,7 @@ completion answer at once.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -70,3 +71,10 @@ def commands() -> None:
         Path.cwd()
     except FileNotFoundError:
         raise LabError("the folder that this command was started in is gone; change into another.") from None
+
+
+@commands.result_callback()
+def _end(code: object) -> None:
+    """Ends with the exit code that a command returned."""
+    if isinstance(code, int) and code:
+        sys.exit(code)

@@ -30,9 +30,7 @@ def print_error(error: LabError | OSError) -> int:
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Prints what Python would of an error that nobody expected, without the passwords of addresses in it."""
-    print(
-        without_credentials("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr
-    )
+    echo("".join(traceback.format_exception(kind, error, trace)), err=True, nl=False)
 
 
 class Messages(logging.Handler):

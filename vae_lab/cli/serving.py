@@ -102,7 +102,8 @@ class Server:
         if opening:
             assert self.process.stdin is not None
             with suppress(BrokenPipeError):  # it has ended at once, which is said later
-                print(opening, file=self.process.stdin, flush=True)
+                self.process.stdin.write(f"{opening}\n")
+                self.process.stdin.flush()
 
     def _listen(self) -> None:
         assert self.process.stderr is not None

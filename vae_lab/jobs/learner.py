@@ -11,6 +11,8 @@ import torch
 from vae_lab import evaluation, training
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.data import Batches
+from vae_lab.errors import LabError
+from vae_lab.files import full_disk_told
 from vae_lab.jobs.artifacts import (
     absent_tag,
     description,
@@ -121,7 +123,7 @@ class Learner:
         """Returns the final measures, figures and the model."""
         settings, parts = self.settings, self.parts
         measures = final_measures(settings, parts.data, parts.objective, self.model)
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory() as name, full_disk_told(Path(name), _unwritable):
             folder = Path(name)
             write_artifacts(self.job, parts, self.model, self.history, folder)
             write_step_losses(self.step_losses, folder)
@@ -146,6 +148,13 @@ class Learner:
         self.done = checkpoint.epoch
         if self.parts.device.type == "cpu":
             torch.set_num_threads(checkpoint.threads)
+
+
+def _unwritable(error: OSError) -> LabError:
+    return LabError(
+        f"{tempfile.gettempdir()}: what a run leaves cannot be written here: {error.strerror or error}. "
+        "Free some space, or choose another folder with TMPDIR."
+    )
 
 
 def _check_finite(held_out: evaluation.HeldOut, epoch: int) -> None:

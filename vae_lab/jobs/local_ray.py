@@ -98,7 +98,8 @@ def main() -> None:
             log_to_driver=False,
             _temp_dir=str(folder),
         )
-        print(context.address_info["address"], flush=True)
+        sys.stdout.write(f"{context.address_info['address']}\n")  # to the process that started this one
+        sys.stdout.flush()
         sys.stdin.read()
         ray.shutdown()
     finally:

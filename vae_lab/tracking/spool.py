@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -22,21 +21,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from errno import EDQUOT, EFBIG, ENOSPC
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipFile
 
 from filelock import FileLock
 
-from vae_lab.errors import LabError
-from vae_lab.files import DamagedError, read_sealed, write_sealed
+from vae_lab.files import DamagedError, full_disk_told, read_sealed, write_sealed
 from vae_lab.tracking.folders import lock_folder, make_spool_folder, spool_folder, unwritable
 
 HEAD = "record.json"  # in the zip, beside the record's files
 SCRATCH = ".files."  # begins the name of a folder that a killed process may leave behind
-FULL = (ENOSPC, EFBIG, EDQUOT)  # errors of a disk, or a user's share of it, that takes no more
-LITTLE_SPACE = 1 << 20  # bytes; with fewer left, a failed write is put down to a full disk
 
 
 @dataclass(frozen=True)
@@ -198,15 +194,8 @@ class Spool:
         except OSError as error:
             raise unwritable(self.folder, error) from error
         try:
-            yield folder
-        except LabError:
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise unwritable(self.folder, error) from error
-            if shutil.disk_usage(folder).free < LITTLE_SPACE:
-                raise unwritable(self.folder, OSError(ENOSPC, os.strerror(ENOSPC))) from error
-            raise
+            with full_disk_told(folder, partial(unwritable, self.folder)):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
