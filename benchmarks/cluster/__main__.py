@@ -72,14 +72,19 @@ PROOFS = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Does the proofs; returns the exit code, 1 if one failed."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns which proofs are asked for, and whether only a little of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument(
         "--only", type=int, nargs="+", choices=list(PROOFS), default=list(PROOFS), help="which (default: all)"
     )
     parser.add_argument("--quick", action="store_true", help="little of each: does it run?")
-    chosen = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does the proofs; returns the exit code, 1 if one failed."""
+    chosen = parse(arguments)
     sizes = QUICK if chosen.quick else WHOLE
     failed = [number for number in chosen.only if not _shown(number, PROOFS[number], sizes)]
     return 1 if failed else 0
