@@ -113,25 +113,25 @@ def record(uri: str, study: str) -> Path:
 
 def main(arguments: Sequence[str]) -> None:
     """Prints a line a grid: regrets of the search and of a random one, and what they took."""
-    given = parsed(arguments)
-    if given.record:
-        print(record(*given.record))
+    chosen = parsed(arguments)
+    if chosen.record:
+        print(record(*chosen.record))
         return
-    for file in given.grids:
+    for file in chosen.grids:
         grid = read(file)
         whole = grid.epochs * len(grid.curves)
         rules = Rules(
             length=grid.epochs,
             trials=len(grid.curves),
-            epochs=int(given.share * whole),
-            sampler=given.sampler,
-            pruner=given.pruner,
+            epochs=int(chosen.share * whole),
+            sampler=chosen.sampler,
+            pruner=chosen.pruner,
         )
-        results = [replay(grid, rules._replace(seed=seed)) for seed in range(given.seeds)]
+        results = [replay(grid, rules._replace(seed=seed)) for seed in range(chosen.seeds)]
         chance = [at_random(grid, result.epochs, seed) for seed, result in enumerate(results)]
         print(
-            f"{file.stem}, {len(grid.curves)} configurations x {grid.epochs} epochs; {given.sampler}, "
-            f"{given.pruner}, {given.seeds} seeds\n"
+            f"{file.stem}, {len(grid.curves)} configurations x {grid.epochs} epochs; {chosen.sampler}, "
+            f"{chosen.pruner}, {chosen.seeds} seeds\n"
             f"  search {said([result.loss - grid.best for result in results])},\n"
             f"         for at most {max(result.epochs for result in results) / whole:.1%} of the epochs, "
             f"{statistics.mean(result.trials for result in results):.0f} configurations tried\n"

@@ -19,14 +19,20 @@ VAE_LAB = str(Path(sys.executable).parent / "vae-lab")
 READY = "Ctrl-C stops it."
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 class TeamServer:
     """`vae-lab server` on 127.0.0.1 over a folder; its terminal's lines are in `said`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.said = self.first_said = self.password = ""
         self.process: subprocess.Popen[bytes] | None = None
