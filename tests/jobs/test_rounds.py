@@ -66,8 +66,8 @@ def test_only_what_an_open_claim_compares_gets_more_seeds_also_after_an_interrup
         real(self, reached)
         if reached.checkpoint.epoch:
             recorded.append(reached.checkpoint.epoch)
-        if len(recorded) == 6 * 6 + 2:  # in the second round
-            interruption.request()
+            if len(recorded) == 6 * 6 + 2:  # in the second round
+                interruption.request()
 
     monkeypatch.setattr(Run, "reach", reach)
     code, out, err = lab(*line)
