@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vae_lab.data import Batches
-    from vae_lab.jobs.learner import Learner
+    from vae_lab.jobs.runs.learner import Learner
 
 FILE = ROOT / "benchmarks" / "results" / "profile.json"
 RANGE = "minibatch"  # name of the range in which a minibatch is made
@@ -131,8 +131,8 @@ def _new_learner(overrides: list[str]) -> Learner:
 
     from vae_lab.files import CONF
     from vae_lab.jobs.job import job_of
-    from vae_lab.jobs.learner import Learner
-    from vae_lab.jobs.reports import Assignment
+    from vae_lab.jobs.runs.learner import Learner
+    from vae_lab.jobs.runs.reports import Assignment
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         job = job_of(compose("config", overrides), overrides, {})

@@ -34,16 +34,12 @@ def names_at_the_top() -> list[str]:
     return sorted(path.stem for path in shown if path.stem not in ("__init__", "__main__"))
 
 
-def contracts() -> list[dict[str, list[str]]]:
-    """Returns the import contracts of pyproject.toml."""
+def layers(container: str = "vae_lab") -> list[set[str]]:
+    """Returns the layers of a package by its import contract, the highest first, each with its modules."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    contracts: list[dict[str, list[str]]] = settings["tool"]["importlinter"]["contracts"]
-    return contracts
-
-
-def layers(contract: int = 0) -> list[set[str]]:
-    """Returns the layers of a contract, the highest first, each with its modules."""
-    return [set(layer.split(" | ")) for layer in contracts()[contract]["layers"]]
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (wanted,) = (contract for contract in contracts if contract["containers"] == [container])
+    return [set(layer.split(" | ")) for layer in wanted["layers"]]
 
 
 def long_functions() -> list[str]:
@@ -98,7 +94,7 @@ def frames_to_here() -> list[str]:
 
 if __name__ == "__main__":
     print(f"names at the top        {len(names_at_the_top())}")
-    print(f"layers in the contract  {len(layers())}, in tracking {len(layers(1))}")
+    print(f"layers in the contract  {len(layers())}, in tracking {len(layers('vae_lab.tracking'))}")
     print(f"functions over {LONGEST} lines {len(long_functions())}")
     print(f"locals found or each    {len(locals_that_say_nothing())}")
     print(f"lines                   {lines()}, of tracking {lines(PACKAGE / 'tracking')}")

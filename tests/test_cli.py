@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import SMALL
-from vae_lab.cli import train_help
 from vae_lab.cli.completion import complete_overrides
 from vae_lab.cli.group import NAMES, commands
+from vae_lab.cli.overrides import train_help
 from vae_lab.cli.train import run_hydra, train
 from vae_lab.errors import UserError
 
@@ -388,7 +388,7 @@ def test_a_full_disk_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_traceback_of_an_error_that_nobody_expected_shows_no_password(folder: Path) -> None:
     program = (
-        "from vae_lab.cli import messages; messages.log_messages()\n"
+        "from vae_lab.cli.terminal import messages; messages.log_messages()\n"
         "raise RuntimeError('http://ann:pl@nted@server:5000 gave an odd answer')"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

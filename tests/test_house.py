@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests import house
 from tests.conftest import SMALL
 
 DESIGN = (house.ROOT / "docs" / "design.md").read_text()
-MOST_NAMES, MOST_LAYERS = 23, 11
+MOST_NAMES, MOST_LAYERS, MOST_FILES = 23, 11, 25
 MOST_FRAMES = {"run": 8, "multirun": 11}  # from `vae-lab train` to the optimizer's step
 
 
@@ -26,8 +26,21 @@ def test_a_stranger_counts_about_twenty_names_at_the_top() -> None:
 def test_the_contract_has_few_layers_and_names_every_module() -> None:
     assert len(house.layers()) <= MOST_LAYERS
     assert sorted(name for layer in house.layers() for name in layer) == house.names_at_the_top()
-    inside = {file.stem for file in (house.PACKAGE / "tracking").glob("*.py")} - {"__init__"}
-    assert {name for layer in house.layers(1) for name in layer} == inside
+    for room in ("tracking", "jobs"):
+        named = {name for layer in house.layers(f"vae_lab.{room}") for name in layer}
+        assert named == {path.stem for path in shown_in(house.PACKAGE / room)}
+
+
+def test_no_room_has_more_files_than_a_stranger_reads() -> None:
+    for folder in house.PACKAGE.rglob("*/"):
+        assert len([*shown_in(folder)]) <= MOST_FILES, folder
+
+
+def shown_in(folder: Path) -> Iterator[Path]:
+    """The modules and packages in a folder."""
+    for path in folder.iterdir():
+        if path.stem != "__init__" and (path.suffix == ".py" or (path / "__init__.py").exists()):
+            yield path
 
 
 def test_no_module_imports_from_above_also_not_late_or_for_types() -> None:

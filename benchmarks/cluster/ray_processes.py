@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-KEEPER = "vae_lab.jobs.local_ray"
+KEEPER = "vae_lab.jobs.crews.local_ray"
 
 
 class Seen(NamedTuple):

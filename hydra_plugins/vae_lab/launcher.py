@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 from vae_lab.errors import UserError, quoted
 
 if TYPE_CHECKING:
-    from vae_lab.jobs.crews import Crew
+    from vae_lab.jobs.crews.crew import Crew
+    from vae_lab.jobs.crews.workers import Hired
     from vae_lab.jobs.job import Job, Result
-    from vae_lab.jobs.workers import Hired
 
 log = logging.getLogger("vae_lab.launcher")
 
@@ -89,13 +89,13 @@ class WorkersLauncher(Launcher):
 
     def trainer(self) -> Callable[[Sequence[Job]], list[Result]]:
         """Returns what trains jobs as they are, for the lab's own sweeper."""
-        from vae_lab.jobs.workers import train_in_workers
+        from vae_lab.jobs.crews.workers import train_in_workers
 
         return partial(train_in_workers, hire=self.hirer(self.stack))
 
     def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
         """Returns what hires those who train jobs, as stacks of so many at most."""
-        from vae_lab.jobs.workers import hire_threads
+        from vae_lab.jobs.crews.workers import hire_threads
 
         return partial(hire_threads, stack=stack, workers=self.workers)
 
@@ -174,7 +174,7 @@ class RayLauncher(WorkersLauncher):
 
     def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
         """Returns what hires workers of Ray, as stacks of so many at most; it begins to start a Ray."""
-        from vae_lab.jobs.ray_crew import Cluster, Share, hire_on_ray
+        from vae_lab.jobs.crews.ray_crew import Cluster, Share, hire_on_ray
 
         cluster = Cluster(self.address, self.cpus * (self.workers or 1))
         atexit.register(cluster.close)

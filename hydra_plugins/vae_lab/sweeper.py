@@ -1,4 +1,4 @@
-"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.jobs.multirun`."""
+"""The sweeper behind `hydra/sweeper=ablation`: Hydra's side of `vae_lab.jobs.lines.multirun`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from hydra_plugins.vae_lab.composing import Composer, without_hydra
 from hydra_plugins.vae_lab.launcher import WorkersLauncher
 
 if TYPE_CHECKING:
-    from vae_lab.jobs.grid import Axes
     from vae_lab.jobs.job import Job, Result
-    from vae_lab.jobs.rounds import Grid
+    from vae_lab.jobs.lines.grid import Axes
+    from vae_lab.jobs.lines.rounds import Grid
 
 ConfigStore.instance().store(
     group="hydra/sweeper",
@@ -60,9 +60,9 @@ class AblationSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Runs the points of `sweep` and of the command line."""
         from vae_lab.config import checked_plan
-        from vae_lab.jobs import grid
         from vae_lab.jobs.commands import hydra_words
         from vae_lab.jobs.environment import check_environment
+        from vae_lab.jobs.lines import grid
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -111,7 +111,7 @@ def _loaded() -> Callable[..., None]:
     from vae_lab.jobs.progress import busy
 
     with busy("Loading PyTorch and MLflow"):
-        from vae_lab.jobs.multirun import run_multirun
+        from vae_lab.jobs.lines.multirun import run_multirun
     return run_multirun
 
 
@@ -125,7 +125,7 @@ def _check_study(plan: DictConfig, jobs: Sequence[Job], overridden: Sequence[str
 
     metrics = []
     if names := {name: None for job in jobs for name in job.settings.evaluation.metrics}:
-        from vae_lab.jobs.own_metrics import own_metrics
+        from vae_lab.jobs.parts.own_metrics import own_metrics
 
         metrics = [own.metric for own in own_metrics(names)]
     runs = PlannedRuns([parameters(job.settings) for job in jobs], plan.sweep.also, overridden, metrics)

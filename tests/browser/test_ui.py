@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from vae_lab.cli import serving
 from vae_lab.cli.group import commands
+from vae_lab.cli.servers import serving
 from vae_lab.report import views
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import EXPLORER_FILE, Store

@@ -55,8 +55,8 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
         Window("mlflow.MlflowClient.log_inputs", AFTER),
     ),
     "among the final artifacts": (
-        Window("vae_lab.jobs.learner.write_artifacts", BEFORE),
-        Window("vae_lab.jobs.learner.write_artifacts", AFTER),
+        Window("vae_lab.jobs.runs.learner.write_artifacts", BEFORE),
+        Window("vae_lab.jobs.runs.learner.write_artifacts", AFTER),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "model.pt"),
         Window("mlflow.MlflowClient.log_artifact", BEFORE, "figures"),
         Window("mlflow.MlflowClient.log_artifact", AFTER, "figures"),
@@ -66,7 +66,7 @@ WINDOWS: dict[str, tuple[Window, ...]] = {
 }
 PARENTS: dict[str, tuple[Window, ...]] = {
     "at the parent's tables": (
-        Window("vae_lab.jobs.multirun.conclude", BEFORE),
+        Window("vae_lab.jobs.lines.multirun.conclude", BEFORE),
         Window("vae_lab.report.views.write_views", BEFORE),
         Window("vae_lab.report.views.write_views", AFTER),
         Window("vae_lab.report.page.rendering.write", AFTER),

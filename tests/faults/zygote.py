@@ -27,7 +27,8 @@ MODULES = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("PIL.PngImagePlugin", "PIL.WebPImagePlugin", "hydra", "hydra._internal.hydra", "rich.progress"),
     *("vae_lab.cli.train", "vae_lab.cli.compare", "vae_lab.cli.evaluate", "vae_lab.cli.sync"),
-    *("vae_lab.jobs.single", "vae_lab.jobs.multirun", "vae_lab.jobs.workers", "vae_lab.tracking.store"),
+    *("vae_lab.jobs.lines.single", "vae_lab.jobs.lines.multirun", "vae_lab.jobs.crews.workers"),
+    "vae_lab.tracking.store",
     *("vae_lab.jobs.search.running", "alembic.config", "optuna.storages"),
     *("vae_lab.tracking.backlog", "vae_lab.evaluation.classifier"),
 )

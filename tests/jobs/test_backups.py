@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import SMALL
 from vae_lab import files
-from vae_lab.jobs.reports import Reached
-from vae_lab.jobs.run import Run
+from vae_lab.jobs.runs.reports import Reached
+from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]

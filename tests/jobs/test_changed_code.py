@@ -9,9 +9,10 @@ import pytest
 
 from tests.conftest import SMALL
 from vae_lab import devices, interruption, machine, tracking
-from vae_lab.jobs import parts, ran_on
-from vae_lab.jobs.reports import Reached
-from vae_lab.jobs.run import Run
+from vae_lab.jobs.parts import prepared
+from vae_lab.jobs.runs import ran_on
+from vae_lab.jobs.runs.reports import Reached
+from vae_lab.jobs.runs.run import Run
 from vae_lab.studies.status import states_in_words
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
@@ -44,7 +45,7 @@ def test_runs_of_other_code_leave_an_interrupted_study_and_are_trained_anew(
     line = [*FOUR, "-m", "seed=0", "study.name=changed"]
     stopped(*line)
     (before,) = load_study(Store.open(), "changed").runs
-    monkeypatch.setattr(parts, "_code_of_training", lambda *_: "other code")
+    monkeypatch.setattr(prepared, "_code_of_training", lambda *_: "other code")
     code, _, err = lab(*line)
     assert code == 0, err
     assert "changed since 1 of its runs were made: they leave the study and are trained anew" in err
@@ -65,7 +66,7 @@ def test_a_run_of_the_same_settings_and_other_code_is_trained_anew_and_says_why(
     line = [*SMALL, "train.epochs=1", "evaluation.pictures=false", "model.hidden_size=4"]
     assert "trained anew" not in lab(*line)[2]
     (before,) = Store.open().records()
-    monkeypatch.setattr(parts, "_code_of_training", lambda *_: "other code")
+    monkeypatch.setattr(prepared, "_code_of_training", lambda *_: "other code")
     code, _, err = lab(*line)
     assert code == 0
     assert f"with other code or other data (run {before.run_id}): it is trained anew." in err

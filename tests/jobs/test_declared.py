@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from vae_lab import tracking
-from vae_lab.jobs.declarations import Earlier, declared, with_declarations
+from vae_lab.jobs.lines.declarations import Earlier, declared, with_declarations
 from vae_lab.report.conclusion import conclude
 from vae_lab.report.terminal import Terminal
 from vae_lab.report.verdicts import print_verdicts

@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab.errors import UserError
-from vae_lab.jobs.grid import axes, jobs
+from vae_lab.jobs.lines.grid import axes, jobs
 
 Compose = Callable[..., DictConfig]
 PARSER = OverridesParser.create()

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from tests.conftest import SMALL
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
-from vae_lab.jobs import measuring
+from vae_lab.jobs.runs import measuring
 from vae_lab.metrics import metric_named
 from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
 

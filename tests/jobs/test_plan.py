@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import SMALL
 from tests.jobs.test_resuming import stopped_after
 from vae_lab.cli import main
-from vae_lab.jobs import costs
+from vae_lab.jobs.plan import costs
 from vae_lab.tracking import Store
 
 __all__ = ["stopped_after"]

@@ -16,13 +16,13 @@ import pytest
 
 from benchmarks.cluster import ray_processes
 from tests.conftest import trained
-from vae_lab.jobs.crews import LostWorkerError, Queue, Stint, work_off
+from vae_lab.jobs.crews.crew import LostWorkerError, Queue, Stint, work_off
+from vae_lab.jobs.crews.ray_worker import Order, OtherResultError
+from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.progress import open_display
-from vae_lab.jobs.ray_worker import Order, OtherResultError
-from vae_lab.jobs.reports import Assignment, Report
-from vae_lab.jobs.run import Run
-from vae_lab.jobs.workers import Thread
+from vae_lab.jobs.runs.reports import Assignment, Report
+from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]

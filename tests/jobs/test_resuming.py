@@ -19,8 +19,8 @@ from tests.conftest import SMALL
 from vae_lab import evaluation, interruption, load, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError
-from vae_lab.jobs.reports import Reached
-from vae_lab.jobs.run import Run
+from vae_lab.jobs.runs.reports import Reached
+from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.folders import run_folder
 
@@ -143,7 +143,7 @@ def ended_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[type, str, int], 
 
         monkeypatch.setattr(owner, name, counted)
         monkeypatch.setattr(
-            "vae_lab.jobs.run._record_failure", lambda recorder, *_: recorder._courier.close()
+            "vae_lab.jobs.runs.run._record_failure", lambda recorder, *_: recorder._courier.close()
         )
         dead = tracking.processes.this_process().replace('"born": "', '"born": "dead ')
         monkeypatch.setattr("vae_lab.tracking.store.this_process", lambda: dead)

@@ -12,11 +12,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config, interruption
-from vae_lab.jobs.grid import Axes, axes, jobs
 from vae_lab.jobs.job import Job
-from vae_lab.jobs.reports import Reached
-from vae_lab.jobs.rounds import Round, rounds
-from vae_lab.jobs.run import Run
+from vae_lab.jobs.lines.grid import Axes, axes, jobs
+from vae_lab.jobs.lines.rounds import Round, rounds
+from vae_lab.jobs.runs.reports import Reached
+from vae_lab.jobs.runs.run import Run
 from vae_lab.studies import claims
 from vae_lab.studies.claims import Verdict
 from vae_lab.studies.status import count_states, run_states

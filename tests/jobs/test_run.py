@@ -13,10 +13,10 @@ import vae_lab
 from tests.conftest import SMALL
 from vae_lab import config, evaluation, tracking
 from vae_lab.data import binarized, digits
-from vae_lab.jobs import parts
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
-from vae_lab.jobs.parts import prepare
+from vae_lab.jobs.parts import prepared
+from vae_lab.jobs.parts.prepared import prepare
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.tracking import Store, StoredRun
 
@@ -236,7 +236,7 @@ def test_the_code_of_ones_own_classes_belongs_to_the_result(
     settings = config.checked(composed(*SMALL, "optimizer=sgd", "optimizer._target_=own_steps.Steps"))
 
     def now() -> str:
-        parts._code_of_training.cache_clear()
+        prepared._code_of_training.cache_clear()
         return prepare(settings).fingerprint
 
     first = now()

@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import config
 from vae_lab.errors import UserError
 from vae_lab.files import CONFIG_ROOT
-from vae_lab.jobs.built import build_optimizer, build_schedule
-from vae_lab.jobs.grid import axes as axes_of
-from vae_lab.jobs.grid import jobs
 from vae_lab.jobs.job import Job
-from vae_lab.jobs.rounds import Round, plan_of
+from vae_lab.jobs.lines.grid import axes as axes_of
+from vae_lab.jobs.lines.grid import jobs
+from vae_lab.jobs.lines.rounds import Round, plan_of
+from vae_lab.jobs.parts.built import build_optimizer, build_schedule
 from vae_lab.studies import claims
 from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan

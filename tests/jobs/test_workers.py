@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 from tests.conftest import SMALL
 from vae_lab import load, tracking
 from vae_lab.errors import UserError
+from vae_lab.jobs.crews.workers import CoreShares, hire_threads, packs_of, share_cores, train_in_workers
 from vae_lab.jobs.job import Job, job_of
-from vae_lab.jobs.single import run_once
-from vae_lab.jobs.workers import CoreShares, hire_threads, packs_of, share_cores, train_in_workers
+from vae_lab.jobs.lines.single import run_once
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]

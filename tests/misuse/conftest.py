@@ -66,7 +66,7 @@ def answer(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Answer:
 
     Composing, checking and preparing are the lab's own; only the training itself is left out.
     """
-    from vae_lab.jobs import multirun, single
+    from vae_lab.jobs.lines import multirun, single
 
     monkeypatch.setattr(single, "run_once", lambda job: str(job.parts))
     monkeypatch.setattr(multirun, "run_multirun", lambda *_: None)
@@ -106,7 +106,7 @@ def command(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> Planned:
     """The multiruns that a line would start, by their study's name and their launcher."""
-    from vae_lab.jobs import multirun, rounds
+    from vae_lab.jobs.lines import multirun, rounds
 
     multiruns: Planned = []
 

@@ -84,7 +84,7 @@ def test_a_group_of_studies_is_no_axis(lab: Lab, folder: Path) -> None:
 
 
 def test_the_worst_of_several_studies_is_the_exit_code(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vae_lab.jobs import multirun
+    from vae_lab.jobs.lines import multirun
 
     names = []
 

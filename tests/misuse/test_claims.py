@@ -133,7 +133,7 @@ def test_a_slip_in_published_values_is_named(lab: Lab, folder: Path, words: list
 def test_a_claim_that_stays_undecided_is_named_before_the_first_run_trains(
     lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch, claim: str, words: list[str], warning: str
 ) -> None:
-    from vae_lab.jobs import multirun
+    from vae_lab.jobs.lines import multirun
 
     monkeypatch.setattr(multirun, "_train", lambda *_, **__: None)
     monkeypatch.setattr(multirun, "_conclude", lambda parent, status: parent.recorder.finish(status))

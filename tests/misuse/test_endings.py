@@ -19,7 +19,7 @@ import pytest
 from tests import house
 from tests.misuse.conftest import TINY
 from vae_lab import interruption, tracking
-from vae_lab.cli.streams import Lasting
+from vae_lab.cli.terminal.streams import Lasting
 from vae_lab.tracking import Store
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -155,7 +155,7 @@ sys.addaudithook(stop)
 @pytest.mark.parametrize(
     ("module", "words", "times"),
     [
-        ("vae_lab.cli.streams", ["--version"], 1),
+        ("vae_lab.cli.terminal.streams", ["--version"], 1),
         ("click", ["status"], 2),
         ("hydra", ["train", "model.layers=0"], 1),
         ("vae_lab.cli.completion", ["train", "--help"], 1),
@@ -190,7 +190,7 @@ def test_a_multirun_that_ends_while_its_tables_are_made_goes_on_under_its_own_pa
 
     line = ("-m", "seed=0", *TINY)
     with monkeypatch.context() as patch:
-        patch.setattr("vae_lab.jobs.multirun.conclude", ended)
+        patch.setattr("vae_lab.jobs.lines.multirun.conclude", ended)
         assert lab(*line)[0] in (1, 130)
     (before,) = Store.open().tagged(tracking.KIND, tracking.SWEEP)
     assert before.status == ("FAILED" if isinstance(error, OSError) else "KILLED")
@@ -233,8 +233,8 @@ def test_a_signal_is_a_request_unless_the_process_was_started_to_ignore_it(name:
 def test_a_stop_that_no_epoch_heeds_any_more_ends_the_multirun(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vae_lab.jobs.reports import Finished
-    from vae_lab.jobs.run import Run
+    from vae_lab.jobs.runs.reports import Finished
+    from vae_lab.jobs.runs.run import Run
 
     close = Run.close
 

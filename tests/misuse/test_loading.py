@@ -290,7 +290,7 @@ def test_the_ui_opens_at_the_newest_study_that_can_be_read(kept: Kept, without_p
 def test_a_multirun_that_is_stopped_in_its_first_seconds_leaves_a_store_that_can_be_read(
     folder: Path, command: Lab, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    from vae_lab.jobs import multirun
+    from vae_lab.jobs.lines import multirun
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

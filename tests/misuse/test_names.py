@@ -15,8 +15,8 @@ from tests.misuse.conftest import PROFILE, TINY, Answer, Lab, left_behind
 from vae_lab import config, tracking
 from vae_lab.config.references import Reference
 from vae_lab.errors import UserError
-from vae_lab.jobs.grid import axes, jobs
 from vae_lab.jobs.job import Multirun
+from vae_lab.jobs.lines.grid import axes, jobs
 from vae_lab.report.page import rendering
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.tracking import Store

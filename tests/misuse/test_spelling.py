@@ -104,7 +104,7 @@ def test_texts_of_an_axis_in_yaml_are_quoted_for_the_reader(lab: Lab, folder: Pa
 
 
 def test_values_in_quotes_stand_in_tables_without_them(folder: Path) -> None:
-    from vae_lab.jobs.rounds import _texts
+    from vae_lab.jobs.lines.rounds import _texts
 
     assert _texts({"data.root": ['"größe"', "b"]}) == {"data.root": ["größe", "b"]}
 

@@ -14,7 +14,7 @@ from tests.test_stacks import alone, batches, member, same
 from vae_lab import evaluation
 from vae_lab.data import Dataset
 from vae_lab.evaluation.bounds import log_weight
-from vae_lab.jobs.own_losses import is_stackable
+from vae_lab.jobs.parts.own_losses import is_stackable
 from vae_lab.models import VAE, Posterior, autoencoded
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.stacks import Stack, train_together

@@ -12,8 +12,8 @@ import torch
 
 from tests.conftest import SMALL
 from vae_lab import interruption
-from vae_lab.jobs.reports import Reached
-from vae_lab.jobs.run import Run
+from vae_lab.jobs.runs.reports import Reached
+from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import KIND, RUN, Store, reader
 
 LINE = ("--config-dir", "my_configs", *SMALL, "objective=learned_std", "evaluation.pictures=false")

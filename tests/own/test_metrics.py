@@ -12,7 +12,7 @@ import torch
 from vae_lab.data import Dataset, dataset
 from vae_lab.errors import UserError
 from vae_lab.evaluation import ModelInHand
-from vae_lab.jobs import own_metrics
+from vae_lab.jobs.parts import own_metrics
 from vae_lab.metrics import HIGHER, metric
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective, likelihood

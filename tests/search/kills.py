@@ -32,7 +32,7 @@ optuna.storages.RDBStorage("sqlite:///mlflow.searches.db")
 CALLS = (
     *(f"vae_lab.jobs.search.trials.Trials.{name}" for name in ("add", "report", "complete", "stop")),
     *(f"vae_lab.jobs.search.engine.Search.{name}" for name in ("next", "told", "stop")),
-    *(f"vae_lab.jobs.run.Run.{name}" for name in ("start_or_resume", "reach", "close", "stop")),
+    *(f"vae_lab.jobs.runs.run.Run.{name}" for name in ("start_or_resume", "reach", "close", "stop")),
 )
 TRIALS = """
     SELECT number, state,

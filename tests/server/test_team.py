@@ -17,7 +17,7 @@ from tests.misuse.conftest import Lab, command
 from tests.server.doors import Door
 from tests.server.team import TeamServer, command_lines, work_as
 from tests.server.test_ui import children_of, processes_of
-from vae_lab.cli import serving
+from vae_lab.cli.servers import serving
 from vae_lab.tracking import RUN, Store
 
 __all__ = ["command"]  # a fixture

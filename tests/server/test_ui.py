@@ -17,7 +17,8 @@ import pytest
 
 from tests.misuse.conftest import Lab, command
 from tests.server.doors import Door
-from vae_lab.cli import serving, ui
+from vae_lab.cli import ui
+from vae_lab.cli.servers import serving
 from vae_lab.report.views import PORT
 from vae_lab.tracking import RUN, Store
 

@@ -13,7 +13,7 @@ import vae_lab
 from tests.misuse.conftest import Lab, command
 from vae_lab import tracking
 from vae_lab.errors import UserError
-from vae_lab.jobs import multirun
+from vae_lab.jobs.lines import multirun
 from vae_lab.report.views import study_views
 from vae_lab.studies.names import UnknownStudyError, find_parents, unambiguous_name
 from vae_lab.studies.plan import PLAN_FILE, Plan

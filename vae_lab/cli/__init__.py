@@ -20,12 +20,12 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        from vae_lab.cli import streams
+        from vae_lab.cli.terminal import streams
 
         streams.make_lasting()
-        from vae_lab.cli.ending import exit_code
         from vae_lab.cli.group import commands
-        from vae_lab.cli.messages import log_messages
+        from vae_lab.cli.terminal.ending import exit_code
+        from vae_lab.cli.terminal.messages import log_messages
 
         log_messages()
         try:

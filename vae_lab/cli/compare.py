@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import format_option, uri_option
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _tables(
 
 
 def _print(store: Reader, study: Study, drawn: Sequence[Table], form: str) -> None:
-    from vae_lab.cli.listing import started
+    from vae_lab.cli.terminal.listing import started
     from vae_lab.report import tables
     from vae_lab.report.terminal import output, plain
     from vae_lab.studies.names import whose
@@ -121,7 +121,7 @@ def _print(store: Reader, study: Study, drawn: Sequence[Table], form: str) -> No
 
 
 def _print_multiruns(store: Reader) -> None:
-    from vae_lab.cli.listing import belongings, print_multiruns
+    from vae_lab.cli.terminal.listing import belongings, print_multiruns
     from vae_lab.tracking import KIND, SWEEP
 
     parents = store.tagged(KIND, SWEEP)

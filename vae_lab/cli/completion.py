@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from vae_lab.cli.messages import echo
+from vae_lab.cli.terminal.messages import echo
 
 SHELLS = ("bash", "zsh", "fish")
 # Click's own script has bash take names apart at spaces, unfold their asterisks, and insert them as they
@@ -93,7 +93,7 @@ def joined(pieces: Iterable[str]) -> list[str]:
 def _completions(words: list[str], word: str) -> list[str]:
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from vae_lab.cli.line import Line, config_loader
+    from vae_lab.cli.overrides.line import Line, config_loader
 
     line = Line([*words, word])
     plugin = DefaultCompletionPlugin(config_loader(line))

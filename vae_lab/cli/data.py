@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
 
@@ -63,7 +63,7 @@ def data(
         raise UserError("--svd: needs the name of a data set, as in: vae-lab data mnist --svd")
     files = {file.stem: file for file in sorted((CONF / "data").glob("*.yaml"))}
     if name is None:
-        from vae_lab.cli.train_help import first_comment
+        from vae_lab.cli.overrides.train_help import first_comment
 
         for stem, file in files.items():
             echo(f"{stem:15} {first_comment(file)}")

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import device_option, run_argument, trust_option, uri_option
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import LabError
 
 FAULT_FOUND = 3  # exit code: 1 is for a command that failed, 2 for a mistake in it

@@ -42,7 +42,7 @@ def evaluate(
     """
     import torch
 
-    from vae_lab.jobs import measuring
+    from vae_lab.jobs.runs import measuring
     from vae_lab.tracking import Store
 
     settings = composed(measuring.evaluation_overrides(overrides))
@@ -61,8 +61,8 @@ def composed(overrides: list[str]) -> DictConfig:
     from hydra import compose, initialize_config_dir
 
     from vae_lab import config
-    from vae_lab.cli.line import Line
-    from vae_lab.cli.overrides import checked_lines, explained
+    from vae_lab.cli.overrides.checks import checked_lines, explained
+    from vae_lab.cli.overrides.line import Line
 
     line = Line(overrides, multirun=False)
     try:

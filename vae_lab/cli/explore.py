@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import uri_option
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_lab.cli.messages import echo
+from vae_lab.cli.terminal.messages import echo
 
 if TYPE_CHECKING:
     from vae_lab.report.drawing import Drawing

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import format_option
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.files import started_in
 
 if TYPE_CHECKING:  # the help of all commands goes without Hydra
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from omegaconf import DictConfig
 
     from vae_lab.jobs.job import Job
-    from vae_lab.jobs.rounds import Grid
+    from vae_lab.jobs.lines.rounds import Grid
     from vae_lab.report.tables import Table
 
 
@@ -80,8 +80,8 @@ def _print(drawn: Sequence[Table], form: str) -> None:
 
 
 def _tables_of_run(job: Job, began: float) -> list[Table]:
-    from vae_lab.jobs.estimate import check_data, estimate, readable_store
-    from vae_lab.jobs.estimate_tables import points_table, whole_table
+    from vae_lab.jobs.plan.estimate import check_data, estimate, readable_store
+    from vae_lab.jobs.plan.tables import points_table, whole_table
 
     check_data(job.settings)
     estimated = estimate([job], readable_store(job.settings.tracking.uri))
@@ -91,10 +91,10 @@ def _tables_of_run(job: Job, began: float) -> list[Table]:
 def _tables_of_multirun(
     master: DictConfig, grid: Grid, launcher: Launcher | None, began: float
 ) -> list[Table]:
-    from vae_lab.jobs import estimate as estimates
-    from vae_lab.jobs.estimate_tables import claims_table, points_table, whole_table
-    from vae_lab.jobs.multirun import check_names
-    from vae_lab.jobs.rounds import announced, plan_of, rounds, study_name
+    from vae_lab.jobs.lines.multirun import check_names
+    from vae_lab.jobs.lines.rounds import announced, plan_of, rounds, study_name
+    from vae_lab.jobs.plan import estimate as estimates
+    from vae_lab.jobs.plan.tables import claims_table, points_table, whole_table
 
     _, jobs = grid(1 if master.seeds == "auto" else master.seeds)
     for settings in {job.settings.data._target_: job.settings for job in jobs}.values():

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import run_argument, trust_option, uri_option
+from vae_lab.cli.terminal.messages import echo
 
 if TYPE_CHECKING:
     from vae_lab.studies.study import Study

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import uri_option
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from vae_lab.cli.administrator import Administrator, administrator, user_variables
-from vae_lab.cli.messages import echo
-from vae_lab.cli.serving import EVERYWHERE, LOCAL, Place, Server, obstacle, stop_on_signals
+from vae_lab.cli.servers.administrator import Administrator, administrator, user_variables
+from vae_lab.cli.servers.serving import EVERYWHERE, LOCAL, Place, Server, obstacle, stop_on_signals
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError, quoted
 
 PERMISSIONS = ("NO_PERMISSIONS", "READ", "EDIT")
@@ -110,7 +110,7 @@ def _serve(
     stop_on_signals()
     opening = {} if first is None else {"user": first.user, "password": first.password, "anew": anew}
     echo(f"Starting the server over {store_name(variables[DATABASE])} ...")
-    running = Server("vae_lab.cli.server_process", place, options, variables, json.dumps(opening))
+    running = Server("vae_lab.cli.servers.server_process", place, options, variables, json.dumps(opening))
     try:
         running.wait_until_it_answers()
         _introduce(place, first)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import uri_option
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
 
 
 def _print_study(store: Reader, study: Study, name: str, every: bool) -> None:
-    from vae_lab.cli.listing import print_runs
+    from vae_lab.cli.terminal.listing import print_runs
     from vae_lab.report.terminal import output, plain
     from vae_lab.studies.names import whose
     from vae_lab.studies.status import count_states, in_words, run_states
@@ -95,7 +95,7 @@ def _print_study(store: Reader, study: Study, name: str, every: bool) -> None:
 
 
 def _print_studies(store: Reader) -> None:
-    from vae_lab.cli.listing import belongings, print_multiruns
+    from vae_lab.cli.terminal.listing import belongings, print_multiruns
     from vae_lab.report.terminal import output
     from vae_lab.studies.names import by_study
     from vae_lab.studies.status import states_in_words

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import LabError, UserError
 
 if TYPE_CHECKING:

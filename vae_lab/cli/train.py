@@ -16,16 +16,16 @@ import click
 
 from vae_lab.cli import INTERRUPTED
 from vae_lab.cli.completion import complete_overrides
-from vae_lab.cli.ending import out_of_memory
-from vae_lab.cli.messages import echo, log_messages, print_error
-from vae_lab.cli.streams import make_lasting
+from vae_lab.cli.terminal.ending import out_of_memory
+from vae_lab.cli.terminal.messages import echo, log_messages, print_error
+from vae_lab.cli.terminal.streams import make_lasting
 from vae_lab.errors import LabError, UserError
 from vae_lab.files import CONF, started_in
 
 if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from omegaconf import DictConfig
 
-    from vae_lab.cli.line import Line
+    from vae_lab.cli.overrides.line import Line
     from vae_lab.jobs.job import Job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -48,8 +48,8 @@ def run_hydra(overrides: Sequence[str], do: Task | None = None) -> int:
     """
     if {"--help", "-h"} & set(overrides):
         return _show_help()
-    from vae_lab.cli.line import Line, parse_line
-    from vae_lab.cli.overrides import checked_lines
+    from vae_lab.cli.overrides.checks import checked_lines
+    from vae_lab.cli.overrides.line import Line, parse_line
 
     log_messages()
     _single_run_failures.clear()
@@ -87,7 +87,7 @@ train = click.command(
 
 
 def _show_help() -> int:
-    from vae_lab.cli import train_help
+    from vae_lab.cli.overrides import train_help
 
     train_help.show()
     return 0
@@ -108,7 +108,7 @@ def _hydra(line: Line, do: Task) -> Iterator[Callable[[], object]]:
     from hydra._internal.hydra import Hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from vae_lab.cli.line import VERSION_BASE, search_path
+    from vae_lab.cli.overrides.line import VERSION_BASE, search_path
 
     if not line.trains:
         yield hydra.main(version_base=VERSION_BASE, config_path=str(CONF), config_name="config")(do)
@@ -167,7 +167,7 @@ def task(config: DictConfig) -> str | None:
         from vae_lab.jobs.progress import busy
 
         with busy("Loading PyTorch and MLflow"):
-            from vae_lab.jobs.single import run_once
+            from vae_lab.jobs.lines.single import run_once
         # Hydra has changed into the run's folder if hydra.job.chdir=true.
         with started_in(Path(HydraConfig.get().runtime.cwd)):
             run_id = run_once(job)
@@ -209,7 +209,7 @@ _single_run_failures: list[Exception] = []
 
 
 def _report(error: Exception, line: Line) -> int:
-    from vae_lab.cli.overrides import explained, is_of_composing
+    from vae_lab.cli.overrides.checks import explained, is_of_composing
 
     if isinstance(error, LabError):
         return print_error(error)

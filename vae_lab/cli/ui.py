@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import uri_option
-from vae_lab.cli.serving import LOCAL, Place, Server, obstacle, stop_on_signals
+from vae_lab.cli.servers.serving import LOCAL, Place, Server, obstacle, stop_on_signals
+from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import LabError, UserError
 
 if TYPE_CHECKING:
@@ -129,4 +129,4 @@ def start(uri: str, port: int) -> Server:
         # Runs of the lab may go to an experiment that was made in the browser, and write beside the database.
         variables["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = (file.parent / ARTIFACT_FOLDER).as_uri()
     place = Place(LOCAL, port, (NAME, "localhost", LOCAL))
-    return Server("vae_lab.cli.ui_server", place, ("--workers", "1"), variables)
+    return Server("vae_lab.cli.servers.ui_server", place, ("--workers", "1"), variables)

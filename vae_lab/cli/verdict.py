@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from vae_lab.cli.messages import echo
 from vae_lab.cli.options import format_option, uri_option
+from vae_lab.cli.terminal.messages import echo
 
 
 @click.command

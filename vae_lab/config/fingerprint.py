@@ -1,4 +1,4 @@
-"""The config's share of a run's fingerprint; `jobs.parts.run_fingerprint` adds data and code."""
+"""The config's share of a run's fingerprint; `jobs.parts.prepared.run_fingerprint` adds data and code."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from vae_lab.errors import UserError
 from vae_lab.jobs.environment import check_environment
 
 if TYPE_CHECKING:  # PyTorch is loaded for the parts, after every point of a multirun has been checked
-    from vae_lab.jobs.parts import Parts
+    from vae_lab.jobs.parts.prepared import Parts
 
 MULTIRUN_VARIABLE = "VAE_LAB_MULTIRUN"  # by which a job learns of its multirun under launchers of others
 Result = str | Exception  # the id of the finished MLflow run, or why there is none
@@ -80,7 +80,7 @@ class Job:
             UserError: A device, class or argument does not exist or does not work.
             LabError: The data cannot be had.
         """
-        from vae_lab.jobs.parts import prepare
+        from vae_lab.jobs.parts.prepared import prepare
 
         return prepare(self.settings)
 

@@ -8,7 +8,7 @@ from functools import partial
 from vae_lab import devices
 from vae_lab.config.trust import check_trusted_loss
 from vae_lab.errors import UserError, quoted
-from vae_lab.jobs.stored import data_of, stored_settings, trained_model
+from vae_lab.jobs.parts.stored import data_of, stored_settings, trained_model
 from vae_lab.tracking import Reader, StoredRun, reader
 from vae_lab.trained.model import TrainedModel
 from vae_lab.trained.reference import chosen_run

@@ -22,7 +22,7 @@ from vae_lab.config import FAULTS
 from vae_lab.data import Dataset, digits
 from vae_lab.errors import LabError, UserError
 from vae_lab.faults import FaultyObjective, FaultyVAE
-from vae_lab.jobs.own_losses import is_stackable
+from vae_lab.jobs.parts.own_losses import is_stackable
 from vae_lab.objectives import likelihood
 from vae_lab.stacks import Stack
 from vae_lab.tracking import FAULT, KIND, NOTE, RUN, Reader, StoredRun, reader

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from vae_lab import config
 from vae_lab.errors import UserError
-from vae_lab.jobs import grid
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.lines import grid
 from vae_lab.jobs.search.space import Space, Value, overrides
 
 log = logging.getLogger(__name__)

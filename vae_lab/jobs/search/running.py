@@ -17,10 +17,10 @@ from vae_lab import config, tracking
 from vae_lab.files import state_folder
 from vae_lab.jobs import grammar, progress
 from vae_lab.jobs.commands import multirun_command
-from vae_lab.jobs.crews import Crew, work_off
+from vae_lab.jobs.crews.crew import Crew, work_off
 from vae_lab.jobs.job import Job, Multirun
-from vae_lab.jobs.measuring import record_plan
-from vae_lab.jobs.multirun import MultirunError, Parent, check_names, parent_run
+from vae_lab.jobs.lines.multirun import MultirunError, Parent, check_names, parent_run
+from vae_lab.jobs.runs.measuring import record_plan
 from vae_lab.jobs.search.engine import Order, Rules, Search
 from vae_lab.jobs.search.points import Points
 from vae_lab.jobs.search.source import SearchSource

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from vae_lab import interruption
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews import LOOK_SECONDS, Stint
+from vae_lab.jobs.crews.crew import LOOK_SECONDS, Stint
 from vae_lab.jobs.job import Job
-from vae_lab.jobs.run import Run
+from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.engine import Order, Search
 from vae_lab.tracking import Store, StoredRun
 

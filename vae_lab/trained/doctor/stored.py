@@ -13,9 +13,9 @@ from vae_lab.config.trust import check_trusted, check_trusted_loss
 from vae_lab.data import Batches, Dataset
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluation.bounds import evenly_spaced
-from vae_lab.jobs.built import build_model, build_objective
-from vae_lab.jobs.parts import prepare
-from vae_lab.jobs.stored import data_of, settings_of_params
+from vae_lab.jobs.parts.built import build_model, build_objective
+from vae_lab.jobs.parts.prepared import prepare
+from vae_lab.jobs.parts.stored import data_of, settings_of_params
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective
 from vae_lab.studies.names import UnknownStudyError

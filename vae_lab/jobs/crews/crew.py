@@ -1,0 +1,225 @@
+"""Who trains what: the members of a crew, each at work on some runs, and a source of what is left to do."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import NamedTuple, Protocol
+
+from vae_lab import interruption
+from vae_lab.errors import LabError
+from vae_lab.jobs import progress
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.runs.reports import Assignment, Reached, Report, trace_of
+from vae_lab.jobs.runs.run import Run
+from vae_lab.tracking import Store
+
+MOST_LOSSES = 3  # of workers with one run, which may be what ends them
+LOOK_SECONDS = 1.0  # between two looks at requests to stop
+
+
+class LostWorkerError(LabError):
+    """The process or the machine that trained some runs is gone; they go on from their last checkpoints."""
+
+
+class Member(Protocol):
+    """One of a crew, which trains one run or one stack of runs at a time."""
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        """Yields reports of runs, as `train_pack` does.
+
+        Raises:
+            LostWorkerError: It is gone.
+        """
+
+
+class Crew(Protocol):
+    """Those that train at the same time."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def member(self, over: Callable[[], bool]) -> Member | None:
+        """Returns one more member, also in place of one that is lost; None if no more can be had.
+
+        It may wait for one, until nothing is left to do: when `over` says so.
+        """
+
+
+class Stint(NamedTuple):
+    """Runs that a member trains at a time, alone or as a stack, up to an epoch."""
+
+    runs: list[Run]
+    until: int | None = None  # the last epoch; None for all of them
+
+    def assignments(self, wanted: Iterable[int]) -> dict[int, Assignment]:
+        """Returns what is left to train of the runs at some places."""
+        return {place: self.runs[place].assignment(self.until) for place in sorted(wanted)}
+
+    def take(self, reports: Iterable[Report], wanted: set[int]) -> None:
+        """Records reports of the wanted runs, and takes those that end out of the wanted."""
+        for report in reports:
+            if report.place in wanted:
+                self.runs[report.place].take(report)
+                if self.runs[report.place].result is not None:
+                    wanted.discard(report.place)
+
+    def fail(self, error: BaseException) -> None:
+        """Closes the runs that have not ended with an error."""
+        for run in self.runs:
+            if run.result is None:
+                run.fail(error, trace_of(error))
+
+    def lose_member(self, error: LostWorkerError) -> None:
+        """Counts that who trained the runs is gone, and closes those that may be what ends them."""
+        for run in self.runs:
+            run.losses += 1
+            if run.is_open and run.losses == MOST_LOSSES:
+                run.fail(LabError(f"{error} Given up: this was its worker number {MOST_LOSSES}."))
+
+
+class Source(Protocol):
+    """What there is to train, handed out stint by stint; safe to use from several threads."""
+
+    def take(self) -> Stint | None:
+        """Returns the next stint, waiting for one if there may be more; None once all is done."""
+
+    def put_back(self, stint: Stint) -> None:
+        """Takes back a stint whose member was lost."""
+
+    def finished(self, stint: Stint) -> None:
+        """Takes note of a stint whose runs have all reached their epoch or ended."""
+
+
+class Queue:
+    """A source of stints that are known from the start.
+
+    Args:
+        stints: In the order in which they are begun.
+    """
+
+    def __init__(self, stints: Iterable[Stint]) -> None:
+        self._waiting = deque(stints)
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> Stint | None:
+        """Returns the next stint; None once all are finished, since one that is under way may be put back."""
+        with self._changed:
+            while not self._waiting and self._under_way:
+                self._changed.wait(LOOK_SECONDS)
+                interruption.check()
+            if not self._waiting:
+                return None
+            self._under_way += 1
+            return self._waiting.popleft()
+
+    def put_back(self, stint: Stint) -> None:
+        """Puts a stint first in the queue."""
+        with self._changed:
+            self._waiting.appendleft(stint)
+            self._leave()
+
+    def finished(self, stint: Stint) -> None:
+        """Counts a stint as done."""
+        with self._changed:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        self._changed.notify_all()
+
+
+class Shift:
+    """What the threads that serve one source tell each other."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()  # nothing is left to do, or nobody wants it any more
+        self.unserved: list[Stint] = []  # whose members were lost, until others take them
+        self.last_loss = ""
+
+
+def work_off(crew: Crew, source: Source) -> None:
+    """Has a crew train all that a source hands out; a run that fails leaves the others running.
+
+    Raises:
+        KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
+        LabError: All members are lost, and none can be had in their place.
+    """
+    shift = Shift()
+    try:
+        with (
+            interruption.listening(progress.announce_stop),
+            ThreadPoolExecutor(crew.size, thread_name_prefix="worker") as pool,
+        ):
+            waiting = {pool.submit(serve, crew, source, shift) for _ in range(crew.size)}
+            try:
+                while waiting:
+                    # In small waits, so that this thread goes on to hear Ctrl-C.
+                    done, waiting = wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_EXCEPTION")
+                    for future in done:
+                        future.result()
+                if not shift.over.is_set():
+                    raise LabError(f"No worker is left. {shift.last_loss}")
+            finally:
+                shift.over.set()
+    except BaseException as error:
+        for stint in shift.unserved:
+            stint.fail(error)
+        raise
+
+
+def serve(crew: Crew, source: Source, shift: Shift) -> None:
+    """Takes one member of a crew from stint to stint and records its reports, in this thread.
+
+    The runs of a stint are started or resumed first. One that fails has that as its result, and leaves the
+    others running. Of a member that is lost the stint goes to another.
+
+    Raises:
+        KeyboardInterrupt: What was under way is recorded as KILLED.
+    """
+    member = crew.member(shift.over.is_set)
+    while member is not None and not shift.over.is_set():
+        if (stint := source.take()) is None:
+            shift.over.set()
+            return
+        shift.unserved = [other for other in shift.unserved if other.runs is not stint.runs]
+        interruption.check()  # a worker may come here before the others are told
+        try:
+            wanted = _started(stint)
+            for reports in member.train(stint.assignments(wanted), wanted) if wanted else ():
+                stint.take(reports, wanted)
+                if wanted and any(isinstance(report, Reached) for report in reports):
+                    interruption.check()  # not among the ends of a stack's runs, which take all or none
+        except LostWorkerError as error:
+            shift.last_loss = str(error)
+            progress.console.print(shift.last_loss, soft_wrap=True)
+            stint.lose_member(error)
+            shift.unserved.append(stint)
+            source.put_back(stint)
+            member = crew.member(shift.over.is_set)
+            continue
+        except BaseException as error:  # an interruption, or a fault of the loop itself
+            stint.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        source.finished(stint)
+
+
+def _started(stint: Stint) -> set[int]:
+    """Starts or resumes the runs of a stint that are not open yet; returns the places of those to train."""
+    for run in stint.runs:
+        if not run.is_open and run.result is None:
+            run.start_or_fail(_store(run.job), progress.current_display(), together=len(stint.runs))
+    return {place for place, run in enumerate(stint.runs) if run.result is None}
+
+
+def _store(job: Job) -> Store:
+    """Opens the job's store; a job of a multirun waits for a server that went away."""
+    tracking = job.settings.tracking
+    return Store.open(tracking.uri, create=True, wait=tracking.wait if job.multirun else 0.0)

@@ -1,0 +1,172 @@
+"""What a Ray worker does: it trains what it is told and yields reports; it knows of no store and no password.
+
+Assignments and reports travel as plain values: settings as YAML, states of runs as the bytes of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from vae_lab import config
+from vae_lab.errors import LabError
+from vae_lab.jobs.commands import public
+from vae_lab.jobs.job import Job, Multirun
+from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Finished, Reached, Report, trace_of
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+
+class OtherResultError(LabError):
+    """What a worker would train is not what it was asked for."""
+
+
+class Order(NamedTuple):
+    """An assignment on its way to a worker."""
+
+    settings: str  # YAML, without the store's address
+    name: str
+    overrides: tuple[str, ...]
+    hydra_words: tuple[str, ...]
+    multirun: str | None
+    fingerprint: str
+    data: str  # the checksum of the data set
+    checkpoint: bytes | None
+    until: int
+
+    @classmethod
+    def of(cls, assignment: Assignment) -> Order:
+        """Returns an assignment as it travels."""
+        job, checkpoint = assignment.job, assignment.checkpoint
+        settings = job.settings.copy()
+        settings.tracking.uri = None
+        return cls(
+            settings=OmegaConf.to_yaml(settings),
+            name=job.name,
+            overrides=tuple(public(job.overrides)),
+            hydra_words=job.hydra_words,
+            multirun=None if job.multirun is None else job.multirun.to_text(),
+            fingerprint=job.parts.fingerprint,
+            data=job.parts.data.checksum,
+            checkpoint=None if checkpoint is None else checkpoint.to_bytes(),
+            until=assignment.until,
+        )
+
+    def assignment(self) -> Assignment:
+        """Returns the assignment, prepared on this machine.
+
+        Raises:
+            OtherResultError: Its result here would be another.
+            UserError: It cannot be trained here.
+        """
+        from vae_lab.checkpoints import Checkpoint
+
+        settings = OmegaConf.create(self.settings)
+        assert isinstance(settings, DictConfig)
+        multirun = None if self.multirun is None else Multirun.from_text(self.multirun)
+        job = Job(config.checked(settings), self.name, self.overrides, (), multirun, self.hydra_words)
+        here = job.parts
+        if here.fingerprint != self.fingerprint:
+            other = "data are" if here.data.checksum != self.data else "code is"
+            raise OtherResultError(
+                f"{socket.gethostname()}: its {other} not that of the command (fingerprint "
+                f"{here.fingerprint}, not {self.fingerprint}); install the same vae_lab and data set there."
+            )
+        state = None if self.checkpoint is None else Checkpoint.from_bytes(self.checkpoint, self.name)
+        return Assignment(job, state, self.until)
+
+
+class State(NamedTuple):
+    """A `Reached` on its way to the driver."""
+
+    place: int
+    checkpoint: bytes
+    pictures: Mapping[str, NDArray[Any]]
+
+
+class Refused(NamedTuple):
+    """A worker will not train here, and why."""
+
+    reason: str
+
+
+Sent = Began | State | Finished | Failed
+
+
+class Worker:
+    """An actor: one process, which imports everything once and trains one run or stack at a time.
+
+    Args:
+        gpus: How many it has; with none it hides those of its machine, which Ray leaves to be seen.
+    """
+
+    def __init__(self, gpus: float) -> None:
+        if not gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from vae_lab.jobs.runs import together  # takes seconds
+
+        self._train_pack = together.train_pack
+        self._wanted: set[int] = set()
+
+    def place(self, like: Order) -> str:
+        """Returns where it is, once it is ready: host and number of the process.
+
+        Args:
+            like: What the first training will be like; all that it loads is loaded now.
+        """
+        with contextlib.suppress(LabError):  # which training will say again
+            like.assignment()
+        return f"{socket.gethostname()}, process {os.getpid()}"
+
+    def train(self, orders: Mapping[int, Order], threads: int) -> Iterator[list[Sent] | Refused]:
+        """Yields the reports of runs that are trained together, as `train_pack` does.
+
+        Args:
+            orders: What is trained, by their places.
+            threads: CPU threads.
+        """
+        import torch
+
+        torch.set_num_threads(threads)
+        self._wanted = set(orders)
+        try:
+            assignments = {place: order.assignment() for place, order in orders.items()}
+            for reports in self._train_pack(assignments, self._wanted):
+                yield [_sent(report) for report in reports]
+        except OtherResultError as error:
+            yield Refused(str(error))
+        except Exception as error:
+            yield [_sent(Failed(place, error, trace_of(error))) for place in sorted(self._wanted)]
+
+    def drop(self, places: set[int]) -> None:
+        """Takes note of runs that nobody waits for any more."""
+        self._wanted -= places
+
+
+def _sent(report: Report) -> Sent:
+    match report:
+        case Reached():
+            return State(report.place, report.checkpoint.to_bytes(), report.pictures)
+        case Failed():  # an error's class may be unknown to the driver
+            error = report.error
+            return report._replace(error=LabError(str(error) or type(error).__name__))
+        case _:
+            return report
+
+
+def received(sent: Sent) -> Report:
+    """Returns a report as it was before it travelled."""
+    from vae_lab.checkpoints import Checkpoint
+
+    if isinstance(sent, State):
+        checkpoint = Checkpoint.from_bytes(sent.checkpoint, "a worker's state")
+        return Reached(sent.place, checkpoint, sent.pictures)
+    return sent

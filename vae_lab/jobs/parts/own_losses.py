@@ -1,0 +1,111 @@
+"""Losses and likelihoods of the user's own: each is tried before a run, on numbers of a run's shapes.
+
+Shapes: L noise draws, K runs of a stack, n images, D pixels, P outputs of the decoder, Z latent dimensions.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from vae_lab import seeding
+from vae_lab.errors import LabError, UserError
+from vae_lab.jobs.parts.arguments import reason_of
+from vae_lab.models import Posterior
+from vae_lab.objectives import Objective, Terms, outputs_of, weights_of
+from vae_lab.stacks import stack_objectives
+
+IMAGES = 3  # n of a trial
+
+
+def is_own(thing: object) -> bool:
+    """Returns whether a loss or a likelihood is of a class of the user's own."""
+    return type(thing).__module__ != "vae_lab.objectives"
+
+
+def try_loss(objective: Objective, names: dict[str, str], data_size: int, latent_size: int) -> None:
+    """Computes a loss of the user's own, or one with a likelihood of the user's own, once.
+
+    Args:
+        objective: The loss.
+        names: What the config calls loss and likelihood, `objective._target_` and `objective.likelihood`.
+        data_size: D.
+        latent_size: Z.
+
+    Raises:
+        UserError: It fails, or gives what is no loss of every image.
+    """
+    logits, x, posterior, noise = _numbers(objective, (), data_size, latent_size)
+    likelihood, asked = objective.likelihood, ""
+    try:
+        if is_own(likelihood):
+            asked = "objective.likelihood"
+            _check("negative_log", likelihood.negative_log(logits, x), tuple(logits.shape[:-1]))
+            _check("mean", likelihood.mean(logits), (*logits.shape[:-1], data_size))
+        asked = "objective._target_"
+        terms = objective(logits, x, posterior, noise, epochs_done=0.5)
+        if not isinstance(terms, Terms):
+            raise UserError(f"gives a {type(terms).__name__}, not vae_lab.objectives.Terms.")
+        for name, term in terms._asdict().items():
+            _check(name, term, (IMAGES,))
+    except LabError as error:
+        raise UserError(f"{asked}={names[asked]}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{asked}={names[asked]}: {reason_of(error)}") from error
+
+
+def _check(name: str, value: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        is_now = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"{name} must have shape {shape} for {IMAGES} images, and is of {is_now}.")
+    if not bool(value.isfinite().all()):
+        raise UserError(f"{name} is not finite for logits of a standard normal distribution.")
+
+
+def is_stackable(objective: Objective, data_size: int, latent_size: int) -> bool:
+    """Returns whether a loss of two runs at once is that of either alone, as it must be in a stack.
+
+    Args:
+        objective: The loss.
+        data_size: D.
+        latent_size: Z.
+
+    Examples:
+        >>> from vae_lab.objectives import likelihood
+        >>> is_stackable(Objective(likelihood("bernoulli"), beta=4.0), data_size=16, latent_size=2)
+        True
+    """
+    if any(True for _ in weights_of(objective.likelihood)):
+        return False  # each run has its own
+    logits, x, posterior, noise = _numbers(objective, (2,), data_size, latent_size)
+    both = [copy.copy(objective), copy.copy(objective)]
+    both[1].beta = 2 * objective.beta + 1
+    try:
+        together = stack_objectives(both, torch.device("cpu"))(logits, x, posterior, noise, epochs_done=0.5)
+        for run, alone in enumerate(both):
+            of_run = Posterior(posterior.mean[run], posterior.log_var[run])
+            parts = (logits.select(-3, run), x[run], of_run, noise.select(-3, run))
+            for stacked, term in zip(together, alone(*parts, epochs_done=0.5), strict=True):
+                if not torch.allclose(stacked[run], term, rtol=1e-4, atol=1e-4):
+                    return False
+    except Exception:  # a class of the user's own, which knows of no further axis
+        return False
+    return True
+
+
+def _numbers(
+    objective: Objective, runs: tuple[int, ...], data_size: int, latent_size: int
+) -> tuple[Tensor, Tensor, Posterior, Tensor]:
+    """Returns logits (L, K, n, P), images (K, n, D), posterior and noise (L, K, n, Z), L and K if any."""
+    generator = seeding.generator(0, "trial of a loss")
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    lead = (*objective.noise_shape(IMAGES, latent_size)[:-2], *runs, IMAGES)
+    x = torch.rand(*runs, IMAGES, data_size, generator=generator)
+    posterior = Posterior(normal(*runs, IMAGES, latent_size), normal(*runs, IMAGES, latent_size))
+    outputs = outputs_of(objective.likelihood)
+    return normal(*lead, outputs * data_size), x, posterior, normal(*lead, latent_size)

@@ -1,0 +1,289 @@
+"""What a config comes to on this machine: data, device, model, loss and optimizer, each tried first."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from vae_lab import config, devices, faults, machine, models, objectives, seeding, stacks, training
+from vae_lab.config import code_version
+from vae_lab.data import Dataset, batches, binarized
+from vae_lab.data.arrays import checked, remarks
+from vae_lab.errors import UserError, quoted
+from vae_lab.files import imported
+from vae_lab.jobs.parts.arguments import blaming_keys, reason_of
+from vae_lab.jobs.parts.built import (
+    build_objective,
+    build_optimizer,
+    build_schedule,
+    class_named,
+    model_arguments,
+    model_of,
+)
+from vae_lab.jobs.parts.own_losses import is_own, is_stackable, try_loss
+from vae_lab.jobs.parts.own_metrics import own_metrics
+from vae_lab.objectives import Likelihood, Objective, join
+
+log = logging.getLogger(__name__)
+
+FLOAT = 4  # bytes
+TRIED_EPOCHS = 1000  # of a schedule
+SIZES = (
+    "model.layers",
+    "model.hidden_size",
+    "model.latent_size",
+    "train.batch_size",
+)  # fill memory
+
+NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are no code of a run's
+
+_loading = threading.Lock()
+
+
+class Outline(NamedTuple):
+    """What a model comes to, before memory is given to it."""
+
+    stackable: bool  # as far as the model is concerned
+    weights: int  # trained ones
+    width: int  # outputs of all its Linear layers
+
+
+# What a multirun's points share is tried once: by the settings that it is made from.
+_outlines: dict[tuple[type, str], Outline] = {}
+_state_tensors: dict[str, int] = {}
+
+
+class Parts(NamedTuple):
+    """What a config comes to on this machine, before anything is written."""
+
+    fingerprint: str  # of config, data and code: equal for runs of equal results
+    device: torch.device
+    data: Dataset
+    objective: Objective
+    model_arguments: dict[str, Any]
+    weights: int  # trained weights of the model
+    stack_key: str | None  # equal for runs that can be trained as a stack; None for one that must go alone
+    memory: int = 0  # bytes that training takes at least, beside the data
+
+
+def prepare(settings: DictConfig) -> Parts:
+    """Loads the data and tries every part of a checked config.
+
+    Raises:
+        UserError: An absent device, or a class or argument that does not exist or does not work.
+        LabError: The data cannot be had.
+    """
+    device = devices.resolve(settings.train.device)
+    if device.type == "cpu":
+        devices.keep_freed_memory()
+    devices.check_precision(settings.train.precision, device)
+    data = run_data(settings, device)
+    own_metrics(settings.evaluation.metrics)  # that each can be imported, before hours go into training
+    objective = build_objective(settings)
+    arguments = model_arguments(settings, data, objective.likelihood)
+    model = _outline(settings, arguments, objective.likelihood)
+    can_be_stacked = model.stackable
+    if is_own(objective) or is_own(objective.likelihood):
+        sizes = data.size, settings.model.latent_size
+        loss = faults.config_with(settings).objective
+        names = {f"objective.{key}": loss[key] for key in ("_target_", "likelihood")}
+        try_loss(objective, names, *sizes)
+        can_be_stacked = can_be_stacked and is_stackable(objective, *sizes)
+    copies = 2 + _count_state_tensors(settings, device)
+    needed = _needed_memory(settings, model, data, device, copies=copies, draws=objective.draws or 1)
+    return Parts(
+        fingerprint=run_fingerprint(settings, data),
+        device=device,
+        data=data,
+        objective=objective,
+        model_arguments=arguments,
+        weights=model.weights,
+        stack_key=_stack_key(settings, arguments) if can_be_stacked else None,
+        memory=needed,
+    )
+
+
+def _outline(settings: DictConfig, arguments: Mapping[str, Any], likelihood: Likelihood) -> Outline:
+    """Returns what a model comes to, built without memory; once for all points that share it.
+
+    Raises:
+        UserError: Its class does not take the arguments, or the likelihood's weights.
+    """
+    target = class_named(settings.model._target_, nn.Module, "model._target_")
+    chosen = target, str((config.plain(settings, ["model", "fault"]), arguments))
+    joined = isinstance(likelihood, nn.Module)  # then weights of this run's likelihood are the model's, too
+    if joined or chosen not in _outlines:
+        with torch.device("meta"):
+            model = model_of(settings, arguments)
+        stackable = stacks.stackable(model)
+        join(model, likelihood)
+        width = sum(layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
+        outline = Outline(stackable, models.parameter_count(model), width)
+        if joined:
+            return outline
+        _outlines[chosen] = outline
+    return _outlines[chosen]
+
+
+def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
+    """Returns what runs of one stack share; they may differ in seed, optimizer, schedule and loss weights."""
+    built = faults.config_with(settings)
+    loss = built.objective
+    shared = [
+        built.model._target_,
+        arguments,
+        OmegaConf.to_container(settings.data),
+        OmegaConf.to_container(settings.train),
+        [loss.likelihood, loss.std, loss.penalty],
+        [
+            loss._target_,
+            OmegaConf.to_container(loss.options),
+            OmegaConf.to_container(loss.likelihood_options),
+        ],
+        settings.fault,
+    ]
+    return json.dumps(shared, sort_keys=True, default=str)
+
+
+def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
+    """Returns the tensors of a weight's size that the optimizer holds beside it; once for alike settings.
+
+    One weight is trained for as many epochs as the schedule may need.
+    """
+    epochs = min(settings.train.epochs, TRIED_EPOCHS)
+    tried = f"{config.plain(settings, ['optimizer', 'scheduler', 'fault'])} {epochs} {device}"
+    if tried in _state_tensors:
+        return _state_tensors[tried]
+    weight = nn.Parameter(torch.zeros(2, device=device))
+    weight.grad = torch.zeros_like(weight)
+    optimizer = build_optimizer(settings, [weight], trial=lambda candidate: candidate.step())
+
+    def step_through(schedule: LRScheduler) -> None:
+        optimizer.step()  # PyTorch warns of a schedule that goes first
+        for _ in range(epochs):
+            schedule.step()
+
+    build_schedule(settings, optimizer, trial=step_through)
+    state = optimizer.state[weight].values()
+    _state_tensors[tried] = sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
+    return _state_tensors[tried]
+
+
+def _needed_memory(
+    settings: DictConfig,
+    model: Outline,
+    data: Dataset,
+    device: torch.device,
+    *,
+    copies: int,
+    draws: int,
+) -> int:
+    """Returns the bytes that training takes; a model that memory cannot hold is refused before it is built.
+
+    Counted are the weights with their gradients and the optimizer's numbers, what a step stores of each layer
+    for the way back, and the posterior noise of an epoch: the least that a run takes.
+
+    Raises:
+        UserError: That is more than is free.
+    """
+    together = max(
+        min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
+    )
+    numbers = copies * model.weights + 2 * together * model.width * draws
+    needed = int(FLOAT * (numbers + draws * len(data.train) * settings.model.latent_size))
+    free = machine.free_memory(device)
+    if needed > free:
+        sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
+        raise UserError(
+            f"{sizes}: must fit into memory; to train {model.weights:,} weights on this "
+            f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
+        )
+    return needed
+
+
+def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
+    """Returns twelve hex digits of what determines a result: config, data and code of the training path."""
+    kinds = [("model", nn.Module), ("optimizer", Optimizer)]
+    kinds += [("scheduler", LRScheduler)] if settings.scheduler is not None else []
+    kinds += [("objective", Objective)]
+    built = faults.config_with(settings)
+    classes = [class_named(built[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
+    if "." in (likelihood := settings.objective.likelihood):
+        classes.append(class_named(likelihood, object, "objective.likelihood"))
+    text = " ".join([config.config_fingerprint(settings), data.checksum, _code_of_training(*classes)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _code_of_training(*classes: type) -> str:
+    """Returns a checksum of the loop, the configured classes and their bases, not of what they import."""
+    bases = [base for chosen in classes for base in chosen.__mro__]
+    foreign = [base for base in bases if base.__module__.partition(".")[0] not in NOT_OWN]
+    path = (seeding, devices, batches, models, objectives, training, stacks, *map(inspect.getmodule, foreign))
+    files = [file for module in path if (file := getattr(module, "__file__", None))]
+    return code_version.checksum(dict.fromkeys(files))
+
+
+def run_data(settings: DictConfig, device: torch.device) -> Dataset:
+    """Returns the data on `device` as a run with these settings sees them, with its fault if it is theirs."""
+    return faults.data_with(settings.fault, dataset(settings.data, device))
+
+
+def dataset(data: DictConfig, device: torch.device) -> Dataset:
+    """Returns the configured data on `device`; a process loads each data set once."""
+    with _loading:
+        return _dataset(data._target_, data.root, data.binarize, device)
+
+
+@functools.lru_cache(maxsize=4)
+def _dataset(target: str, root: str | None, binarize: str, device: torch.device) -> Dataset:
+    if device.type != "cpu" or binarize != "none":
+        grey = _dataset(target, root, "none", torch.device("cpu")).to(device)
+        if binarize == "none":
+            return grey
+        # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
+        train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
+        return grey._replace(train=train, test=binarized(grey.test, "test"))
+    loaded = _loaded(target, root)
+    for remark in remarks(loaded):
+        log.warning(remark)
+    return loaded
+
+
+def _loaded(target: str, root: str | None) -> Dataset:
+    """Returns what the loader of that name makes, checked unless the loader is the lab's own."""
+    blamed = f"data._target_={target}"
+    try:
+        load = imported(target)
+        if not callable(load):
+            raise TypeError(f"it is a {type(load).__name__}")
+    except Exception as error:  # a module of the user's own may raise anything
+        raise UserError(f"{blamed}: no function of that name can be imported: {reason_of(error)}") from error
+    of_the_lab = str(getattr(load, "__module__", "")).partition(".")[0] == "vae_lab"
+    try:
+        loaded = blaming_keys(
+            "data",
+            {"_target_": target, "root": root},
+            load,
+            lambda _: load(root=root),
+            blamed="root" if root else "_target_",
+        )
+    except UserError as error:  # of `vae_lab.data.dataset`, say, which does not know who called it
+        if of_the_lab or str(error).startswith("data."):
+            raise
+        raise UserError(f"{blamed}: {error}") from error
+    if not isinstance(loaded, Dataset):
+        raise UserError(f"{blamed}: returns a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
+    return loaded if of_the_lab else checked(loaded, blamed)

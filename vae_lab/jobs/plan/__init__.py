@@ -1,0 +1,1 @@
+"""What a line would train and what that takes, before it does."""

@@ -1,0 +1,142 @@
+"""What each run of a line will cost: by finished runs of the store, else by a trial on this machine."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_lab import tracking
+from vae_lab.jobs.crews.workers import CoreShares
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.plan.trial import Cost, measured
+from vae_lab.jobs.runs.artifacts import evaluation_tag
+from vae_lab.jobs.runs.present import recorded_params
+from vae_lab.jobs.runs.ran_on import DEVICE, ran_on
+from vae_lab.tracking import StoredRun
+
+STORE, TRIAL, BETWEEN = "store", "trial", "between"
+MOST_TRIALS = 12  # kinds of runs that are tried; of more, those between are estimated by their weights
+NEWEST = 20  # runs of a kind that are asked how long they took
+SAME_MACHINE = ("processor", "cores", "threads", "GPU")  # facts of a run on which its time depends most
+SIZES = (
+    "model",
+    "data",
+    "train",
+    "objective",
+    "optimizer",
+)  # parameters on which it depends, with their groups
+NUMBER = 4  # bytes
+COPIES = 3  # of a weight in a checkpoint: itself and, with Adam, two moments
+PICTURES = 1e6  # bytes of a run's pictures
+
+
+class Kind(NamedTuple):
+    """What runs of equal cost have in common."""
+
+    params: tuple[tuple[str, str], ...]
+    data: str
+    evaluation: str
+
+
+def kind_of_job(job: Job) -> Kind:
+    """Returns the kind of a job."""
+    data = job.parts.data
+    measures = evaluation_tag(job.settings, data).get(tracking.EVALUATION, "")
+    return Kind(_sizes(recorded_params(job)), f"{data.name} {data.checksum}", measures)
+
+
+def _kind_of_run(run: StoredRun) -> Kind:
+    return Kind(_sizes(run.params), run.tags.get("vae_lab.data", ""), run.tags.get(tracking.EVALUATION, ""))
+
+
+def _sizes(params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    unasked = ("optimizer.lr", "objective.beta")
+    return tuple(
+        sorted(
+            (key, value)
+            for key, value in params.items()
+            if key.partition(".")[0] in SIZES and key not in unasked
+        )
+    )
+
+
+def costs(
+    packs: Sequence[Sequence[Job]], shares: CoreShares, runs: Sequence[StoredRun]
+) -> list[tuple[Cost, str]]:
+    """Returns what each pack costs, and how that is known: one of STORE, TRIAL and BETWEEN.
+
+    Args:
+        packs: Jobs that are trained as one stack, or one alone.
+        shares: How many packs are trained at once, and with how many threads.
+        runs: The store's.
+    """
+    known: dict[tuple[Kind, int], tuple[Cost, str]] = {}
+    tried: dict[tuple[Kind, int], Sequence[Job]] = {}
+    keys = [(kind_of_job(pack[0]), len(pack)) for pack in packs]
+    for key, pack in zip(keys, packs, strict=True):
+        if key in known or key in tried:
+            continue
+        if (cost := _spent(key[0], pack, shares, runs)) is not None:
+            known[key] = cost, STORE
+        else:
+            tried[key] = pack
+    known |= _tried(tried, shares)
+    return [known[key] for key in keys]
+
+
+def _spent(kind: Kind, pack: Sequence[Job], shares: CoreShares, runs: Sequence[StoredRun]) -> Cost | None:
+    """Returns what finished runs of a kind took, on this machine and shared out as now; None without any."""
+    facts = _facts(ran_on(pack[0].parts.device)) | {"threads": str(shares.threads)}
+    alike = [
+        (run.ended - run.started) / 1000
+        for run in runs
+        if run.status == "FINISHED"
+        and run.ended > run.started
+        and tracking.ATTEMPT not in run.tags  # it was gone on with, after nobody knows how long
+        and run.tags.get("vae_lab.stack", "1") == str(len(pack))
+        and _facts(run.tags) == facts
+        and _kind_of_run(run) == kind
+    ][:NEWEST]
+    if not alike:
+        return None
+    weights = pack[0].parts.weights * NUMBER
+    epochs = pack[0].settings.train.epochs
+    return Cost(0.0, statistics.median(alike) / epochs, 0.0, weights + PICTURES, weights * COPIES)
+
+
+def _facts(tags: Mapping[str, str]) -> dict[str, str]:
+    try:
+        facts = json.loads(tags.get(tracking.ENVIRONMENT, "{}"))
+    except ValueError:
+        return {}
+    return {DEVICE: tags.get(DEVICE, "")} | {key: str(facts[key]) for key in SAME_MACHINE if key in facts}
+
+
+def _tried(
+    tried: Mapping[tuple[Kind, int], Sequence[Job]], shares: CoreShares
+) -> dict[tuple[Kind, int], tuple[Cost, str]]:
+    """Returns the costs of kinds of packs: of MOST_TRIALS by a trial, of those between by their size."""
+    if not tried:
+        return {}
+    keys = sorted(tried, key=lambda key: _size(tried[key]))
+    places = np.unique(np.linspace(0, len(keys) - 1, min(len(keys), MOST_TRIALS)).round().astype(int))
+    taken = measured([tried[keys[place]] for place in places], shares)
+    sizes = [_size(tried[keys[place]]) for place in places]
+    columns = [
+        np.interp([_size(tried[key]) for key in keys], sizes, column) for column in zip(*taken, strict=True)
+    ]
+    chosen = dict(zip(places.tolist(), taken, strict=True))
+    return {
+        key: (chosen[place], TRIAL)
+        if place in chosen
+        else (Cost(*(float(column[place]) for column in columns)), BETWEEN)
+        for place, key in enumerate(keys)
+    }
+
+
+def _size(pack: Sequence[Job]) -> int:
+    return sum(job.parts.weights * len(job.parts.data.train) for job in pack)

@@ -1,0 +1,207 @@
+"""What a line would train, before it does: its points, their time, memory and disk, and its claims' seeds."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+from vae_lab import config
+from vae_lab.data import needs_no_download
+from vae_lab.errors import UserError
+from vae_lab.jobs.crews.workers import CoreShares, shared_out
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.plan.costs import costs
+from vae_lab.jobs.plan.trial import Cost, judges_are_there
+from vae_lab.jobs.runs.present import Present, present
+from vae_lab.metrics import SAMPLES
+from vae_lab.studies.claims import Verdict, judge_study
+from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import Study, interrupted_if_gone, with_point
+from vae_lab.tracking import FINGERPRINT, KIND, RUN, Reader, StoredRun, reader, resolve_address, sqlite_file
+from vae_lab.tracking.database import is_empty
+
+TO_TRAIN = ("missing", "interrupted")  # states of what a line trains
+REPLICATES = ("0", "1")  # of the planned points, too few to settle any claim
+
+
+class Point(NamedTuple):
+    """One run that a line wants."""
+
+    job: Job
+    present: Present
+    seconds: float = 0.0  # that it still takes; of a stack its share
+    source: str = ""  # one of those of `costs`; empty where nothing is to be trained
+    disk: float = 0.0  # bytes that it will have in the store
+
+
+class Estimate(NamedTuple):
+    """What a line comes to."""
+
+    points: list[Point]
+    shares: CoreShares
+    seconds: float  # of all that is trained, so many at once
+    memory: float  # bytes of what is trained at once, with the data
+    disk: float  # bytes more in the store
+    checkpoints: float  # bytes of what is under way at once
+    remarks: list[str]
+
+
+class Needs(NamedTuple):
+    """How many seeds can settle a claim."""
+
+    claim: str
+    text: str
+    least: float  # whatever the effect
+    verdict: Verdict | None  # of the runs that have finished; None if none of its have
+
+
+def check_data(settings: DictConfig) -> None:
+    """Looks for the data of a config.
+
+    Raises:
+        UserError: Training would fetch them.
+    """
+    name = settings.data.name
+    if not needs_no_download(settings.data._target_, settings.data.root):
+        raise UserError(
+            f"data={name}: is not on this machine yet, and a plan fetches nothing. It is fetched by: "
+            f"vae-lab data {name}"
+        )
+
+
+def readable_store(uri: str | None) -> Reader | None:
+    """Returns the store of a line for reading; None if it is yet to be made."""
+    file = sqlite_file(resolve_address(uri))
+    return None if file is not None and is_empty(file) else reader(uri)
+
+
+def stored_runs(store: Reader | None) -> list[StoredRun]:
+    """Returns all runs of a store, newest first; as KILLED where their process is gone."""
+    if store is None:
+        return []
+    return [interrupted_if_gone(run, store.uri) for run in store.tagged(KIND, RUN)]
+
+
+def estimate(
+    jobs: Sequence[Job], store: Reader | None, *, stack: int = 1, workers: int | None = None
+) -> Estimate:
+    """Returns what it takes to train jobs; nothing is written to their store.
+
+    Args:
+        jobs: All that a line wants.
+        store: The line's, if it is there.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for the machine's choice.
+    """
+    runs = stored_runs(store)
+    points = _points(jobs, runs, "" if store is None else store.uri)
+    places = [place for place, point in enumerate(points) if point.present.state in TO_TRAIN]
+    if not places:
+        return Estimate(points, CoreShares(1, 1), 0.0, 0.0, 0.0, 0.0, [])
+    left = [jobs[place] for place in places]
+    packs, shares = shared_out(left, stack, workers, len(jobs))
+    priced = costs([[left[i] for i in pack] for pack in packs], shares, runs)
+    lengths = []
+    for pack, (cost, source) in zip(packs, priced, strict=True):
+        lengths.append(max(_seconds(cost, points[places[i]]) for i in pack))
+        for i in pack:
+            point = points[places[i]]
+            seconds = _seconds(cost, point) / len(pack)
+            points[places[i]] = point._replace(seconds=seconds, source=source, disk=cost.kept)
+    at_once = shares.workers * max(map(len, packs))
+    checkpoint = max(cost.checkpoint for cost, _ in priced)
+    return Estimate(
+        points, shares,
+        seconds=_shared(lengths, shares.workers),
+        memory=_memory(left, at_once),
+        disk=sum(point.disk for point in points),
+        checkpoints=min(at_once, len(left)) * checkpoint,
+        remarks=_remarks(left),
+    )  # fmt: skip
+
+
+def _points(jobs: Sequence[Job], runs: Sequence[StoredRun], uri: str) -> list[Point]:
+    by_fingerprint: dict[str, list[StoredRun]] = defaultdict(list)
+    for run in runs:
+        by_fingerprint[run.tags.get(FINGERPRINT, "")].append(run)
+    return [Point(job, present(job, by_fingerprint[job.parts.fingerprint], uri)) for job in jobs]
+
+
+def _seconds(cost: Cost, point: Point) -> float:
+    return cost.seconds(point.job.settings.train.epochs - point.present.done)
+
+
+def _shared(lengths: Iterable[float], workers: int) -> float:
+    """Returns when the last of so many workers is done, each of which takes the next pack when it is free.
+
+    >>> _shared([5.0, 3.0, 3.0, 1.0], workers=2)
+    6.0
+    """
+    free = [0.0] * workers
+    for length in lengths:
+        heapq.heappush(free, heapq.heappop(free) + length)
+    return max(free)
+
+
+def _memory(left: Sequence[Job], at_once: int) -> float:
+    """Returns the bytes of the largest runs that may be trained at once, and of each data set."""
+    sets = {id(job.parts.data): job.parts.data for job in left}.values()
+    data = sum(
+        images.pixels.nbytes + images.labels.nbytes for kept in sets for images in (kept.train, kept.test)
+    )
+    return data + sum(sorted((job.parts.memory for job in left), reverse=True)[:at_once])
+
+
+def _remarks(left: Sequence[Job]) -> list[str]:
+    """Returns what the estimate leaves out."""
+    judged = {job.parts.data.name: job for job in left if job.settings.evaluation[SAMPLES]}
+    return [
+        f"The classifiers that judge samples of {name} are trained first, once: that and the judging are not "
+        "in the time."
+        for name, job in judged.items()
+        if not judges_are_there(job)
+    ]
+
+
+def needs_of_claims(plan: Plan, points: Sequence[Point]) -> list[Needs]:
+    """Returns for each claim of a plan how many seeds can settle it.
+
+    Args:
+        plan: The study's.
+        points: The line's.
+    """
+    if not plan.claims:
+        return []
+    replicate = next(iter(plan.replicate), "seed")
+    alike = [
+        {**config.parameters(point.job.settings), replicate: value}
+        for point in points
+        for value in REPLICATES
+    ]
+    distinct = {tuple(params.items()): params for params in alike}
+    metrics = [str(claim["metric"]) for claim in plan.claims]
+    imagined = [
+        StoredRun(str(i), "", "", "FINISHED", params, dict.fromkeys(metrics, 37.0 * i % 97), {}, i)
+        for i, params in enumerate(distinct.values())
+    ]
+    least = _judged(plan, imagined)
+    finished = [point.present.stored for point in points if point.present.stored is not None]
+    seen = _judged(plan, [run for run in finished if run.status == "FINISHED"]) if finished else least
+    return [
+        Needs(
+            now.claim.id,
+            now.claim.text,
+            now.needed.low if now.needed else 0.0,
+            later if later.n and finished else None,
+        )
+        for now, later in zip(least, seen, strict=True)
+    ]
+
+
+def _judged(plan: Plan, runs: Sequence[StoredRun]) -> list[Verdict]:
+    parent = StoredRun("", "", plan.name, "RUNNING", {}, {}, {}, 0)
+    return judge_study(Study(parent, plan, [with_point(run, plan) for run in runs]))
