@@ -7,8 +7,16 @@ from omegaconf import DictConfig
 
 from tests.conftest import SMALL
 from vae_lab import load, tracking
-from vae_lab.errors import UserError
-from vae_lab.jobs.crews.workers import CoreShares, hire_threads, packs_of, share_cores, train_in_workers
+from vae_lab.errors import LabError, UserError
+from vae_lab.jobs.crews.crew import Source, Stint, work_off
+from vae_lab.jobs.crews.workers import (
+    CoreShares,
+    Threads,
+    hire_threads,
+    packs_of,
+    share_cores,
+    train_in_workers,
+)
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.lines.single import run_once
 from vae_lab.tracking import Store
@@ -48,6 +56,25 @@ def test_the_cores_are_shared_out_once(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     assert share_cores(packs, device, workers, threads) == known
+
+
+class Faulty(Source):
+    """A source that cannot take note of its only stint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stints = iter([Stint([])])
+
+    def _next(self) -> Stint | None:
+        return next(self.stints, None)
+
+    def _note(self, stint: Stint) -> None:
+        raise LabError("What came of it cannot be told.")
+
+
+def test_a_source_that_fails_ends_the_work_and_no_worker_waits_for_ever() -> None:
+    with pytest.raises(LabError, match="cannot be told"):
+        work_off(Threads(2, threads=1), Faulty())
 
 
 def test_the_longest_work_comes_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -83,20 +84,55 @@ class Stint(NamedTuple):
                 run.fail(LabError(f"{error} Given up: this was its worker number {MOST_LOSSES}."))
 
 
-class Source(Protocol):
+class Source(ABC):
     """What there is to train, handed out stint by stint; safe to use from several threads."""
 
+    def __init__(self) -> None:
+        self._back: deque[Stint] = deque()  # of members that were lost
+        self._under_way = 0
+        self._changed = threading.Condition()
+
+    @abstractmethod
+    def _next(self) -> Stint | None:
+        """Returns a new stint; None if there is none before one that is under way has finished."""
+
+    @abstractmethod
+    def _note(self, stint: Stint) -> None:
+        """Takes note of a stint that has finished, where others follow from it."""
+
     def take(self) -> Stint | None:
-        """Returns the next stint, waiting for one if there may be more; None once all is done."""
+        """Returns the next stint, waiting while others are under way; None once all is done."""
+        with self._changed:
+            while True:
+                stint = self._back.popleft() if self._back else self._next()
+                if stint is not None:
+                    self._under_way += 1
+                    return stint
+                if not self._under_way:
+                    return None
+                self._changed.wait(LOOK_SECONDS)
+                interruption.check()
 
     def put_back(self, stint: Stint) -> None:
-        """Takes back a stint whose member was lost."""
+        """Takes back a stint whose member was lost; it is the next."""
+        with self._changed:
+            self._back.appendleft(stint)
+            self._leave()
 
     def finished(self, stint: Stint) -> None:
         """Takes note of a stint whose runs have all reached their epoch or ended."""
+        with self._changed:
+            try:
+                self._note(stint)
+            finally:  # else others would wait for it for ever
+                self._leave()
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        self._changed.notify_all()
 
 
-class Queue:
+class Queue(Source):
     """A source of stints that are known from the start.
 
     Args:
@@ -104,35 +140,14 @@ class Queue:
     """
 
     def __init__(self, stints: Iterable[Stint]) -> None:
-        self._waiting = deque(stints)
-        self._under_way = 0
-        self._changed = threading.Condition()
+        super().__init__()
+        self._waiting = iter([*stints])
 
-    def take(self) -> Stint | None:
-        """Returns the next stint; None once all are finished, since one that is under way may be put back."""
-        with self._changed:
-            while not self._waiting and self._under_way:
-                self._changed.wait(LOOK_SECONDS)
-                interruption.check()
-            if not self._waiting:
-                return None
-            self._under_way += 1
-            return self._waiting.popleft()
+    def _next(self) -> Stint | None:
+        return next(self._waiting, None)
 
-    def put_back(self, stint: Stint) -> None:
-        """Puts a stint first in the queue."""
-        with self._changed:
-            self._waiting.appendleft(stint)
-            self._leave()
-
-    def finished(self, stint: Stint) -> None:
-        """Counts a stint as done."""
-        with self._changed:
-            self._leave()
-
-    def _leave(self) -> None:
-        self._under_way -= 1
-        self._changed.notify_all()
+    def _note(self, stint: Stint) -> None:
+        """Nothing follows from a stint."""
 
 
 class Shift:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 
-from vae_lab import interruption
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews.crew import LOOK_SECONDS, Stint
+from vae_lab.jobs.crews.crew import Source, Stint
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.engine import Order, Search
@@ -18,7 +15,7 @@ from vae_lab.tracking import Store, StoredRun
 Settled = Callable[[Job], StoredRun | None]  # takes the finished run of a job for the search, if there is one
 
 
-class SearchSource:
+class SearchSource(Source):
     """A source of stints that follow from what came of earlier ones.
 
     Args:
@@ -37,6 +34,7 @@ class SearchSource:
         store: Store,
         metrics: Sequence[str],
     ) -> None:
+        super().__init__()
         self.search, self.job_of, self.settled, self.store = search, job_of, settled, store
         self.metrics = [*metrics]
         self.runs: dict[int, Run] = {}  # under way or pausing
@@ -44,36 +42,6 @@ class SearchSource:
         self.failures: list[str] = []  # a line for each trial that failed
         self._histories: dict[int, list[list[float]]] = {}  # of finished runs, by trial
         self._numbers: dict[int, int] = {}  # trial of each run, by the run's id in this process
-        self._back: deque[Stint] = deque()
-        self._under_way = 0
-        self._changed = threading.Condition()
-
-    def take(self) -> Stint | None:
-        """Returns the next stint, waiting for one while others are under way; None once all is done."""
-        with self._changed:
-            while True:
-                stint = self._back.popleft() if self._back else self._next()
-                if stint is not None:
-                    self._under_way += 1
-                    return stint
-                if not self._under_way:
-                    return None
-                self._changed.wait(LOOK_SECONDS)
-                interruption.check()
-
-    def put_back(self, stint: Stint) -> None:
-        """Takes back a stint whose member was lost."""
-        with self._changed:
-            self._back.appendleft(stint)
-            self._leave()
-
-    def finished(self, stint: Stint) -> None:
-        """Tells the search what a run came to."""
-        with self._changed:
-            (run,) = stint.runs
-            assert stint.until is not None
-            self._tell(self._numbers[id(run)], run, stint.until)
-            self._leave()
 
     def close(self, error: BaseException | None) -> None:
         """Lets go of the runs that pause: they are stopped, or after an error left to the next command."""
@@ -86,10 +54,6 @@ class SearchSource:
             if run is not None:
                 run.stop()
             self.search.stop(number)
-
-    def _leave(self) -> None:
-        self._under_way -= 1
-        self._changed.notify_all()
 
     def _next(self) -> Stint | None:
         """Returns a stint that has something to train; what is known already is told at once."""
@@ -104,6 +68,12 @@ class SearchSource:
             else:
                 return Stint([run], order.until)
         return None
+
+    def _note(self, stint: Stint) -> None:
+        """Tells the search what a run came to."""
+        (run,) = stint.runs
+        assert stint.until is not None
+        self._tell(self._numbers[id(run)], run, stint.until)
 
     def _open(self, order: Order) -> None:
         """Takes the finished run of a trial's job, or starts or resumes one."""
