@@ -145,7 +145,7 @@ def test_mistakes_are_one_message(lab: Lab) -> None:
     (failed,) = runs()
     for arguments, message in (
         ((failed.run_id,), "is FAILED; only finished runs"),
-        (("nothing",), "nothing: no such study or parent run"),
+        (("nothing",), "nothing: no run of that id or name in"),
         ((failed.run_id, "evaluation=quick"), "all 0, nothing to measure"),
         ((failed.run_id, "evaluation.foo=1"), "evaluation.foo: unknown key"),
         (

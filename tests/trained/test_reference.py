@@ -14,7 +14,7 @@ from vae_lab.errors import UserError
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import FAULT, KIND, RUN, Reader, Store, StoredRun, reader
-from vae_lab.trained.reference import best_run, chosen_run
+from vae_lab.trained.reference import best_run, chosen_run, run_or_study
 
 
 @pytest.fixture(scope="module", params=["tables", "client"])
@@ -26,6 +26,16 @@ def test_a_run_is_known_by_its_id_and_its_name(store: Reader) -> None:
     run = next(run for run in store.tagged(KIND, RUN) if run.name == "cvae L4 Z15 s0")
     for name in (run.run_id, run.run_id[:8], run.name, f"reference:{run.name}", f"reference:{run.run_id}"):
         assert chosen_run(store, name).run == run, name
+
+
+def test_where_a_study_or_a_run_will_do_both_are_known(store: Reader) -> None:
+    parent, best = load_study(store, "reference").parent, chosen_run(store, "reference:best").run
+    assert run_or_study(store, "reference") == "reference"
+    assert run_or_study(store, parent.run_id) == parent.run_id
+    for name in ("reference:best", best.name, best.run_id[:8]):
+        assert run_or_study(store, name) == best.run_id, name
+    with pytest.raises(UserError, match="no run of that id or name"):
+        run_or_study(store, "referense")
 
 
 def test_the_best_run_is_that_with_the_lowest_held_out_loss(store: Reader) -> None:

@@ -26,9 +26,9 @@ def evaluate(
 ) -> None:
     """Add measures to finished runs without training them again.
 
-    RUN_OR_STUDY is the id of a run or of a parent run, or a study's name, for its newest multirun. What
-    follows are Hydra's overrides of the group `evaluation`, which is `full` unless another is named, and of
-    data.root, train.device and train.threads.
+    RUN_OR_STUDY is a study's name, for its newest multirun, the id of a parent run, or a run: its id, its
+    name, STUDY:RUN_NAME or STUDY:best. What follows are Hydra's overrides of the group `evaluation`, which is
+    `full` unless another is named, and of data.root, train.device and train.threads.
 
     A run names the classes of its model, loss and likelihood and the function that loads its data. Those that
     are not the lab's own are imported only if --trust names them, since a store may hold what others wrote.
@@ -37,18 +37,20 @@ def evaluate(
     Examples:
       vae-lab evaluate reference
       vae-lab evaluate reference evaluation.importance_samples=1000 --again
-      vae-lab evaluate 8c1f0a2b5d7e4f6a9b3c2d1e0f9a8b7c evaluation.samples=10000
+      vae-lab evaluate reference:best evaluation.samples=10000
       vae-lab evaluate tempered --trust my_models.Tempered
     """
     import torch
 
     from vae_lab.jobs.runs import measuring
     from vae_lab.tracking import Store
+    from vae_lab.trained.reference import run_or_study
 
     settings = composed(measuring.evaluation_overrides(overrides))
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
-    failures = measuring.evaluate(Store.open(uri), name, settings, trusted=trusted, again=again)
+    store = Store.open(uri)
+    failures = measuring.evaluate(store, run_or_study(store, name), settings, trusted=trusted, again=again)
     sys.exit(LabError.exit_code if failures else 0)
 
 

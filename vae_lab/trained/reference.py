@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import HIGHER, LOWER, Metric, metric_named
-from vae_lab.studies.names import UnknownStudyError, owner_of
+from vae_lab.studies.names import UnknownStudyError, find_parents, owner_of
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import FAULT, FINGERPRINT, KIND, RUN, STUDY, SWEEP, Reader, StoredRun, store_name
 
@@ -55,6 +55,19 @@ def chosen_run(store: Reader, name: str) -> Choice:
     if runs := [run for run in store.tagged(RUN_NAME, name) if run.kind == RUN]:
         return _only(runs, name)
     raise _unknown(store, name)
+
+
+def run_or_study(store: Reader, name: str) -> str:
+    """Returns the name as it is where it is a study's or the id of a parent run, else the id of its run.
+
+    Raises:
+        UserError: There is no such study or run, or several.
+    """
+    try:
+        find_parents(store, name)
+    except UnknownStudyError:
+        return chosen_run(store, name).run.run_id
+    return name
 
 
 def best_run(study: Study, name: str, key: str = BY_DEFAULT) -> Choice:
