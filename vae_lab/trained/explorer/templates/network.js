@@ -70,71 +70,44 @@ const OF_MANY = {
       }
     };
   },
-  conv2d: (options, [x, weight, bias], out) => {
-    const { taken, given, filter, stride, padding, dilation, groups } = options;
-    const [inChannels, inHeight, inWidth] = taken;
-    const [outChannels, outHeight, outWidth] = given;
-    const [height, width] = filter;
-    const inGroup = inChannels / groups;
-    const outGroup = outChannels / groups;
-    return () => {
-      for (let o = 0; o < outChannels; o++) {
-        const first = Math.floor(o / outGroup) * inGroup;
-        out.fill(bias[o], o * outHeight * outWidth, (o + 1) * outHeight * outWidth);
-        for (let i = 0; i < inGroup; i++) {
-          for (let a = 0; a < height; a++) {
-            for (let b = 0; b < width; b++) {
-              const factor = weight[((o * inGroup + i) * height + a) * width + b];
-              for (let row = 0; row < outHeight; row++) {
-                const y = row * stride[0] - padding[0] + a * dilation[0];
-                if (y < 0 || y >= inHeight) continue;
-                const source = ((first + i) * inHeight + y) * inWidth;
-                const target = (o * outHeight + row) * outWidth;
-                for (let column = 0; column < outWidth; column++) {
-                  const at = column * stride[1] - padding[1] + b * dilation[1];
-                  if (at >= 0 && at < inWidth) out[target + column] += factor * x[source + at];
-                }
-              }
-            }
-          }
-        }
-      }
-    };
-  },
-  conv_transpose2d: (options, [x, weight, bias], out) => {
-    const { taken, given, filter, stride, padding, dilation, groups } = options;
-    const [inChannels, inHeight, inWidth] = taken;
-    const [outChannels, outHeight, outWidth] = given;
-    const [height, width] = filter;
-    const inGroup = inChannels / groups;
-    const outGroup = outChannels / groups;
-    return () => {
-      for (let o = 0; o < outChannels; o++) {
-        out.fill(bias[o], o * outHeight * outWidth, (o + 1) * outHeight * outWidth);
-      }
-      for (let i = 0; i < inChannels; i++) {
-        const first = Math.floor(i / inGroup) * outGroup;
-        for (let o = 0; o < outGroup; o++) {
-          for (let a = 0; a < height; a++) {
-            for (let b = 0; b < width; b++) {
-              const factor = weight[((i * outGroup + o) * height + a) * width + b];
-              for (let row = 0; row < inHeight; row++) {
-                const y = row * stride[0] - padding[0] + a * dilation[0];
-                if (y < 0 || y >= outHeight) continue;
-                const source = (i * inHeight + row) * inWidth;
-                const target = ((first + o) * outHeight + y) * outWidth;
-                for (let column = 0; column < inWidth; column++) {
-                  const at = column * stride[1] - padding[1] + b * dilation[1];
-                  if (at >= 0 && at < outWidth) out[target + at] += factor * x[source + column];
-                }
-              }
-            }
-          }
-        }
-      }
-    };
-  },
+  conv2d: (options, operands, out) => convolution(options, operands, out, false),
+  conv_transpose2d: (options, operands, out) => convolution(options, operands, out, true),
 };
+
+// A filter joins each place of a small plane to one of a large plane: a convolution adds up what lies on the
+// large one, a transposed one spreads out what lies on the small one.
+function convolution({ taken, given, filter, stride, padding, dilation, groups }, [x, weight, bias], out, spreads) {
+  const [smallChannels, smallHeight, smallWidth] = spreads ? taken : given;
+  const [largeChannels, largeHeight, largeWidth] = spreads ? given : taken;
+  const [height, width] = filter;
+  const inGroup = [smallChannels / groups, largeChannels / groups];
+  const plane = out.length / bias.length;
+  return () => {
+    for (let o = 0; o < bias.length; o++) out.fill(bias[o], o * plane, (o + 1) * plane);
+    for (let s = 0; s < smallChannels; s++) {
+      const first = Math.floor(s / inGroup[0]) * inGroup[1];
+      for (let l = 0; l < inGroup[1]; l++) {
+        for (let a = 0; a < height; a++) {
+          for (let b = 0; b < width; b++) {
+            const factor = weight[((s * inGroup[1] + l) * height + a) * width + b];
+            for (let row = 0; row < smallHeight; row++) {
+              const y = row * stride[0] - padding[0] + a * dilation[0];
+              if (y < 0 || y >= largeHeight) continue;
+              const small = (s * smallHeight + row) * smallWidth;
+              const large = ((first + l) * largeHeight + y) * largeWidth;
+              for (let column = 0; column < smallWidth; column++) {
+                const at = column * stride[1] - padding[1] + b * dilation[1];
+                if (at < 0 || at >= largeWidth) continue;
+                if (spreads) out[large + at] += factor * x[small + column];
+                else out[small + column] += factor * x[large + at];
+              }
+            }
+          }
+        }
+      }
+    }
+  };
+}
 
 // The inner product of two stretches; four sums at a time, as a processor adds while it waits for the last sum.
 function product(a, at, b, bt, length) {
