@@ -350,7 +350,7 @@ def test_a_deleted_run_is_missing_wherever_runs_are_counted(
 
 
 def test_all_that_is_printed_goes_through_two_doors() -> None:
-    doors = {"click.echo": "cli/messages.py", "Console": "report/terminal.py"}
+    doors = {"click.echo": "cli/terminal/messages.py", "Console": "report/terminal.py"}
     for file, tree in modules(PACKAGE):
         place = file.relative_to(PACKAGE).as_posix()
         for node in ast.walk(tree):
