@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -122,16 +124,17 @@ def _stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     MLflow makes its tables by fifty migrations, which take longer than to train a small run.
     """
     from vae_lab.tracking import database, store
+    from vae_lab.tracking.artifacts import FOLDER
 
     first = tmp_path_factory.mktemp("first")
-    database.create_database(first / "mlflow.db", store.FOLDER)
+    database.create_database(first / "mlflow.db", FOLDER)
     there = first.as_uri()
 
     def create(file: Path, folder: str) -> None:
         database._fill(file, first / "mlflow.db")
         with database.open_database(file, "rw") as connection, connection:
             moved = "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)"
-            connection.execute(moved, (f"{there}/{store.FOLDER}", (file.parent / folder).as_uri()))
+            connection.execute(moved, (f"{there}/{FOLDER}", (file.parent / folder).as_uri()))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "create_database", create)
@@ -191,7 +194,24 @@ def trained(folder: Path, *line: str) -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Returns a folder that one of the processes in which tests run has filled; all of them only read it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = base / name
+    with FileLock(base / f"{name}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            try:
+                make(folder)
+            except BaseException:  # the next that asks for it shall see the error, too
+                shutil.rmtree(folder)
+                raise
+    return folder
+
+
 @pytest.fixture(scope="session")
 def ablations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `sweeps=ablations` has run on the 8 x 8 digits with narrow layers."""
-    return trained(tmp_path_factory.mktemp("ablations"), "sweeps=ablations", *SMALL)
+    line = ("sweeps=ablations", *SMALL)
+    return made_once(tmp_path_factory, "ablations", lambda folder: trained(folder, *line))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import trained
+from tests.conftest import made_once, trained
 
 SPACE = ("model.latent_size=range(2,9)", "optimizer.lr=tag(log,interval(1e-4,1e-1))")
 LINE = (
@@ -30,4 +30,4 @@ LINE = (
 @pytest.fixture(scope="session")
 def hunted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which LINE has run."""
-    return trained(tmp_path_factory.mktemp("hunt"), *LINE)
+    return made_once(tmp_path_factory, "hunt", lambda folder: trained(folder, *LINE))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vae_lab
-from tests.conftest import SMALL, trained
+from tests.conftest import SMALL, made_once, trained
 from vae_lab.trained.model import TrainedModel
 
 VAE_NAME, CVAE_NAME = "reference:vae L3 Z15 s0", "reference:cvae L3 Z15 s0"
@@ -18,9 +18,12 @@ VAE_NAME, CVAE_NAME = "reference:vae L3 Z15 s0", "reference:cvae L3 Z15 s0"
 @pytest.fixture(scope="session")
 def reference(ablations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `experiments=reference` has taken the runs that `sweeps=ablations` had trained."""
-    folder = tmp_path_factory.mktemp("reference") / "copy"
-    shutil.copytree(ablations, folder)
-    return trained(folder, "experiments=reference", *SMALL)
+
+    def make(folder: Path) -> None:
+        shutil.copytree(ablations, folder, dirs_exist_ok=True)
+        trained(folder, "experiments=reference", *SMALL)
+
+    return made_once(tmp_path_factory, "reference", make)
 
 
 @pytest.fixture(scope="session")
