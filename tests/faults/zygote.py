@@ -23,7 +23,7 @@ MODULES = (
     *("mlflow", "mlflow.artifacts", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.db_migrations"),
     *("mlflow.store.artifact.local_artifact_repo", "mlflow.store.tracking.rest_store"),
     *("mlflow.store.artifact.mlflow_artifacts_repo", "alembic.command", "sqlalchemy.dialects.sqlite"),
-    *("sklearn.datasets", "pandas", "scipy.stats", "statsmodels.api", "statsmodels.formula.api"),
+    *("sklearn.datasets", "pandas", "scipy.stats"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
     *("PIL.PngImagePlugin", "PIL.WebPImagePlugin", "hydra", "hydra._internal.hydra", "rich.progress"),
     *("vae_lab.cli.train", "vae_lab.cli.compare", "vae_lab.cli.evaluate", "vae_lab.cli.sync"),

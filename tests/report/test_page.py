@@ -66,7 +66,9 @@ def contents(store: Store) -> Contents:
 def hostile(folder: Path) -> Store:
     """A store with a study whose every text was written by an enemy."""
     store = Store.open(f"sqlite:///{folder / 'mlflow.db'}", create=True)
-    parent = store.start("lab", HOSTILE, kind=tracking.SWEEP, tags={tracking.STUDY: HOSTILE})
+    parent = store.start(
+        "lab", HOSTILE, kind=tracking.SWEEP, tags={tracking.STUDY: HOSTILE, tracking.OWNER: HOSTILE}
+    )
     plan = Plan(
         HOSTILE,
         HOSTILE,

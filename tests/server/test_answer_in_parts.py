@@ -30,7 +30,10 @@ def store(_server: Server) -> Store:
         run = store.client.create_run(experiment, 1000 + number // 2, tags, run_name=f"run {number}")
         store.client.log_batch(
             run.info.run_id,
-            metrics=[Metric(f"odd/{key}", value, 1, 1) for key, value in ODD.items()],
+            metrics=[
+                *(Metric(f"odd/{key}", value, 1, 1) for key, value in ODD.items()),
+                *(Metric("test/loss", 100.0 - step, 9 - step, step) for step in range(3)),
+            ],
             params=[Param("model.layers", str(number)), Param("empty", ""), Param("sign", "é|<b>'\"")],
             tags=[RunTag("mlflow.note.content", "two\nlines")],
         )
@@ -49,7 +52,21 @@ def test_runs_come_whole_and_in_mlflows_order(
     assert len(by_client) == 7
     read = store.tagged(TAG, "it's")
     assert repr(read) == repr([_record(run) for run in by_client])  # NaN equals nothing
+    assert store.bulk is None
     assert [run.run_id for run in store.records() if TAG in run.tags] == [run.run_id for run in read]
+
+
+@pytest.mark.parametrize("longest", [2, 2500])
+def test_curves_of_many_runs_are_whole(store: Store, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "CURVES", 3)
+    monkeypatch.setattr(answers, "LONGEST", longest)
+    runs = [run.run_id for run in store.tagged(TAG, "it's")]
+    points = store.points(runs, ["test/loss", "odd/nan", "odd/up", "absent"])
+    expected = {"test/loss": {0: 100.0, 1: 99.0, 2: 98.0}, "odd/nan": {1: math.nan}, "odd/up": {1: math.inf}}
+    assert points.keys() == {*runs}
+    for run_id in runs:
+        assert repr({key: dict(sorted(points[run_id][key].items())) for key in expected}) == repr(expected)
+        assert points[run_id].keys() == expected.keys()
 
 
 def test_an_answer_of_another_form_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,7 @@ def test_two_people_of_a_team_train_compare_and_share_runs_and_no_password_is_ke
         "dora",
         "bob",
     ]
+    assert " by bob" in (folder / "shared.md").read_text()
     credentials.unlink()
     (folder / "said.txt").write_text(said)
     state = Path(os.environ["XDG_STATE_HOME"])

@@ -18,7 +18,9 @@ from tests.server.doors import Door
 from tests.server.team import TeamServer, command_lines, work_as
 from tests.server.test_ui import children_of, processes_of
 from vae_lab.cli.servers import serving
+from vae_lab.errors import UserError
 from vae_lab.tracking import RUN, Store
+from vae_lab.tracking.tagging import tag_runs
 
 __all__ = ["command"]  # a fixture
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc to look for processes in")
@@ -26,12 +28,17 @@ MISTAKES = {
     ("--host", "0.0.0.0", "--without-passwords"): "a server without passwords stays on 127.0.0.1",
     ("--host", "192.0.2.7"): "is no address of this machine",
     ("--host", "nowhere.invalid"): "is no address of this machine",
-    ("--database", "http://somewhere"): "is a server already. Valid: postgresql://, sqlite:///.",
+    ("--database", "http://somewhere"): "is a server already. Valid: postgresql://HOST/NAME, sqlite:///FILE.",
     (
         "--database",
         "postgresql://me:pl%40nted@127.0.0.1/lab",
     ): "has a password, which every user of this machine",
     ("--database", "postgresql://me@127.0.0.1/lab?password=pl@nted"): "has a password, which every user",
+    (
+        "--database",
+        "lab.db",
+    ): "--database lab.db: not an address the lab can use. Valid: postgresql://HOST/NAME, ",
+    ("--database", "sqlite://"): "--database sqlite://: a store in memory is gone",
     ("--database", "mysql://127.0.0.1/lab"): "not a database the server can use",
     ("--certificate", __file__): "--certificate and --key: each needs the other.",
     (): "start the server in one this time, or give a password in MLFLOW_AUTH_ADMIN_PASSWORD.",
@@ -54,7 +61,9 @@ def test_the_first_password_is_shown_once_kept_as_a_hash_and_in_no_list_of_proce
     assert not [line for line in command_lines() if team.password.encode() in line]
     database = team.folder / "team"
     kept = [file for file in database.rglob("*") if file.is_file()]
-    assert {"mlflow.db", "users.db", "users.ini"} <= {file.name for file in kept}
+    assert f"Its warnings and errors: {database / 'server.log'}" in team.first_said
+    assert "Uvicorn running" in (database / "server.log").read_text()
+    assert {"mlflow.db", "server.log", "users.db", "users.ini"} <= {file.name for file in kept}
     for file in kept:
         assert team.password.encode() not in file.read_bytes(), file
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -104,7 +113,11 @@ def test_it_ends_with_all_its_processes_and_comes_back_with_another_password_and
         work_as(monkeypatch, "admin", again.password)
         Store.open(again.address).start("of the administrator", "b", kind=RUN).finish("FINISHED")
         work_as(monkeypatch, "eve", eve["password"])
-        assert "b" in {run.name for run in Store.open(again.address).tagged("vae_lab.kind", RUN)}
+        store = Store.open(again.address)
+        assert store.bulk is not None
+        (run,) = (run for run in store.tagged("vae_lab.kind", RUN) if run.name == "b")
+        with pytest.raises(UserError, match="HTTP error 403"):
+            tag_runs(store, [run.run_id], "vae_lab.taken", "1")
         line = (*SMALL, f"tracking.uri={again.address}", "tracking.experiment=of the administrator")
         for words in ((), ("-m", "seed=0,1")):
             code, _, err = lab(*line, *words)

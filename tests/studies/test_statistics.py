@@ -1,6 +1,8 @@
 """The simulations draw thousands of studies at once: tests take leading axes."""
 
+import itertools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
 from vae_lab.errors import UserError
@@ -422,6 +426,22 @@ def test_importance_is_the_share_of_variance_of_each_factor_and_interaction() ->
     noisy = statistics.importance(grid(seeds=400, depth=1, noise=1), "loss", ["depth.of.it", "width"])
     assert noisy["depth.of.it"] == pytest.approx(0.5, abs=0.05)
     assert noisy["residual"] == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, None])
+def test_importance_is_that_of_statsmodels(seeds: int | None) -> None:
+    rng = np.random.default_rng(5)
+    cells = [*itertools.product(range(3), range(2), range(4))]
+    frame = pd.DataFrame(
+        [cell for cell in cells for _ in range(seeds or rng.integers(1, 5))], columns=["a", "b", "c"]
+    )
+    frame["loss"] = rng.normal(size=len(frame)) + frame.a * frame.b
+    terms = "a + b + c + a:b + a:c + b:c" + " + a:b:c" * (seeds != 1)
+    fit = ols("loss ~ " + re.sub("([abc])", r"C(\1)", terms), frame).fit()
+    squares = anova_lm(fit, typ=2)["sum_sq"].to_numpy()
+    shares = statistics.importance(frame.sample(frac=1, random_state=0), "loss", ["a", "b", "c"])
+    assert shares.to_numpy() == pytest.approx(squares / squares.sum(), abs=1e-12)
+    assert [*shares.index[:4]] == ["a", "b", "c", "a x b"]
 
 
 def test_with_one_run_a_combination_the_interaction_is_the_residual() -> None:

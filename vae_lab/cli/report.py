@@ -14,7 +14,11 @@ from vae_lab.errors import UserError
 @click.command
 @click.argument("study")
 @click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
-@click.option("--links/--no-links", default=True, help="Whether it links to the runs in your MLflow.")
+@click.option(
+    "--links/--no-links",
+    default=True,
+    help="Whether it links to the runs in your MLflow, and names the owner on a server.",
+)
 @uri_option
 def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
     """Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
@@ -44,6 +48,6 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
         raise UserError(f"--output {file}: there is no folder {file.parent}.")
     contents = gather(store, loaded, judge_study(loaded) if loaded.plan.claims else [])
     if not links:
-        contents = contents._replace(links=[], runs=[])
+        contents = contents._replace(links=[], runs=[], owner="")
     for written in rendering.write(contents, file):
         echo(f"{written.absolute()}  {written.stat().st_size / 1e6:.2f} MB")

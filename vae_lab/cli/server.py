@@ -6,18 +6,21 @@ import ipaddress
 import json
 import shlex
 import socket
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from vae_lab.cli.servers.administrator import Administrator, administrator, user_variables
+from vae_lab.cli.servers.server_process import WITH_USERS
 from vae_lab.cli.servers.serving import EVERYWHERE, LOCAL, Place, Server, obstacle, stop_on_signals
 from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError, quoted
 
+VALID = "postgresql://HOST/NAME, sqlite:///FILE"  # addresses of a database
 PERMISSIONS = ("NO_PERMISSIONS", "READ", "EDIT")
-DATABASE, ARTIFACTS = "MLFLOW_BACKEND_STORE_URI", "artifacts"
+DATABASE, ARTIFACTS, LOG = "MLFLOW_BACKEND_STORE_URI", "artifacts", "server.log"
 SOMEWHERE = ("192.0.2.1", 9)  # an address of documentation, to which nothing is sent
 
 
@@ -93,7 +96,7 @@ def server(
     _make_ready(uri, folder)
     options = ["--workers", str(workers), "--artifacts-destination", str(folder / ARTIFACTS), *tls]
     variables = {} if first is None else user_variables(folder, first.user, permission)
-    _serve(place, options, variables | {DATABASE: uri}, first, anew=new_password)
+    _serve(place, options, variables | {DATABASE: uri}, first, folder / LOG, anew=new_password)
 
 
 def _serve(
@@ -101,6 +104,7 @@ def _serve(
     options: list[str],
     variables: dict[str, str],
     first: Administrator | None,
+    log: Path,
     *,
     anew: bool,
 ) -> None:
@@ -110,10 +114,12 @@ def _serve(
     stop_on_signals()
     opening = {} if first is None else {"user": first.user, "password": first.password, "anew": anew}
     echo(f"Starting the server over {store_name(variables[DATABASE])} ...")
-    running = Server("vae_lab.cli.servers.server_process", place, options, variables, json.dumps(opening))
+    running = Server(
+        "vae_lab.cli.servers.server_process", place, options, variables, json.dumps(opening), log
+    )
     try:
         running.wait_until_it_answers()
-        _introduce(place, first)
+        _introduce(place, first, log)
         running.wait()
     except KeyboardInterrupt:
         echo("Stopped.")
@@ -121,8 +127,8 @@ def _serve(
         running.stop()
 
 
-def _introduce(place: Place, first: Administrator | None) -> None:
-    """Says where the server is, and whom it lets in."""
+def _introduce(place: Place, first: Administrator | None, log: Path) -> None:
+    """Says where the server is, whom it lets in, and where it says what goes wrong."""
     address = place.address(place.names[0])
     echo(f"\n  {address}\n")
     if first is None:
@@ -139,6 +145,7 @@ def _introduce(place: Place, first: Administrator | None) -> None:
             "\nPasswords and runs cross the network unencrypted: give --certificate and --key, or let "
             "only a proxy with TLS reach it (docs/server.md)."
         )
+    echo(f"Its warnings and errors: {log}")
     echo("\nCtrl-C stops it.")
 
 
@@ -203,16 +210,11 @@ def _database(given: str | None, folder: Path) -> str:
     from vae_lab.tracking import client_address, file_address, is_server, store_name
     from vae_lab.tracking.address import read_address
 
-    uri = read_address(given or file_address(folder / "mlflow.db")).uri
+    uri = read_address(given or file_address(folder / "mlflow.db"), "--database ", VALID).uri
     if is_server(uri) or uri.startswith("databricks"):
-        raise UserError(
-            f"--database {store_name(uri)}: is a server already. Valid: postgresql://, sqlite:///."
-        )
+        raise UserError(f"--database {store_name(uri)}: is a server already. Valid: {VALID}.")
     if not uri.startswith(("postgresql", "sqlite")):
-        raise UserError(
-            f"--database {store_name(uri)}: not a database the server can use. "
-            "Valid: postgresql://HOST/NAME, sqlite:///FILE."
-        )
+        raise UserError(f"--database {store_name(uri)}: not a database the server can use. Valid: {VALID}.")
     source = click.get_current_context().get_parameter_source("database")
     if source == click.core.ParameterSource.COMMANDLINE and _has_password(uri):
         raise UserError(
@@ -231,6 +233,10 @@ def _has_password(uri: str) -> bool:
 
 
 def _check_packages(uri: str, *, users: bool) -> None:
+    if not entry_points(group="mlflow.app", name=WITH_USERS):
+        raise UserError(
+            "this installation of vae_lab is older than its code. Install it again: pip install -e ."
+        )
     needed = {"flask_wtf": users, "psycopg": uri.startswith("postgresql+psycopg:")}
     if missing := [name for name, is_needed in needed.items() if is_needed and find_spec(name) is None]:
         raise UserError(

@@ -99,10 +99,11 @@ def study_figures(store: Reader, study: Study) -> list[Drawing]:
     repeated = ", the first run of each configuration" if len(strips) < len(study.runs) else ""
     sheet = pictures.contact_sheet(strips, f"{study.plan.name}: prior samples{repeated}")
     shades = views.colours(comparisons(study))
+    logged = store.points([run.run_id for run in study.runs if run.status == "FINISHED"], ["test/loss"])
     series = []
     for name, runs in runs_of.items():
-        finished = [run.run_id for run in runs if run.status == "FINISHED"]
-        held_out = [losses for run_id in finished if (losses := store.history(run_id, "test/loss"))]
+        curves = [logged[run.run_id]["test/loss"] for run in runs if run.run_id in logged]
+        held_out = [[curve[step] for step in sorted(curve)] for curve in curves]
         if held_out:
             series.append(LossCurves(name, held_out, [], shades.get(runs[0].run_id, "")))
     if not series:

@@ -46,9 +46,11 @@ def _configurations(study: Study) -> list[Group]:
 
 def _at_equal_epochs(store: Reader, reference: Reference, groups: list[tuple[Group, list[float]]]) -> Table:
     keys = [key for key in groups[0][0].keys if len(groups) > 1]
-    rows = []
+    finished = dict.fromkeys(run.run_id for group, _ in groups for run in group.finished)
+    logged, rows = store.points(finished, [reference.metric]), []
     for group, published in groups:
-        histories = [store.history(run.run_id, reference.metric) for run in group.finished]
+        curves = [logged[run.run_id][reference.metric] for run in group.finished if run.run_id in logged]
+        histories = [[curve[step] for step in sorted(curve)] for curve in curves]
         for epoch in reference.at:
             ours = [history[epoch - 1] for history in histories if len(history) >= epoch]
             if ours and len(published) >= epoch:

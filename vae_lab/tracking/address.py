@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SERVERS = {"http": 80, "https": 443}  # with the ports that need not be named
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SQLITE = ("sqlite", "sqlite+pysqlite")
+VALID = "sqlite:///FILE, http://HOST:PORT, https://..., or a database address that MLflow accepts"
 # Options of an SQLite address, with what their values must be.
 SQLITE_OPTIONS: Mapping[str, Callable[[str], object]] = {
     "timeout": float,
@@ -133,8 +134,13 @@ def client_address(uri: str) -> str:
     return rendered if "%" not in rendered else f"{SQLITE[1]}{rendered.removeprefix(SQLITE[0])}"
 
 
-def read_address(text: str) -> Address:
+def read_address(text: str, setting: str = "tracking.uri=", valid: str = VALID) -> Address:
     """Returns what an address says, read as SQLAlchemy and MLflow read it.
+
+    Args:
+        text: The address.
+        setting: Before it in messages: where the user has given it.
+        valid: What may stand there, in messages.
 
     Raises:
         UserError: It is no address of a store, or of one that does not last.
@@ -142,43 +148,40 @@ def read_address(text: str) -> Address:
     scheme = text.partition("://")[0].lower()
     try:
         if scheme in SQLITE:
-            return _of_file(text)
+            return _of_file(text, setting)
         if any(sign.isspace() for sign in text):  # in a password it is written as %20
             raise ValueError("a space")
         if scheme in SERVERS:
-            return _of_server(text)
+            return _of_server(text, setting)
         if scheme.partition("+")[0] in DATABASES:
-            return _of_database(text)
+            return _of_database(text, setting)
         if scheme == "databricks":  # a profile's name follows, whose password lies elsewhere
             return Address(text, without_credentials(text))
     except ValueError:  # http://[
         pass
-    raise UserError(
-        f"tracking.uri={_shown(text)}: not an address the lab can use. Valid: sqlite:///FILE, "
-        "http://HOST:PORT, https://..., or a database address that MLflow accepts."
-    )
+    raise UserError(f"{setting}{_shown(text)}: not an address the lab can use. Valid: {valid}.")
 
 
-def _of_file(text: str) -> Address:
+def _of_file(text: str, setting: str) -> Address:
     rest = text.partition("://")[2]
     if not rest.startswith(("/", "?")) and rest:
         raise ValueError("SQLite has no host")
     name = unquote(rest.partition("?")[0].removeprefix("/"))
     if name in ("", ":memory:"):
         raise UserError(
-            f"tracking.uri={quoted(text)}: a store in memory is gone when the command ends; name a file, "
+            f"{setting}{quoted(text)}: a store in memory is gone when the command ends; name a file, "
             "as in sqlite:///mlflow.db."
         )
     if name.startswith("file:"):
         raise UserError(
-            f"tracking.uri={quoted(text)}: SQLite's own file: addresses are not read; name the file, as in "
+            f"{setting}{quoted(text)}: SQLite's own file: addresses are not read; name the file, as in "
             "sqlite:///mlflow.db."
         )
     options = _options(text)
     for key, value in options:
         if key not in SQLITE_OPTIONS:
             raise UserError(
-                f"tracking.uri={quoted(text)}: unknown option {quoted(key)}{choices(key, SQLITE_OPTIONS)}"
+                f"{setting}{quoted(text)}: unknown option {quoted(key)}{choices(key, SQLITE_OPTIONS)}"
             )
         SQLITE_OPTIONS[key](value)
     # SQLAlchemy takes dots out of a path before the system follows its links.
@@ -195,13 +198,13 @@ def _options(uri: str) -> list[tuple[str, str]]:
     return parse_qsl(uri.partition("?")[2])
 
 
-def _of_server(text: str) -> Address:
+def _of_server(text: str, setting: str) -> Address:
     parts = urlsplit(text)
     if not parts.hostname or "@" in parts.path:
         raise ValueError("no host, or a slash in the password")
     if parts.query or parts.fragment:
         raise UserError(
-            f"tracking.uri={_shown(text)}: a server's address ends with its path. Tokens are given with "
+            f"{setting}{_shown(text)}: a server's address ends with its path. Tokens are given with "
             "MLFLOW_TRACKING_TOKEN, passwords before the host: USER:PASSWORD@HOST."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -211,7 +214,7 @@ def _of_server(text: str) -> Address:
     return Address(f"{parts.scheme}://{credentials}{rest}", f"{parts.scheme}://{rest}")
 
 
-def _of_database(text: str) -> Address:
+def _of_database(text: str, setting: str) -> Address:
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -221,7 +224,7 @@ def _of_database(text: str) -> Address:
         raise ValueError(str(error)) from None
     if "odbc_connect" in url.query:
         raise UserError(
-            f"tracking.uri={_shown(text)}: odbc_connect hides which store it is; name host and database "
+            f"{setting}{_shown(text)}: odbc_connect hides which store it is; name host and database "
             "before the ?, as in mssql+pyodbc://HOST/DATABASE?driver=ODBC+Driver+18+for+SQL+Server."
         )
     if "@" in (url.host or ""):  # of which SQLAlchemy's versions take the first or the last

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -141,6 +142,14 @@ def _code_in(answer: requests.Response) -> str:
     except ValueError:
         return ""
     return str(content.get("error_code", "")) if isinstance(content, dict) else ""
+
+
+def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Returns the errors of MLflow's client, its own and SQLAlchemy's if that is imported, and more."""
+    database = sys.modules.get("sqlalchemy.exc")
+    return (
+        (MlflowException, *more) if database is None else (MlflowException, database.SQLAlchemyError, *more)
+    )
 
 
 def why(error: BaseException) -> str:

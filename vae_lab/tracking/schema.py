@@ -1,4 +1,7 @@
-"""Whose tables a database has: the installed MLflow's, an older or a newer one's, or something else's."""
+"""Whose tables a database has: the installed MLflow's, an older or a newer one's, or something else's.
+
+SQLAlchemy and Alembic are imported when a database is looked at: 40 MB that whoever asks a server needs not.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlflow
-import mlflow.store.db_migrations
-import sqlalchemy
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from mlflow.store.db.utils import create_sqlalchemy_engine
 
 from vae_lab.errors import UserError, quoted
 from vae_lab.tracking.address import client_address, is_server, sqlite_file, store_name
@@ -41,6 +39,9 @@ def check_schema(uri: str) -> None:
     """
     if is_server(uri) or uri.startswith("databricks"):  # they look after their own
         return
+    import mlflow.store.db_migrations
+    from alembic.script import ScriptDirectory
+
     scripts = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
     current = (scripts.get_current_head(),)
     schema, before, end = _schema(uri), None, time.monotonic() + MAKING_SECONDS
@@ -61,6 +62,10 @@ def _is_written_to(uri: str) -> bool:
 
 
 def _schema(uri: str) -> Schema:
+    import sqlalchemy
+    from alembic.migration import MigrationContext
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
     engine = create_sqlalchemy_engine(client_address(uri))  # type: ignore[no-untyped-call]
     try:
         with engine.connect() as connection:

@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,23 +19,24 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking._tracking_service import utils as tracking_utils
-from sqlalchemy.exc import SQLAlchemyError
 
 from vae_lab import interruption
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.address import (
     client_address,
+    is_server,
     lock_file,
     resolve_address,
     sqlite_file,
     store_address,
     store_name,
 )
-from vae_lab.tracking.answers import runs_of_server
+from vae_lab.tracking.answers import points_of_server, runs_of_server
 from vae_lab.tracking.artifacts import FOLDER, HOMES, artifact_place, download_artifact, homes, homes_tag
+from vae_lab.tracking.bulk.client import Bulk
 from vae_lab.tracking.courier import courier_of
 from vae_lab.tracking.database import check_database, create_database, is_empty, refuses_writes
-from vae_lab.tracking.delivery import refusal, why
+from vae_lab.tracking.delivery import failures, refusal, why
 from vae_lab.tracking.folders import check_writable, spool_folder
 from vae_lab.tracking.moves import settle
 from vae_lab.tracking.processes import this_process
@@ -111,7 +112,7 @@ class Store:
                 store = cls(uri, wait)
             else:
                 store = cls._open_file(uri, file, wait)
-        except (ImportError, OSError, sqlite3.Error, MlflowException, SQLAlchemyError) as error:
+        except failures(ImportError, OSError, sqlite3.Error) as error:
             raise LabError(f"{store_name(uri)}: the store cannot be opened: {why(error)}") from error
         return store._mention_waiting()
 
@@ -246,7 +247,7 @@ class Store:
         while True:
             try:
                 return question()
-            except (MlflowException, SQLAlchemyError) as error:
+            except failures() as error:
                 if refusal(error):
                     raise
                 if self.courier.remote and not (trouble := trouble_of(error)).passes:
@@ -313,8 +314,15 @@ class Store:
         except MlflowException:
             raise UserError(f"{run_id}: no run of that id in {store_name(self.uri)}.") from None
 
+    @cached_property
+    def bulk(self) -> Bulk | None:
+        """What answers questions about many runs at once; None for a store that does not."""
+        return Bulk.offered(self.client.tracking_uri, self.ask) if is_server(self.uri) else None
+
     def tagged(self, key: str, value: str) -> list[StoredRun]:
         """Returns all active runs whose tag has this value, newest first."""
+        if self.bulk:
+            return self._tagged_in_bulk(self.bulk, key, [value])
         for quote in ("'", '"'):  # MLflow's filters know no escape
             if quote not in value:
                 return self.records(f"tags.`{key}` = {quote}{value}{quote}")
@@ -326,13 +334,22 @@ class Store:
         if file is not None and not (tables := Tables(self.uri, file)).lacks():
             self.courier.settle_all()
             return tables.any_tagged(key, values)
+        if self.bulk:
+            return self._tagged_in_bulk(self.bulk, key, values)
         if len(values) <= MOST_QUESTIONS:
             return [run for value in values for run in self.tagged(key, value)]
         return [run for run in self.records(f"tags.`{key}` LIKE '%'") if run.tags[key] in values]
 
+    def _tagged_in_bulk(self, bulk: Bulk, key: str, values: Collection[str], **wish: bool) -> list[StoredRun]:
+        self.courier.settle_all()
+        return bulk.tagged(key, values, **wish)
+
     def members(self, parent_run_id: str, *, running: bool = False, measured: bool = True) -> list[StoredRun]:
         """Returns the runs of a multirun, oldest first: those it trained and those that were there before."""
-        question = f"tags.`{member_tag(parent_run_id)}` = '1'"
+        tag = member_tag(parent_run_id)
+        if self.bulk:
+            return self._tagged_in_bulk(self.bulk, tag, ["1"], running=running, measured=measured)[::-1]
+        question = f"tags.`{tag}` = '1'"
         return self.records(f"{question} AND attributes.status = 'RUNNING'" if running else question)[::-1]
 
     def history(self, run_id: str, metric: str) -> list[float]:
@@ -341,17 +358,18 @@ class Store:
         return [metric_value(point.value) for point in sorted(points, key=lambda point: point.step)]
 
     def points(self, run_ids: Collection[str], metrics: Collection[str]) -> Points:
-        """Returns what some runs logged of some metrics: run, metric and step lead to the value.
-
-        A server is asked once for each run and metric.
-        """
+        """Returns what some runs logged of some metrics: run, metric and step lead to the value."""
+        if self.bulk:
+            return self.bulk.points(run_ids, metrics)
         points: Points = {}
-        for run_id in run_ids:
-            for metric in metrics:
-                logged = self.ask(partial(self.client.get_metric_history, run_id, metric))
-                in_order = sorted(logged, key=lambda point: point.timestamp)
-                if values := {point.step: metric_value(point.value) for point in in_order}:
-                    points.setdefault(run_id, {})[metric] = values
+        left = [(run_id, metric) for run_id in run_ids for metric in metrics]
+        if self.courier.remote:
+            points, left = points_of_server(self.client.tracking_uri, run_ids, metrics, self.ask)
+        for run_id, metric in left:
+            logged = self.ask(partial(self.client.get_metric_history, run_id, metric))
+            in_order = sorted(logged, key=lambda point: point.timestamp)
+            if values := {point.step: metric_value(point.value) for point in in_order}:
+                points.setdefault(run_id, {})[metric] = values
         return points
 
     def recorded_at(self, run_id: str, metric: str) -> dict[int, int] | None:

@@ -1,4 +1,4 @@
-"""One tag for many runs: MLflow takes a request a run, an SQLite file one statement for all."""
+"""One tag for many runs: MLflow takes a request a run, a file or `vae-lab server` a statement for many."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import sqlite_file
@@ -21,7 +22,7 @@ _TAG = """
 
 
 def tag_runs(store: Store, run_ids: Sequence[str], key: str, value: str) -> None:
-    """Gives many runs of a store a tag: of a file all or none of them, of a server one after the other.
+    """Gives many runs of a store a tag: of a file all or none of them, of a server in parts.
 
     Args:
         store: Opened, so that its tables are known to be the installed MLflow's.
@@ -33,12 +34,17 @@ def tag_runs(store: Store, run_ids: Sequence[str], key: str, value: str) -> None
         LabError: The store cannot be written.
     """
     store.settle()
-    file = sqlite_file(store.uri)
-    if file is None:
+    if (file := sqlite_file(store.uri)) is not None:
+        _tag_in_file(file, run_ids, key, value)
+    elif store.bulk:
+        store.bulk.tag(run_ids, key, value)
+    else:
         with ThreadPoolExecutor(REQUESTS_AT_ONCE if store.courier.remote else 1) as threads:
             tag = partial(store.client.set_tag, key=key, value=value, synchronous=True)
             list(threads.map(lambda run_id: store.ask(partial(tag, run_id)), run_ids))
-        return
+
+
+def _tag_in_file(file: Path, run_ids: Sequence[str], key: str, value: str) -> None:
     try:
         with open_database(file, "rw") as connection:
             connection.execute(_TAG, (key, value, json.dumps([*run_ids])))

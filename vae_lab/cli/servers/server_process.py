@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from vae_lab.cli.servers import ui_server
 
+WITH_USERS, WITHOUT_USERS = "vae-lab-users", "vae-lab-open"  # entry points of this package
 PRIVATE = 0o077  # nobody else reads the users' database, the runs' and the artifacts
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     os.umask(PRIVATE)
     if opening := json.loads(_first_line()):
         _make_administrator(opening)
-        sys.argv[1:1] = ["--app-name", "basic-auth"]
+    sys.argv[1:1] = ["--app-name", WITH_USERS if opening else WITHOUT_USERS]
     ui_server.main()
 
 

@@ -12,8 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from http import HTTPStatus
+from io import FileIO, TextIOWrapper
+from logging import NullHandler, makeLogRecord
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import NamedTuple
 
 from vae_lab.errors import LabError
@@ -22,6 +26,7 @@ LOCAL = "127.0.0.1"
 EVERYWHERE = {"0.0.0.0": LOCAL, "::": "::1"}  # addresses to listen on, and where this machine reaches them
 START_SECONDS = 120.0
 KEPT_LINES = 20  # of what the server says
+LOG_BYTES = 5_000_000  # of its log; the one before is kept beside it
 # A server of the user's own has them set; this one would answer elsewhere, or not all.
 FOREIGN = ("MLFLOW_ARTIFACTS_ONLY", "MLFLOW_GUNICORN_OPTS", "MLFLOW_STATIC_PREFIX", "MLFLOW_UVICORN_OPTS")
 # Of the user as a client, or handed over in another way.
@@ -83,6 +88,7 @@ class Server:
         options: Further options of `mlflow server`.
         variables: Its environment, beside this process's.
         opening: A line that the program reads from its standard input before all else.
+        log: A file for what it says on standard error, if there is to be one.
     """
 
     def __init__(
@@ -92,10 +98,12 @@ class Server:
         options: Sequence[str],
         variables: Mapping[str, str],
         opening: str = "",
+        log: Path | None = None,
     ) -> None:
         self.place, self._name = place, f"{secrets.token_hex(8)}.localhost"
         self.process = _start(module, place, self._name, options, variables)
         self._words: deque[str] = deque(maxlen=KEPT_LINES)
+        self._log = _Log(log, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8") if log else NullHandler()
         # A pipe that nobody reads is full after some hundred refused requests, and the server stands still.
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -107,8 +115,10 @@ class Server:
 
     def _listen(self) -> None:
         assert self.process.stderr is not None
-        with self.process.stderr as lines:
-            self._words.extend(lines)
+        with self.process.stderr as lines, closing(self._log):
+            for line in lines:
+                self._words.append(line)
+                self._log.handle(makeLogRecord({"msg": line.rstrip()}))
 
     def last_words(self) -> str:
         """Returns the last error that the server told, else its last line, once it has ended."""
@@ -151,6 +161,14 @@ class Server:
         if os.name == "posix":  # its workers, if something has ended that process alone
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class _Log(RotatingFileHandler):
+    """A file that only its owner reads, with the one before it beside it."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return TextIOWrapper(FileIO(descriptor, "a"), encoding=self.encoding, write_through=True)
 
 
 def stop_on_signals() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import brief_table
 from vae_lab.studies.claims import Explanation, Verdict, explanation_summary, explanations
 from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name
+from vae_lab.studies.names import owner_of, whose
 from vae_lab.studies.status import states_in_words
 from vae_lab.studies.study import Study
 from vae_lab.tracking import (
@@ -40,6 +42,7 @@ log = logging.getLogger(__name__)
 
 ROWS = 500  # of a table, and of the list of runs
 PICTURED = 24  # configurations
+FETCHED_AT_ONCE = 4  # pictures
 
 
 class Image(NamedTuple):
@@ -81,6 +84,7 @@ class Contents(NamedTuple):
     question: str
     state: str
     started: str
+    owner: str  # who gave the study's command, where that is not clear
     abridged: str  # that it does not show every configuration, if it does not
     answers: list[Answer]
     verdicts: Table | None
@@ -119,6 +123,7 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
         question=plan.question or "",
         state=states_in_words(study),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(parent.started / 1000)),
+        owner=owner_of(parent) if server or whose(parent, store.uri) else "",
         abridged=_what_is_left_out(compared, len(configurations)),
         answers=_answers(compared),
         verdicts=brief_table(judged) if judged else None,
@@ -190,13 +195,17 @@ def _answers(compared: Sequence[Comparison]) -> list[Answer]:
 
 
 def _samples(store: Reader, compared: Sequence[Comparison]) -> list[Strip]:
+    shown = drawn_lines(compared)
+    runs = {run.run_id: run for line in shown for group in line.groups for run in group.finished[:1]}
+    strip_of = dict(
+        zip(runs, _pictures(store, [*runs.values()], STRIP_FILE, shown=pictures.folded), strict=True)
+    )
     strips = []
-    for line in drawn_lines(compared):
+    for line in shown:
         images = []
         for group in line.groups:
             for run in group.finished[:1]:
-                strip = picture(store, run, STRIP_FILE, shown=pictures.folded)
-                images += _image(f"{key_name(line.key)} {group.keys[line.key]}", run, strip)
+                images += _image(f"{key_name(line.key)} {group.keys[line.key]}", run, strip_of[run.run_id])
         if images:
             strips.append(Strip(line.title, images))
     return strips
@@ -205,9 +214,17 @@ def _samples(store: Reader, compared: Sequence[Comparison]) -> list[Strip]:
 def _images(store: Reader, runs: Sequence[StoredRun], *paths: str) -> list[Image]:
     """The first of these artifacts that each run has."""
     images = []
-    for run in runs:
-        images += _image(configuration(run), run, picture(store, run, *paths))
+    for run, shown in zip(runs, _pictures(store, runs, *paths), strict=True):
+        images += _image(configuration(run), run, shown)
     return images
+
+
+def _pictures(
+    store: Reader, runs: Sequence[StoredRun], *paths: str, shown: Callable[[Picture], Picture] = np.asarray
+) -> list[Picture | str]:
+    """Returns what `picture` does of each run; several are fetched at once, as a server takes its time."""
+    with ThreadPoolExecutor(FETCHED_AT_ONCE) as threads:
+        return [*threads.map(lambda run: picture(store, run, *paths, shown=shown), runs)]
 
 
 def _image(label: str, run: StoredRun, shown: Picture | str) -> list[Image]:

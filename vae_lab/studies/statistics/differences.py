@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ Array = NDArray[np.float64]
 EXACT_PAIRED = 13  # replicates up to which all 2^n signs are tried
 EXACT_UNPAIRED = 8  # and all C(2n, n) ways to part two samples of n
 DRAWS = 19_999  # random rearrangements beyond
+PIECES = 20  # in which these are made, so that their making takes little memory
 ARCHITECTURE = "model"  # the key and the group of keys that set which weights a network has
 ROUNDING = 1e-9  # sums of the same numbers in another order differ by less
 
@@ -280,7 +282,7 @@ def _signs(n: int) -> _Rearrangements:
         flipped = np.arange(2**n) >> np.arange(n)[:, None] & 1
     else:
         drawn = np.random.default_rng(0).integers(0, 2, (n, DRAWS))
-        flipped = np.concatenate([np.zeros((n, 1), dtype=np.int64), drawn], axis=1)
+        flipped = np.concatenate([np.zeros((n, 1)), drawn], axis=1, dtype=np.int8, casting="unsafe")
     count = flipped.sum(0)
     return _Rearrangements(flipped[:, count > 0] / count[count > 0], int((count == 0).sum()))
 
@@ -294,9 +296,11 @@ def _partings(n: int) -> _Rearrangements:
         first, second = np.nonzero(size[:, None] == size)
         leaves, comes = subsets[first].T, subsets[second].T
     else:
-        order = np.random.default_rng(0).random((2 * n, DRAWS)).argsort(0)
-        drawn = np.concatenate([np.arange(2 * n)[:, None], order], axis=1)
-        leaves, comes = (drawn[:n] >= n).astype(np.int64), (drawn[n:] < n).astype(np.int64)
+        drawn = np.random.default_rng(0).random((2 * n, DRAWS))
+        # In bytes and bit by bit: a hundred replicates would take 200 MB otherwise.
+        orders = (part.argsort(0) for part in np.array_split(drawn, PIECES, axis=1))
+        halves = [(order[:n] >= n, order[n:] < n) for order in chain([np.arange(2 * n)[:, None]], orders)]
+        leaves, comes = (np.concatenate(half, axis=1, dtype=np.int8) for half in zip(*halves, strict=True))
     count = leaves.sum(0)
     weights = np.concatenate([leaves, -comes])[:, count > 0] / count[count > 0]
     return _Rearrangements(weights, int((count == 0).sum()))

@@ -93,20 +93,17 @@ def _full_grid(columns: Mapping[str, pd.Series]) -> set[tuple[str, ...]]:
 
 def _shares(y: NDArray[np.float64], columns: Mapping[str, pd.Series], *, saturated: bool) -> pd.Series:
     import pandas as pd
-    from statsmodels.formula.api import ols
-    from statsmodels.stats.anova import anova_lm
 
     if np.ptp(y) == 0:
         raise UserError("importance: every run has the same value; there is no variance to share out.")
-    # Formulas take no dots in names: columns are numbered.
     factors = list(columns)
-    data = pd.DataFrame({f"f{i}": columns[factor].to_numpy() for i, factor in enumerate(factors)})
-    data["y"] = (y - y.mean()) / y.std()
+    levels = [pd.factorize(columns[factor])[0] for factor in factors]
+    shape = [int(codes.max()) + 1 for codes in levels]
     order = len(factors) - (1 if saturated else 0)
     terms = [
         term for size in range(1, order + 1) for term in itertools.combinations(range(len(factors)), size)
     ]
-    columns_needed = sum(math.prod(data[f"f{i}"].nunique() - 1 for i in term) for term in terms)
+    columns_needed = sum(math.prod(shape[i] - 1 for i in term) for term in terms)
     if columns_needed > MOST_EFFECTS:
         raise UserError(
             f"importance of {', '.join(factors)}: {columns_needed:,} effects are to be estimated; at most "
@@ -114,10 +111,48 @@ def _shares(y: NDArray[np.float64], columns: Mapping[str, pd.Series], *, saturat
         )
     if not terms:
         raise UserError("importance: one factor with one run a value leaves nothing to compare it with.")
-    formula = " + ".join(":".join(f"C(f{i})" for i in term) for term in terms)
-    squares = anova_lm(ols(f"y ~ {formula}", data).fit(), typ=2)["sum_sq"]
+    squares = _sums_of_squares((y - y.mean()) / y.std(), np.ravel_multi_index(levels, shape), shape, terms)
     names = [" x ".join(factors[i] for i in term) for term in terms]
-    return pd.Series(squares.to_numpy() / squares.sum(), index=[*names, "residual"])
+    return pd.Series(squares / squares.sum(), index=[*names, "residual"])
+
+
+def _sums_of_squares(
+    y: NDArray[np.float64], cells: NDArray[np.int64], shape: Sequence[int], terms: Sequence[tuple[int, ...]]
+) -> NDArray[np.float64]:
+    """Returns the sums of squares of type II of each term, and what all of them leave.
+
+    They are those of the means of the cells, weighted by their counts: ten thousand runs of a hundred
+    configurations are a hundred rows.
+
+    Args:
+        y: Values (n,).
+        cells: The cell of each (n,), by its place in the grid.
+        shape: How many values each factor has.
+        terms: The factors of each term, by their places.
+    """
+    count = np.bincount(cells)
+    means = np.bincount(cells, y) / count
+    weight = np.sqrt(count)
+    blocks = {term: _block(term, shape) for term in terms}
+
+    def explained(first: Sequence[tuple[int, ...]], then: Sequence[tuple[int, ...]]) -> float:
+        """Returns what the blocks of `then` explain beyond the mean and those of `first`."""
+        design = np.hstack([np.ones((len(count), 1)), *(blocks[term] for term in (*first, *then))])
+        q = np.linalg.qr(weight[:, None] * design).Q
+        last = sum(blocks[term].shape[1] for term in then)
+        return float(np.square((weight * means) @ q[:, q.shape[1] - last :]).sum())
+
+    squares = [explained([other for other in terms if not set(term) <= set(other)], [term]) for term in terms]
+    return np.array([*squares, np.square(y).sum() - explained([], terms)])
+
+
+def _block(term: tuple[int, ...], shape: Sequence[int]) -> NDArray[np.float64]:
+    """Returns the columns of a term, one for each of its effects: (cells, effects)."""
+    block = np.ones((1, 1))
+    for factor, size in enumerate(shape):
+        contrasts = np.eye(size)[:, 1:] - 1 / size
+        block = np.asarray(np.kron(block, contrasts if factor in term else np.ones((size, 1))), dtype=float)
+    return block
 
 
 def tied_with_best(
