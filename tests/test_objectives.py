@@ -1,5 +1,4 @@
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -166,17 +165,21 @@ def test_gaussian_constant_counts_every_pixel() -> None:
     assert perfect.item() == pytest.approx(5 * math.log(2 * math.pi))
 
 
+def summed_by_pytorch(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
+
+
+@pytest.mark.parametrize("D", [50, 127, 784], ids=lambda D: f"{D} pixels")
 @pytest.mark.parametrize("lead", LEADS)
-def test_cross_entropy_and_its_gradients_are_pytorchs(lead: tuple[int, ...], device: torch.device) -> None:
+def test_cross_entropy_and_its_gradients_are_pytorchs(
+    lead: tuple[int, ...], D: int, device: torch.device
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = (30 * torch.randn(*lead, 50, generator=generator, dtype=torch.float64)).to(device)
-    x = torch.rand(50, generator=generator, dtype=torch.float64).to(device)
+    logits = (30 * torch.randn(*lead, D, generator=generator, dtype=torch.float64)).to(device)
+    x = torch.rand(D, generator=generator, dtype=torch.float64).to(device)
     ours: list[torch.Tensor | None] = []
     pytorchs: list[torch.Tensor | None] = []
-    for results, function in (
-        (ours, cross_entropy),
-        (pytorchs, partial(binary_cross_entropy_with_logits, reduction="none")),
-    ):
+    for results, function in ((ours, cross_entropy), (pytorchs, summed_by_pytorch)):
         a, b = logits.clone().requires_grad_(), x.expand_as(logits).clone().requires_grad_()
         value = function(a, b)
         value.square().sum().backward()
@@ -186,8 +189,18 @@ def test_cross_entropy_and_its_gradients_are_pytorchs(lead: tuple[int, ...], dev
 
 
 def test_cross_entropy_of_single_floats_is_within_roundings(device: torch.device) -> None:
-    logits = torch.linspace(-120, 120, 100_001, device=device)
-    x = torch.linspace(0, 1, 100_001, device=device).flip(0)
-    exact = binary_cross_entropy_with_logits(logits.double(), x.double(), reduction="none")
+    logits = torch.linspace(-120, 120, 100_001, device=device)[:, None]
+    x = torch.linspace(0, 1, 100_001, device=device).flip(0)[:, None]
+    exact = summed_by_pytorch(logits.double(), x.double())
     error = (cross_entropy(logits, x).double() - exact).abs()
     assert (error <= 1.2e-7 + 2.4e-7 * exact).all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 5.0])
+def test_cross_entropy_of_many_pixels_is_as_exact_as_their_sum(spread: float, device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (spread * torch.randn(1000, 784, generator=generator)).to(device)
+    x = torch.rand(1000, 784, generator=generator).to(device)
+    exact = summed_by_pytorch(logits.double(), x.double())
+    error = (cross_entropy(logits, x).double() - exact).abs()
+    assert float(error.max()) <= 5e-7 * float(exact.max())

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from vae_lab import seeding
 from vae_lab.data import Batches, Dataset
-from vae_lab.models import VAE, Posterior
+from vae_lab.models import VAE, Posterior, StackedLinear
 from vae_lab.objectives import Objective, likelihood
-from vae_lab.stacks import Member, Stack, StackedLinear, stack_objectives, stackable, train_together
+from vae_lab.stacks import Member, Stack, stack_objectives, stackable, train_together
 from vae_lab.training import DivergedError, Epoch, train
 
 
@@ -106,6 +106,17 @@ def test_a_compiled_stack_equals_an_eager_one_up_to_rounding(rows: Dataset) -> N
             assert isinstance(eager_epoch, Epoch)
             assert isinstance(compiled_epoch, Epoch)
             assert compiled_epoch.step_losses == pytest.approx(eager_epoch.step_losses, rel=1e-4)
+
+
+def test_a_stack_in_bfloat16_is_its_runs_alone_up_to_its_rounding(rows: Dataset) -> None:
+    stacked, separate = ([member(rows, seed) for seed in (0, 1)] for _ in range(2))
+    (results,) = train_together(stacked, batches(rows, 0), epochs=1, precision="bfloat16")
+    for index, run in enumerate(separate):
+        parts = run.model, run.objective, run.optimizer, batches(rows, run.seed)
+        (expected,) = train(*parts, epochs=1, seed=run.seed, precision="bfloat16")
+        result = results[index]
+        assert isinstance(result, Epoch)
+        assert result.step_losses == pytest.approx(expected.step_losses, rel=2e-3)
 
 
 def test_runs_of_a_stack_may_differ_in_all_but_their_architecture(rows: Dataset) -> None:

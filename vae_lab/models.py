@@ -1,7 +1,7 @@
 """The fully connected VAE; a CVAE is the same class with a condition of size C > 0.
 
 Shapes: D pixels of an image over all channels, P outputs of the decoder (D for one a pixel), Z latent
-dimensions, C condition, * any leading axes.
+dimensions, C condition, K runs of a stack, n images of a minibatch, * any leading axes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Posterior(NamedTuple):
 
     def sample(self, noise: Tensor) -> Tensor:
         """Returns the reparametrized draw (*, Z) for standard normal `noise` (*, Z)."""
-        return self.mean + (self.log_var / 2).exp() * noise
+        return torch.addcmul(self.mean, (self.log_var / 2).exp(), noise)
 
 
 class VAE(nn.Module):
@@ -157,6 +157,55 @@ def _mlp(sizes: Sequence[int], activation: str) -> nn.Sequential:
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
+
+
+class StackedLinear(nn.Module):
+    """K Linear layers side by side: (K, n, in) -> (K, n, out) as one batched matrix product.
+
+    Args:
+        layers: K layers of equal shape; their weights are copied.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))  # (K, out, in)
+        self.bias = (
+            nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+            if layers[0].bias is not None
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the output (K, n, out) of each layer for its slice of x (K, n, in)."""
+        factors = [x, self.weight, self.bias]
+        if torch.is_autocast_enabled(x.device.type):  # it is not in force in the backward pass
+            shorter = torch.get_autocast_dtype(x.device.type)
+            factors = [None if factor is None else factor.to(shorter) for factor in factors]
+        return cast("Tensor", _Linears.apply(*factors))
+
+
+class _Linears(torch.autograd.Function):
+    """Images x (K, n, in) times the transposed weights (K, out, in), plus biases (K, out).
+
+    The gradient of the weights is computed in the layout of the weights; autograd's would be transposed, and
+    copied at every step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wants_x, _, wants_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if wants_x else None,
+            torch.bmm(gradient.mT, x),
+            gradient.sum(1) if wants_bias else None,
+        )
 
 
 class Decoding(Protocol):

@@ -18,30 +18,47 @@ from vae_lab.models import Posterior
 
 
 def cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
-    """Returns -x log p - (1 - x) log (1 - p) of every pixel (*, D), with p = sigmoid(logits)."""
+    """Returns -sum_d x_d log p_d + (1 - x_d) log (1 - p_d) (*) of pixels (*, D), with p = sigmoid(logits).
+
+    Examples:
+        >>> cross_entropy(torch.tensor([0.0, 100.0]), torch.tensor([1.0, 1.0]))
+        tensor(0.6931)
+    """
     return cast("Tensor", _CrossEntropy.apply(*torch.broadcast_tensors(logits, x)))  # type: ignore[no-untyped-call]
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """PyTorch's binary_cross_entropy_with_logits without log1p, which takes its CPU ten times as long as log.
+    """PyTorch's binary_cross_entropy_with_logits, summed, without log1p and with a logarithm for many pixels.
 
-    It is ([l > 0] - x) l + log(1 + exp(-|l|)), whose last term is -log sigmoid(|l|), the log of a number from
-    1/2 to 1: its error is at most a rounding of 1, 6e-8 nats a pixel in float32.
+    A pixel's is ([p > 1/2] - x) l - log max(p, 1 - p). The last is the log of a number from 1/2 to 1; many of
+    these can be multiplied before one log is taken: on a CPU a product costs a fifth of a log.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, x)
-        log_larger = logits.abs().sigmoid_().log_()
-        return (logits > 0).to(logits.dtype).sub_(x).mul_(logits).sub_(log_larger)
+        p = logits.sigmoid()
+        ctx.save_for_backward(logits, x, p)
+        larger = torch.rsub(p, 1)
+        torch.maximum(larger, p, out=larger)
+        logs = torch.unflatten(larger, -1, (-1, _factors(p.shape[-1]))).prod(-1).log_().sum(-1)
+        return p.round().sub_(x).mul_(logits).sum(-1).sub_(logs)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        logits, x = ctx.saved_tensors
-        logits_gradient = logits.sigmoid().sub_(x).mul_(gradient) if ctx.needs_input_grad[0] else None
+        logits, x, p = ctx.saved_tensors
+        gradient = gradient.unsqueeze(-1)
+        logits_gradient = (p - x).mul_(gradient) if ctx.needs_input_grad[0] else None
         x_gradient = -logits * gradient if ctx.needs_input_grad[1] else None
         return logits_gradient, x_gradient
+
+
+MOST_FACTORS = 120  # the product of as many halves is a normal float32
+
+
+def _factors(D: int) -> int:
+    """Returns the largest divisor of D up to `MOST_FACTORS`."""
+    return next(divisor for divisor in range(MOST_FACTORS, 0, -1) if D % divisor == 0)
 
 
 class Likelihood(Protocol):
@@ -98,7 +115,7 @@ class Bernoulli:
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
         """Returns -sum_d x_d log p_d + (1 - x_d) log (1 - p_d) (*), with p = sigmoid(logits)."""
-        return cross_entropy(logits, x).sum(-1)
+        return cross_entropy(logits, x)
 
     def mean(self, logits: Tensor) -> Tensor:
         """Returns sigmoid(logits) (*, D)."""
@@ -114,7 +131,7 @@ class ContinuousBernoulli:
 
     def negative_log(self, logits: Tensor, x: Tensor) -> Tensor:
         """Returns the cross entropy minus log C(lambda) (*), with lambda = sigmoid(logits)."""
-        return (cross_entropy(logits, x) - self._log_norm(logits)).sum(-1)
+        return cross_entropy(logits, x) - self._log_norm(logits).sum(-1)
 
     def mean(self, logits: Tensor) -> Tensor:
         """Returns 1 / (1 - exp(-l)) - 1 / l (*, D) for logits l; around l = 0 it is 1/2 + l / 12."""
@@ -196,7 +213,7 @@ def kl_per_dimension(posterior: Posterior) -> Tensor:
         Kingma & Welling 2014, Auto-Encoding Variational Bayes, appendix B.
     """
     mean, log_var = posterior
-    return (mean.square() + log_var.exp() - 1 - log_var) / 2
+    return (torch.addcmul(log_var.exp() - log_var, mean, mean) - 1) / 2
 
 
 PENALTIES = ("none", "l1", "ard")

@@ -18,56 +18,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from vae_lab.by_hand import Optimizer
 from vae_lab.data import Batches
-from vae_lab.models import VAE, Posterior, is_stochastic
+from vae_lab.models import VAE, Posterior, StackedLinear, is_stochastic
 from vae_lab.objectives import Objective
-from vae_lab.training import DivergedError, Epoch, Optimizer, Trainer, epoch_record
-
-
-class StackedLinear(nn.Module):
-    """K Linear layers side by side: (K, n, in) -> (K, n, out) as one batched matrix product.
-
-    Args:
-        layers: K layers of equal shape; their weights are copied.
-    """
-
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))  # (K, out, in)
-        self.bias = (
-            nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
-            if layers[0].bias is not None
-            else None
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the output (K, n, out) of each layer for its slice of x (K, n, in)."""
-        return cast("Tensor", _Linears.apply(x, self.weight, self.bias))
-
-
-class _Linears(torch.autograd.Function):
-    """Images x (K, n, in) times the transposed weights (K, out, in), plus biases (K, out).
-
-    The gradient of the weights is computed in the layout of the weights; autograd's would be transposed, and
-    copied at every step.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        transposed = weight.transpose(1, 2)
-        return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias[:, None], x, transposed)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wants_x, _, wants_bias = ctx.needs_input_grad
-        return (
-            torch.bmm(gradient, weight) if wants_x else None,
-            torch.bmm(gradient.transpose(1, 2), x),
-            gradient.sum(1) if wants_bias else None,
-        )
+from vae_lab.training import DivergedError, Epoch, Trainer, epoch_record
 
 
 def stackable(model: nn.Module) -> bool:
@@ -302,7 +257,7 @@ def _stack_trainer(
 ) -> Trainer:
     objective = stack_objectives([member.objective for member in members], batches.images.pixels.device)
     seeds = [member.seed for member in members]
-    return Trainer(stack, objective, batches.with_seed(seeds), precision=precision, compiled=compiled)
+    return Trainer(stack.model, objective, batches.with_seed(seeds), precision=precision, compiled=compiled)
 
 
 def _train_epoch(

@@ -10,15 +10,16 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vae_lab import devices, interruption, seeding
+from vae_lab.by_hand import Optimizer, updated_in_backward
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
-from vae_lab.models import VAE, Decoding, autoencoded, is_stochastic
+from vae_lab.models import VAE, Decoding, Posterior, autoencoded, is_stochastic
 from vae_lab.objectives import Objective, Terms
 
 
@@ -44,25 +45,6 @@ class DivergedError(LabError):
         """Returns the error of a term that became `value` at some place of the training."""
         word = "NaN" if math.isnan(value) else "infinite"
         return cls(f"training diverged: {term} is {word} {where}.")
-
-
-class Model(Decoding, Protocol):
-    """A model that the loop can train: one VAE, or a stack of them."""
-
-    latent_size: int
-
-    def train(self) -> object:
-        """Puts the model in training mode."""
-
-
-class Optimizer(Protocol):
-    """The part of an optimizer that the loop calls."""
-
-    def zero_grad(self) -> None:
-        """Drops the last step's gradients."""
-
-    def step(self) -> object:
-        """Moves the weights."""
 
 
 def train(
@@ -120,11 +102,12 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Model, objective: Objective, batches: Batches, *, precision: str, compiled: bool
+        self, model: VAE, objective: Objective, batches: Batches, *, precision: str, compiled: bool
     ) -> None:
         self.model, self.objective, self.batches, self.precision = model, objective, batches, precision
         self.device = batches.images.pixels.device
         self._is_stochastic = is_stochastic(model)
+        self.compiled = compiled
         self._terms = torch.compile(self._forward, mode="reduce-overhead") if compiled else self._forward
 
     def run_epoch(self, epoch: int, optimizer: Optimizer, seed: int | list[int]) -> tuple[Tensor, float]:
@@ -149,16 +132,17 @@ class Trainer:
             noises = noises.transpose(0, 1)  # an image's draws before the runs of a stack
         progress = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
         curve = []
-        with self._model_generator(epoch, seed):
+        with self._model_generator(epoch, seed), self._stepping(optimizer) as (model, stepping):
             for (x, c), noise, epochs_done in zip(
                 batches(epoch), torch.split(noises, batches.batch_size, dim=-2), progress, strict=True
             ):
                 interruption.check_now()
-                terms = self._terms(x, c, noise, epochs_done)
-                optimizer.zero_grad()
-                terms.loss.mean(-1).sum().backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                curve.append(torch.stack(terms).detach().mean(-1))  # no .item(): it would wait for the device
+                terms = self._terms(model, x, c, noise, epochs_done)
+                stepping.zero_grad()
+                share = 1 / terms.loss.shape[-1]  # of an image: the loss is their mean
+                terms.loss.backward(torch.full_like(terms.loss, share))  # type: ignore[no-untyped-call]
+                stepping.step()
+                curve.append(mean_terms(terms))  # no .item(): it would wait for the device
         step_terms = torch.stack(curve).cpu()  # the epoch's only wait for the device
         return step_terms, time.perf_counter() - start
 
@@ -169,10 +153,21 @@ class Trainer:
         assert isinstance(seed, int), "a stochastic model is in no stack"
         return seeding.global_generator(seed, "model", epoch, device=self.device)
 
-    def _forward(self, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
-        with devices.autocast(self.precision, self.device):
-            logits, posterior = autoencoded(self.model, x, c, noise)
-        return self.objective(logits.float(), x, posterior, noise, epochs_done=epochs_done)
+    def _stepping(self, optimizer: Optimizer) -> AbstractContextManager[tuple[Decoding, Optimizer]]:
+        """Returns the context of model and optimizer as an epoch's steps call them."""
+        if self.compiled:
+            return nullcontext((self.model, optimizer))
+        return updated_in_backward(self.model, optimizer, self.precision)
+
+    def _forward(self, model: Decoding, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
+        logits, posterior = _autoencoded_in(self.precision, model, x, c, noise)
+        return self.objective(logits, x, posterior, noise, epochs_done=epochs_done)
+
+
+@torch.no_grad()
+def mean_terms(terms: Terms) -> Tensor:
+    """Returns the means over images (3, *) of terms (*, n)."""
+    return torch.stack(terms).mean(-1)
 
 
 PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
@@ -203,9 +198,17 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
 
 @torch.no_grad()
 def _loss_in(precision: str, model: VAE, objective: Objective, x: Tensor, c: Tensor, noise: Tensor) -> float:
+    logits, posterior = _autoencoded_in(precision, model, x, c, noise)
+    return float(objective(logits, x, posterior, noise).loss.mean())
+
+
+def _autoencoded_in(
+    precision: str, model: Decoding, x: Tensor, c: Tensor, noise: Tensor
+) -> tuple[Tensor, Posterior]:
+    """Returns what `autoencoded` does, computed in `precision` and written in float32 for the loss."""
     with devices.autocast(precision, x.device):
         logits, posterior = autoencoded(model, x, c, noise)
-    return float(objective(logits.float(), x, posterior, noise).loss.mean())
+    return logits.float(), posterior._replace(mean=posterior.mean.float(), log_var=posterior.log_var.float())
 
 
 def epoch_record(

@@ -34,9 +34,15 @@ KL_FORMULAS: tuple[tuple[str, str, Formula], ...] = (
         lambda mean, v: (mean**2 + (2 * v).exp() - 2 * v) / 2,
     ),
 )
+
+
+def _of_each_pixel(logits: Tensor, x: Tensor) -> Tensor:
+    return cross_entropy(logits[..., None], x[..., None])
+
+
 RECONSTRUCTIONS: tuple[tuple[str, str | None, Formula], ...] = (
-    ("cross entropy of images", IMAGES, lambda p, x: cross_entropy(p.logit(), x)),
-    ("cross entropy of logits", LOGITS, cross_entropy),
+    ("cross entropy of images", IMAGES, lambda p, x: _of_each_pixel(p.logit(), x)),
+    ("cross entropy of logits", LOGITS, _of_each_pixel),
     ("squared error", IMAGES, lambda p, x: (p - x) ** 2),
     ("absolute error", IMAGES, lambda p, x: (p - x).abs()),
 )

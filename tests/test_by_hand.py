@@ -1,0 +1,206 @@
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vae_lab import seeding, training
+from vae_lab.by_hand import updated_in_backward
+from vae_lab.data import Batches, Dataset
+from vae_lab.models import VAE, autoencoded
+from vae_lab.objectives import Objective, join, likelihood
+from vae_lab.stacks import Stack
+from vae_lab.training import Epoch, train
+
+D, Z, N = 12, 3, 7  # pixels, latent dimensions, images
+Adam = torch.optim.Adam | torch.optim.AdamW
+
+
+def built(K: int | None, C: int) -> VAE:
+    """A VAE, or the network of K in a stack, in double precision."""
+    models = []
+    for seed in range(K or 1):
+        with seeding.global_generator(seed, "weights"):
+            models.append(VAE(D, C, latent_size=Z, layers=2, hidden_size=[8, 5]).double())
+    return models[0] if K is None else Stack(models).model
+
+
+def adam(model: nn.Module, kind: type[Adam] = torch.optim.Adam, **options: object) -> Adam:
+    return kind(model.parameters(), **{"lr": 1e-2, "fused": True} | options)  # type: ignore[arg-type]
+
+
+def batch(lead: tuple[int, ...], C: int, draws: tuple[int, ...] = ()) -> tuple[Tensor, Tensor, Tensor]:
+    def drawn(*shape: int) -> Tensor:
+        return torch.rand(*shape, dtype=torch.float64)
+
+    return drawn(*lead, N, D), drawn(*lead, N, C), drawn(*draws, *lead, N, Z) - 0.5
+
+
+def moved(
+    model: VAE, optimizer: Adam, batches: list[tuple[Tensor, Tensor, Tensor]], by_hand: bool
+) -> list[Tensor]:
+    """Makes a step a batch; returns the losses."""
+    objective, losses = Objective(likelihood("bernoulli"), beta=2.0), []
+    context = updated_in_backward(model, optimizer) if by_hand else nullcontext((model, optimizer))
+    with context as (stepping, count):
+        assert (stepping is not model) is by_hand
+        for x, c, noise in batches:
+            logits, posterior = autoencoded(stepping, x, c, noise)
+            loss = objective(logits, x, posterior, noise).loss
+            count.zero_grad()
+            loss.mean(-1).sum().backward()
+            count.step()
+            losses.append(loss.detach())
+    return losses
+
+
+@pytest.mark.parametrize("draws", [(), (4,)], ids=["a draw an image", "four draws"])
+@pytest.mark.parametrize("C", [0, 3], ids=["VAE", "CVAE"])
+@pytest.mark.parametrize("K", [None, 1, 3], ids=["alone", "stack of 1", "stack of 3"])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+def test_steps_by_hand_are_those_of_autograd(
+    kind: type[Adam], K: int | None, C: int, draws: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    batches = [batch(() if K is None else (K,), C, draws) for _ in range(6)]
+    results = []
+    for by_hand in (False, True):
+        model = built(K, C)
+        optimizer = adam(model, kind, weight_decay=0.1)
+        losses = moved(model, optimizer, batches[:4], by_hand)
+        losses += moved(model, optimizer, batches[4:], by_hand)  # taken over a second time
+        results.append((losses, [*model.parameters()], optimizer.state_dict()["state"]))
+    assert results[0][2].keys() == results[1][2].keys()
+    assert all(state["step"] == 6 for state in results[1][2].values())
+    torch.testing.assert_close(*results, rtol=1e-11, atol=1e-13)
+
+
+def test_one_may_go_on_where_the_other_has_stopped() -> None:
+    torch.manual_seed(0)
+    batches = [batch((), 0) for _ in range(6)]
+    ends = []
+    for first, second in ((True, False), (False, True), (False, False)):
+        model = built(None, 0)
+        optimizer = adam(model)
+        moved(model, optimizer, batches[:3], first)
+        moved(model, optimizer, batches[3:], second)
+        ends.append([*model.parameters()])
+    torch.testing.assert_close(ends[0], ends[2], rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(ends[1], ends[2], rtol=1e-11, atol=1e-13)
+
+
+class OwnVAE(VAE):
+    """A model of somebody's own."""
+
+
+class Weighted(nn.Module):
+    """A likelihood with weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+def with_weights_of_the_likelihood() -> tuple[VAE, Adam]:
+    model = VAE(D)
+    join(model, Weighted())  # type: ignore[arg-type]
+    return model, adam(model)
+
+
+def without_biases() -> tuple[VAE, Adam]:
+    model = VAE(D)
+    model.pixels = nn.Linear(400, D, bias=False)
+    return model, adam(model)
+
+
+def with_frozen_weights() -> tuple[VAE, Adam]:
+    model = VAE(D)
+    model.mean.weight.requires_grad_(False)
+    return model, adam(model)
+
+
+def with_two_groups() -> tuple[VAE, Adam]:
+    model = VAE(D)
+    groups: list[dict[str, object]] = [
+        {"params": [*model.encoder.parameters()]},
+        {"params": [weights for name, weights in model.named_parameters() if "encoder" not in name]},
+    ]
+    return model, torch.optim.Adam(groups, fused=True)
+
+
+OTHERS: dict[str, Callable[[], tuple[nn.Module, torch.optim.Optimizer]]] = {
+    "a model of one's own": lambda: ((model := OwnVAE(D)), adam(model)),
+    "another activation": lambda: ((model := VAE(D, activation="gelu")), adam(model)),
+    "another optimizer": lambda: ((model := VAE(D)), torch.optim.SGD(model.parameters(), lr=0.1)),
+    "not fused": lambda: ((model := VAE(D)), adam(model, fused=False)),
+    "amsgrad": lambda: ((model := VAE(D)), adam(model, amsgrad=True)),
+    "a tensor as lr": lambda: ((model := VAE(D)), adam(model, lr=torch.tensor(0.1))),
+    "some weights alone": lambda: (
+        (model := VAE(D)),
+        torch.optim.Adam(model.encoder.parameters(), fused=True),
+    ),
+    "a likelihood's weights": with_weights_of_the_likelihood,
+    "no bias": without_biases,
+    "frozen weights": with_frozen_weights,
+    "two groups": with_two_groups,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_else_is_trained_by_autograd(name: str) -> None:
+    model, optimizer = OTHERS[name]()
+    with updated_in_backward(model, optimizer) as (stepping, count):  # type: ignore[arg-type]
+        assert {id(stepping), id(count)} == {id(model), id(optimizer)}
+
+
+def trained(data: Dataset, precision: str, parts: tuple[int, ...] = (2,)) -> tuple[VAE, list[Epoch]]:
+    """Trains up to each number of epochs in turn, from what a checkpoint would hold."""
+    epochs: list[Epoch] = []
+    weights, state = None, None
+    for until in parts:
+        with seeding.global_generator(0, "weights"):
+            model = VAE(data.size, latent_size=2, layers=2, hidden_size=16)
+        optimizer = adam(model)
+        if weights is not None and state is not None:
+            model.load_state_dict(weights)
+            optimizer.load_state_dict(state)
+        batches = Batches(data.train, batch_size=36, C=0, seed=0)
+        objective = Objective(likelihood("bernoulli"))
+        epochs += train(
+            model,
+            objective,
+            optimizer,
+            batches,
+            epochs=until,
+            seed=0,
+            precision=precision,
+            done=len(epochs),
+        )
+        weights, state = model.state_dict(), optimizer.state_dict()
+    return model, epochs
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-6), ("bfloat16", 4e-3)])
+def test_the_loop_by_hand_is_the_loop_by_autograd_up_to_rounding(
+    rows: Dataset, precision: str, rounding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rows.train.pixels.device.type != "cpu":
+        pytest.skip("by hand on a CPU alone")
+    _, by_hand = trained(rows, precision)
+    monkeypatch.setattr(training, "updated_in_backward", lambda *pair: nullcontext(pair[:2]))
+    _, by_autograd = trained(rows, precision)
+    for epoch, expected in zip(by_hand, by_autograd, strict=True):
+        assert epoch.step_losses == pytest.approx(expected.step_losses, rel=rounding)
+        assert epoch.kl == pytest.approx(expected.kl, rel=25 * rounding)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_to_the_last_bit(
+    rows: Dataset, precision: str
+) -> None:
+    (model, epochs), (resumed, resumed_epochs) = (
+        trained(rows, precision, parts) for parts in ((3,), (1, 2, 3))
+    )
+    assert [epoch.step_losses for epoch in epochs] == [epoch.step_losses for epoch in resumed_epochs]
+    assert all(map(torch.equal, model.state_dict().values(), resumed.state_dict().values()))
