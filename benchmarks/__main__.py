@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks import machine, outputs
 from benchmarks.processes import ENVIRONMENT, ROOT, FailedError
 from benchmarks.rows import GROUPS, Sizes
-from benchmarks.targets import TARGETS
+from benchmarks.targets import NEEDS_PEERS, TARGETS
 
 QUIET = 0.1  # cores that others may keep busy
 ROW_LIST = "\n".join(f"  {number}  {target.what}" for number, target in TARGETS.items())
@@ -39,21 +39,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--repeats", type=_positive, help="rounds of what takes seconds (default 5)")
     parser.add_argument(
-        "--long-repeats", type=_positive, help="rounds of rows 2 to 5, of minutes each (default 2, row 5: 1)"
+        "--long-repeats", type=_positive, help="rounds of rows 1 to 5, of minutes each (default 2, row 5: 1)"
     )
     parser.add_argument("--quick", action="store_true", help="one round of less work: does it run?")
+    parser.add_argument("--peers", action="store_true", help="pythae and Lightning, too: rows 4 and 9")
     parser.add_argument(
-        "--full", action="store_true", help="run all ten DataLoader loops; hours on a slow machine"
-    )
-    parser.add_argument("--peers", action="store_true", help="row 1 with pythae and Lightning, too")
-    parser.add_argument(
-        "--device", default="cpu", help="of rows 1 to 5: cpu or cuda (cuda has not been tried)"
+        "--device", default="cpu", help="of rows 1 to 5 and 9: cpu or cuda (cuda has not been tried)"
     )
     parser.add_argument(
         "--compile",
         action="store_true",
         dest="compiled",
-        help="rows 1 to 5 with train.compile=true: CUDA graphs on a GPU",
+        help="rows 1 to 5 and 9 with train.compile=true: CUDA graphs on a GPU",
     )
     parser.add_argument(
         "--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the results"
@@ -61,14 +58,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def sizes(chosen: argparse.Namespace, data: str) -> Sizes:
-    """Returns how much is measured: the rounds and the work of each row."""
+def sizes(chosen: argparse.Namespace, data: str, shorter: tuple[str, ...] = ()) -> Sizes:
+    """Returns how much is measured: the rounds and the work of each row, and in which shorter formats."""
     usual = Sizes(
         data,
         chosen.device,
         chosen.compiled,
-        full=chosen.full,
         peers=machine.PEERS if chosen.peers else (),
+        shorter=shorter,
     )
     if chosen.quick:
         usual = usual._replace(repeats=1, long_repeats=1, epochs=1, seeds=4, seed_epochs=1)
@@ -87,6 +84,9 @@ def main(arguments: Sequence[str]) -> int:
         console.print(
             f"--peers: {' and '.join(missing)} not installed. Install them with: pip install .\\[peers]"
         )
+        return 2
+    if not chosen.peers and set(chosen.rows) <= NEEDS_PEERS:
+        console.print("--rows 4: is measured against pythae and Lightning; add --peers")
         return 2
     machine_facts = machine.describe()
     console.print(outputs.machine_line(machine_facts))
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(chosen: argparse.Namespace, console: Console) -> tuple[list[dict[str, Any]], bool]:
     """Returns the rows' records, and whether some could not be measured."""
-    size = sizes(chosen, _data())
+    size = sizes(chosen, _printed(MNIST), tuple(_printed(FORMATS, chosen.device).split()))
     measured: list[dict[str, Any]] = []
     failed = False
     for rows, measure in GROUPS:
@@ -168,17 +168,20 @@ def _without_output(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def _data() -> str:
-    """Returns the folder of MNIST's files, which are fetched if they are not there."""
+MNIST = "from vae_lab.data import mnist; print(mnist().origin)"  # fetched if it is not there
+FORMATS = (
+    "import sys, torch; from vae_lab.devices import faster_precisions; "
+    "print(*{'bfloat16'}.intersection(faster_precisions(torch.device(sys.argv[1]))))"
+)
+
+
+def _printed(code: str, *arguments: str) -> str:
+    """Returns what a few lines of Python print that import the lab, which nobody else here may do."""
     process = subprocess.run(
-        [sys.executable, "-c", "from vae_lab.data import mnist; print(mnist().origin)"],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
     )
     if process.returncode:
-        raise FailedError(f"MNIST is not to be had:\n{process.stderr[-1000:]}")
+        raise FailedError(f"MNIST or the device is not to be had:\n{process.stderr[-1000:]}")
     return process.stdout.strip()
 
 

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from benchmarks.targets import TARGETS
 
-COLORS = {"aim reached": "#009e73", "reached": "#0072b2", "short": "#d55e00"}
-STYLES = {"aim reached": "green", "reached": "blue", "short": "bold red"}
+COLORS = {"aim reached": "#009e73", "reached": "#0072b2", "short": "#d55e00"}  # of rows with a target
+STYLES = {"aim reached": "green", "reached": "blue", "short": "bold red", "no target": "dim"}
 HEADINGS = ("", "must", "aim", "measured", "rounds", "")
 Rows = Sequence[Mapping[str, Any]]  # the records of targets.Result
 
@@ -70,8 +70,8 @@ def progress(row: Mapping[str, Any], value: float) -> float:
 
 
 def plot(rows: Rows) -> Figure:
-    """Returns a plot of every row on one scale: bars end at the measured value, lines are must and aim."""
-    upwards = list(rows)[::-1]
+    """Returns a plot of the rows with a target: bars end at the measured value, lines are must and aim."""
+    upwards = [row for row in rows if row["must"] is not None][::-1]
     figure = Figure(figsize=(8, 0.55 * len(upwards) + 1.3), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     left, right = -3.0, 4.0

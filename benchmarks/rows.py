@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from benchmarks import many_runs, store
 from benchmarks.processes import Contender, FailedError, Neighbour, train, vae_lab
-from benchmarks.targets import TARGETS, Result, ratio
+from benchmarks.targets import Result, ratio
 from benchmarks.work import (
     BASE,
     CLASSES,
@@ -32,25 +33,27 @@ class Sizes(NamedTuple):
     device: str = "cpu"
     compiled: bool = False  # the lab with train.compile=true
     repeats: int = 5  # rounds of what takes seconds
-    long_repeats: int = 2  # rounds of the ten ablations, six minutes each
+    long_repeats: int = 2  # rounds of the ten ablations, ten minutes each
     seed_repeats: int = 1  # rounds of the many seeds, six minutes each
     epochs: int = 10  # of the ten ablations
     seeds: int = 16
     seed_epochs: int = 10  # of each of these seeds' runs
-    full: bool = False  # run all ten DataLoader loops to their end
     peers: tuple[str, ...] = ()
+    shorter: tuple[str, ...] = ()  # bfloat16, where the hardware multiplies in it
 
-    def lab(self) -> list[str]:
+    def lab(self, format: str = "float32") -> list[str]:
         """Returns the arguments of every training of this lab."""
-        return [f"train.device={self.device}", f"train.compile={str(self.compiled).lower()}"]
+        compiled = str(self.compiled).lower()
+        return [f"train.device={self.device}", f"train.compile={compiled}", f"train.precision={format}"]
 
 
 def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
-    """Row 1: the floor, this lab, the DataLoader loop and the peers, an epoch a turn."""
+    """Row 9: the floor, this lab in both formats, the DataLoader loop and the peers, an epoch a turn."""
     with ExitStack() as processes:
         running = {
             "floor": _floor(sizes),
             "this lab": Contender("this_lab", *sizes.lab()),
+            **{f"this lab, {format}": Contender("this_lab", *sizes.lab(format)) for format in sizes.shorter},
             "DataLoader loop": _loop("hand_written", BASE, sizes),
             **{name: _loop(f"with_{name}", BASE, sizes) for name in sizes.peers},
         }
@@ -60,70 +63,73 @@ def epochs_side_by_side(sizes: Sizes, say: Say) -> list[Result]:
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     words = [f"{name} {value:.2f} s" for name, value in middle.items()]
     share = middle["floor"] / middle["this lab"]
-    needed = TARGETS[1].must * middle["floor"] / middle["DataLoader loop"]
-    note = (
-        f"{BASE}, an epoch: {', '.join(words)}; this lab has {share:.2f} of the floor's speed, and "
-        f"{TARGETS[1].must:g} times faster than the loop would be {needed:.2f} of it"
-    )
-    return [ratio(1, seconds["DataLoader loop"], seconds["this lab"], note, seconds)]
+    note = f"{BASE}, an epoch: {', '.join(words)}; this lab has {share:.2f} of the floor's speed"
+    return [ratio(9, seconds["DataLoader loop"], seconds["this lab"], note, seconds)]
 
 
 KINDS = [(layers, conditional) for layers in (2, 3, 4) for conditional in (False, True)]
 
 
 def ten_ablations(sizes: Sizes, say: Say) -> list[Result]:
-    """Rows 2, 3 and 4: `vae-lab train experiments=reference` in an empty folder, the loops, and the floor."""
-    names = ("ablations", "training", "DataLoader loops", "floor", "rest")
-    rounds: dict[str, list[float]] = {name: [] for name in names}
+    """Rows 1 to 4: `vae-lab train experiments=reference` in an empty folder, the floor and the peers."""
+    rounds: dict[str, list[float]] = defaultdict(list)
     with ExitStack() as processes:
         floor = processes.enter_context(_floor(sizes))
         loops = {
-            (layers, conditional): processes.enter_context(
-                _loop("hand_written", Architecture(layers, classes=CLASSES * conditional), sizes)
-            )
-            for layers, conditional in KINDS
+            peer: {kind: processes.enter_context(_peer_loop(peer, kind, sizes)) for kind in KINDS}
+            for peer in sizes.peers
         }
         for i in range(sizes.long_repeats):
-            say(f"round {i + 1} of {sizes.long_repeats}: vae-lab train experiments=reference")
-            peaks = [_peak(floor)]
-            wall, runs, workers = _ablations(sizes)
-            peaks.append(_peak(floor))
-            if i == 0 and not sizes.full:  # the loops' first epochs are not counted
-                for loop in loops.values():
-                    loop.turn()
-            say(f"round {i + 1} of {sizes.long_repeats}: it took {wall:.0f} s; now the DataLoader loops")
-            training = training_seconds(runs, workers)
-            rounds["ablations"].append(wall)
-            rounds["training"].append(training)
-            rounds["floor"].append(floor_seconds(runs, statistics.median(peaks)))
-            rounds["DataLoader loops"].append(_ten_loops(runs, loops, sizes))
-            rounds["rest"].append(1 - training / wall)
-    return _ablation_results(rounds, runs, workers, sizes)
+            for format in ("float32", *sizes.shorter):
+                say(f"round {i + 1} of {sizes.long_repeats}: vae-lab train experiments=reference, {format}")
+                peaks = [_peak(floor)]
+                wall, runs, workers = _ablations(sizes, format)
+                peaks.append(_peak(floor))
+                training = training_seconds(runs, workers)
+                rounds[f"{format}, command"].append(wall)
+                rounds[f"{format}, training"].append(training)
+                rounds[f"{format}, floor"].append(floor_seconds(runs, statistics.median(peaks)))
+                rounds[f"{format}, not training"].append(1 - training / wall)
+            for peer, kinds in loops.items():
+                say(f"round {i + 1} of {sizes.long_repeats}: {peer}")
+                seconds = {kind: _epoch_of(loop, warm_up=i == 0) for kind, loop in kinds.items()}
+                rounds[peer].append(loop_seconds(runs, seconds))
+    return ablation_results(dict(rounds), len(runs), workers, sizes)
 
 
-def _ablation_results(
-    rounds: dict[str, list[float]], runs: list[TrainedRun], workers: int, sizes: Sizes
-) -> list[Result]:
+def ablation_results(rounds: dict[str, list[float]], runs: int, workers: int, sizes: Sizes) -> list[Result]:
+    """Returns rows 1 to 4 of the seconds of every round, by format and part, and by peer."""
     middle = {name: statistics.median(values) for name, values in rounds.items()}
-    how = (
-        "run to their end"
-        if sizes.full
-        else f"one epoch of each of {len(KINDS)} depths and kinds, times the ten runs' epochs"
-    )
-    whole = (
-        f"{len(runs)} runs of {sizes.epochs} epochs: the command {middle['ablations']:.0f} s, "
-        f"the loops {middle['DataLoader loops']:.0f} s ({how})"
-    )
-    against_floor = (
-        f"the floor {middle['floor']:.0f} s, training {middle['training']:.0f} s: the runs' own seconds, "
-        f"{workers} at a time"
-    )
-    rest = f"{middle['rest'] * middle['ablations']:.0f} s of {middle['ablations']:.0f} s"
-    return [
-        ratio(2, rounds["DataLoader loops"], rounds["ablations"], whole, rounds),
-        ratio(3, rounds["floor"], rounds["training"], against_floor, {}),
-        Result(4, middle["rest"], rounds["rest"], rest, {}),
+    results = []
+    for row, format in enumerate(("float32", *sizes.shorter), start=1):
+        floor, training = f"{format}, floor", f"{format}, training"
+        note = f"the floor {middle[floor]:.0f} s, training {middle[training]:.0f} s, {workers} runs at a time"
+        results.append(ratio(row, rounds[floor], rounds[training], note, {}))
+    wall, rest = middle["float32, command"], middle["float32, not training"]
+    parts = {f"{format}: {middle[f'{format}, not training']:.1%}" for format in sizes.shorter}
+    note = "; ".join([f"{rest * wall:.0f} s of {wall:.0f} s", *sorted(parts)])
+    results.append(Result(3, rest, rounds["float32, not training"], note, rounds))
+    if sizes.peers:
+        results.append(_against_peers(rounds, middle, runs, sizes))
+    return results
+
+
+def _against_peers(
+    rounds: dict[str, list[float]], middle: dict[str, float], runs: int, sizes: Sizes
+) -> Result:
+    """Returns row 4: the fastest peer's loops over the command's seconds."""
+    fastest = min(sizes.peers, key=lambda peer: middle[peer])
+    commands = [f"{format} {middle[f'{format}, command']:.0f} s" for format in ("float32", *sizes.shorter)]
+    loops = [f"{peer} {middle[peer]:.0f} s" for peer in sizes.peers]
+    shorter = [
+        f"in {format} {middle[fastest] / middle[f'{format}, command']:.2f}" for format in sizes.shorter
     ]
+    note = (
+        f"{runs} runs of {sizes.epochs} epochs: the command in {', '.join(commands)}; {', '.join(loops)} "
+        f"(one epoch of each of {len(KINDS)} depths and kinds, times the runs' epochs; they only train)"
+    )
+    note = "; ".join([note, *shorter])
+    return ratio(4, rounds[fastest], rounds["float32, command"], note, {})
 
 
 def many_seeds(sizes: Sizes, say: Say) -> list[Result]:
@@ -218,11 +224,11 @@ def comparison(sizes: Sizes, say: Say) -> list[Result]:
 # Rows that are measured together, and the function that measures them.
 GROUPS: list[tuple[tuple[int, ...], Callable[[Sizes, Say], list[Result]]]] = [
     ((7,), short_commands),
-    ((1,), epochs_side_by_side),
+    ((9,), epochs_side_by_side),
     ((6,), beside_a_neighbour),
     ((8,), comparison),
     ((5,), many_seeds),
-    ((2, 3, 4), ten_ablations),
+    ((1, 2, 3, 4), ten_ablations),
 ]
 
 
@@ -252,22 +258,24 @@ def _loop(module: str, what: Architecture, sizes: Sizes) -> Contender:
     return Contender(module, *shape, *rest)
 
 
-def _ablations(sizes: Sizes) -> tuple[float, list[TrainedRun], int]:
+def _peer_loop(peer: str, kind: tuple[int, bool], sizes: Sizes) -> Contender:
+    layers, conditional = kind
+    return _loop(f"with_{peer}", Architecture(layers, classes=CLASSES * conditional), sizes)
+
+
+def _epoch_of(loop: Contender, *, warm_up: bool) -> float:
+    """Returns the seconds of an epoch, after one that is not counted if `warm_up`."""
+    if warm_up:
+        loop.turn()
+    return loop.turn()
+
+
+def _ablations(sizes: Sizes, format: str) -> tuple[float, list[TrainedRun], int]:
     """Returns the wall seconds of the command, its runs, and how many were trained at a time."""
     with _scratch() as folder:
-        options = ["experiments=reference", f"train.epochs={sizes.epochs}", *sizes.lab()]
+        options = ["experiments=reference", f"train.epochs={sizes.epochs}", *sizes.lab(format)]
         used = train(*options, folder=folder)
         return used.wall, *store.read(folder)
-
-
-def _ten_loops(runs: list[TrainedRun], loops: dict[tuple[int, bool], Contender], sizes: Sizes) -> float:
-    if not sizes.full:
-        return loop_seconds(runs, {kind: loop.turn() for kind, loop in loops.items()})
-    total = 0.0
-    for run in runs:
-        with _loop("hand_written", run.architecture, sizes) as loop:
-            total += sum(loop.turn() for _ in range(run.epochs))
-    return total
 
 
 @contextmanager
