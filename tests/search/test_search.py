@@ -7,8 +7,10 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
+import vae_lab
 from tests.conftest import trained
 from tests.faults.children import Zygote
 from tests.faults.injected import AFTER, Fault
@@ -77,6 +79,13 @@ def test_given_again_it_trains_nothing_and_finds_the_same(again: Path, lab: Lab)
     assert "Best of" in out
 
 
+def result(folder: Path, run_id: str) -> tuple[list[float], list[torch.Tensor]]:
+    """The held-out losses of a run's epochs, and its weights."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    weights = vae_lab.load(run_id, uri=uri).module.state_dict()
+    return [*reader(uri).history(run_id, "test/loss")], [*weights.values()]
+
+
 def test_its_best_is_confirmed_and_a_stopped_run_trained_whole(again: Path, lab: Lab) -> None:
     code, out, err = lab(*LINE)
     assert code == 0, err
@@ -87,11 +96,18 @@ def test_its_best_is_confirmed_and_a_stopped_run_trained_whole(again: Path, lab:
     confirmed = load_study(reader(f"sqlite:///{again}/mlflow.db"), "hunt confirmed")
     assert [run.params["seed"] for run in confirmed.runs] == ["1", "2"]
     stopped = next(run for run in runs(again) if "vae_lab.stopped" in run.tags)
-    code, _, err = lab(*shlex.split(stopped.tags["vae_lab.command"])[2:])
+    words = shlex.split(stopped.tags["vae_lab.command"])[2:]
+    code, _, err = lab(*words)
     assert code == 0, err
     assert "goes on after epoch" in err
     whole = next(run for run in runs(again) if run.run_id == stopped.run_id)
     assert (whole.status, "vae_lab.stopped" in whole.tags) == ("FINISHED", False)
+    assert lab(*words, "reuse=never")[0] == 0
+    untroubled = max(runs(again), key=lambda run: run.started)
+    assert untroubled.run_id != whole.run_id
+    one, other = (result(again, run.run_id) for run in (whole, untroubled))
+    assert one[0] == other[0]
+    assert all(map(torch.equal, one[1], other[1]))
 
 
 @pytest.mark.parametrize(
