@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import processes
 from benchmarks.cluster.command import LAB, environment
 from benchmarks.cluster.ray_hosts import HEALTH
 from benchmarks.cluster.results import WrongError, check_same
 from benchmarks.cluster.slurm import Slurm, slurm
+from benchmarks.processes import FailedError
 
 EPOCHS = 8
 RUN = ["data=digits", "model.hidden_size=32", "train.device=cpu", f"train.epochs={EPOCHS}"]
@@ -28,22 +30,29 @@ def prove(folder: Path) -> str:
     Raises:
         WrongError: A requeued job began anew, or results differ.
     """
-    still, array, symmetric = (folder / name for name in ("still", "array", "symmetric"))
-    for place in (still, array, symmetric):
+    still, array, symmetric, submitted = (
+        folder / name for name in ("still", "array", "symmetric", "submitit")
+    )
+    for place in (still, array, symmetric, submitted):
         place.mkdir()
     study = [*LAB, "train", "-m", *RUN, "seed=0,1"]
     done = subprocess.run(study, cwd=still, env=environment(still), capture_output=True, text=True)
     if done.returncode:
-        raise processes.FailedError(done.stderr[-2000:])
+        raise FailedError(done.stderr[-2000:])
     with slurm(folder / "slurm", nodes=2) as running:
         after = _requeue(running, array)
         _symmetric_run(running, symmetric, study)
-    for place in (array, symmetric):
-        check_same(place, still)
-    return (
-        f"an array of 2 jobs, one requeued in mid-run, went on after epoch {after} of {EPOCHS}; "
-        "ray symmetric-run on two nodes finished; both bit-identical to undisturbed runs"
-    )
+        check_same(array, still)
+        check_same(symmetric, still)
+        seen = (
+            f"an array of 2 jobs, one requeued in mid-run, went on after epoch {after} of {EPOCHS}; "
+            "ray symmetric-run on two nodes finished; "
+        )
+        if importlib.util.find_spec("submitit") is None:
+            return f"{seen}both bit-identical to undisturbed runs; hydra-submitit-launcher is not installed"
+        after = _submitit(running, submitted, study)
+        check_same(submitted, still)
+    return f"{seen}hydra/launcher=submitit_slurm, requeued, after epoch {after}; all bit-identical"
 
 
 def _requeue(running: Slurm, folder: Path) -> int:
@@ -53,18 +62,57 @@ def _requeue(running: Slurm, folder: Path) -> int:
     flags = ["--array=0-1", "--requeue", "--open-mode=append", f"--output={folder}/task-%a.log"]
     script = f"#!/bin/bash\ncd {shlex.quote(str(folder))}\nexec {line}\n"
     job = running.submit(script, *flags, variables=environment(folder))
-    end = time.monotonic() + MOST
-    while not (log.exists() and f"epoch 3/{EPOCHS}" in log.read_text()):
-        if time.monotonic() > end:
-            raise TimeoutError(f"job {job} has not begun: {log.read_text()[-1000:] if log.exists() else ''}")
-        time.sleep(0.05)
+    _await(lambda: log.exists() and f"epoch 3/{EPOCHS}" in log.read_text(), f"job {job}")
     running.do("scontrol", "requeue", f"{job}_1")
     running.wait(job, MOST)
-    said = log.read_text()
+    return _went_on(log.read_text())
+
+
+def _await(seen: Callable[[], bool], what: str) -> None:
+    """Waits for something that is to be seen.
+
+    Raises:
+        TimeoutError: It is not.
+    """
+    end = time.monotonic() + MOST
+    while not seen():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} has not begun")
+        time.sleep(0.05)
+
+
+def _went_on(said: str) -> int:
+    """Returns the epoch after which a requeued run went on.
+
+    Raises:
+        WrongError: It began anew.
+    """
     went_on = re.search(rf"goes on after epoch (\d+) of {EPOCHS}", said)
     if went_on is None or int(went_on[1]) < 3:
         raise WrongError(f"the requeued job began anew: {said[-1000:]}")
     return int(went_on[1])
+
+
+def _submitit(running: Slurm, folder: Path, study: list[str]) -> int:
+    """Requeues a job of hydra-submitit-launcher in the middle of its run; returns where it went on."""
+    flags = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=30"]
+    flags += ["hydra.launcher.cpus_per_task=1", "+hydra.launcher.additional_parameters.requeue=true"]
+    variables = {**environment(folder), "SLURM_CONF": str(running.folder / "slurm.conf")}
+    with (folder / "log").open("wb") as output:
+        command = running.head.start([*study, *flags], variables, folder, output)
+
+    def logs() -> dict[str, str]:
+        return {file.name: file.read_text() for file in sorted(folder.rglob("*_log.out"))}
+
+    try:
+        _await(lambda: any(f"epoch 3/{EPOCHS}" in text for text in logs().values()), "a job of submitit")
+        name = next(name for name, text in logs().items() if f"epoch 3/{EPOCHS}" in text)
+        running.do("scontrol", "requeue", name.removesuffix("_0_log.out"))
+        if command.wait(MOST):
+            raise FailedError((folder / "log").read_text()[-2000:])
+    finally:
+        command.kill()
+    return _went_on("".join(logs().values()))
 
 
 def _symmetric_run(running: Slurm, folder: Path, study: list[str]) -> None:
