@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Callable
 
@@ -112,3 +114,15 @@ def test_an_epoch_that_never_was_ran_on_nothing() -> None:
     device = devices.resolve("cpu")
     assert "0.1" not in ran_on.went_on(before, ran_on.ran_on(device), 0)[tracking.ENVIRONMENT]
     assert "0.1 to epoch 3" in ran_on.went_on(before, ran_on.ran_on(device), 3)[tracking.ENVIRONMENT]
+
+
+def test_whatever_a_step_of_training_imports_is_code_of_the_training() -> None:
+    """Another version of a module that were not would give other results under the same fingerprint."""
+    harmless = {"vae_lab.errors", "vae_lab.interruption", "vae_lab.data"}  # of data a run has the checksum
+    names = {module.__name__ for module in prepared.TRAINING_PATH}
+    for module in prepared.TRAINING_PATH:
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("vae_lab"):
+                inside = [f"vae_lab.{alias.name}" for alias in node.names]
+                imported = inside if node.module == "vae_lab" else [node.module]
+                assert {*imported} <= names | harmless, f"{module.__name__} imports {imported}"

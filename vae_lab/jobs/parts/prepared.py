@@ -17,7 +17,18 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from vae_lab import config, devices, faults, machine, models, objectives, seeding, stacks, training
+from vae_lab import (
+    by_hand,
+    config,
+    devices,
+    faults,
+    machine,
+    models,
+    objectives,
+    seeding,
+    stacks,
+    training,
+)
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
 from vae_lab.data.arrays import checked, remarks
@@ -47,6 +58,7 @@ SIZES = (
     "train.batch_size",
 )  # fill memory
 
+TRAINING_PATH = (seeding, devices, batches, models, objectives, by_hand, training, stacks)
 NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are no code of a run's
 
 _loading = threading.Lock()
@@ -231,7 +243,7 @@ def _code_of_training(*classes: type) -> str:
     """Returns a checksum of the loop, the configured classes and their bases, not of what they import."""
     bases = [base for chosen in classes for base in chosen.__mro__]
     foreign = [base for base in bases if base.__module__.partition(".")[0] not in NOT_OWN]
-    path = (seeding, devices, batches, models, objectives, training, stacks, *map(inspect.getmodule, foreign))
+    path = (*TRAINING_PATH, *map(inspect.getmodule, foreign))
     files = [file for module in path if (file := getattr(module, "__file__", None))]
     return code_version.checksum(dict.fromkeys(files))
 
