@@ -28,6 +28,24 @@ def only_run() -> StoredRun:
     return record
 
 
+def test_a_run_in_bfloat16_is_measured_in_float32(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs: set[tuple[torch.dtype, bool]] = set()
+    forward = torch.nn.Linear.forward  # in training it is not called: the backward pass by hand has products
+
+    def noted(self: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        output = forward(self, x)
+        outputs.add((output.dtype, torch.is_autocast_enabled("cpu")))
+        return output
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", noted)
+    code, _, err = lab(*SMALL, "train.precision=bfloat16", "train.epochs=1", "evaluation.posterior_draws=2")
+    assert code == 0, err
+    assert only_run().params["train.precision"] == "bfloat16"
+    assert outputs == {(torch.float32, False)}
+
+
 @pytest.mark.parametrize("model", ["vae", "cvae"])
 def test_a_finished_run_holds_everything_that_the_ui_shows(lab: Lab, folder: Path, model: str) -> None:
     code, _, err = lab(*SMALL, f"model={model}")
