@@ -157,11 +157,13 @@ def download_artifact(
         return unaltered(local, checksum)
     if local_path(artifact_uri) is not None:
         raise LabError(f"{run_id}: has no artifact {path}: there is no file {local}.")
-    from mlflow import MlflowClient  # late: most stores are local and are read without it
+    # Late: most stores are local and are read without it. MLflow's client would ask for the run again, for
+    # its experiment and for models that it logged: seven requests in place of two.
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     try:
-        client = MlflowClient(client_address(store_uri))
-        return unaltered(Path(client.download_artifacts(run_id, path)), checksum)
+        repository = get_artifact_repository(artifact_uri, tracking_uri=client_address(store_uri))
+        return unaltered(Path(repository.download_artifacts(path)), checksum)
     except LabError:
         raise
     except Exception as error:  # a stranger's address may be anything

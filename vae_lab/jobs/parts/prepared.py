@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.overrides import TorchFunctionMode
 
 from vae_lab import (
     by_hand,
@@ -50,6 +51,7 @@ from vae_lab.objectives import Likelihood, Objective, join
 log = logging.getLogger(__name__)
 
 FLOAT = 4  # bytes
+FIRST_VALUES = (nn.init.kaiming_uniform_, nn.init.uniform_)  # of PyTorch's layers; they name their `tensor`
 TRIED_EPOCHS = 1000  # of a schedule
 SIZES = (
     "model.layers",
@@ -59,6 +61,7 @@ SIZES = (
 )  # fill memory
 
 TRAINING_PATH = (seeding, devices, batches, models, objectives, by_hand, training, stacks)
+SHARED_BY_STACK = ("_target_", "likelihood", "likelihood_options", "options", "penalty", "std")  # of the loss
 NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are no code of a run's
 
 _loading = threading.Lock()
@@ -75,6 +78,16 @@ class Outline(NamedTuple):
 # What a multirun's points share is tried once: by the settings that it is made from.
 _outlines: dict[tuple[type, str], Outline] = {}
 _state_tensors: dict[str, int] = {}
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out the first values of what has no memory for them: half the time of building a model."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        return named["tensor"] if func in FIRST_VALUES else func(*args, **named)
 
 
 class Parts(NamedTuple):
@@ -137,7 +150,7 @@ def _outline(settings: DictConfig, arguments: Mapping[str, Any], likelihood: Lik
     chosen = target, str((config.plain(settings, ["model", "fault"]), arguments))
     joined = isinstance(likelihood, nn.Module)  # then weights of this run's likelihood are the model's, too
     if joined or chosen not in _outlines:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutValues():
             model = model_of(settings, arguments)
         stackable = stacks.stackable(model)
         join(model, likelihood)
@@ -152,19 +165,12 @@ def _outline(settings: DictConfig, arguments: Mapping[str, Any], likelihood: Lik
 def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
     """Returns what runs of one stack share; they may differ in seed, optimizer, schedule and loss weights."""
     built = faults.config_with(settings)
-    loss = built.objective
+    loss = config.plain(built, ["objective"])["objective"]
     shared = [
         built.model._target_,
         arguments,
-        OmegaConf.to_container(settings.data),
-        OmegaConf.to_container(settings.train),
-        [loss.likelihood, loss.std, loss.penalty],
-        [
-            loss._target_,
-            OmegaConf.to_container(loss.options),
-            OmegaConf.to_container(loss.likelihood_options),
-        ],
-        settings.fault,
+        config.plain(settings, ["data", "train", "fault"]),
+        {key: loss[key] for key in SHARED_BY_STACK},
     ]
     return json.dumps(shared, sort_keys=True, default=str)
 
