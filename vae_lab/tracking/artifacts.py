@@ -163,7 +163,8 @@ def download_artifact(
 
     try:
         repository = get_artifact_repository(artifact_uri, tracking_uri=client_address(store_uri))
-        return unaltered(Path(repository.download_artifacts(path)), checksum)
+        file = Path(repository.download_artifacts(path))  # type: ignore[no-untyped-call]
+        return unaltered(file, checksum)
     except LabError:
         raise
     except Exception as error:  # a stranger's address may be anything
