@@ -62,7 +62,18 @@ class Host:
     ) -> subprocess.Popen[bytes]:
         """Starts a command on this host."""
         return subprocess.Popen(
-            ["nsenter", "--target", str(self._pid), "--net", "--mount", "--uts", "--pid", "--", *command],
+            [
+                "nsenter",
+                "--target",
+                str(self._pid),
+                "--net",
+                "--mount",
+                "--uts",
+                "--pid",
+                f"--wd={folder}",
+                "--",
+                *command,
+            ],
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,

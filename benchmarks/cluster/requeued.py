@@ -102,12 +102,12 @@ def _submitit(running: Slurm, folder: Path, study: list[str]) -> int:
         command = running.head.start([*study, *flags], variables, folder, output)
 
     def logs() -> dict[str, str]:
-        return {file.name: file.read_text() for file in sorted(folder.rglob("*_log.out"))}
+        return {file.name: file.read_text() for file in sorted(folder.rglob("*_log.err"))}
 
     try:
         _await(lambda: any(f"epoch 3/{EPOCHS}" in text for text in logs().values()), "a job of submitit")
         name = next(name for name, text in logs().items() if f"epoch 3/{EPOCHS}" in text)
-        running.do("scontrol", "requeue", name.removesuffix("_0_log.out"))
+        running.do("scontrol", "requeue", name.removesuffix("_0_log.err"))
         if command.wait(MOST):
             raise FailedError((folder / "log").read_text()[-2000:])
     finally:
