@@ -128,6 +128,11 @@ def test_a_bar_is_at_0_where_a_row_must_be_and_at_1_where_it_aims() -> None:
         assert outputs.progress(row_record, target.aim) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("name", ["result", "profile"])
+def test_the_page_has_a_place_for_what_is_measured(name: str) -> None:
+    assert f"<!-- {name}: start -->\nseen\n" in page.replace_section(page.PAGE.read_text(), name, "seen")
+
+
 def test_the_page_gets_its_result_between_the_markers_again_and_again() -> None:
     before = page.PAGE.read_text()
     first = page.replace_section(before, "result", page.section([record(result(5, 2.0))]))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 import subprocess
 import tomllib
@@ -156,6 +157,16 @@ def test_a_command_that_a_text_mentions_would_train(folder: Path, words: list[st
 
     do.of_multirun = lambda master, grid, launcher: grid(1)  # type: ignore[attr-defined]
     assert run_hydra(words[1:], do) == 0
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda file: file.name
+)
+def test_the_rows_of_a_table_have_as_many_cells(file: Path) -> None:
+    blocks = re.findall(r"(?:^\|.*\n)+", file.read_text(), flags=re.MULTILINE)
+    for block in blocks:
+        widths = {len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row))) for row in block.splitlines()}
+        assert len(widths) == 1, block
 
 
 def test_nothing_is_left_over() -> None:
