@@ -31,7 +31,7 @@ def runs(_team: TeamServer) -> Iterator[list[str]]:
         work_as(patch, "admin", _team.password)
         client = Store.open(_team.address).client
         open_one, hidden = (client.create_experiment(f"{name} in bulk") for name in ("open", "hidden"))
-        made = []
+        run_ids = []
         for number in range(7):
             tags = {KIND: RUN, TAG: "it's" if number % 2 else 'a "b"', member_tag("p"): "1"}
             place = hidden if number > 3 else open_one
@@ -43,13 +43,13 @@ def runs(_team: TeamServer) -> Iterator[list[str]]:
             client.log_batch(run_id, metrics, params, [RunTag("mlflow.note.content", "two\nlines")])
             if number:
                 client.set_terminated(run_id, "FAILED" if number == 1 else "FINISHED")
-            made.append(run_id)
-        client.delete_run(made.pop())
+            run_ids.append(run_id)
+        client.delete_run(run_ids.pop())
         assert _team.administrate("POST", "2.0/mlflow/users/create", **EVE) == 200
         denied = {"username": EVE["username"], "resource_type": "experiment", "resource_id": hidden}
         grant = "3.0/mlflow/users/permissions/grant"
         assert _team.administrate("POST", grant, **denied, permission="DENY") == 200
-        yield made
+        yield run_ids
 
 
 def as_mlflow(store: Store) -> Store:

@@ -18,18 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.overrides import TorchFunctionMode
 
-from vae_lab import (
-    by_hand,
-    config,
-    devices,
-    faults,
-    machine,
-    models,
-    objectives,
-    seeding,
-    stacks,
-    training,
-)
+from vae_lab import by_hand, config, devices, faults, machine, models, objectives, seeding, stacks, training
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
 from vae_lab.data.arrays import checked, remarks
