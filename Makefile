@@ -16,7 +16,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers profile search search-kills doctor faults \
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers benchmark-gpu profile search search-kills doctor faults \
 	cluster given-away lowest tested clean
 
 help:           ## list the commands
@@ -67,6 +67,9 @@ benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, whic
 	@# pythae asks for Python 3.6's backport of dataclasses, which breaks what finds it before Python's own.
 	$(BIN)/python -m pip uninstall --quiet --yes dataclasses
 	$(BIN)/python -m benchmarks --peers
+
+benchmark-gpu: $(VENV)/.installed-dev  ## on a GPU: its tests, stacks, formats, CUDA graphs, memory; ten minutes at most
+	$(BIN)/python -m benchmarks.gpu
 
 profile: $(VENV)/.installed      ## where an epoch's time goes
 	$(BIN)/python -m benchmarks.profile

@@ -41,10 +41,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--long-repeats", type=_positive, help="rounds of rows 1 to 5, of minutes each (default 2, row 5: 1)"
     )
+    parser.add_argument("--epochs", type=_positive, help="of each run in rows 1 to 5 (default 10)")
     parser.add_argument("--quick", action="store_true", help="one round of less work: does it run?")
     parser.add_argument("--peers", action="store_true", help="pythae and Lightning, too: rows 4 and 9")
     parser.add_argument(
-        "--device", default="cpu", help="of rows 1 to 5 and 9: cpu or cuda (cuda has not been tried)"
+        "--device", default="cpu", help="of rows 1 to 5 and 9: cpu or cuda (make benchmark-gpu)"
     )
     parser.add_argument(
         "--compile",
@@ -70,6 +71,8 @@ def sizes(chosen: argparse.Namespace, data: str, shorter: tuple[str, ...] = ()) 
     if chosen.quick:
         usual = usual._replace(repeats=1, long_repeats=1, epochs=1, seeds=4, seed_epochs=1)
     return usual._replace(
+        epochs=chosen.epochs or usual.epochs,
+        seed_epochs=chosen.epochs or usual.seed_epochs,
         repeats=chosen.repeats or usual.repeats,
         long_repeats=chosen.long_repeats or usual.long_repeats,
         seed_repeats=chosen.long_repeats or usual.seed_repeats,

@@ -1,6 +1,6 @@
 """Puts the last results into docs/performance.md, between its markers, and the plot beside it.
 
-python -m benchmarks.page [FOLDER ...]      # of benchmark.json and, if it is there, profile.json
+python -m benchmarks.page [FOLDER ...]      # of benchmark.json, profile.json, gpu/gpu.json, or some of these
 
 Folders were measured one after another on one machine; a row is taken from the last folder that has it.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import outputs, profile
+from benchmarks import gpu, outputs, profile
 from benchmarks.processes import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
@@ -66,6 +66,14 @@ def replace_section(page: str, name: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{after}"
 
 
+# Of the page: the file that a section is made of, and how; of the profile and a GPU the last counts.
+SECTIONS: dict[str, tuple[str, Callable[[Sequence[Mapping[str, Any]]], str]]] = {
+    "result": ("benchmark.json", section),
+    "profile": ("profile.json", lambda records: profile.markdown(records[-1])),
+    "gpu": ("gpu/gpu.json", lambda records: gpu.markdown(records[-1])),
+}
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Returns the command line's options."""
     parser = argparse.ArgumentParser(
@@ -81,20 +89,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> None:
     """Rewrites the page from folders of results."""
     folders = parse(arguments).folders
-    for folder in folders:
-        if not (folder / "benchmark.json").is_file():
-            sys.exit(f"{folder / 'benchmark.json'}: no result is there yet. Start with: make benchmark")
-    records = [json.loads((folder / "benchmark.json").read_text()) for folder in folders]
-    try:
-        page = replace_section(PAGE.read_text(), "result", section(records))
-    except ValueError as error:
-        sys.exit(str(error))
-    for folder in folders:
-        if (profiled := folder / "profile.json").is_file():
-            page = replace_section(page, "profile", profile.markdown(json.loads(profiled.read_text())))
+    page, found = PAGE.read_text(), False
+    for name, (file, written) in SECTIONS.items():
+        records = [json.loads(path.read_text()) for folder in folders if (path := folder / file).is_file()]
+        if not records:
+            continue
+        found = True
+        try:
+            page = replace_section(page, name, written(records))
+        except ValueError as error:
+            sys.exit(str(error))
+        if name == "result":
+            outputs.plot(latest_rows(records)).savefig(PAGE.with_suffix(".png"))
+    if not found:
+        looked_for = " or ".join(file for file, _ in SECTIONS.values())
+        sys.exit(f"{', '.join(map(str, folders))}: no {looked_for} is there yet. Start with: make benchmark")
     PAGE.write_text(page)
-    outputs.plot(latest_rows(records)).savefig(PAGE.with_suffix(".png"))
-    print(f"Written: {PAGE.relative_to(ROOT)} and {PAGE.with_suffix('.png').relative_to(ROOT)}")
+    print(f"Written: {PAGE.relative_to(ROOT)}, and beside it {PAGE.with_suffix('.png').name} of the rows")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.learners import new_learner
 from benchmarks.processes import ROOT
 
 if TYPE_CHECKING:
@@ -88,9 +89,12 @@ def summed(events: Iterable[Any]) -> Counter[Operation]:
 def main(overrides: list[str]) -> None:
     """Profiles the run that the overrides describe; prints and writes the shares of its epoch."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # no messages about GPUs that are not there
-    import vae_lab  # noqa: F401  (first: it sets what OpenMP reads when torch is imported)
+    learner = new_learner(overrides)  # imports the lab, which sets what OpenMP reads when torch is imported
+    import torch
 
-    record = profile_run(_new_learner(overrides))
+    if learner.settings.train.threads is not None:
+        torch.set_num_threads(learner.settings.train.threads)
+    record = profile_run(learner)
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(record, indent=2))
     Console(highlight=False).print(table(record))
@@ -123,22 +127,6 @@ def profile_run(learner: Learner) -> dict[str, Any]:
         "shares": shares(_by_group(seconds), plain_seconds),
         "largest": {name: _largest(seconds, name) for name in GROUPS if name != PYTHON},
     }
-
-
-def _new_learner(overrides: list[str]) -> Learner:
-    import torch
-    from hydra import compose, initialize_config_dir
-
-    from vae_lab.files import CONF
-    from vae_lab.jobs.job import job_of
-    from vae_lab.jobs.runs.learner import Learner
-    from vae_lab.jobs.runs.reports import Assignment
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        job = job_of(compose("config", overrides), overrides, {})
-    if job.settings.train.threads is not None:
-        torch.set_num_threads(job.settings.train.threads)
-    return Learner(0, Assignment(job, None, job.settings.train.epochs))
 
 
 def _marked_batches(learner: Learner) -> Batches:

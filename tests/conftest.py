@@ -31,6 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", type=Path, help="a folder that keeps what browsers showed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that lie on the chosen device: `-m on_device --device cuda` leaves out all others."""
+    for item in items:
+        if "device" in getattr(item, "fixturenames", ()):
+            item.add_marker("on_device")
+
+
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))

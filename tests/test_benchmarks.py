@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from benchmarks import __main__ as command
-from benchmarks import outputs, page, profile, rows, store
+from benchmarks import gpu, outputs, page, profile, rows, stacks, store
 from benchmarks.contenders.hand_written import PlainVAE
 from benchmarks.processes import ROOT, Contender, FailedError
 from benchmarks.rows import Sizes
@@ -128,7 +129,7 @@ def test_a_bar_is_at_0_where_a_row_must_be_and_at_1_where_it_aims() -> None:
         assert outputs.progress(row_record, target.aim) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", ["result", "profile"])
+@pytest.mark.parametrize("name", [*page.SECTIONS])
 def test_the_page_has_a_place_for_what_is_measured(name: str) -> None:
     assert f"<!-- {name}: start -->\nseen\n" in page.replace_section(page.PAGE.read_text(), name, "seen")
 
@@ -219,3 +220,42 @@ def test_the_ten_ablations_give_a_row_for_each_format_and_for_the_fastest_peer()
     assert "in bfloat16 2.50" in results[-1].note
     alone = rows.ablation_results(rounds, runs=10, workers=2, sizes=Sizes("folder"))
     assert [row.row for row in alone] == [1, 3]
+
+
+def test_a_stack_of_runs_is_timed_without_a_store(
+    capsys: pytest.CaptureFixture[str], folder: Path, device: torch.device
+) -> None:
+    small = ["--epochs", "1", "data=digits", "model.hidden_size=16"]
+    stacks.main([f"--device={device}", "--runs", "1", "17", *small])
+    one, many = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (one["model"], one["runs"], many["runs"]) == ("3 x 16", 1, 17)
+    for figure in (one, many):
+        assert figure["runs_a_second"] == pytest.approx(figure["runs"] / figure["epoch"])
+        assert (figure["peak_memory"] is None) == (device.type == "cpu")
+    assert not list(folder.iterdir())
+
+
+def test_a_part_that_takes_too_long_keeps_what_it_has_measured() -> None:
+    figure = {"model": "3 x 400", "runs": 4, "format": "tf32", "compiled": True}
+    figure |= {"first_epoch": 9.0, "epoch": 0.5, "epochs": [0.5], "runs_a_second": 8.0, "peak_memory": 2**30}
+    code = f"print({json.dumps(json.dumps(figure))}, flush=True); import time; time.sleep(60)"
+    part = gpu.Part("stacks", "of runs", 60, ("timeit", "-n1", "-r1", code))
+    done = gpu.done_part(part, 8)
+    assert (done["ended_well"], done["lines"]) == (False, [figure])
+    assert done["said"].startswith("stopped after 8 s; 1 figures")
+    assert gpu.done_part(part, 0)["said"] == "no time was left"
+    facts = MACHINE | {"GPU": "a GPU"}
+    text = gpu.markdown({"machine": facts, "parts": [done]})
+    assert "| 3 x 400 | 4 | tf32 | yes | 9.00 s | 0.500 s | 8.00 | 1.00 GiB |" in text
+    assert "- stacks: stopped after 8 s" in text
+
+
+def test_parts_on_a_gpu_begin_with_its_tests_and_say_what_is_missing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    names = [part.name for part in gpu.parts("cuda", tmp_path, quick=False)]
+    assert names == ["tests", "stacks", "narrow", "formats", "compiled", "rows", "rows compiled"]
+    if not torch.cuda.is_available():
+        assert gpu.main(["--output", str(tmp_path / "none")]) == 2
+        assert "PyTorch finds no GPU here" in " ".join(capsys.readouterr().out.split())
+        assert not (tmp_path / "none").exists()

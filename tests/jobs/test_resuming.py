@@ -160,17 +160,22 @@ VARIANTS = [
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: each[0])
 def test_a_run_that_was_stopped_goes_on_in_its_own_record_and_ends_as_if_untroubled(
-    lab: Lab, untroubled: Callable[..., Store], stopped_after: Callable[[int], None], variant: list[str]
+    lab: Lab,
+    untroubled: Callable[..., Store],
+    stopped_after: Callable[[int], None],
+    variant: list[str],
+    device: torch.device,
 ) -> None:
-    whole = untroubled(*FOUR, *variant)
+    command = (*FOUR, *variant, f"train.device={device}")
+    whole = untroubled(*command)
     stopped_after(2)
-    code, _, err = lab(*FOUR, *variant)
+    code, _, err = lab(*command)
     assert code == 130
     assert "same command" in err
     (before,) = runs(Store.open()).values()
     assert before.status == "KILLED"
     assert run_folder(Store.open().uri, before.run_id).is_dir()
-    code, _, err = lab(*FOUR, *variant)
+    code, _, err = lab(*command)
     assert code == 0, err
     assert "goes on after epoch 2 of 4" in err
     (after,) = runs(Store.open()).values()
@@ -214,10 +219,14 @@ def test_wherever_a_run_ends_nothing_is_recorded_twice_or_missing(
 
 @pytest.mark.parametrize("launcher", ["workers", "stacked"])
 def test_a_multirun_that_was_stopped_goes_on_under_its_own_parent(
-    lab: Lab, untroubled: Callable[..., Store], stopped_after: Callable[[int], None], launcher: str
+    lab: Lab,
+    untroubled: Callable[..., Store],
+    stopped_after: Callable[[int], None],
+    launcher: str,
+    device: torch.device,
 ) -> None:
     command = [*FOUR, "-m", "model=vae,cvae", "seed=0,1", f"hydra/launcher={launcher}"]
-    command.append("hydra.launcher.workers=2")
+    command += ["hydra.launcher.workers=2", f"train.device={device}"]
     whole = untroubled(*command)
     stopped_after(2)
     assert lab(*command)[0] == 130
