@@ -140,6 +140,11 @@ def test_the_installed_command_answers_and_exits_with_its_code(tmp_path: Path) -
         (["model/x=1"], "model/x: unknown key"),
         (["seed=range(0,3)"], "seed=range(0,3): to train each of these add -m."),
         (
+            ["-m", "seed=1,2", "--cfg", "job"],
+            "seed=1,2: shown is the config of one run; name one value.",
+        ),
+        (["data=digits", "--config-dir", "/nowhere", "seed=1"], "--config-dir /nowhere: no such folder."),
+        (
             ["optimizer.momentum=1"],
             "optimizer.momentum=1: optimizer has no such key. Valid: fused, lr. To add it write +optimizer.",
         ),

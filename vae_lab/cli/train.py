@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from vae_lab.jobs.job import Job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-MULTIRUN = ("-m", "--multirun")
 USER_MISTAKE, FAILED = 2, 1
 STOPPED = "interrupted. Every finished epoch is kept; the same command goes on from there."
 Task = Callable[["DictConfig"], "str | None"]
@@ -139,9 +138,9 @@ def _run_each(lines: Iterable[list[str]], do: Task | None) -> int:
 @contextmanager
 def _as_hydra_expects(arguments: Sequence[str]) -> Iterator[None]:
     """Puts the line where Hydra looks for it, and has Hydra raise what it would otherwise print."""
-    # It takes flags only before or after all overrides.
-    multirun = [word for word in arguments if word in MULTIRUN]
-    sys.argv = ["vae-lab train", *multirun[:1], *(word for word in arguments if word not in MULTIRUN)]
+    from vae_lab.cli.overrides.line import flags_first
+
+    sys.argv = ["vae-lab train", *flags_first(arguments)]
     full_error = os.environ.get(FULL_ERROR)
     os.environ[FULL_ERROR] = "1"
     try:

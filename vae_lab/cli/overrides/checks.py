@@ -78,7 +78,7 @@ def checked_lines(line: Line) -> list[Line]:
     for study in lines:
         for override, text in zip(overrides, study.overrides, strict=True):
             if not study.multirun and grammar.PARSER.parse_override(text).is_sweep_override():
-                raise _needs_multirun(override)
+                raise _needs_multirun(override) if study.trains else _shows_one(override)
     return lines
 
 
@@ -168,6 +168,10 @@ def _needs_multirun(override: Override) -> UserError:
         elif takes_list(key, values):
             message += f"; for one list write {key}=[{override.get_value_string()}]"
     return UserError(f"{message}.")
+
+
+def _shows_one(override: Override) -> UserError:
+    return UserError(f"{quoted(override.input_line)}: shown is the config of one run; name one value.")
 
 
 def _is_multirun(line: Line, loader: ConfigLoader, overrides: Sequence[Override]) -> bool:

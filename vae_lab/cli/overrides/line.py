@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -36,12 +37,28 @@ class Line(NamedTuple):
         return None if (self.config_path, self.config_name) == (str(CONF), CONFIG) else self.config_name
 
 
-def parse_line(arguments: Sequence[str]) -> Line:
-    """Returns what Hydra's own parser makes of a line, which would refuse it with a page of usage.
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Returns a line with its flags before its overrides, as Hydra needs them: between these it takes none.
 
     Raises:
-        UserError: A flag does not exist or is not taken, or its folder does not exist.
+        UserError: A flag does not exist.
+
+    Examples:
+        >>> flags_first(["seed=0,1", "-m", "data=digits", "--config-dir", "mine", "model=own"])
+        ['-m', '--config-dir', 'mine', 'seed=0,1', 'data=digits', 'model=own']
     """
+    overrides = _parsed(arguments).overrides
+    flags, left = [], list(overrides)
+    for word in reversed(arguments):  # a flag's value that reads like an override comes before it
+        if left and word == left[-1]:
+            left.pop()
+        else:
+            flags.append(word)
+    return [*reversed(flags), *overrides]
+
+
+def _parsed(arguments: Sequence[str]) -> Namespace:
+    """Returns what Hydra's own parser makes of a line, which would refuse it with a page of usage."""
 
     def refuse(message: str) -> NoReturn:
         raise no_flag(arguments) or UserError(
@@ -50,7 +67,16 @@ def parse_line(arguments: Sequence[str]) -> Line:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
-    flags = parser.parse_args(list(arguments))
+    return parser.parse_intermixed_args(list(arguments))
+
+
+def parse_line(arguments: Sequence[str]) -> Line:
+    """Returns a line as Hydra reads it.
+
+    Raises:
+        UserError: A flag does not exist or is not taken, or its folder does not exist.
+    """
+    flags = _parsed(arguments)
     if flags.experimental_rerun is not None:
         raise UserError(
             "--experimental-rerun: would unpickle a file, which can run any code. Every run's page in MLflow "
