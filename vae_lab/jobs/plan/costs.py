@@ -108,6 +108,28 @@ def _spent(kind: Kind, pack: Sequence[Job], shares: CoreShares, runs: Sequence[S
     return Cost(0.0, statistics.median(alike) / epochs, 0.0, weights + PICTURES, weights * COPIES)
 
 
+def after_the_last(parents: Sequence[StoredRun], runs: Sequence[StoredRun], count: int) -> float | None:
+    """Returns the seconds of a multirun of `count` runs after its last: tables, figures, verdicts, the page.
+
+    Args:
+        parents: The store's finished multiruns, the newest first; it is the median of theirs, a run.
+        runs: The store's.
+        count: Runs of the multirun.
+
+    Returns:
+        None if none of them has trained its last run itself.
+    """
+    members: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        members.setdefault(run.tags.get(tracking.PARENT, ""), []).append(run)
+    seconds = []
+    for parent in parents[:NEWEST]:
+        ends = [run.ended for run in members.get(parent.run_id, [])]
+        if parent.status == "FINISHED" and ends and parent.started < max(ends) < parent.ended:
+            seconds.append((parent.ended - max(ends)) / 1000 / len(ends))
+    return statistics.median(seconds) * count if seconds else None
+
+
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
     try:
         facts = json.loads(tags.get(tracking.ENVIRONMENT, "{}"))

@@ -14,17 +14,30 @@ from vae_lab.data import needs_no_download
 from vae_lab.errors import UserError
 from vae_lab.jobs.crews.workers import CoreShares, shared_out
 from vae_lab.jobs.job import Job
-from vae_lab.jobs.plan.costs import costs
+from vae_lab.jobs.plan.costs import after_the_last, costs
 from vae_lab.jobs.plan.trial import Cost, judges_are_there
 from vae_lab.jobs.runs.present import Present, present
 from vae_lab.metrics import SAMPLES
 from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import Study, interrupted_if_gone, with_point
-from vae_lab.tracking import FINGERPRINT, KIND, RUN, Reader, StoredRun, reader, resolve_address, sqlite_file
+from vae_lab.tracking import (
+    FINGERPRINT,
+    KIND,
+    RUN,
+    SWEEP,
+    Reader,
+    StoredRun,
+    reader,
+    resolve_address,
+    sqlite_file,
+)
 from vae_lab.tracking.database import is_empty
 
 TO_TRAIN = ("missing", "interrupted")  # states of what a line trains
+NO_END = (
+    "The tables and the page at its end are not in the time: no multirun of this store says what they take."
+)
 REPLICATES = ("0", "1")  # of the planned points, too few to settle any claim
 
 
@@ -114,13 +127,15 @@ def estimate(
             points[places[i]] = point._replace(seconds=seconds, source=source, disk=cost.kept)
     at_once = shares.workers * max(map(len, packs))
     checkpoint = max(cost.checkpoint for cost, _ in priced)
+    parents = [] if store is None or len(jobs) == 1 else store.tagged(KIND, SWEEP)
+    end = after_the_last(parents, runs, len(jobs))
     return Estimate(
         points, shares,
-        seconds=_shared(lengths, shares.workers),
+        seconds=_shared(lengths, shares.workers) + (end or 0.0),
         memory=_memory(left, at_once),
         disk=sum(point.disk for point in points),
         checkpoints=min(at_once, len(left)) * checkpoint,
-        remarks=_remarks(left),
+        remarks=[*_remarks(left), *([NO_END] if end is None and len(jobs) > 1 else [])],
     )  # fmt: skip
 
 
