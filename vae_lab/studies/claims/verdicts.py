@@ -14,7 +14,7 @@ from vae_lab.studies.claims.declared import Claim, parse
 from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
 from vae_lab.studies.claims.outlook import needed_replicates, outlook
 from vae_lab.studies.claims.scope import design
-from vae_lab.studies.claims.wording import counted, decimals, sentence
+from vae_lab.studies.claims.wording import counted, decimals, in_so_many, sentence
 from vae_lab.studies.plan import digest
 from vae_lab.studies.statistics import Interval, Needed, Test
 from vae_lab.studies.study import Study
@@ -242,7 +242,7 @@ def _verdict(
 def _clause(verdict: str, evidence: Evidence, effect: Interval, replicate: str) -> str:
     wording, n = evidence.wording, evidence.n
     confidence, replicates = 1 - wording.claim.level, counted(n, replicate)
-    agreeing = f"in {float(evidence.agreement.mean()) * n:.4g} of {replicates}"
+    agreeing = in_so_many(evidence.agreement, replicates)
 
     def size(interval: Interval, sign: str = "") -> str:
         return _interval_text(interval, wording.unit, confidence, replicates, sign)
@@ -262,7 +262,7 @@ def _clause(verdict: str, evidence: Evidence, effect: Interval, replicate: str) 
         return wording.refuted_as_small(change(evidence.small))
     if verdict == REFUTED:
         against = size(evidence.opposed(confidence))
-        return f"{wording.refuted(against)} in {float(evidence.opposing.sum()):.4g} of {replicates}"
+        return f"{wording.refuted(against)} {in_so_many(evidence.opposing, replicates)}"
     return f"{wording.undecided(change(evidence.effect), change(evidence.weakest))}, as claimed {agreeing}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vae_lab.metrics import CATALOGUE, Metric
@@ -17,6 +17,7 @@ METRIC_NAMES = {
     "test/active_units": "number of active units",
     "test/collapsed_units": "number of collapsed units",
 }
+TIE = 0.5  # of a replicate that agrees with a claim by halves
 STEPS = {"model.layers": "each added layer"}  # where the axis is whole numbers without gaps
 
 
@@ -215,6 +216,17 @@ def counted(n: int, thing: str) -> str:
         ('1 seed', '3 seeds')
     """
     return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
+def in_so_many(agreement: Iterable[float], replicates: str) -> str:
+    """In how many replicates it is so: 1 where it is, 0.5 for a tie.
+
+    Examples:
+        >>> in_so_many([1, 0, 0.5, 1], "4 seeds")
+        'in 2 of 4 seeds, tied in 1'
+    """
+    each = list(agreement)
+    return f"in {each.count(1)} of {replicates}" + (f", tied in {each.count(TIE)}" if TIE in each else "")
 
 
 def sentence(claim: Claim, clause: str) -> str:
