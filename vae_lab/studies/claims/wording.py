@@ -225,8 +225,9 @@ def in_so_many(agreement: Iterable[float], replicates: str) -> str:
         >>> in_so_many([1, 0, 0.5, 1], "4 seeds")
         'in 2 of 4 seeds, tied in 1'
     """
-    each = list(agreement)
-    return f"in {each.count(1)} of {replicates}" + (f", tied in {each.count(TIE)}" if TIE in each else "")
+    values = list(agreement)
+    ties = f", tied in {values.count(TIE)}" if TIE in values else ""
+    return f"in {values.count(1)} of {replicates}{ties}"
 
 
 def sentence(claim: Claim, clause: str) -> str:
