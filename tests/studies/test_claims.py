@@ -458,3 +458,13 @@ def test_a_parameter_that_no_run_has_is_named() -> None:
         judged(DEPTH | {"along": "model.layer"}, runs(2, lambda *_: 0.0))
     with pytest.raises(UserError, match=r"claim C1: along=model: its value cvae is no number"):
         judged(DEPTH | {"along": "model"}, runs(2, lambda *_: 0.0))
+
+
+def test_a_claim_about_points_is_open_until_a_run_of_one_has_finished() -> None:
+    claim: dict[str, Any] = {"id": "E", "text": "Wide is better.", "metric": "test/loss", "expect": "better"}
+    claim |= {"of": {"point": "wide"}, "than": {"point": "base"}}
+    points = {"wide": {"model.layers": "9"}}
+    plan = Plan("p", also=points, base={"model.layers": "4"}, replicate={"seed": ["0"]}, claims=[claim])
+    (verdict,) = claims.judge_study(Study(record(), plan, [record("FINISHED", model__layers="2", seed="0")]))
+    assert verdict.verdict == "undecided"
+    assert "wide" in verdict.sentence

@@ -17,7 +17,7 @@ from vae_lab.studies.claims.scope import design
 from vae_lab.studies.claims.wording import counted, decimals, in_so_many, sentence
 from vae_lab.studies.plan import digest
 from vae_lab.studies.statistics import Interval, Needed, Test
-from vae_lab.studies.study import Study
+from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import StoredRun
 
 if TYPE_CHECKING:
@@ -159,6 +159,9 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     }
     declared = [*plan.claims, *(entry.claim for entry in dropped)]
     runs = runs_frame(study.runs, {str(claim.get("metric")) for claim in declared})
+    planned = (*plan.cross, *plan.one_at_a_time, *([POINT] if plan.also else []))
+    # A planned key that no finished run has yet leaves claims open, and is no mistake of theirs.
+    runs = runs.assign(**{key: None for key in planned if key not in runs})
     try:
         former = [claim for entry in dropped for claim in parse([entry.claim], plan.own_metrics)]
         verdicts = judge([*claims, *former], runs, **chosen)
