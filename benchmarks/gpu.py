@@ -30,18 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "gpu"
 LIMIT = 590.0  # seconds of all parts together
 SIZES = ("1", "4", "16", "64", "256")
 FORMATS = ("float32", "tf32", "bfloat16")
-PYTEST = (
-    "pytest",
-    "-m",
-    "on_device",
-    "--numprocesses",
-    "auto",
-    "--maxprocesses",
-    "8",
-    "--dist",
-    "loadfile",
-    "-q",
-)
+PYTEST = ("pytest", "-q", "-m", "on_device", "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile")
 SHORT = ("data=digits", "model.hidden_size=16")  # overrides of a trial: does it run?
 
 
@@ -74,7 +63,7 @@ def parts(device: str, folder: Path, *, quick: bool) -> list[Part]:
             (*stacks, "--runs", *sizes, *rest, "model.hidden_size=64"),
         ),
         Part("formats", "one run in each number format", 40, (*stacks, "--formats", *formats, *rest)),
-        Part("compiled", "compiled, by K and format", 120, (*stacks, "--compile", "--runs", *fewer, *rest)),
+        Part("compiled", "stacks of K runs, compiled", 120, (*stacks, "--compile", "--runs", *fewer, *rest)),
         Part("rows", "rows 1, 2, 3 and 5", 200, (*rows, *work, f"--output={folder / 'rows'}")),
         Part(
             "rows compiled",
@@ -192,21 +181,29 @@ def cells(figure: Mapping[str, Any]) -> list[str]:
 
 def table(record: Mapping[str, Any]) -> Table:
     """Returns the figures of stacks and formats as a table for the terminal."""
-    made = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    rows = Table(box=box.SIMPLE_HEAD, header_style="bold")
     for i, heading in enumerate(COLUMNS):
-        made.add_column(heading, justify="left" if i in (0, 2, 3) else "right", no_wrap=True)
+        rows.add_column(heading, justify="left" if i in (0, 2, 3) else "right", no_wrap=True)
     for figure in figures(record):
-        made.add_row(*cells(figure))
-    return made
+        rows.add_row(*cells(figure))
+    return rows
 
 
 def markdown(record: Mapping[str, Any]) -> str:
     """Returns the page's section: what every part said, and the figures."""
     facts = record["machine"]
     lines = [f"On {outputs.machine_line(facts)}, {facts['date']}, at {facts['commit']}:", ""]
-    lines += [f"- {part['name']}: {part['said']} ({part['seconds']:.0f} s)" for part in record["parts"]]
+    if record["quick"]:
+        lines += ["**A quick run on less work: it shows that the parts work, and no result.**", ""]
+    for part in record["parts"]:
+        said = " ".join(part["said"].split())
+        lines.append(f"- {part['name']}: {said} ({part['seconds']:.0f} s)")
     lines += ["", f"| {' | '.join(COLUMNS)} |", "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: |"]
     lines += [f"| {' | '.join(cells(figure))} |" for figure in figures(record)]
+    lines += [
+        "",
+        "Epoch: of all runs of the stack. Runs a s: of how many runs an epoch is trained in a second.",
+    ]
     return "\n".join(lines)
 
 

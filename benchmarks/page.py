@@ -89,19 +89,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> None:
     """Rewrites the page from folders of results."""
     folders = parse(arguments).folders
-    page, found = PAGE.read_text(), False
+    page, written_sections = PAGE.read_text(), 0
     for name, (file, written) in SECTIONS.items():
         records = [json.loads(path.read_text()) for folder in folders if (path := folder / file).is_file()]
         if not records:
             continue
-        found = True
+        written_sections += 1
         try:
             page = replace_section(page, name, written(records))
         except ValueError as error:
             sys.exit(str(error))
         if name == "result":
             outputs.plot(latest_rows(records)).savefig(PAGE.with_suffix(".png"))
-    if not found:
+    if not written_sections:
         looked_for = " or ".join(file for file, _ in SECTIONS.values())
         sys.exit(f"{', '.join(map(str, folders))}: no {looked_for} is there yet. Start with: make benchmark")
     PAGE.write_text(page)

@@ -245,7 +245,7 @@ def test_a_part_that_takes_too_long_keeps_what_it_has_measured() -> None:
     assert done["said"].startswith("stopped after 8 s; 1 figures")
     assert gpu.done_part(part, 0)["said"] == "no time was left"
     facts = MACHINE | {"GPU": "a GPU"}
-    text = gpu.markdown({"machine": facts, "parts": [done]})
+    text = gpu.markdown({"machine": facts, "quick": False, "parts": [done]})
     assert "| 3 x 400 | 4 | tf32 | yes | 9.00 s | 0.500 s | 8.00 | 1.00 GiB |" in text
     assert "- stacks: stopped after 8 s" in text
 

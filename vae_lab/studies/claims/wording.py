@@ -17,7 +17,7 @@ METRIC_NAMES = {
     "test/active_units": "number of active units",
     "test/collapsed_units": "number of collapsed units",
 }
-TIE = 0.5  # of a replicate that agrees with a claim by halves
+TIE = 0.5  # how far a replicate agrees with a claim that is neither so nor the other way round in it
 STEPS = {"model.layers": "each added layer"}  # where the axis is whole numbers without gaps
 
 
