@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -67,6 +68,7 @@ def processor(listing: Path = Path("/proc/cpuinfo")) -> str:
     return names[0].strip() if names else platform.machine()
 
 
+@functools.cache  # every planned point is asked what it would run on
 def _version(package: str) -> str:
     try:
         return version(package)
