@@ -44,6 +44,7 @@ def again(hunted: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_trials_are_runs_of_one_study(hunted: Path) -> None:
+    assert storage(hunted).metric_names == ["test/loss"]
     trials = storage(hunted).trials
     assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     assert len({run.tags[FINGERPRINT] for run in runs(hunted)}) == len(runs(hunted)) == len(trials)

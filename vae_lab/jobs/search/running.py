@@ -88,6 +88,7 @@ def run_search(master: DictConfig, arguments: Sequence[str], points: Points, cre
     plan = _plan(settings, points)
     name = f"{plan.name} {_digest(points, settings, rules)}"
     search = Search(points.space, rules, storage_of(settings, store), name, points.identity)
+    search.trials.name_objectives(settings.search.metrics)
     tags = {tracking.STUDY: plan.name, tracking.COMMAND: multirun_command(master.hydra, arguments)}
     experiment = experiment_name(store, settings.tracking.experiment)
     with parent_run(store, experiment, tags, plan, anew=False) as parent:

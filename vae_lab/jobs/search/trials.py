@@ -10,6 +10,8 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from vae_lab.jobs.search.proposals import without_remarks
+
 REACHED = "epoch "  # user attribute, with the epoch: the objectives' values there, and epochs spent by then
 
 
@@ -40,6 +42,11 @@ class Trials:
             load_if_exists=True,
         )
         self.signs = [1 if direction == "minimize" else -1 for direction in directions]
+
+    def name_objectives(self, names: Sequence[str]) -> None:
+        """Says what each objective is called in Optuna's own tables and dashboard."""
+        with without_remarks():
+            self.study.set_metric_names(list(names))
 
     def all(self) -> list[FrozenTrial]:
         """Returns all trials in the order of their numbers."""
