@@ -16,7 +16,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install ablations test check lint format ui benchmark benchmark-peers benchmark-gpu profile search search-kills doctor faults \
+.PHONY: help install ablations test check lint format ui benchmark benchmark-peers benchmark-gpu profile power search search-kills doctor faults \
 	cluster given-away lowest tested clean
 
 help:           ## list the commands
@@ -73,6 +73,10 @@ benchmark-gpu: $(VENV)/.installed-dev  ## on a GPU: its tests, stacks, formats, 
 
 profile: $(VENV)/.installed      ## where an epoch's time goes
 	$(BIN)/python -m benchmarks.profile
+
+power: $(VENV)/.installed      ## simulate studies: how often verdicts are wrong, how often an effect is shown; 20 minutes
+	$(BIN)/python -m benchmarks.levels
+	$(BIN)/python -m benchmarks.power --studies 2000
 
 search: $(VENV)/.installed-dev   ## replay searches on recorded grids; says what they find, for how many epochs
 	$(BIN)/python -m benchmarks.search

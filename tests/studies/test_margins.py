@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmarks import levels
 from tests.studies.test_claims import AXES, BASE, VAE, judged, of, runs
 from vae_lab.errors import UserError
 from vae_lab.studies import claims, statistics
@@ -133,6 +134,13 @@ def test_at_the_margins_edge_a_study_says_negligible_or_refuted_at_most_at_its_l
         evidence = [contrast(c, y, Wording(c, []), test) for c, y in zip(declared, x, strict=True)]
         p = [min(e.p_against, e.p_small, e.p_negligible) for e in evidence]
         wrong += min(statistics.holm(p)) <= 0.05
+    assert wrong <= allowed()
+
+
+@pytest.mark.parametrize("name", [name for name, truth in levels.TRUTHS.items() if "margin" in truth.claim])
+def test_a_claim_errs_at_most_at_its_level_where_it_is_hardest_to_judge(name: str) -> None:
+    """2,000 studies of one claim and eight seeds, whose noise is small beside the margin."""
+    wrong = levels.wrong_verdicts(levels.TRUTHS[name], statistics.PAIRED, seeds=8, studies=STUDIES)
     assert wrong <= allowed()
 
 

@@ -2,6 +2,7 @@
 
 from vae_lab.studies.claims.declared import DIRECTIONS, EXPECTATIONS, Claim, check_measured, parse, unmeasured
 from vae_lab.studies.claims.explained import Explanation, explanation_summary, explanations
+from vae_lab.studies.claims.history import judge_study
 from vae_lab.studies.claims.verdicts import (
     NEGLIGIBLE,
     REFUTED,
@@ -9,7 +10,6 @@ from vae_lab.studies.claims.verdicts import (
     UNDECIDED,
     Verdict,
     judge,
-    judge_study,
     round_target,
     runs_frame,
 )

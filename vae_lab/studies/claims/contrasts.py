@@ -5,43 +5,25 @@ Shapes: n replicates, A values of the axis. Everything positive speaks for the c
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from vae_lab.studies.claims.declared import Claim
+from vae_lab.studies.claims.difference import (
+    Evidence,
+    Way,
+    agreement,
+    evidence_of_pair,
+    p_within,
+    size,
+    towards_margin,
+)
+from vae_lab.studies.claims.spreads import smaller_spread
 from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.statistics import Array, Interval, Pair, Test, within
-
-Size = Callable[[float], Interval]  # the interval at a confidence
-
-
-class Evidence(NamedTuple):
-    """A claim's contrasts. p is 1 for what the claim does not ask, as of a margin that it has none of."""
-
-    p_for: float  # on the two-sided scale, as the next
-    p_against: float
-    p_small: float  # that some part of the claimed difference is within the margin: one-sided, as the next
-    p_negligible: float  # that all of it is
-    effect: Size  # in the metric's unit
-    weakest: Size  # of the contrast that support waits for
-    opposed: Size  # of the contrast that speaks most against the claim, positive if it does
-    small: Size  # of the part that is most clearly within the margin
-    agreement: Array  # (n,): 1 where this replicate alone agrees, 0 where not, 0.5 for a tie
-    opposing: Array  # (n,): where this replicate alone agrees with `opposed`
-    ways: Sequence[Pair]  # differences that would settle the claim if they stayed positive
-    wording: Wording
-    contrasts: int = 1  # among which the claim's own level is shared out
-    seeds_a_value: int = 1  # replicates that make one value of `ways`
-
-    @property
-    def n(self) -> int:
-        """Replicates that have every run compared."""
-        return len(self.agreement)
 
 
 def contrast(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
@@ -49,79 +31,48 @@ def contrast(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     return CONTRASTS[claim.expect](claim, x, wording, test)
 
 
-def _agreement(differences: Array) -> Array:
-    return (np.sign(differences) + 1) / 2
-
-
-def _size(pair: Pair, test: Test) -> Size:
-    return partial(test.interval, pair)
-
-
-def _p_within(claim: Claim, pair: Pair, test: Test) -> Array:
-    if claim.margin is None:
-        return np.ones(np.shape(pair.differences)[:-1])
-    return within(pair, claim.margin, test)
-
-
-def _towards_margin(claim: Claim, pair: Pair) -> list[Pair]:
-    """The difference that would show one to lie within the margin, on the side that it is nearer to."""
-    if claim.margin is None:
-        return []
-    return [(pair if pair.differences.mean() < 0 else pair.swapped).less(-claim.margin)]
+def contrasts_for(claim: Claim, values: int) -> int:
+    """Returns among how many contrasts a claim along so many values shares out its level for support."""
+    return max(1, values - 2) if claim.expect == "best_inside" else 1
 
 
 def _monotone(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Every step goes the claimed way (intersection-union), or some step another (Bonferroni)."""
     values = np.moveaxis(x[0], -1, 0) * (1 if claim.expect == "increasing" else -1)  # (A, n)
     steps = Pair(values[1:], values[:-1])
-    p, inside = test.directions(steps), _p_within(claim, steps, test)
+    p, inside = test.directions(steps), p_within(claim, steps, test)
     means = steps.differences.mean(-1)
     worst = int(np.argmin(p.down + 1e-12 * means))  # the clearest step the other way
     slowest = int(np.argmax(p.up - 1e-12 * means))
     flattest = int(np.argmin(inside + 1e-12 * np.abs(means)))
     largest = int(np.abs(means).argmax())
-
-    def step(index: int) -> Pair:
-        return Pair(steps.first[index], steps.second[index])
-
     count = len(means)
+    single = [Pair(steps.first[index], steps.second[index]) for index in range(count)]
     return Evidence(
         p_for=float(p.up.max()),
         p_against=min(1.0, count * float(p.down.min())),
         p_small=min(1.0, count * float(inside.min())),
         p_negligible=float(inside.max()),
-        effect=_size(Pair(values[-1] / count, values[0] / count), test),
-        weakest=_size(step(slowest), test),
-        opposed=_size(step(worst).swapped, test),
-        small=_size(step(flattest), test),
-        agreement=_agreement(steps.differences.min(0)),
-        opposing=_agreement(-steps.differences[worst]),
-        ways=[step(slowest), step(worst).swapped, *_towards_margin(claim, step(largest))],
+        effect=size(Pair(values[-1] / count, values[0] / count), test),
+        weakest=size(single[slowest], test),
+        opposed=size(single[worst].swapped, test),
+        small=size(single[flattest], test),
+        agreement=agreement(steps.differences.min(0)),
+        opposing=agreement(-steps.differences[worst]),
+        ways=[
+            Way(single[slowest]),
+            Way(single[worst].swapped, count),
+            *towards_margin(claim, single[flattest], count),
+            *towards_margin(claim, single[largest]),
+        ],
+        compared=single,
         wording=replace(wording, step=worst, weakest=slowest, flattest=flattest),
     )
 
 
 def _better(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     pair = Pair(x[0, :, 0], x[1, :, 0])
-    return _of_pair(claim, pair.swapped if claim.lower_is_better else pair, wording, test)
-
-
-def _of_pair(claim: Claim, pair: Pair, wording: Wording, test: Test) -> Evidence:
-    p, inside = test.directions(pair), float(_p_within(claim, pair, test))
-    return Evidence(
-        p_for=float(p.up),
-        p_against=float(p.down),
-        p_small=1.0,  # of one difference, the whole is within the margin or nothing
-        p_negligible=inside,
-        effect=_size(pair, test),
-        weakest=_size(pair, test),
-        opposed=_size(pair.swapped, test),
-        small=_size(pair, test),
-        agreement=_agreement(pair.differences),
-        opposing=_agreement(-pair.differences),
-        ways=[pair, pair.swapped, *_towards_margin(claim, pair)],
-        wording=wording,
-    )
+    return evidence_of_pair(claim, pair.swapped if claim.lower_is_better else pair, wording, test)
 
 
 def _equal(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
@@ -135,106 +86,16 @@ def _equal(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
         p_against=min(beyond),
         p_small=1.0,
         p_negligible=1.0,
-        effect=_size(pair, test),
-        weakest=_size(pair, test),
-        opposed=_size(further, test),
-        small=_size(pair, test),
-        agreement=_agreement(margin - np.abs(difference)),
-        opposing=_agreement(further.differences - margin),
-        ways=[further.swapped.less(-margin), further.less(margin)],
+        effect=size(pair, test),
+        weakest=size(pair, test),
+        opposed=size(further, test),
+        small=size(pair, test),
+        agreement=agreement(margin - np.abs(difference)),
+        opposing=agreement(further.differences - margin),
+        ways=[Way(further.swapped.less(-margin)), Way(further.less(margin))],
+        compared=[pair],
         wording=wording,
     )
-
-
-def _smaller_spread(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
-    """The spread over the axis of the means over seeds, without what seeds add to it."""
-    gaps = np.diff(x, axis=-1)[..., 0] if x.shape[-1] == 2 else None
-    return _spread(claim, x, wording, test) if gaps is None else _gap(claim, gaps, wording, test)
-
-
-def _gap(claim: Claim, gaps: Array, wording: Wording, test: Test) -> Evidence:
-    """The smaller of two mean gaps, each of either sign, from gaps (2, n).
-
-    |b| > |a| where b - a and b + a have one sign. Tests of the two are linear, so noise cancels; the means of
-    |a| and |b| within seeds would measure it.
-    """
-    of, than = gaps
-    apart, together = Pair(than, of), Pair(than, -of)
-    a, b = test.directions(apart), test.directions(together)
-    rising = together.differences.mean() >= 0
-    lead = Pair(than, of) if rising else Pair(-than, -of)
-    nearer = np.asarray(min(_p_within(claim, apart, test), _p_within(claim, together, test)))
-    seedwise = np.abs(than) - np.abs(of)
-
-    def size(confidence: float, sign: int = 1) -> Interval:
-        difference, total = test.interval(apart, confidence), test.interval(together, confidence)
-        corners = [_less(a, b) for a in difference[1:3] for b in total[1:3]]
-        bounds = sorted(sign * corner for corner in (min(corners), max(corners)))
-        return Interval(
-            sign * _less(difference.estimate, total.estimate), bounds[0], bounds[1], difference.method
-        )
-
-    return Evidence(
-        p_for=float(min(max(a.up, b.up), max(a.down, b.down))),
-        p_against=float(min(max(a.down, b.up), max(a.up, b.down))),
-        p_small=1.0,
-        p_negligible=min(1.0, 2 * float(nearer)),
-        effect=size,
-        weakest=size,
-        opposed=partial(size, sign=-1),
-        small=size,
-        agreement=_agreement(seedwise),
-        opposing=_agreement(-seedwise),
-        ways=[lead, lead.swapped, *_towards_margin(claim, lead)],
-        wording=wording,
-    )
-
-
-def _less(difference: float, total: float) -> float:
-    """Returns |b| - |a| from b - a and b + a.
-
-    >>> _less(5.0 - 2.0, 5.0 + 2.0), _less(-5.0 + 2.0, -5.0 - 2.0), _less(-3.0, 3.0)
-    (3.0, 3.0, -3.0)
-    """
-    sign = math.copysign(1.0, difference) * math.copysign(1.0, total)
-    return sign * min(abs(difference), abs(total))
-
-
-def _spread(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
-    """The smaller variance over the axis, from products of two seeds' values that share no noise.
-
-    With r_i the values of seed i less their mean over the axis, r_i . r_j / (A - 1) is on average the
-    variance of the axis's own means: seeds are independent. A variance within one seed would add the noise's.
-    Pairs of seeds are disjoint, (1, 2), (3, 4), ..., so that their products are independent, too. Sizes are
-    signed roots, the standard deviation that one group has beyond the other's in quadrature.
-    """
-    centred = x - x.mean(-1, keepdims=True)
-    n = x.shape[1] // 2
-    products = (centred[:, 0 : 2 * n : 2] * centred[:, 1 : 2 * n : 2]).sum(-1) / (x.shape[-1] - 1)
-    pair = Pair(products[1], products[0])
-    squared = replace(claim, margin=None if claim.margin is None else claim.margin**2)
-    evidence = _of_pair(squared, pair, wording, test)
-    of, than = x.std(-1)
-    return evidence._replace(
-        effect=_rooted(evidence.effect),
-        weakest=_rooted(evidence.weakest),
-        opposed=_rooted(evidence.opposed),
-        small=_rooted(evidence.small),
-        agreement=_agreement(than - of),
-        opposing=_agreement(of - than),
-        seeds_a_value=2,
-    )
-
-
-def _rooted(size: Size) -> Size:
-    def root(square: float) -> float:
-        return math.copysign(math.sqrt(abs(square)), square)
-
-    def rooted(confidence: float) -> Interval:
-        estimate, low, high, method = size(confidence)
-        return Interval(root(estimate), root(low), root(high), method)
-
-    return rooted
 
 
 def _best_inside(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
@@ -245,64 +106,88 @@ def _best_inside(claim: Claim, x: Array, wording: Wording, test: Test) -> Eviden
     y = np.moveaxis(x[0], -1, 0) * (-1 if claim.lower_is_better else 1)  # (A, n), more is better
     inner, ends = y[1:-1], y[[0, -1]]
     leads = Pair(inner[:, None], ends[None])  # (inner, 2, n)
-    p, inside = test.directions(leads), _p_within(claim, leads, test)
-    small = np.ones(1) if claim.margin is None else test.directions(leads.less(claim.margin)).down / 2
+    p, inside = test.directions(leads), p_within(claim, leads, test)
+    small = np.ones((1, 1)) if claim.margin is None else test.directions(leads.less(claim.margin)).down
     best, end = int(inner.mean(-1).argmax()), int(ends.mean(-1).argmax())
-    lead = Pair(inner[best], ends[end])
-
-    def size(confidence: float, sign: int = 1) -> Interval:
-        shared = 1 - (1 - confidence) / len(inner)
-        all_leads = [[test.interval(Pair(one, other), shared) for other in ends] for one in inner]
-        bounds = sorted(
-            (
-                sign * max(min(interval.low for interval in row) for row in all_leads),
-                sign * max(min(interval.high for interval in row) for row in all_leads),
-            )
-        )
-        estimate = sign * float(lead.differences.mean())
-        return Interval(estimate, bounds[0], bounds[1], all_leads[best][end].method)
-
+    largest = np.unravel_index(np.abs(leads.differences.mean(-1)).argmax(), leads.differences.shape[:2])
+    single = [[Pair(one, other) for other in ends] for one in inner]
+    lead = single[best][end]
+    lead_size = partial(_largest_lead, single, test, float(lead.differences.mean()))
+    behind = [] if claim.margin is None else [Way(lead.swapped.less(-claim.margin), len(ends))]
     return Evidence(
         p_for=min(1.0, len(inner) * float(p.up.max(-1).min())),
-        p_against=min(1.0, 2 * float(p.down.min(-1).max())),
-        p_small=min(1.0, 2 * float(small.min(-1).max())),
+        p_against=min(1.0, len(ends) * float(p.down.min(-1).max())),
+        p_small=min(1.0, len(ends) * float(small.min(-1).max())),
         p_negligible=float(inside.max()),
-        effect=size,
-        weakest=size,
-        opposed=partial(size, sign=-1),
-        small=size,
-        agreement=_agreement(inner.max(0) - ends.max(0)),
-        opposing=_agreement(-lead.differences),
-        ways=[lead, lead.swapped, *_towards_margin(claim, lead)],
+        effect=lead_size,
+        weakest=lead_size,
+        opposed=partial(lead_size, sign=-1),
+        small=lead_size,
+        agreement=agreement(inner[best] - ends.max(0)),
+        opposing=agreement(-lead.differences),
+        ways=[
+            Way(lead, contrasts_for(claim, len(y))),
+            Way(lead.swapped, len(ends)),
+            *behind,
+            *towards_margin(claim, single[largest[0]][largest[1]]),
+        ],
+        compared=single[best],
         wording=replace(wording, step=best + 1, end=end),
-        contrasts=len(inner),
     )
 
 
-def _same_trend(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
-    """Mean steps of both groups are shown to have one sign, or opposite signs.
+def _largest_lead(
+    leads: list[list[Pair]], test: Test, estimate: float, confidence: float, sign: int = 1
+) -> Interval:
+    """Returns the interval of the largest lead over the better end, as the two tests of it reject.
 
-    A wrong verdict takes a wrong sign of one of them, so that no further adjustment is needed.
+    The lower bound may be that of any inner value, which share what the interval may err; the upper one is
+    wrong only if that of the truly best value over either end is.
+    """
+
+    def intervals(count: int) -> list[list[Interval]]:
+        shared = 1 - (1 - confidence) / count
+        return [[test.interval(pair, shared) for pair in row] for row in leads]
+
+    lower, upper = intervals(len(leads)), intervals(len(leads[0]))
+    low = max(min(interval.low for interval in row) for row in lower)
+    high = max(min(interval.high for interval in row) for row in upper)
+    bounds = sorted((sign * low, sign * high))
+    return Interval(sign * estimate, bounds[0], bounds[1], lower[0][0].method)
+
+
+def _same_trend(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
+    """Mean steps of both groups are shown to have one sign, or opposite signs, or both to be small.
+
+    Where one trend is nothing, either sign of it that is shown makes a wrong verdict, at half the level each;
+    where the other is the margin itself, negligible is a third one, and each has a third of the level.
     """
     steps = x.shape[-1] - 1
     trends = Pair(x[..., -1] / steps, x[..., 0] / steps)  # (2, n)
-    (up, down), inside = test.directions(trends), _p_within(claim, trends, test)
+    share = 1.0 if claim.margin is None else 1.5
+    up, down = (np.minimum(1.0, share * p) for p in test.directions(trends))
+    inside = np.minimum(1.0, share * p_within(claim, trends, test))
     means = trends.differences.mean(-1)
+    single = [Pair(trends.first[index], trends.second[index]) for index in (0, 1)]
     weaker = int(np.abs(means).argmin())
-    pair = Pair(trends.first[weaker], trends.second[weaker])
-    pair = pair if means[1 - weaker] >= 0 else pair.swapped
+    pair = single[weaker] if means[1 - weaker] >= 0 else single[weaker].swapped
     return Evidence(
         p_for=float(min(up.max(), down.max())),
         p_against=float(min(max(up[0], down[1]), max(down[0], up[1]))),
         p_small=1.0,
         p_negligible=float(inside.max()),
-        effect=_size(pair, test),
-        weakest=_size(pair, test),
-        opposed=_size(pair.swapped, test),
-        small=_size(pair, test),
-        agreement=_agreement(trends.differences[0] * trends.differences[1]),
-        opposing=_agreement(-pair.differences),
-        ways=[pair, pair.swapped],
+        effect=size(pair, test),
+        weakest=size(pair, test),
+        opposed=size(pair.swapped, test),
+        small=size(pair, test),
+        agreement=agreement(trends.differences[0] * trends.differences[1]),
+        opposing=agreement(-pair.differences),
+        ways=[
+            Way(pair, share),
+            Way(pair.swapped, share),
+            *towards_margin(claim, single[1 - weaker], share),
+        ],
+        compared=single,
         wording=replace(wording, signs=(float(means[0]), float(means[1]))),
     )
 
@@ -312,7 +197,7 @@ CONTRASTS: dict[str, Callable[[Claim, Array, Wording, Test], Evidence]] = {
     "decreasing": _monotone,
     "better": _better,
     "equal": _equal,
-    "smaller_spread": _smaller_spread,
+    "smaller_spread": smaller_spread,
     "best_inside": _best_inside,
     "same_trend": _same_trend,
 }

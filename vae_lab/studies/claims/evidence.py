@@ -1,9 +1,9 @@
-"""What the runs hold for and against one claim: values paired by replicate, effects, and p."""
+"""What the runs hold for and against one claim: its values by replicate, its test, effects, and p."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,12 +11,14 @@ import numpy as np
 
 from vae_lab.errors import UserError, choices
 from vae_lab.studies import statistics
-from vae_lab.studies.claims.contrasts import Evidence, contrast
+from vae_lab.studies.claims.contrasts import contrast, contrasts_for
 from vae_lab.studies.claims.declared import Claim
+from vae_lab.studies.claims.difference import Evidence
 from vae_lab.studies.claims.scope import canonical, groups, scope
 from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.comparison import is_number
 from vae_lab.studies.statistics import Array
+from vae_lab.studies.study import POINT
 
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd
@@ -81,7 +83,7 @@ def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wo
     for group, table in zip(groups(claim), tables, strict=True):
         for value in table.columns[table.notna().sum() == 0] if len(table) else table.columns:
             return f"No finished run gives {claim.metric} for {wording.configuration(group, value)}."
-    x = _paired(tables)
+    x = _paired(tables, _planned_crossings(claim, runs, design))
     if not x.shape[1]:
         return f"No {design.replicate} has a finished run at every value that is compared."
     if claim.expect == "smaller_spread" and x.shape[-1] > 2 and x.shape[1] < 2:
@@ -129,15 +131,54 @@ def _compared_rows(
 
 def _chosen_test(claim: Claim, runs: pd.DataFrame, design: Design) -> statistics.Test:
     """The test of a claim by the keys that differ, an anytime one for seeds that were added while looking."""
-    cells: dict[str, list[frozenset[str]]] = {}
+    keys = {
+        key
+        for cells, crossed in _compared_cells(claim, runs, design)
+        for key in _differing(cells, [design.replicate, *crossed])
+    }
+    test = statistics.chosen_test(keys)
+    if not design.sequential:
+        return test
+    ran = runs[claim.along].map(canonical).unique() if claim.along in runs else ()
+    values = (design.axes or {}).get(claim.along) or ran
+    return statistics.anytime(test, claim.level, design.claims * contrasts_for(claim, len(values)))
+
+
+def _compared_cells(
+    claim: Claim, runs: pd.DataFrame, design: Design
+) -> Iterator[tuple[list[pd.DataFrame], list[str]]]:
+    """Yields the configurations whose values a claim subtracts from each other, and what is crossed in them.
+
+    Trends are within a group along the axis, spreads between the groups at every value of it.
+    """
+    crossed: list[str] = []
+    by_group: list[dict[str, pd.DataFrame]] = []
     for group in groups(claim) if len(runs) else []:
-        rows, _ = _compared_rows(claim, runs, design, group)
-        for _, cell in rows.groupby(rows[claim.along].map(canonical)) if claim.along else [("", rows)]:
-            for key in runs:
-                if "/" not in str(key):
-                    cells.setdefault(str(key), []).append(frozenset(map(canonical, cell[key].unique())))
-    test = statistics.chosen_test(key for key, values in cells.items() if len(set(values)) > 1)
-    return statistics.anytime(test, claim.level, design.claims) if design.sequential else test
+        rows, crossed = _compared_rows(claim, runs, design, group)
+        along = rows[claim.along].map(canonical) if claim.along else None
+        by_group.append(
+            {"": rows} if along is None else {str(value): cell for value, cell in rows.groupby(along)}
+        )
+    if claim.expect == "same_trend":
+        yield from ((list(cells.values()), crossed) for cells in by_group)
+    elif claim.expect == "smaller_spread":
+        for value in dict.fromkeys(value for cells in by_group for value in cells):
+            yield [cells[value] for cells in by_group if value in cells], crossed
+    else:
+        yield [cell for cells in by_group for cell in cells.values()], crossed
+
+
+def _differing(cells: Sequence[pd.DataFrame], index: Sequence[str]) -> set[str]:
+    """The parameters in which configurations differ where both have finished: by `index`, if anywhere."""
+    places = [[*zip(*(cell[key].map(canonical) for key in index), strict=True)] for cell in cells]
+    shared = set.intersection(*map(set, places)) if places else set()
+    compared = [
+        cell[[place in shared for place in at]] if shared else cell
+        for cell, at in zip(cells, places, strict=True)
+    ]
+    keys = [str(key) for key in (cells[0] if cells else ()) if "/" not in str(key)]
+    values = {key: {frozenset(map(canonical, cell[key].unique())) for cell in compared} for key in keys}
+    return {key for key, sets in values.items() if len(sets) > 1}
 
 
 def _axis_values(claim: Claim, tables: Sequence[pd.DataFrame], design: Design) -> list[str]:
@@ -159,7 +200,16 @@ def check_ordered(claim: Claim, values: Iterable[str]) -> None:
         )
 
 
-def _paired(tables: Sequence[pd.DataFrame]) -> Array:
+def _planned_crossings(claim: Claim, runs: pd.DataFrame, design: Design) -> int | None:
+    """How many combinations a claim averages over in each replicate; None where named points say which."""
+    named = {*claim.of, *claim.than, *claim.within}
+    if POINT in named:
+        return None
+    _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
+    return math.prod(len({canonical(value) for value in (design.axes or {})[key]}) for key in crossed)
+
+
+def _paired(tables: Sequence[pd.DataFrame], crossings: int | None) -> Array:
     """The values (groups, n, axis) of the n replicates that have them all, in the replicates' order."""
     import pandas as pd
 
@@ -167,7 +217,7 @@ def _paired(tables: Sequence[pd.DataFrame]) -> Array:
     if paired.index.nlevels > 1:  # a replicate counts where it has every combination of what is crossed
         replicates = paired.index.get_level_values(0)
         has = replicates.value_counts()
-        paired = paired[has[replicates].to_numpy() == has.max()]
+        paired = paired[has[replicates].to_numpy() == (crossings or has.max())]
     if paired.empty:
         return np.empty((len(tables), 0, 0))
     means = paired.groupby(level=0).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from vae_lab.studies import statistics
-from vae_lab.studies.claims.contrasts import Evidence
+from vae_lab.studies.claims.difference import Evidence
 from vae_lab.studies.claims.wording import counted
 from vae_lab.studies.statistics import Needed, Test
 
@@ -18,16 +18,16 @@ def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test)
     Args:
         evidence: The claim's.
         level: Of all claims together.
-        claims: Among which the level is shared out.
+        claims: Those that are open, among which Holm's later steps share the level out.
         test: Of the evidence.
     """
-    least, contrasts, n = _least(evidence, level, claims, test), claims * evidence.contrasts, evidence.n
+    least, n = _least(evidence, level, claims, test), evidence.n
     if n < least:
         return Needed(least, least, math.inf)
     likely = [
-        statistics.replicates_for_power(way, level, contrasts, test=test)
+        statistics.replicates_for_power(way.pair, level, claims * way.contrasts, test=test)
         for way in evidence.ways
-        if way.differences.mean() > 0
+        if way.pair.differences.mean() > 0
     ]
     if not likely:  # not a difference yet, which says nothing of those to come
         return Needed(math.inf, n + 1, math.inf)
@@ -38,10 +38,10 @@ def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test)
 def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test: Test, replicate: str) -> str:
     """Returns the clause that says how many replicates would settle a claim; see `needed_replicates`."""
     n, least = evidence.n, _least(evidence, level, claims, test)
+    among = counted(claims, "claim")
     if math.isinf(least):
-        return f"its {evidence.contrasts:,} contrasts are more than any number of {replicate}s can settle"
+        return f"its share of the level among {among} is less than any number of {replicate}s can reach"
     if n < least:
-        among = counted(claims, "claim")
         few = f"{counted(n, replicate)} can never reach the level of {level:g} over {among}"
         return f"{few}, which needs at least {least}"
     if needed.estimate > MOST_REPLICATES:
@@ -52,6 +52,6 @@ def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test:
 
 
 def _least(evidence: Evidence, level: float, claims: int, test: Test) -> float:
-    """The fewest replicates that can settle the claim."""
-    least = statistics.least_replicates(level, claims * evidence.contrasts, test)
-    return least * evidence.seeds_a_value
+    """The fewest replicates that can settle the claim in some way."""
+    shared = min(way.contrasts for way in evidence.ways)
+    return statistics.least_replicates(level, claims * shared, test) * evidence.seeds_a_value

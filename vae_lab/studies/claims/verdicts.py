@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vae_lab.errors import UserError
 from vae_lab.studies import statistics
-from vae_lab.studies.claims.contrasts import Evidence, Size
-from vae_lab.studies.claims.declared import Claim, parse
+from vae_lab.studies.claims.declared import Claim
+from vae_lab.studies.claims.difference import Evidence, Size
 from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
 from vae_lab.studies.claims.outlook import needed_replicates, outlook
-from vae_lab.studies.claims.scope import design
 from vae_lab.studies.claims.wording import counted, decimals, in_so_many, sentence
-from vae_lab.studies.plan import digest
 from vae_lab.studies.statistics import Interval, Needed, Test
-from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUPPORTED, REFUTED, NEGLIGIBLE, UNDECIDED = "supported", "refuted", "negligible", "undecided"
+SKEWNESS_LEVEL = 0.05
 SKEWED = "The differences between seeds are skewed, and then the test can err more often than its level says."
+
+
+Judged = tuple[Evidence, Test] | NoEvidence
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Verdict:
     """What the runs say to one claim: it is supported, refuted, negligible or undecided.
 
     The effect is the mean over replicates in the metric's unit, positive in the claimed direction: per step
-    of the axis (increasing, decreasing, same_trend: the weaker group's), the lead of A over B (better), B's
-    gap or standard deviation over the axis beyond A's (smaller_spread), the lead of the best inner value over
-    the better end (best_inside), the difference of A from B (equal).
+    of the axis (increasing, decreasing, same_trend: the weaker group's), the lead of `of` over `than`
+    (better), the gap or standard deviation of `than` over the axis beyond that of `of` (smaller_spread), the
+    lead of the best inner value over the better end (best_inside), the difference of `of` from `than`
+    (equal).
     """
 
     claim: Claim
@@ -81,6 +83,7 @@ def judge(
     runs: pd.DataFrame,
     replicate: str = "seed",
     *,
+    former: Sequence[Claim] = (),
     axes: Mapping[str, Sequence[str]] | None = None,
     base: Mapping[str, str] | None = None,
     sequential: bool = False,
@@ -90,7 +93,8 @@ def judge(
     Args:
         claims: all that the study declares; Holm's adjustment is over them.
         runs: one row a finished run, as `runs_frame` makes it.
-        replicate: the parameter by which runs are paired.
+        replicate: the parameter that numbers the repeats of a configuration.
+        former: those that it has dropped; they count, and one that is not valid any more stays undecided.
         axes: every varied key with its planned values; one without runs leaves a claim undecided.
         base: where keys stay that a claim does not name, in a study that varies one key at a time.
         sequential: the number of replicates was chosen after looking at them.
@@ -106,13 +110,27 @@ def judge(
         >>> [(verdict.verdict, verdict.effect, verdict.n) for verdict in judge([claim], runs)]
         [('supported', 10.0, 6)]
     """
-    design = Design(replicate, axes, base, sequential, len(claims))
-    evidence = [evidence_for(claim, runs, design) for claim in claims]
+    design = Design(replicate, axes, base, sequential, len(claims) + len(former))
+    evidence: list[Judged] = [evidence_for(claim, runs, design) for claim in claims]
+    evidence += [_evidence_for_former(claim, runs, design) for claim in former]
     p = [1.0 if isinstance(judged, NoEvidence) else smallest_p(judged[0]) for judged in evidence]
-    return [
-        _verdict(*judged, len(claims), design)
-        for judged in zip(claims, evidence, p, statistics.holm(p), strict=True)
-    ]
+    cases = list(zip((*claims, *former), evidence, p, statistics.holm(p), strict=True))
+    still_open = sum(_name(claim, judged, adjusted) == UNDECIDED for claim, judged, _, adjusted in cases)
+    return [_verdict(*case, still_open, design) for case in cases]
+
+
+def _name(claim: Claim, judged: Judged, adjusted_p: float) -> str:
+    if isinstance(judged, NoEvidence):
+        return UNDECIDED
+    return verdict_of(judged[0], adjusted_p, claim.level)
+
+
+def _evidence_for_former(claim: Claim, runs: pd.DataFrame, design: Design) -> Judged:
+    """The evidence for a claim that a study has dropped, also where its runs cannot say anything any more."""
+    try:
+        return evidence_for(claim, runs, design)
+    except UserError as error:
+        return NoEvidence(f"It cannot be judged any more: {error}", statistics.UNPAIRED)
 
 
 def smallest_p(evidence: Evidence) -> float:
@@ -137,59 +155,6 @@ def verdict_of(evidence: Evidence, adjusted_p: float, level: float) -> str:
     return SUPPORTED
 
 
-def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
-    """Returns verdicts on the claims that a study's plan declares, then on those that it has dropped.
-
-    They are sequential if the plan says that seeds were added while looking, or if `sequential` does. Holm's
-    adjustment is over dropped claims too: who tries several has as many chances to err.
-
-    Raises:
-        UserError: it declares none, or one that is not valid.
-    """
-    plan = study.plan
-    claims = parse(plan.claims, plan.own_metrics)
-    if not claims:
-        raise UserError(
-            f"{plan.name}: the study declares no claims; see `claims` in experiments/reference.yaml."
-        )
-    dropped = [former for former in plan.declared if former.dropped is not None]
-    chosen: dict[str, Any] = {
-        **design(plan),
-        "sequential": sequential or plan.sequential,
-    }
-    declared = [*plan.claims, *(entry.claim for entry in dropped)]
-    runs = runs_frame(study.runs, {str(claim.get("metric")) for claim in declared})
-    planned = (*plan.cross, *plan.one_at_a_time, *([POINT] if plan.also else []))
-    # A planned key that no finished run has yet leaves claims open, and is no mistake of theirs.
-    runs = runs.assign(**{key: None for key in planned if key not in runs})
-    try:
-        former = [claim for entry in dropped for claim in parse([entry.claim], plan.own_metrics)]
-        verdicts = judge([*claims, *former], runs, **chosen)
-    except UserError:  # of what these runs do not have any more, unless a claim of today's is wrong
-        dropped, verdicts = [], judge(claims, runs, **chosen)
-    seen = {entry.digest: entry.seen for entry in plan.declared}
-    late = [seen.get(digest(claim), 0) for claim in plan.claims]
-    of_today = [_declared_late(verdict, count) for verdict, count in zip(verdicts, late, strict=False)]
-    return of_today + [
-        _no_longer_declared(verdict, entry.dropped or 0)
-        for verdict, entry in zip(verdicts[len(claims) :], dropped, strict=True)
-    ]
-
-
-def _declared_late(verdict: Verdict, seen: int) -> Verdict:
-    if not seen:
-        return verdict
-    standing = f"declared after {counted(seen, 'run')} had been seen"
-    return replace(verdict, standing=standing, sentence=f"{verdict.sentence} The claim was {standing}.")
-
-
-def _no_longer_declared(verdict: Verdict, seen: int) -> Verdict:
-    standing = f"dropped or changed after {counted(seen, 'run')} had been seen"
-    claim = replace(verdict.claim, id=f"{verdict.claim.id} before")
-    sentence = f"{verdict.sentence} The claim was {standing}."
-    return replace(verdict, claim=claim, standing=standing, sentence=sentence, dropped=True)
-
-
 def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | None:
     """Returns how many replicates a sequential study has after its next round; None once it is over.
 
@@ -210,29 +175,24 @@ def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | Non
 
 
 def _verdict(
-    claim: Claim,
-    judged: tuple[Evidence, Test] | NoEvidence,
-    p: float,
-    adjusted_p: float,
-    claims: int,
-    design: Design,
+    claim: Claim, judged: Judged, p: float, adjusted_p: float, still_open: int, design: Design
 ) -> Verdict:
-    """The verdict on one of so many `claims`."""
+    """The verdict on a claim, one of so many that are open if it is."""
     sequential = design.sequential
     if isinstance(judged, NoEvidence):
-        least = statistics.least_replicates(claim.level, claims, judged.test) * judged.seeds_a_value
+        least = statistics.least_replicates(claim.level, still_open, judged.test) * judged.seeds_a_value
         nothing = (math.nan, -math.inf, math.inf, 0, p, adjusted_p, math.nan)
         open_end = Needed(least, least, math.inf)
         paired = judged.test.paired
         return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential, paired=paired)
     evidence, test = judged
     verdict = verdict_of(evidence, adjusted_p, claim.level)
-    needed = needed_replicates(evidence, claim.level, claims, test) if verdict == UNDECIDED else None
+    needed = needed_replicates(evidence, claim.level, still_open, test) if verdict == UNDECIDED else None
     effect = evidence.effect(1 - claim.level)
     clause = _clause(verdict, evidence, effect, design.replicate)
     if needed is not None:
-        clause += f"; {outlook(needed, evidence, claim.level, claims, test, design.replicate)}"
-    caution = SKEWED if statistics.is_skewed(evidence.ways[0].differences) else ""
+        clause += f"; {outlook(needed, evidence, claim.level, still_open, test, design.replicate)}"
+    caution = SKEWED if _is_skewed(evidence) else ""
     agreement = float(evidence.agreement.mean())
     text = " ".join(filter(None, (sentence(claim, clause), caution)))
     return Verdict(
@@ -240,6 +200,12 @@ def _verdict(
         paired=test.paired,
         caution=caution,
     )
+
+
+def _is_skewed(evidence: Evidence) -> bool:
+    """Whether one of the differences that a verdict rests on is skewed; one in 20 says so by chance."""
+    level = SKEWNESS_LEVEL / len(evidence.compared)
+    return any(statistics.is_skewed(pair.differences, level) for pair in evidence.compared)
 
 
 def _clause(verdict: str, evidence: Evidence, effect: Interval, replicate: str) -> str:

@@ -22,7 +22,7 @@ class Needed(NamedTuple):
     high: float
 
 
-def least_replicates(level: float, contrasts: int = 1, test: Test = PAIRED) -> float:
+def least_replicates(level: float, contrasts: float = 1, test: Test = PAIRED) -> float:
     """Returns the fewest replicates whose smallest p can pass Holm's first step; inf where none's can.
 
     A test by random rearrangements has a smallest p whatever the number, so that thousands of contrasts at
@@ -44,7 +44,7 @@ def least_replicates(level: float, contrasts: int = 1, test: Test = PAIRED) -> f
 
 
 def replicates_for_power(
-    pair: Pair, level: float, contrasts: int = 1, power: float = 0.8, *, test: Test = PAIRED
+    pair: Pair, level: float, contrasts: float = 1, power: float = 0.8, *, test: Test = PAIRED
 ) -> Needed:
     """Returns how many replicates would show an effect of the size seen; inf for none.
 

@@ -1,0 +1,129 @@
+"""How often a claim's verdict is wrong, at a level of 0.05: a table of docs/statistics.md.
+
+    python -m benchmarks.levels [--studies 2000]
+
+Each row is a truth of which some verdicts are wrong, each column a test. For the last two, seeds are added
+while looking: bets are looked at after every seed, swaps at all their looks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vae_lab.studies import claims
+from vae_lab.studies.claims import NEGLIGIBLE, REFUTED, SUPPORTED
+from vae_lab.studies.claims.contrasts import contrast
+from vae_lab.studies.claims.verdicts import smallest_p, verdict_of
+from vae_lab.studies.claims.wording import Wording
+from vae_lab.studies.statistics import BETS, LOOKED, PAIRED, UNPAIRED, Array, Test
+
+SETTLED = frozenset({SUPPORTED, REFUTED, NEGLIGIBLE})
+Noise = Callable[[np.random.Generator, tuple[int, ...]], Array]
+SEEDS: dict[Test, int] = {PAIRED: 10, UNPAIRED: 10, BETS: 30, LOOKED: 22}
+
+
+def normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draws values whose standard deviation is a fifth of the margin."""
+    return 0.2 * generator.normal(size=shape)
+
+
+def skewed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draws exponential values in both groups."""
+    return generator.exponential(size=shape)
+
+
+def unequal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draws values of which the first group's are three times as wide."""
+    values = generator.normal(size=shape)
+    values[0] *= 3.0
+    return values
+
+
+class Truth(NamedTuple):
+    """A claim, the means for which it is hard to judge, and the verdicts that are wrong then."""
+
+    claim: Mapping[str, Any]
+    means: Sequence[Sequence[float]]  # (groups, axis)
+    wrong: frozenset[str]
+    noise: Noise = normal
+
+
+def _claim(expect: str, margin: float | None = 1.0, **keys: Any) -> dict[str, Any]:
+    told = {"id": "X", "text": "a claim", "metric": "test/loss", "expect": expect, **keys}
+    return told if margin is None else {**told, "margin": margin}
+
+
+GROUPS: dict[str, Any] = {"of": {"model": "cvae"}, "than": {"model": "vae"}}
+ALONG: dict[str, Any] = {"along": "model.layers"}
+PLAIN = _claim("better", None, **GROUPS)
+LEAD, EQUAL = _claim("better", **GROUPS), _claim("equal", **GROUPS)
+RISE, INSIDE = _claim("increasing", **ALONG), _claim("best_inside", **ALONG)
+GAP = _claim("smaller_spread", **ALONG, **GROUPS)
+TREND = {**_claim("same_trend", **ALONG), "of": {"model": "cvae"}, "as": {"model": "vae"}}
+TRUTHS = {
+    "nothing differs, normal": Truth(PLAIN, [[0.0], [0.0]], SETTLED),
+    "nothing differs, exponential": Truth(PLAIN, [[0.0], [0.0]], SETTLED, skewed),
+    "nothing differs, one three times as wide": Truth(PLAIN, [[0.0], [0.0]], SETTLED, unequal),
+    "better: ahead by the margin": Truth(LEAD, [[0.0], [1.0]], SETTLED - {SUPPORTED}),
+    "equal: the margin apart": Truth(EQUAL, [[1.0], [0.0]], SETTLED),
+    "increasing: a step of 0, one of the margin": Truth(RISE, [[0.0, 0.0, 1.0]], SETTLED - {REFUTED}),
+    "increasing: two steps of the margin": Truth(RISE, [[0.0, 1.0, 2.0]], SETTLED - {SUPPORTED}),
+    "best_inside: the margin ahead of both ends": Truth(INSIDE, [[1.0, 0.0, 1.0]], SETTLED - {SUPPORTED}),
+    "best_inside: no better than one end": Truth(INSIDE, [[0.0, 0.0, 1.0]], SETTLED - {REFUTED}),
+    "smaller_spread: gaps the margin apart": Truth(GAP, [[0.0, 1.0], [0.0, 2.0]], SETTLED - {SUPPORTED}),
+    "smaller_spread: equal gaps": Truth(GAP, [[0.0, 2.0], [0.0, 2.0]], SETTLED - {NEGLIGIBLE}),
+    "same_trend: none, and one of the margin": Truth(TREND, [[0.0, 0.0], [0.0, 1.0]], SETTLED),
+}
+
+
+def wrong_verdicts(truth: Truth, test: Test, seeds: int, studies: int) -> int:
+    """Returns in how many studies of one claim its verdict is wrong.
+
+    Args:
+        truth: What is so, and what must not be said of it.
+        test: By which the claim is judged.
+        seeds: Runs of each configuration.
+        studies: How many are drawn.
+    """
+    (claim,) = claims.parse([truth.claim])
+    means, generator = np.asarray(truth.means), np.random.default_rng(0)
+    wording = Wording(claim, ["2", "3", "4"][: means.shape[1]])
+    wrong = 0
+    for _ in range(studies):
+        losses = means[:, None] + truth.noise(generator, (len(means), seeds, means.shape[1]))
+        evidence = contrast(claim, losses, wording, test)
+        wrong += verdict_of(evidence, smallest_p(evidence), claim.level) in truth.wrong
+    return wrong
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.levels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--studies", type=int, default=2000, help="studies a cell")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the table."""
+    studies = parse(arguments).studies
+    print(f"Wrong verdicts of {studies:,} studies, %\n")
+    print(f"| truth | {' | '.join(f'{test.name}, {seeds} seeds' for test, seeds in SEEDS.items())} |")
+    print(f"| --- |{' ---: |' * len(SEEDS)}")
+    for name, truth in TRUTHS.items():
+        shares = [
+            100 * wrong_verdicts(truth, test, seeds, studies) / studies for test, seeds in SEEDS.items()
+        ]
+        print(f"| {name} | {' | '.join(f'{share:.1f}' for share in shares)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
