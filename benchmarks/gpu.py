@@ -166,7 +166,7 @@ COLUMNS = ("layers", "runs", "format", "compiled", "first", "epoch", "runs a s",
 
 def cells(figure: Mapping[str, Any]) -> list[str]:
     """Returns a figure's cells as texts; an epoch, and runs a second, are those of the whole stack."""
-    memory = figure["peak_memory"]
+    memory, least = figure["peak_memory"], "≥ " if figure["share"] < 1 else ""
     return [
         figure["model"],
         str(figure["runs"]),
@@ -175,7 +175,7 @@ def cells(figure: Mapping[str, Any]) -> list[str]:
         f"{figure['first_epoch']:.2f} s",
         f"{figure['epoch']:.3f} s",
         f"{figure['runs_a_second']:.2f}",
-        "–" if memory is None else f"{memory / 2**30:.2f} GiB",
+        "–" if memory is None else f"{least}{memory / 2**30:.2f} GiB",
     ]
 
 
@@ -202,7 +202,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines += [f"| {' | '.join(cells(figure))} |" for figure in figures(record)]
     lines += [
         "",
-        "Epoch: of all runs of the stack. Runs a s: of how many runs an epoch is trained in a second.",
+        "Epoch: of all runs of the stack. Runs a s: of how many runs an epoch is trained in a second. "
+        "Memory with ≥: of an epoch of a part of the images, by which its seconds are divided.",
     ]
     return "\n".join(lines)
 

@@ -110,7 +110,14 @@ def profile_run(learner: Learner) -> dict[str, Any]:
     objective, seed = learner.parts.objective, learner.settings.seed
     batches = _marked_batches(learner)
     epochs = training.train(
-        learner.model, objective, learner.optimizer, batches, epochs=PLAIN_EPOCHS + 3, seed=seed
+        learner.model,
+        objective,
+        learner.optimizer,
+        batches,
+        epochs=PLAIN_EPOCHS + 3,
+        seed=seed,
+        precision=learner.precision,
+        compiled=learner.settings.train.compile,
     )
     next(epochs)
     plain_seconds = statistics.median(next(epochs).seconds for _ in range(PLAIN_EPOCHS))
@@ -148,7 +155,11 @@ def _marked_batches(learner: Learner) -> Batches:
 
     images, settings = learner.parts.data.train, learner.settings
     return MarkedBatches(
-        images, batch_size=settings.train.batch_size, C=learner.model.condition_size, seed=settings.seed
+        images,
+        batch_size=settings.train.batch_size,
+        C=learner.model.condition_size,
+        seed=settings.seed,
+        dynamic=learner.batches.dynamic,
     )
 
 

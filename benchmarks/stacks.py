@@ -46,7 +46,8 @@ def main(arguments: Sequence[str]) -> None:
 def measure(runs: int, overrides: Sequence[str], epochs: int) -> dict[str, Any]:
     """Returns the seconds of an epoch of a stack, runs a second, and the peak of memory where it is known.
 
-    Runs a second are epochs of a whole data set, of all runs of the stack together.
+    Runs a second are epochs of a whole data set, of all runs of the stack together. Of many runs an epoch is
+    a share of the images: seconds are divided by it, and the peak lacks the noise of the others.
     """
     from vae_lab.jobs.runs.together import epochs_of
 
@@ -71,6 +72,7 @@ def measure(runs: int, overrides: Sequence[str], epochs: int) -> dict[str, Any]:
         "epoch": epoch,
         "epochs": [value / share for value in seconds],
         "runs_a_second": runs / epoch,
+        "share": share,
         "peak_memory": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
     }
 

@@ -236,7 +236,7 @@ def test_a_stack_of_runs_is_timed_without_a_store(
 
 
 def test_a_part_that_takes_too_long_keeps_what_it_has_measured() -> None:
-    figure = {"model": "3 x 400", "runs": 4, "format": "tf32", "compiled": True}
+    figure = {"model": "3 x 400", "runs": 4, "format": "tf32", "compiled": True, "share": 1.0}
     figure |= {"first_epoch": 9.0, "epoch": 0.5, "epochs": [0.5], "runs_a_second": 8.0, "peak_memory": 2**30}
     code = f"print({json.dumps(json.dumps(figure))}, flush=True); import time; time.sleep(60)"
     part = gpu.Part("stacks", "of runs", 60, ("timeit", "-n1", "-r1", code))

@@ -28,5 +28,16 @@ def test_bfloat16_context_computes_products_in_bfloat16(device: torch.device) ->
         assert (a @ a).dtype == torch.float32
 
 
+def test_shortened_factors_are_for_training_alone() -> None:
+    cuda, products = torch.device("cuda"), torch.backends.cuda.matmul
+    before = products.fp32_precision
+    with devices.float32_products("tf32", cuda):
+        assert products.fp32_precision == "tf32"
+        with devices.float32_products("float32", cuda):
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "tf32"
+    assert products.fp32_precision == before, "held-out measures are taken in float32"
+
+
 def test_description_names_the_threads_of_a_cpu() -> None:
     assert devices.describe(torch.device("cpu")) == f"cpu ({torch.get_num_threads()} threads)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -96,14 +97,30 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
+@contextmanager
+def float32_products(precision: str, device: torch.device) -> Iterator[None]:
+    """Multiplies matrices of float32 on CUDA with shortened factors in the block if `precision` is `tf32`.
+
+    Forward and backward passes are both in the block; what is measured is outside, in float32.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Returns the context in which a forward pass runs in `precision`.
 
-    `float32` changes nothing; `tf32` shortens the factors of matrix products on CUDA; `bfloat16` runs
-    matrix products in that format and keeps weights, losses and the optimizer in float32.
+    `bfloat16` runs matrix products in that format and keeps weights, losses and the optimizer in float32; the
+    others change nothing here, see `float32_products`.
     """
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

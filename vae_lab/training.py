@@ -70,7 +70,7 @@ def train(
         epochs: Passes over the images.
         seed: The run's seed, for the posterior noise.
         scheduler: Stepped after every epoch.
-        precision: See `devices.autocast`.
+        precision: See `devices.autocast` and `devices.float32_products`.
         compiled: See `Trainer`.
         done: Epochs that model, optimizer and scheduler have behind them; training starts after these.
 
@@ -96,7 +96,7 @@ class Trainer:
         model: The model or the stack, trained in place.
         objective: The loss per example.
         batches: The epochs' minibatches, on the model's device.
-        precision: See `devices.autocast`.
+        precision: See `devices.autocast` and `devices.float32_products`.
         compiled: Whether torch.compile compiles forward and backward pass; on CUDA they become CUDA graphs,
             and a step takes a handful of launches instead of hundreds.
     """
@@ -132,7 +132,11 @@ class Trainer:
             noises = noises.transpose(0, 1)  # an image's draws before the runs of a stack
         progress = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
         curve = []
-        with self._model_generator(epoch, seed), self._stepping(optimizer) as (model, stepping):
+        with (
+            devices.float32_products(self.precision, self.device),
+            self._model_generator(epoch, seed),
+            self._stepping(optimizer) as (model, stepping),
+        ):
             for (x, c), noise, epochs_done in zip(
                 batches(epoch), torch.split(noises, batches.batch_size, dim=-2), progress, strict=True
             ):
@@ -198,7 +202,8 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
 
 @torch.no_grad()
 def _loss_in(precision: str, model: VAE, objective: Objective, x: Tensor, c: Tensor, noise: Tensor) -> float:
-    logits, posterior = _autoencoded_in(precision, model, x, c, noise)
+    with devices.float32_products(precision, x.device):
+        logits, posterior = _autoencoded_in(precision, model, x, c, noise)
     return float(objective(logits, x, posterior, noise).loss.mean())
 
 
