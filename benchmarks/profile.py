@@ -6,6 +6,7 @@ they leave of an epoch that runs without the profiler is Python, autograd's book
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -14,12 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydra.errors import HydraException
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.learners import new_learner
 from benchmarks.processes import ROOT
+from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,10 +89,25 @@ def summed(events: Iterable[Any]) -> Counter[Operation]:
     return seconds
 
 
-def main(overrides: list[str]) -> None:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.profile",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as after `vae-lab train`")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
     """Profiles the run that the overrides describe; prints and writes the shares of its epoch."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # no messages about GPUs that are not there
-    learner = new_learner(overrides)  # imports the lab, which sets what OpenMP reads when torch is imported
+    overrides = parse(arguments).overrides
+    try:  # imports the lab, which sets what OpenMP reads when torch is imported
+        learner = new_learner(overrides)
+    except (UserError, HydraException) as error:
+        sys.exit(str(error).splitlines()[0])
     import torch
 
     if learner.settings.train.threads is not None:

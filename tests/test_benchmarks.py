@@ -235,6 +235,12 @@ def test_a_stack_of_runs_is_timed_without_a_store(
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("mistake", ["model=vea", "model.layers=-1", "--layers=2"])
+def test_a_profile_of_no_run_ends_in_one_line(mistake: str) -> None:
+    with pytest.raises(SystemExit):
+        profile.main([mistake])
+
+
 def test_a_part_that_takes_too_long_keeps_what_it_has_measured() -> None:
     figure = {"model": "3 x 400", "runs": 4, "format": "tf32", "compiled": True, "share": 1.0}
     figure |= {"first_epoch": 9.0, "epoch": 0.5, "epochs": [0.5], "runs_a_second": 8.0, "peak_memory": 2**30}
