@@ -74,7 +74,7 @@ benchmark-gpu: $(VENV)/.installed-dev  ## on a GPU: its tests, stacks, formats, 
 profile: $(VENV)/.installed      ## where an epoch's time goes
 	$(BIN)/python -m benchmarks.profile
 
-power: $(VENV)/.installed      ## simulate studies: how often verdicts are wrong, how often an effect is shown; 20 minutes
+power: $(VENV)/.installed      ## simulate studies: how often verdicts are wrong, how often an effect is shown; ten minutes
 	$(BIN)/python -m benchmarks.levels
 	$(BIN)/python -m benchmarks.power --studies 2000
 
