@@ -126,6 +126,11 @@ def test_a_slip_in_published_values_is_named(lab: Lab, folder: Path, words: list
             [],
             "Claim C1 stays undecided: evaluation.samples=0 leaves out what is measured for that; evaluation",
         ),
+        (
+            DEPTH.replace("increasing", "smaller_spread, of: {model: vae}, than: {model: cvae}"),
+            ["model.layers=1,2,3", "model=vae,cvae", "seed=0"],
+            "Claim C1 stays undecided: a spread without the noise of seeds takes two of them.",
+        ),
         (DEPTH, [], ""),
         (WIDE, [], ""),
     ],

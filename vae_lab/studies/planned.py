@@ -10,13 +10,14 @@ from vae_lab.config.references import parse_reference
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import MEASURES, OWN, Metric, is_metric
 from vae_lab.studies.claims import judge_study, parse
-from vae_lab.studies.claims.evidence import check_ordered
-from vae_lab.studies.claims.scope import canonical
+from vae_lab.studies.claims.evidence import TWO_NEEDED, check_ordered
+from vae_lab.studies.claims.scope import canonical, design
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import POINT, Study, with_point
 from vae_lab.tracking import StoredRun
 
 MOST_LISTED = 20  # values that a message lists
+NOTHING_PLANNED = "No run is planned for what is compared."
 
 
 class PlannedRuns:
@@ -113,8 +114,8 @@ def _values(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
     return [("values", [key for key in entry if key != "epochs"]) for entry in entries]
 
 
-def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Returns the claims that the planned runs will leave undecided whatever they measure: id and reason.
+def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Returns the claims that the planned runs will leave undecided whatever they measure: reason and ids.
 
     Args:
         plan: The study's.
@@ -129,4 +130,10 @@ def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, str]
         for i, run in enumerate(params)
     ]
     study = Study(runs[0], plan, [with_point(run, plan) for run in runs])
-    return {verdict.claim.id: verdict.sentence for verdict in judge_study(study) if not verdict.n}
+    too_few = TWO_NEEDED.format(replicate=design(plan)["replicate"])
+    reasons: dict[str, list[str]] = {}
+    for verdict in judge_study(study):
+        if not verdict.n:
+            reason = too_few if verdict.sentence == too_few else NOTHING_PLANNED
+            reasons.setdefault(reason, []).append(verdict.claim.id)
+    return reasons

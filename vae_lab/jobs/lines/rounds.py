@@ -187,11 +187,8 @@ def announced(plan: Plan, current: Round) -> Plan:
     if not plan.claims:
         return plan
     settings = [job.settings for job in current.jobs.values()]
-    absent = unplanned(plan, [config.parameters(point) for point in settings])
-    if absent:
-        progress.console.print(
-            f"{_claims_in_words(absent)} undecided: no run is planned for what is compared."
-        )
+    for reason, ids in unplanned(plan, [config.parameters(point) for point in settings]).items():
+        progress.console.print(f"{_claims_in_words(ids)} undecided: {reason[0].lower()}{reason[1:]}")
     left_out = unmeasured(claims.parse(plan.claims, plan.own_metrics), settings[0].evaluation)
     if left_out:
         keys = ", ".join(dict.fromkeys(f"{key}=0" for _, key in left_out))

@@ -23,6 +23,8 @@ from vae_lab.studies.study import POINT
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd
 
+TWO_NEEDED = "A spread without the noise of {replicate}s takes two of them."
+
 
 @dataclass(frozen=True)
 class Design:
@@ -87,7 +89,7 @@ def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wo
     if not x.shape[1]:
         return f"No {design.replicate} has a finished run at every value that is compared."
     if claim.expect == "smaller_spread" and x.shape[-1] > 2 and x.shape[1] < 2:
-        return f"A spread without the noise of {design.replicate}s takes two of them."
+        return TWO_NEEDED.format(replicate=design.replicate)
     return x, wording
 
 
