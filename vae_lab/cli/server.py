@@ -26,7 +26,9 @@ SOMEWHERE = ("192.0.2.1", 9)  # an address of documentation, to which nothing is
 
 @click.command
 @click.option("--host", default=LOCAL, show_default=True, help="The address to listen on; 0.0.0.0 is all.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="The port to listen on."
+)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -240,8 +242,7 @@ def _check_packages(uri: str, *, users: bool) -> None:
     needed = {"flask_wtf": users, "psycopg": uri.startswith("postgresql+psycopg:")}
     if missing := [name for name, is_needed in needed.items() if is_needed and find_spec(name) is None]:
         raise UserError(
-            f"the server needs {', '.join(missing)}. Install the extra `server`: "
-            "pip install 'mlflow[auth]' 'psycopg[binary]'"
+            f"the server needs {', '.join(missing)}, of the extra `server`: pip install 'vae-lab[server]'"
         )
 
 
