@@ -50,6 +50,20 @@ def test_every_command_is_imported_from_the_module_of_its_name() -> None:
     assert "Did you mean 'train'?" in CliRunner().invoke(commands, ["trian"]).output
 
 
+def test_every_option_has_a_help_and_those_of_several_commands_have_one() -> None:
+    context = click.Context(commands)
+    helps: dict[str, set[str]] = {}
+    for name in NAMES:
+        command = commands.get_command(context, name)
+        assert command is not None
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{name} {option.opts}"
+                helps.setdefault(option.opts[0], set()).add(option.help)
+    assert [len(helps[option]) for option in ("--device", "--trust")] == [1, 1]
+    assert all(word in min(helps["--trust"]) for word in ("model", "loss", "likelihood", "data function"))
+
+
 def test_the_help_of_every_command_imports_nothing_heavy() -> None:
     program = (
         "import click, sys; from vae_lab.cli.group import NAMES, commands; "

@@ -37,12 +37,12 @@ def load(
             another metric. A study's name stands for its newest multirun.
         uri: The tracking store; by default the one that `vae-lab train` uses in this folder.
         device: Where the weights are put: auto, cpu, cuda, cuda:N or mps.
-        trust: Dotted names of model classes and data functions of your own that may be imported, such as
-            my_models.Tempered.
+        trust: Dotted names of models, losses, likelihoods and data functions of your own that may be
+            imported, such as my_models.Tempered.
 
     Raises:
-        UserError: No run has that name, or several have; or the run's model is of a class that is neither the
-            lab's nor trusted.
+        UserError: No run has that name, or several have; or the run's model, loss or likelihood is neither
+            the lab's nor trusted.
         LabError: A run without a model, or a damaged file.
 
     Examples:

@@ -33,8 +33,7 @@ class SearchSweeper(AblationSweeper):
 
     Args:
         params: Key to values, as texts of Hydra's override grammar: dimensions as Hydra's own sweepers have
-        them,
-            beside those of the config's `search.space`. The command line goes before them.
+            them, beside those of the config's `search.space`. The command line goes before them.
     """
 
     def sweep(self, arguments: list[str]) -> None:

@@ -375,11 +375,12 @@ def test_the_environment_of_stored_runs_is_found() -> None:
     assert tracking.ENVIRONMENT == "vae_lab.environment", "stores keep it under this tag"
 
 
-@pytest.mark.parametrize("output", ["page.pdf", "no/such/folder/page.html"])
-def test_an_output_that_cannot_be_is_named(ablations: Path, store: Store, output: str) -> None:
-    result = CliRunner().invoke(commands, ["report", "ablations", "--uri", store.uri, "--output", output])
+@pytest.mark.parametrize("out", ["page.pdf", "no/such/folder/page.html"])
+@pytest.mark.parametrize("option", ["--out", "--output"])
+def test_a_file_that_cannot_be_is_named(ablations: Path, store: Store, option: str, out: str) -> None:
+    result = CliRunner().invoke(commands, ["report", "ablations", "--uri", store.uri, option, out])
     assert result.exit_code != 0
-    assert f"--output {output}" in str(result.exception)
+    assert f"--out {out}: " in str(result.exception)
 
 
 def test_a_studys_name_becomes_a_file_name() -> None:

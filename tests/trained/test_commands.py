@@ -93,7 +93,7 @@ def test_what_was_done_to_a_picture_of_ones_own_is_said(command: Command, folder
         (("sample", "reference"), "reference: is a study of 10 runs; which of them?"),
         (("sample", VAE, "--digits", "3"), "label=3: vae L3 Z15 s0 is a VAE"),
         (("sample", CVAE, "--digits", "12"), "labels: 12 is no class of this model"),
-        (("sample", CVAE, "--digits", "a-b"), "--digits a-b: must be classes"),
+        (("sample", CVAE, "--labels", "a-b"), "--digits or --labels a-b: must be classes"),
         (("sample", CVAE, "--count", "0"), "count=0: must be a whole number from 1 to 2000"),
         (("sample", CVAE, "--digits", "0-9", "--count", "50"), "count=50: must be a whole number from"),
         (("sample", VAE, "--out", "x.gif"), "--out x.gif: the picture is a PNG"),

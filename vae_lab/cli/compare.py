@@ -29,7 +29,8 @@ MOST_ROWS = 200  # of a table in the terminal
     "contrasts",
     multiple=True,
     metavar="KEY=A,B",
-    help="What going from A to B changes, paired by seed, instead; can be given again.",
+    help="Show what changing KEY from A to B does, in place of the tables: paired by seed within one "
+    "architecture, as two samples between architectures; can be given again.",
 )
 @click.option("--importance", is_flag=True, help="How much of the variance each key explains, instead.")
 @uri_option

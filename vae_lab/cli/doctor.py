@@ -16,7 +16,12 @@ FAULT_FOUND = 3  # exit code: 1 is for a command that failed, 2 for a mistake in
 @click.command
 @run_argument
 @click.option(
-    "--format", "form", type=click.Choice(["terminal", "json"]), default="terminal", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "json"]),
+    default="terminal",
+    show_default=True,
+    help="What findings are written as.",
 )
 @device_option
 @trust_option

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.options import uri_option
+from vae_lab.cli.options import page_file, trust_option, uri_option
 from vae_lab.cli.terminal.messages import echo
-from vae_lab.errors import UserError
 
 if TYPE_CHECKING:
     from vae_lab.tracking import Reader
@@ -26,13 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--out", default="explorer.html", metavar="FILE.html", show_default=True, help="Where it goes.")
 @click.option("--open/--no-open", "opened", default=None, help="Open it; by default if a window can be.")
-@click.option(
-    "--trust",
-    "trusted",
-    multiple=True,
-    metavar="NAME",
-    help="A model class or data function of your own that may be imported; can be given again.",
-)
+@trust_option
 @uri_option
 def explore(
     name: str,
@@ -58,7 +51,7 @@ def explore(
     from vae_lab.tracking import reader
     from vae_lab.trained.explorer.choice import chosen_runs
 
-    file = checked_file(out)
+    file = page_file(out)
     store = reader(uri)
     choice = chosen_runs(store, name, [part.strip() for text in models for part in text.split(",")])
     text = _written(store, choice, file, trusted)
@@ -85,20 +78,6 @@ def _written(store: Reader, choice: Choice, file: Path, trusted: Collection[str]
     names = ", ".join(run.name for run in choice.runs)
     echo(f"{file.absolute()}  {file.stat().st_size / 1e6:.1f} MB: {names}")
     return text
-
-
-def checked_file(out: str) -> Path:
-    """Returns where the page goes.
-
-    Raises:
-        UserError: It is no name of an HTML file, or in no folder.
-    """
-    file = Path(out)
-    if file.suffix not in (".html", ".htm"):
-        raise UserError(f"--out {out}: the page is HTML. Valid: a name that ends in .html.")
-    if not file.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {file.parent}.")
-    return file
 
 
 def _say_others(choice: Choice) -> None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from vae_lab.errors import UserError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FORMATS = ("terminal", "markdown", "csv", "latex", "html")
 
 format_option = click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="terminal", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="terminal",
+    show_default=True,
+    help="What tables are written as.",
 )
 uri_option = click.option(
     "--uri", help="Tracking store; by default the one of `vae-lab train` in this folder."
@@ -26,7 +34,8 @@ trust_option = click.option(
     "trusted",
     multiple=True,
     metavar="NAME",
-    help="A class or function of your own that a run names and may be imported; can be given again.",
+    help="A model, loss, likelihood or data function of your own that a run names and that may be imported, "
+    "such as my_models.Tempered; can be given again.",
 )
 
 
@@ -43,6 +52,20 @@ def trained_model(output: str) -> Callable[[Function], Function]:
         return function
 
     return decorate
+
+
+def page_file(out: str) -> Path:
+    """Returns where an HTML page goes, before anything is read for it.
+
+    Raises:
+        UserError: It is no name of an HTML file, or in no folder.
+    """
+    file = Path(out)
+    if file.suffix not in (".html", ".htm"):
+        raise UserError(f"--out {out}: the page is HTML. Valid: a name that ends in .html.")
+    if not file.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {file.parent}.")
+    return file
 
 
 def _out_option(output: str) -> Callable[[Function], Function]:

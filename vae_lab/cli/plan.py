@@ -30,13 +30,12 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     "overrides", metavar="LINE...", nargs=-1, type=click.UNPROCESSED, shell_complete=complete_overrides
 )
 def plan(form: str, overrides: tuple[str, ...]) -> None:
-    """Say what a line of `vae-lab train` would train and what it takes, before anything is trained.
+    """Print what a line of `vae-lab train` would train and what it takes, before anything is trained.
 
-    LINE is what would follow `vae-lab train`. Printed are which of its runs are there, interrupted or
-    missing; the time of each, by finished runs of the store that are alike, else by a few steps that
-    are tried here; memory and disk; the whole time with as many at once as the line would train; and
-    the seeds that can settle each claim of its study. Nothing is written to the store, and no data are
-    fetched.
+    LINE is what would follow `vae-lab train`. The tables list which of its runs are finished, interrupted or
+    missing; the time of each, known from finished runs of the store that are alike, else from a few steps
+    tried here; memory and disk; the whole time, with as many runs at once as the line would train; and how
+    many seeds can settle each claim of its study. Nothing is written to the store, and no data are fetched.
 
     \b
     Examples:

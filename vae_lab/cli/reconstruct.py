@@ -17,7 +17,7 @@ HELD_OUT = 10  # images, where no picture is given
     "--digit", "--label", "label", type=int, help="The pictures' class. [default: a CVAE's likeliest]"
 )
 @click.option(
-    "--invert/--no-invert", default=None, help="Dark becomes light. [default: if the grounds differ]"
+    "--invert/--no-invert", default=None, help="Dark becomes light. [default: if the backgrounds differ]"
 )
 def reconstruct(
     run: str,
@@ -32,8 +32,8 @@ def reconstruct(
     """Draw pictures of your own, or held-out images, above their reconstructions by a trained model.
 
     PICTURES are files of any size and colour, such as a photo of a digit on paper. Each is made like what the
-    model was trained on: grey or colour, dark or light ground, size and place of what is drawn; what was done
-    is said. A whole number is the first held-out image of that class; without PICTURES the first ten are
+    model was trained on: grey or colour, dark or light background, size and place of what is drawn; what was
+    done is said. A whole number is the first held-out image of that class; without PICTURES the first ten are
     reconstructed.
 
     RUN is a run's id or name; reference:best is the run of the study `reference` with the lowest held-out

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from vae_lab.cli.options import uri_option
+from vae_lab.cli.options import page_file, uri_option
 from vae_lab.cli.terminal.messages import echo
-from vae_lab.errors import UserError
 
 
 @click.command
 @click.argument("study")
-@click.option("--output", metavar="FILE.html", help="Where the page goes; by default ./STUDY.html.")
+@click.option("--out", "--output", metavar="FILE.html", help="Where it goes. [default: ./STUDY.html]")
 @click.option(
     "--links/--no-links",
     default=True,
     help="Whether it links to the runs in your MLflow, and names the owner on a server.",
 )
 @uri_option
-def report(study: str, output: str | None, links: bool, uri: str | None) -> None:
+def report(study: str, out: str | None, links: bool, uri: str | None) -> None:
     """Write STUDY as one page: verdicts, tables, curves, samples, setup and how to do it again.
 
     The page is one HTML file that needs nothing else, for screen, phone and print, with its words and tables
@@ -31,7 +28,7 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
     \b
     Examples:
       vae-lab report reference
-      vae-lab report reference --no-links --output docs/reference.html     a page to be published
+      vae-lab report reference --no-links --out docs/reference.html     a page to be published
     """
     from vae_lab.report.page import rendering
     from vae_lab.report.page.contents import gather
@@ -41,11 +38,7 @@ def report(study: str, output: str | None, links: bool, uri: str | None) -> None
 
     store = reader(uri)
     loaded = load_study(store, study)
-    file = Path(output) if output else Path(f"{rendering.file_name(loaded.plan.name)}.html")
-    if file.suffix not in (".html", ".htm"):
-        raise UserError(f"--output {file}: the page is HTML. Valid: a name that ends in .html.")
-    if not file.parent.is_dir():
-        raise UserError(f"--output {file}: there is no folder {file.parent}.")
+    file = page_file(out or f"{rendering.file_name(loaded.plan.name)}.html")
     contents = gather(store, loaded, judge_study(loaded) if loaded.plan.claims else [])
     if not links:
         contents = contents._replace(links=[], runs=[], owner="")

@@ -69,6 +69,8 @@ def parsed_labels(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
         if not first <= last < first + MOST:
-            raise UserError(f"--digits {quoted(text)}: must be classes, at most {MOST}, as in 0-9 or 1,3,5.")
+            raise UserError(
+                f"--digits or --labels {quoted(text)}: must be classes, at most {MOST}, as in 0-9 or 1,3,5."
+            )
         labels += range(first, last + 1)
     return list(dict.fromkeys(labels))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from vae_lab.jobs.job import Job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-USER_MISTAKE, FAILED = 2, 1
+USER_MISTAKE = 2
 STOPPED = "interrupted. Every finished epoch is kept; the same command goes on from there."
 Task = Callable[["DictConfig"], "str | None"]
 FAULT = "this is a fault of the lab or of a class that it was given; the traceback is above."

@@ -25,7 +25,7 @@ LAUNCHERS = {  # of a multirun; the first is the default
 INTRODUCTION = """\
 [bold]vae-lab train[/bold] \\[FLAGS] \\[GROUP=OPTION] \\[KEY=VALUE] ...
 
-Trains one run, or with lists, a sweep or a study, many; MLflow keeps them.
+Trains one run, or many: give lists of values, a sweep or a study. MLflow records them.
 
 [bold]Examples[/bold]
   vae-lab train                                            one VAE on MNIST, ten epochs

@@ -59,7 +59,7 @@ def write(contents: Contents, file: Path) -> tuple[Path, Path]:
         UserError: One of them is there and not as the lab wrote it; nothing is written.
     """
     beside = file.with_suffix(".md")
-    replace_own({file: html(contents), beside: markdown(contents)}, "--output")
+    replace_own({file: html(contents), beside: markdown(contents)}, "--out")
     return file, beside
 
 

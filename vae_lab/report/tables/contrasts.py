@@ -1,4 +1,4 @@
-"""Two values of one parameter against each other, run by run of the same seed."""
+"""Two values of one parameter against each other: paired by seed, or between architectures as two samples."""
 
 from __future__ import annotations
 
