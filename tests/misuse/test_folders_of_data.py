@@ -80,7 +80,7 @@ def test_a_file_of_any_bytes_is_read_or_named(
 CASES = {
     "wrong magic": (FILES[0], b"\x89PNG", "starts with 89504e47"),
     "floats": (FILES[0], header(6, 4, 4, kind=13) + bytes(4 * 96), "starts with 00000d03"),
-    "one dimension": (FILES[0], header(96) + bytes(96), "needed are images"),
+    "one dimension": (FILES[0], header(96) + bytes(96), "they must be (N, height, width)"),
     "cut": (FILES[0], header(6, 4, 4) + bytes(95), "96 bytes, but 95 follow"),
     "longer": (FILES[0], header(6, 4, 4) + bytes(97), "96 bytes, but more follow"),
     "2^31 images": (FILES[0], header(2**31, 28, 28) + bytes(9), "at most 8589934592 are read"),

@@ -116,10 +116,10 @@ def test_what_fails_is_absent_with_its_reason_and_the_rest_is_there(rows: Datase
 @pytest.mark.parametrize(
     ("factors", "words"),
     [
-        ({}, "factors={}: needed are numbers by name"),
-        ([1, 2], "needed are numbers by name"),
-        ({"size": [1.0]}, "factor size of shape (1,): needed is a finite number for each of the 2"),
-        ({"size": [1.0, float("nan")]}, "needed is a finite number"),
+        ({}, "factors={}: must be numbers by name"),
+        ([1, 2], "must be numbers by name"),
+        ({"size": [1.0]}, "factor size of shape (1,): must have a finite number for each of the 2"),
+        ({"size": [1.0, float("nan")]}, "must have a finite number"),
         ({"kind": ["a", "b"]}, "factor kind are of type <U1"),
     ],
 )

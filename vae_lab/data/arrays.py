@@ -21,7 +21,7 @@ BYTE = 255  # the largest
 MOST_CLASSES = 10_000  # labels beyond are taken for identifiers
 ROUNDING = 1e-6  # of white, by which floats may leave their range
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-NEEDED = "needed are images (N, height, width) or (N, channels, height, width) and N >= 1 labels (N,)."
+NEEDED = "they must be (N, height, width) or (N, channels, height, width), and (N,) for N >= 1 labels."
 
 
 class Dataset(NamedTuple):
@@ -33,7 +33,7 @@ class Dataset(NamedTuple):
     shape: tuple[int, int, int]  # channels, height, width of one image
     classes: int  # labels are 0 to classes - 1; a class may have no image
     checksum: str = ""  # twelve hex digits of the SHA-256 of pixels and labels
-    origin: str = ""  # the folder of the files
+    origin: str = ""  # where the images come from: a folder, or a name
     factors: dict[str, Tensor] | None = None  # what held-out images were made of: values (N,) by name
 
     @property
@@ -105,7 +105,7 @@ def checked(data: Dataset, blamed: str) -> Dataset:
     """
     try:
         if not isinstance(data.name, str) or not data.name.strip():
-            raise UserError(f"name={quoted(data.name)}: needed is a text.")
+            raise UserError(f"name={quoted(data.name)}: must be a text.")
         train, shape = _checked_images("train", data.train, data.shape)
         test, test_shape = _checked_images("test", data.test, data.shape)
         if shape != test_shape:
@@ -173,7 +173,7 @@ def _tensor(part: str, kind: str, value: Any) -> Tensor:
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"{part}: {kind} are no array: {quoted(error, 200)}") from None
         if array.dtype.kind not in "buif":
-            raise UserError(f"{part}: {kind} are of type {array.dtype}; needed are numbers.")
+            raise UserError(f"{part}: {kind} are of type {array.dtype}; they must be numbers.")
         # PyTorch has no wider floats, and few operations on unsigned integers other than bytes.
         known: dict[tuple[str, int], np.dtype[Any]] = {
             ("f", 16): np.dtype(np.float64),
@@ -184,7 +184,7 @@ def _tensor(part: str, kind: str, value: Any) -> Tensor:
         array = np.ascontiguousarray(array, dtype=plain)
         numbers = torch.from_numpy(array if array.flags.writeable else array.copy())
     if numbers.dtype not in INTEGERS and not numbers.is_floating_point():
-        raise UserError(f"{part}: {kind} are of type {numbers.dtype}; needed are numbers.")
+        raise UserError(f"{part}: {kind} are of type {numbers.dtype}; they must be numbers.")
     if numbers.dtype in (torch.bfloat16, torch.float16):
         return numbers.float()
     return numbers.to(torch.uint8) if numbers.dtype == torch.bool else numbers
@@ -197,7 +197,7 @@ def _checked_shape(part: str, size: torch.Size, given: Any) -> tuple[int, int, i
     else:
         numbers = tuple(given) if isinstance(given, tuple | list | torch.Size) else ()
         if len(numbers) not in (2, 3) or not all(isinstance(number, int | np.integer) for number in numbers):
-            raise UserError(f"shape={quoted(given)}: needed are channels, height and width of an image.")
+            raise UserError(f"shape={quoted(given)}: must be channels, height and width of an image.")
         shape = (1, *map(int, numbers))[-3:]
         if len(size) == 1 and size[0] != math.prod(shape):
             raise UserError(f"{part}: images have {size[0]} pixels, but shape={shape}.")
@@ -208,8 +208,8 @@ def _checked_shape(part: str, size: torch.Size, given: Any) -> tuple[int, int, i
     channels, height, width = shape
     if channels not in (1, 3) or height < 1 or width < 1:
         raise UserError(
-            f"images have {channels} channels of {height} x {width} pixels; needed are 1 channel (grey) or "
-            "3 (red, green, blue) and a pixel at least."
+            f"images have {channels} channels of {height} x {width} pixels; they must have 1 channel (grey) "
+            "or 3 (red, green, blue), and a pixel at least."
         )
     return channels, height, width
 
@@ -242,7 +242,7 @@ def _checked_peak(part: str, peak: Any, default: int) -> float:
     except (TypeError, ValueError, RuntimeError):
         white = math.nan
     if not 0 < white < math.inf:
-        raise UserError(f"{part}: peak={quoted(peak)}: needed is the pixel value of white, above 0.")
+        raise UserError(f"{part}: peak={quoted(peak)}: must be the pixel value of white, above 0.")
     return white
 
 
@@ -254,7 +254,7 @@ def _checked_classes(train: Tensor, test: Tensor, given: Any) -> int:
         classes = int(given)
         rule = f"with classes={classes} they lie between 0 and {classes - 1}"
     else:
-        raise UserError(f"classes={quoted(given)}: needed is a whole number of 1 or more.")
+        raise UserError(f"classes={quoted(given)}: must be a whole number of 1 or more.")
     for part, labels in (("train", train), ("test", test)):
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or (high >= classes and given is not None):
@@ -271,12 +271,12 @@ def _checked_factors(given: Any, images: int) -> dict[str, Tensor] | None:
     if given is None:
         return None
     if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given):
-        raise UserError(f"factors={quoted(given)}: needed are numbers by name, as in {{'size': sizes}}.")
+        raise UserError(f"factors={quoted(given)}: must be numbers by name, as in {{'size': sizes}}.")
     factors = {name: _tensor("test", f"factor {quoted(name)}", values) for name, values in given.items()}
     for name, values in factors.items():
         if tuple(values.shape) != (images,) or not bool(values.isfinite().all()):
             raise UserError(
-                f"factor {quoted(name)} of shape {tuple(values.shape)}: needed is a finite number for each "
+                f"factor {quoted(name)} of shape {tuple(values.shape)}: must have a finite number for each "
                 f"of the {images} held-out images."
             )
     return factors

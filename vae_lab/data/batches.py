@@ -17,11 +17,11 @@ from vae_lab import seeding
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images as bytes, which take a quarter of the memory of floats and are faster to gather."""
+    """Images as bytes where these suffice: a quarter of the memory of floats, and faster to gather."""
 
-    pixels: Tensor  # (N, D), uint8 from 0 to peak
+    pixels: Tensor  # (N, D), uint8 from 0 to peak; fractions of white as float32 from 0 to 1
     labels: Tensor  # (N,), int64
-    peak: int  # the byte that means 1.0
+    peak: int  # the pixel value that means white; 1 for fractions
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
