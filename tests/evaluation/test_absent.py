@@ -138,6 +138,12 @@ def test_what_the_data_do_not_define_is_absent_with_its_reason(case: str) -> Non
     assert reason in " ".join(measures.absent.values())
 
 
+def test_one_held_out_image_tells_no_standard_error_of_a_mean_over_images() -> None:
+    errors = {"test/mutual_information_error", "test/aggregate_kl_error"}
+    assert not errors & measured(of(noise(9, 4, 4), noise(1, 4, 4))).metrics.keys()
+    assert errors <= measured(of(noise(9, 4, 4), noise(2, 4, 4))).metrics.keys()
+
+
 def test_no_measure_of_these_is_missed_where_all_are_defined() -> None:
     data = of(noise(30, 4, 4), noise(12, 4, 4))
     assert measured(data).absent == {}

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from vae_lab import interruption, seeding
+from vae_lab.evaluation.bounds import mean_and_error
 from vae_lab.models import Posterior
 from vae_lab.objectives import kl_per_dimension
 
 
 class Aggregate(NamedTuple):
-    """The two parts of the mean KL over N images, in nats per image, with standard errors."""
+    """The two parts of the mean KL over N images, in nats per image; errors are NaN for one image."""
 
     mutual_information: float
     mutual_information_error: float
@@ -68,7 +69,7 @@ def aggregate(posterior: Posterior, *, seed: int, batch_size: int = 1000) -> Agg
         log_q.append(_log_densities(some, mean, log_var).logsumexp(-1) - math.log(N))
     information = own - torch.cat(log_q)
     other = kl_per_dimension(Posterior(mean, log_var)).sum(-1) - information
-    return Aggregate(*_mean_and_error(information), *_mean_and_error(other))
+    return Aggregate(*mean_and_error(information), *mean_and_error(other))
 
 
 def _log_densities(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
@@ -77,9 +78,3 @@ def _log_densities(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     scaled = mean * precision
     constant = (mean * scaled + log_var).sum(-1)
     return z @ scaled.T - (z.square() @ precision.T + constant) / 2
-
-
-def _mean_and_error(values: Tensor) -> tuple[float, float]:
-    """Returns the mean of values (N,) and its standard error, 0 for one value."""
-    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return float(values.mean()), error

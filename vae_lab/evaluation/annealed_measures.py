@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_lab.data import Images, one_hot
 from vae_lab.evaluation.annealed import Annealed, annealed
-from vae_lab.evaluation.bounds import evenly_spaced, weighted
+from vae_lab.evaluation.bounds import evenly_spaced, mean_and_error, weighted
 from vae_lab.evaluation.simulated import DRAWN, simulated
 from vae_lab.metrics import ANNEALED_BETA, ANNEALED_DISTORTION, ANNEALED_RATE, ERROR
 from vae_lab.models import VAE
@@ -56,7 +56,7 @@ def annealed_measures(
     common = {"seed": seed, "batch_size": batch_size}
     elbo = weighted(model, likelihood, subset, range(ELBO_DRAWS), **common).elbo[0]
     of_all, elbo_error = _elbo_of_all(model, likelihood, images, **common)
-    gain, gain_error = _mean_and_error(of_data.lower - elbo)
+    gain, gain_error = mean_and_error(of_data.lower - elbo)
     return {
         "test/ais_bound": -of_all - gain,
         f"test/ais_bound{ERROR}": math.hypot(gain_error, elbo_error),
@@ -75,7 +75,7 @@ def _gap(model: VAE, likelihood: Likelihood, c: Tensor, settings: Any) -> dict[s
     x, z = simulated(model, likelihood, c, seed=settings["seed"])
     both = annealed(model, likelihood, x, c, **settings, exact=z)
     assert both.upper is not None
-    gap, error = _mean_and_error(both.upper - both.lower)
+    gap, error = mean_and_error(both.upper - both.lower)
     return {"test/ais_gap": gap, f"test/ais_gap{ERROR}": error}
 
 
@@ -89,12 +89,6 @@ def _elbo_of_all(
     )
     error = float((first - second).square().sum().sqrt()) / 2 / len(images)
     return float((first + second).mean()) / 2, error
-
-
-def _mean_and_error(values: Tensor) -> tuple[float, float]:
-    """Returns the mean of values (n,) and its standard error, which is not a number for one value."""
-    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(values.mean()), error
 
 
 def _curve(chains: Annealed) -> dict[str, float]:

@@ -36,6 +36,17 @@ class Estimate(NamedTuple):
     error: float | None
 
 
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Returns the mean of values (N,) and its standard error, which is not a number for one value.
+
+    Examples:
+        >>> mean_and_error(torch.tensor([1.0, 3.0]).double()), mean_and_error(torch.tensor([1.0]))
+        ((2.0, 1.0), (1.0, nan))
+    """
+    error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(values.mean()), error
+
+
 def log_weight(
     likelihood: Likelihood, logits: Tensor, x: Tensor, posterior: Posterior, noise: Tensor
 ) -> Tensor:

@@ -110,13 +110,15 @@ def latent_use(model: VAE, images: Images, *, seed: int, batch_size: int = 1000)
     metrics = {f"{KL_DIMENSION}/{i:02d}": value for i, value in enumerate(kl.tolist())}
     some = Posterior(*(evenly_spaced(values, AGGREGATE_IMAGES) for values in posterior))
     parts = aggregate(some, seed=seed, batch_size=batch_size)
-    return metrics | {
+    metrics |= {
         "test/collapsed_units": collapsed_units(kl),
         "test/mutual_information": parts.mutual_information,
-        "test/mutual_information_error": parts.mutual_information_error,
         "test/aggregate_kl": parts.kl,
-        "test/aggregate_kl_error": parts.kl_error,
     }
+    if len(some.mean) > 1:  # one image tells no error
+        metrics[f"test/mutual_information{ERROR}"] = parts.mutual_information_error
+        metrics[f"test/aggregate_kl{ERROR}"] = parts.kl_error
+    return metrics
 
 
 def add_bounds(measures: Measures, model: VAE, likelihood: Likelihood, data: Dataset, **draws: int) -> None:
