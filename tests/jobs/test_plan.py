@@ -15,7 +15,7 @@ from tests.conftest import SMALL
 from tests.jobs.test_resuming import stopped_after
 from vae_lab.cli import main
 from vae_lab.jobs.plan import costs
-from vae_lab.tracking import Store, StoredRun
+from vae_lab.tracking import ENVIRONMENT, Store, StoredRun
 
 __all__ = ["stopped_after"]
 
@@ -146,6 +146,19 @@ def test_of_many_sizes_some_are_tried_and_the_others_lie_between(
 def stored(run_id: str, parent: str, started: int, ended: int, status: str = "FINISHED") -> StoredRun:
     tags = {"mlflow.parentRunId": parent} if parent else {}
     return StoredRun(run_id, "1", run_id, status, {}, {}, tags, started, ended)
+
+
+@pytest.mark.parametrize("tag", ["3", '["cores"]', '{"cores": "2"'])
+def test_a_run_whose_environment_is_cut_or_a_strangers_tells_no_time_and_stops_no_plan(
+    lab: Lab, plan: Lab, tag: str
+) -> None:
+    assert lab(*QUIET)[0] == 0
+    store = Store.open()
+    (run,) = store.records()
+    store.client.set_tag(run.run_id, ENVIRONMENT, tag)
+    code, out, err = plan(*QUIET, "seed=1", "--format", "csv")
+    assert code == 0, err
+    assert [row["by"] for row in tables(out)[0]] == ["a trial here"]
 
 
 def test_what_comes_after_the_last_run_is_known_from_multiruns_of_the_store() -> None:

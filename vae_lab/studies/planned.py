@@ -114,6 +114,22 @@ def _values(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
     return [("values", [key for key in entry if key != "epochs"]) for entry in entries]
 
 
+def imagined_runs(params: Iterable[Mapping[str, str]], metrics: Collection[str]) -> list[StoredRun]:
+    """Returns finished runs with values that nobody measured: for what verdicts say whatever was measured.
+
+    The values differ from run to run, since equal ones would be ties, and rise and fall along the runs, since
+    values in order would be an effect: 37 i modulo 97, of which the first 97 are distinct.
+
+    Args:
+        params: Of each run.
+        metrics: What each has.
+    """
+    return [
+        StoredRun(str(i), "", "", "FINISHED", dict(run), dict.fromkeys(metrics, 37.0 * i % 97), {}, i)
+        for i, run in enumerate(params)
+    ]
+
+
 def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     """Returns the claims that the planned runs will leave undecided whatever they measure: reason and ids.
 
@@ -125,10 +141,7 @@ def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, list
         UserError: A claim orders what has no order.
     """
     metrics = [claim.metric for claim in parse(plan.claims, plan.own_metrics)]
-    runs = [
-        StoredRun(str(i), "", "", "FINISHED", dict(run), dict.fromkeys(metrics, 37.0 * i % 97), {}, i)
-        for i, run in enumerate(params)
-    ]
+    runs = imagined_runs(params, metrics)
     study = Study(runs[0], plan, [with_point(run, plan) for run in runs])
     too_few = TWO_NEEDED.format(replicate=design(plan)["replicate"])
     reasons: dict[str, list[str]] = {}

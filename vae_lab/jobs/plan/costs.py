@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,18 +16,14 @@ from vae_lab.jobs.runs.artifacts import evaluation_tag
 from vae_lab.jobs.runs.present import recorded_params
 from vae_lab.jobs.runs.ran_on import DEVICE, ran_on
 from vae_lab.tracking import StoredRun
+from vae_lab.tracking.records import parsed_object
 
 STORE, TRIAL, BETWEEN = "store", "trial", "between"
 MOST_TRIALS = 12  # kinds of runs that are tried; of more, those between are estimated by their weights
 NEWEST = 20  # runs of a kind that are asked how long they took
-SAME_MACHINE = ("processor", "cores", "threads", "GPU")  # facts of a run on which its time depends most
-SIZES = (
-    "model",
-    "data",
-    "train",
-    "objective",
-    "optimizer",
-)  # parameters on which it depends, with their groups
+# What a run's time depends on most: facts of the machine, and groups of parameters.
+SAME_MACHINE = ("processor", "cores", "threads", "GPU")
+SIZES = ("model", "data", "train", "objective", "optimizer")
 NUMBER = 4  # bytes
 COPIES = 3  # of a weight in a checkpoint: itself and, with Adam, two moments
 PICTURES = 1e6  # bytes of a run's pictures
@@ -96,7 +91,7 @@ def _spent(kind: Kind, pack: Sequence[Job], shares: CoreShares, runs: Sequence[S
         for run in runs
         if run.status == "FINISHED"
         and run.ended > run.started
-        and tracking.ATTEMPT not in run.tags  # it was gone on with, after nobody knows how long
+        and tracking.ATTEMPT not in run.tags  # it was resumed, after nobody knows how long
         and run.tags.get("vae_lab.stack", "1") == str(len(pack))
         and _facts(run.tags) == facts
         and _kind_of_run(run) == kind
@@ -131,10 +126,8 @@ def after_the_last(parents: Sequence[StoredRun], runs: Sequence[StoredRun], coun
 
 
 def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    try:
-        facts = json.loads(tags.get(tracking.ENVIRONMENT, "{}"))
-    except ValueError:
-        return {}
+    """Returns the facts in a run's tags on which its time depends most."""
+    facts = parsed_object(tags.get(tracking.ENVIRONMENT, ""))
     return {DEVICE: tags.get(DEVICE, "")} | {key: str(facts[key]) for key in SAME_MACHINE if key in facts}
 
 

@@ -20,6 +20,7 @@ from vae_lab.jobs.runs.present import Present, present
 from vae_lab.metrics import SAMPLES
 from vae_lab.studies.claims import Verdict, judge_study
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.planned import imagined_runs
 from vae_lab.studies.study import Study, interrupted_if_gone, with_point
 from vae_lab.tracking import (
     FINGERPRINT,
@@ -199,11 +200,7 @@ def needs_of_claims(plan: Plan, points: Sequence[Point]) -> list[Needs]:
     ]
     distinct = {tuple(params.items()): params for params in alike}
     metrics = [str(claim["metric"]) for claim in plan.claims]
-    imagined = [
-        StoredRun(str(i), "", "", "FINISHED", params, dict.fromkeys(metrics, 37.0 * i % 97), {}, i)
-        for i, params in enumerate(distinct.values())
-    ]
-    least = _judged(plan, imagined)
+    least = _judged(plan, imagined_runs(distinct.values(), metrics))
     finished = [point.present.stored for point in points if point.present.stored is not None]
     seen = _judged(plan, [run for run in finished if run.status == "FINISHED"]) if finished else least
     return [

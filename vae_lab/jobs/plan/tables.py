@@ -121,7 +121,7 @@ def _label(point: Point, replicate: str) -> str:
 
 
 def _states(points: Sequence[Point]) -> str:
-    """Returns how many of some runs are there, are gone on with, and are missing."""
+    """Returns how many of some runs are there, under way, interrupted, and missing."""
     counts = Counter(point.present.state for point in points)
     after = sorted({point.present.done for point in points if point.present.state == "interrupted"})
     words = {

@@ -11,6 +11,7 @@ import torch
 
 from vae_lab import devices, evaluation, machine, tracking
 from vae_lab.config import code_version
+from vae_lab.tracking.records import parsed_object
 
 DEVICE = "vae_lab.device"
 NOT_RECORDED = "not recorded"
@@ -37,7 +38,9 @@ def went_on(before: Mapping[str, str], ran_on: Mapping[str, str], done: int) -> 
     now = {**ran_on, **tracking.code_tags()}
     if not done:
         return now
-    facts = changed(_facts(before), json.loads(now[tracking.ENVIRONMENT]), done)
+    recorded = parsed_object(before.get(tracking.ENVIRONMENT, ""))
+    earlier = {fact: str(value) for fact, value in recorded.items()}
+    facts = changed(earlier, json.loads(now[tracking.ENVIRONMENT]), done)
     tags = changed({key: before[key] for key in now if key in before}, now, done)
     return tags | {tracking.ENVIRONMENT: json.dumps(facts)}
 
@@ -57,15 +60,6 @@ def changed(before: Mapping[str, str], now: Mapping[str, str], done: int) -> dic
         same = earlier.rpartition(THEN)[2] == later
         facts[key] = earlier if same else f"{earlier} to epoch {done}{THEN}{later}"
     return facts
-
-
-def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    """Returns the facts in a run's tag; none if it was cut or written by others."""
-    try:
-        facts = json.loads(tags.get(tracking.ENVIRONMENT, ""))
-    except (ValueError, RecursionError):
-        return {}
-    return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
 @functools.cache

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.comparison import param_values
 from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, StoredRun
+from vae_lab.tracking.records import parsed_object
 
 COMMIT, CHANGES = "mlflow.source.git.commit", "vae_lab.uncommitted_changes"
 # Not what a study is about: where things lie, how much is drawn.
@@ -82,18 +81,9 @@ def environment(study: Study) -> list[tuple[str, list[str]]]:
         add("vae_lab", run.tags.get("vae_lab.version"))
         changed = " with uncommitted changes" * ("true" in run.tags.get(CHANGES, ""))
         add("git commit", run.tags[COMMIT] + changed if COMMIT in run.tags else None)
-        for fact, value in _facts(run.tags.get(ENVIRONMENT, "{}")).items():
-            add(str(fact), str(value))
+        for fact, value in parsed_object(run.tags.get(ENVIRONMENT, "")).items():
+            add(fact, str(value))
     return [(fact, list(values)) for fact, values in facts.items()]
-
-
-def _facts(text: str) -> dict[str, Any]:
-    """Returns the facts in a run's tag; none if it was cut or written by others."""
-    try:
-        facts = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def command(run: StoredRun) -> str:
