@@ -72,6 +72,15 @@ def test_views_of_more_runs_than_the_ui_loads_say_so_and_begin_with_every_config
     assert many[2:4] == few[2:4]
 
 
+def test_the_view_of_all_runs_says_how_many_the_ui_leaves_out() -> None:
+    def title(count: int) -> str:
+        runs = [replace(run("vae", 3, 15, seed), run_id=str(seed)) for seed in range(count)]
+        return views.study_views(study(ONE_AT_A_TIME, *runs))[-1].title
+
+    assert title(100).endswith("All runs, best first")
+    assert title(1200).endswith("All runs, best first: the best 100 of 1,200")
+
+
 def test_colours_tell_families_apart_and_every_run_of_a_family() -> None:
     runs = [run(model, layers, 15) for model in ("vae", "cvae") for layers in (2, 3, 4)]
     named = [replace(trained, run_id=str(i)) for i, trained in enumerate(runs)]

@@ -87,6 +87,8 @@ def study_views(study: Study) -> list[View]:
         views.append(view if count <= EVERY_RUN else _replicate_by_replicate(view, study, count))
     axis = axes[0] if axes else next(iter(study.plan.base), "model")
     title, best_first = f"{len(axes) + 1} All runs, best first", "metrics.`test/loss`"
+    if len(study.runs) > EVERY_RUN:
+        title += f": the best {EVERY_RUN} of {len(study.runs):,}"
     return [*views, View(_key(study, "all"), title, axis, members, best_first)]
 
 
@@ -107,9 +109,8 @@ def write_views(store: Store, recorder: Recorder, study: Study) -> None:
     set_tag = partial(store.client.set_experiment_tag, recorder.experiment_id)
     for view in study_views(study):
         value = _tag_value(view, study)
-        if (
-            len(value) <= TAG_LIMIT
-        ):  # a study of hundreds of keys goes without; its tables are on the parent run
+        # A study of hundreds of keys goes without; its tables are on the parent run.
+        if len(value) <= TAG_LIMIT:
             store.ask(partial(set_tag, VIEW_TAG + view.key, value))
     coloured = {run.run_id: run.tags.get(COLOUR_TAG) for run in study.runs}
     for run_id, colour in colours(comparisons(study)).items():
