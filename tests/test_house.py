@@ -95,6 +95,15 @@ def test_every_module_says_in_its_first_line_what_it_is() -> None:
         assert first.endswith((".", "`", ":")), f"{file}: {first}"
 
 
+@pytest.mark.parametrize(
+    "room", ["evaluation", "jobs", "report/charts", "report/tables", "studies/latent_size"]
+)
+def test_a_package_that_lists_its_modules_leaves_none_out(room: str) -> None:
+    text = ast.get_docstring(ast.parse((house.PACKAGE / room / "__init__.py").read_text())) or ""
+    listed = re.findall(r"`(\w+)`", text[text.index("- `") :])
+    assert sorted(listed) == sorted(path.stem for path in shown_in(house.PACKAGE / room))
+
+
 def test_no_function_is_longer_than_a_screen() -> None:
     assert house.long_functions() == []
 

@@ -15,11 +15,8 @@ ERROR = "_error"  # behind the key of a measure: its standard error
 NATS = "nats/image"
 # Parameters that two runs must share for their numbers to be comparable.
 DATA = ("data",)
-PIXELS = (
-    *DATA,
-    "data.binarize",
-    "objective.likelihood",
-)  # binarized and grey pixels have densities of their own
+# Binarized and grey pixels have densities of their own.
+PIXELS = (*DATA, "data.binarize", "objective.likelihood")
 CONDITION = ("model.conditional",)  # log p(x | y) is not log p(x)
 OBJECTIVE = ("objective", "objective.beta", "objective.penalty", "objective.penalty_weight")
 # Numbers of draws in the config group `evaluation`; at 0 the metrics that need them are not measured.

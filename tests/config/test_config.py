@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from vae_lab import config
+from vae_lab import config, faults, models, objectives
+from vae_lab.config import schema
 from vae_lab.errors import UserError
 from vae_lab.files import CONF, CONFIG_ROOT
 
@@ -83,6 +84,21 @@ def test_mistakes_are_named_with_key_value_and_rule(
 ) -> None:
     with pytest.raises(UserError, match=message):
         config.checked(composed(*overrides))
+
+
+def test_the_names_that_the_schema_repeats_are_those_that_there_are() -> None:
+    assert [*schema.ACTIVATIONS] == [*models.ACTIVATIONS]
+    assert models.INITS == schema.INITS
+    assert len({type(objectives.likelihood(name)) for name in schema.LIKELIHOODS}) == 3
+    by_part = {
+        "loss": faults.OF_LOSS,
+        "model": faults.OF_MODEL,
+        "data": faults.OF_DATA,
+        "optimizer": faults.OF_OPTIMIZER,
+    }
+    assert {part: {*names} for part, names in schema.FAULTS.items()} == {
+        part: known.keys() for part, known in by_part.items()
+    }
 
 
 def test_one_width_a_layer_is_valid(composed: Compose) -> None:

@@ -87,7 +87,7 @@ def one_message(child: Child) -> list[str]:
 
 
 def read_only(bench: Bench, rounds: int) -> None:
-    """A disk cannot be written before a run starts, and again before it is gone on with."""
+    """A disk cannot be written before a run starts, and again before it is resumed."""
     for number in range(rounds):
         try:
             with small_disk(bench.place()) as disk:

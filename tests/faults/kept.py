@@ -183,7 +183,7 @@ def _tags(one: Kept, other: Kept, exact: bool) -> list[str]:
         return bool(NAMING.fullmatch(key)) or (not exact and bool(ROUNDED.fullmatch(key)))
 
     def settled(run: Kept) -> dict[str, str]:
-        hidden = ["vae_lab.attempt"]  # a run that was gone on with has it
+        hidden = ["vae_lab.attempt"]  # a run that was resumed has it
         hidden += ["mlflow.note.content"] if run.kind == "sweep" else []  # it holds times
         return {key: value for key, value in run.tags.items() if not names(key) and key not in hidden}
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
+# Names that are defined elsewhere too: so a mistake in one is told before PyTorch is imported.
 BUILT_IN_MODEL = "vae_lab.models.VAE"
 BUILT_IN_OBJECTIVE = "vae_lab.objectives.Objective"
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "softplus")

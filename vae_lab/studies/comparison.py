@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,15 +19,7 @@ from vae_lab.tracking import (
     StoredRun,
 )
 
-log = logging.getLogger(__name__)
-
-
 TOPICS = {"model.layers": "depth"}  # what a key is about, where its own name does not say so
-KEY_NAMES = {
-    "model.latent_size": "latent size",
-    "model.hidden_size": "hidden size",
-    "train.batch_size": "batch size",
-}
 
 
 @dataclass(frozen=True)
@@ -264,7 +255,7 @@ def key_name(key: str) -> str:
         >>> key_name("model.latent_size"), key_name("optimizer.weight_decay")
         ('latent size', 'weight decay')
     """
-    return KEY_NAMES.get(key, key.rpartition(".")[2].replace("_", " "))
+    return key.rpartition(".")[2].replace("_", " ")
 
 
 def topic(key: str) -> str:

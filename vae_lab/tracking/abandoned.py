@@ -1,4 +1,4 @@
-"""Runs whose process has ended before they did: closed by the next command, or gone on with."""
+"""Runs whose process has ended before they did: closed by the next command, or resumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def close_abandoned(store: Store, runs: Iterable[StoredRun]) -> list[StoredRun]:
     closed = []
     for run in abandoned:
         folder = RunFolder.lock(store.uri, run.run_id)
-        if folder is None:  # or another process goes on with it at this moment
+        if folder is None:  # or another process is at work on it now
             continue
         try:
             if store.courier.catch_up(run.run_id):

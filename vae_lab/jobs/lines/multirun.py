@@ -174,7 +174,7 @@ def _unfinished(store: Store, experiment: str, tags: dict[str, str]) -> tuple[St
         elif (folder := RunFolder.lock(store.uri, run.run_id)) is not None:
             return run, folder
         else:
-            raise UnderWayError(f"{run.name}: another process goes on with it at this moment.")
+            raise UnderWayError(f"{run.name}: another process is training it now.")
     return None
 
 

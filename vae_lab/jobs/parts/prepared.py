@@ -42,12 +42,8 @@ log = logging.getLogger(__name__)
 FLOAT = 4  # bytes
 FIRST_VALUES = (nn.init.kaiming_uniform_, nn.init.uniform_)  # of PyTorch's layers; they name their `tensor`
 TRIED_EPOCHS = 1000  # of a schedule
-SIZES = (
-    "model.layers",
-    "model.hidden_size",
-    "model.latent_size",
-    "train.batch_size",
-)  # fill memory
+# Keys whose values fill the memory.
+SIZES = ("model.layers", "model.hidden_size", "model.latent_size", "train.batch_size")
 
 TRAINING_PATH = (seeding, devices, batches, models, objectives, by_hand, training, stacks)
 SHARED_BY_STACK = ("_target_", "likelihood", "likelihood_options", "options", "penalty", "std")  # of the loss

@@ -19,7 +19,7 @@ from vae_lab.tracking.processes import CHECKPOINT_FILE
 class Present(NamedTuple):
     """How far a store is with a job."""
 
-    state: str  # one of studies.status.STATES, but for failed: such a run is trained anew or gone on with
+    state: str  # one of studies.status.STATES, but for failed: such a run is trained anew or resumed
     done: int = 0  # finished epochs
     stored: StoredRun | None = None
 
@@ -30,7 +30,7 @@ def recorded_params(job: Job) -> dict[str, str]:
 
 
 def can_go_on(stored: StoredRun, params: Mapping[str, str]) -> bool:
-    """Returns whether an unfinished run of the same result may be gone on with, by its record.
+    """Returns whether an unfinished run of the same result may be resumed, by its record.
 
     Args:
         stored: The run. One that is RUNNING is being trained, in a multirun for another of its points.

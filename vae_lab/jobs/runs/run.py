@@ -250,7 +250,7 @@ class Run:
                 continue
             folder = RunFolder.lock(store.uri, stored.run_id)
             if folder is None:
-                raise UnderWayError(f"{self.job.name}: another process goes on with it at this moment.")
+                raise UnderWayError(f"{self.job.name}: another process is training it now.")
             try:
                 return Interrupted(stored, folder, last_epoch(stored, folder.checkpoint))
             except FileNotFoundError:

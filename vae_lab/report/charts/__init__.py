@@ -5,4 +5,5 @@
 - `rate_distortion`: reconstruction over KL, one point a run.
 - `latent_recipes`: three recipes for the latent size over one axis.
 - `data_spectrum`: singular values of a data set.
+- `searches`: the best of a search over the epochs it took, and the front of two objectives.
 """

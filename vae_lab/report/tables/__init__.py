@@ -2,8 +2,9 @@
 
 - `content`: cells, columns and tables, before anything is written.
 - `ablations`: one row a configuration, with intervals over its replicates and the best marked.
-- `contrasts`: paired differences with their intervals and tests.
+- `contrasts`: what a change of one parameter does, with intervals and tests.
 - `importance`: which hyperparameter explains how much.
+- `real_images`: the row of what the lab measures of real images.
 - `formats`, `terminal`: how tables are written.
 """
 

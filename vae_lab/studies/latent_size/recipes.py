@@ -3,7 +3,7 @@
 1. The sweep itself: the size with the best mean of the metric.
 2. The data's spectrum, without training: the ranks that hold a share of the variance, and the dimensions
    that probabilistic PCA would use, those whose eigenvalue is above the noise variance.
-3. A large latent space under a penalty: the dimensions that stay active.
+3. A large latent space, without a penalty, with one, or with a larger beta: the dimensions that stay active.
 
 References:
     Tipping & Bishop 1999, Probabilistic Principal Component Analysis.
@@ -197,6 +197,8 @@ def interpolated(sizes: Sequence[int], row: Array, size: float) -> float:
 
 def rank_at(spectrum: Spectrum, share: float) -> int:
     """The fewest dimensions that hold `share` of the variance; one if there is none.
+
+    The same as `evaluation.spectrum.rank_at`, for who reads a study and does so without PyTorch.
 
     Examples:
         >>> rank_at(Spectrum("data", "0", 100, [0.6, 0.3, 0.1], 0.2), 0.9)
