@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
@@ -174,10 +173,11 @@ class RayLauncher(WorkersLauncher):
 
     def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
         """Returns what hires workers of Ray, as stacks of so many at most; it begins to start a Ray."""
-        from vae_lab.jobs.crews.ray_crew import Cluster, Share, hire_on_ray
+        from vae_lab.jobs.crews.cluster import cluster_at
+        from vae_lab.jobs.crews.ray_crew import hire_on_ray
+        from vae_lab.jobs.crews.ray_member import Share
 
-        cluster = Cluster(self.address, self.cpus * (self.workers or 1))
-        atexit.register(cluster.close)
+        cluster = cluster_at(self.address, self.cpus * (self.workers or 1))
         share = Share(self.cpus, self.gpus)
         return partial(hire_on_ray, cluster=cluster, share=share, stack=stack, workers=self.workers)
 

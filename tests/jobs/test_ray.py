@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ import pytest
 
 from benchmarks.cluster import ray_processes
 from tests.conftest import trained
-from vae_lab.jobs.crews.crew import LostWorkerError, Queue, Stint, work_off
-from vae_lab.jobs.crews.ray_worker import Order, OtherResultError
+from vae_lab import interruption, machine
+from vae_lab.errors import LabError
+from vae_lab.jobs.crews.cluster import cluster_at
+from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, Stint, work_off
+from vae_lab.jobs.crews.ray_worker import Order, OtherResultError, Refused, Worker
 from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.progress import open_display
-from vae_lab.jobs.runs.reports import Assignment, Report
+from vae_lab.jobs.runs.reports import Assignment, Failed, Report
 from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import Store
 
@@ -67,7 +71,8 @@ def test_a_killed_worker_costs_what_it_had_under_way_and_nothing_of_ray_is_left(
         assert keeper is not None
         processes = ray_processes.of_session(keeper)
         workers = [process.number for process in processes if process.line.startswith("ray::Worker")]
-        os.kill(workers[0], signal.SIGKILL)
+        training = [process for process in processes if process.line.startswith("ray::Worker.train")]
+        os.kill(training[0].number, signal.SIGKILL)  # the other one may be starting
         said += lab.stderr.readlines()
     assert lab.returncode == 0, said
     assert len(workers) == 2
@@ -75,6 +80,34 @@ def test_a_killed_worker_costs_what_it_had_under_way_and_nothing_of_ray_is_left(
     assert not any(SECRET in process.variables + process.line for process in processes)
     assert ray_processes.of_session(keeper) == []
     assert losses(folder) == undisturbed
+
+
+@needs_ray
+def test_one_ray_serves_all_multiruns_of_a_command_and_a_worker_lost_as_it_starts_is_replaced(
+    folder: Path, undisturbed: dict[str, list[dict[int, float]]]
+) -> None:
+    batches = ("hydra/sweeper=basic", "hydra.sweeper.max_batch_size=1")
+    command = [sys.executable, "-m", "vae_lab", "train", *LINE, *SHARE, "hydra/launcher=ray", *batches]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as lab:
+        assert lab.stderr is not None
+        while not (starting := workers_of(lab.pid)) and lab.poll() is None:
+            time.sleep(0.1)
+        os.kill(starting[0], signal.SIGKILL)
+        said = [next(line for line in lab.stderr if "epoch 1/4" in line)]
+        (first,) = workers_of(lab.pid)
+        said += lab.stderr.readlines()
+    assert lab.returncode == 0, said
+    assert first != starting[0]
+    assert losses(folder) == undisturbed
+
+
+def workers_of(command: int) -> list[int]:
+    """The processes of a command's Ray that train or are about to."""
+    keeper = ray_processes.keeper_of(command)
+    if keeper is None:
+        return []
+    session = ray_processes.of_session(keeper)
+    return [process.number for process in session if process.line.startswith("ray::Worker")]
 
 
 @needs_ray
@@ -92,6 +125,21 @@ def test_what_ray_cannot_lend_is_refused_in_one_line(lab: Lab, override: str, me
     assert code in (1, 2)
     assert message in err
     assert "Traceback" not in err
+
+
+@needs_ray
+def test_a_ray_of_the_commands_own_without_room_for_one_worker_is_not_waited_for(folder: Path) -> None:
+    command = [sys.executable, "-m", "vae_lab", "train", *LINE, *SHARE, "hydra/launcher=ray"]
+    lab = subprocess.run([*command, "hydra.launcher.gpus=99"], capture_output=True, text=True, timeout=120)
+    assert lab.returncode == 2
+    assert "hydra.launcher.gpus=99: no machine of this Ray has as many; they have " in lab.stderr
+    assert "Traceback" not in lab.stderr
+
+
+def test_a_process_uses_one_ray_until_another_address_takes_its_place() -> None:
+    first = cluster_at("127.0.0.1:1", 1)
+    assert cluster_at("127.0.0.1:1", 99) is first
+    assert cluster_at("127.0.0.1:2", 1) is not first
 
 
 def test_without_ray_one_line_names_the_extra(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +172,27 @@ def test_a_worker_refuses_what_would_have_another_result(job: Job) -> None:
         order._replace(fingerprint="0" * 12, data="0" * 12).assignment()
 
 
+def test_a_machine_that_cannot_prepare_a_run_refuses_it(job: Job) -> None:
+    order = Order.of(Assignment(job, None, 4))
+    (target,) = re.findall(r"_target_: (\S+digits)", order.settings)
+    elsewhere = order._replace(settings=order.settings.replace(target, "absent_here.digits"))
+    (answer,) = Worker(gpus=1).train({0: elsewhere}, threads=1)
+    assert isinstance(answer, Refused)
+    assert "data._target_=absent_here.digits: no function of that name can be imported" in answer.reason
+
+
+def test_a_run_that_needs_more_memory_than_is_free_fails_and_its_worker_goes_on(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order.of(Assignment(job, None, 4))
+    monkeypatch.setattr(machine, "free_memory", lambda device: 0)
+    (answer,) = Worker(gpus=1).train({0: order}, threads=1)
+    assert isinstance(answer, list)
+    (report,) = answer
+    assert isinstance(report, Failed)
+    assert "must fit into memory" in str(report.error)
+
+
 class Mortal(Thread):
     """A member whose machine is lost after some of its reports."""
 
@@ -136,20 +205,58 @@ class Mortal(Thread):
     ) -> Iterator[Sequence[Report]]:
         for number, reports in enumerate(super().train(assignments, wanted)):
             if number == self.reports:
+                self.is_lost = True
                 raise LostWorkerError("A machine is gone.")
             yield reports
 
 
-class Mortals:
-    """A crew whose members live for so many reports, one after the other; then there are no more."""
+class Stopped(Mortal):
+    """A member that is lost as the user asks to stop."""
 
-    size = 1
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        try:
+            yield from super().train(assignments, wanted)
+        except LostWorkerError:
+            interruption.request()
+            raise
 
-    def __init__(self, *reports: int) -> None:
-        self.reports = iter(reports)
 
-    def member(self, _over: Callable[[], bool]) -> Mortal | None:
-        return next((Mortal(count) for count in self.reports), None)
+class Refusing(Thread):
+    """A member whose machine lacks the data."""
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        raise RefusedError("A machine lacks the data.")
+
+
+class Spent(Thread):
+    """A member that has to be ended when a state that it sends is damaged."""
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        if self.is_lost:
+            raise LostWorkerError("A machine is gone.")
+        self.is_lost = True
+        raise ValueError("a damaged state")
+
+
+class InTurn:
+    """A crew of some members at a time, and others in their place; then there are no more."""
+
+    def __init__(self, size: int, *members: Member) -> None:
+        self.size, self.members = size, iter(members)
+
+    def member(self, _over: Callable[[], bool]) -> Member | None:
+        return next(self.members, None)
+
+
+def mortals(*reports: int) -> InTurn:
+    """A crew whose members live for so many reports, one after the other."""
+    return InTurn(1, *map(Mortal, reports))
 
 
 def test_a_run_goes_on_in_another_workers_hands_from_the_last_epoch(
@@ -160,7 +267,7 @@ def test_a_run_goes_on_in_another_workers_hands_from_the_last_epoch(
     plain.settings.evaluation.pictures = False
     run = Run(plain)
     with open_display(1, 4):
-        work_off(Mortals(0, 3, 9), Queue([Stint([run])]))
+        work_off(mortals(0, 3, 9), Queue([Stint([run])]))
     assert isinstance(run.result, str)
     (curve,) = losses(Path.cwd())[plain.parts.fingerprint]
     assert [curve] in undisturbed.values()
@@ -171,7 +278,7 @@ def test_a_run_that_ends_three_workers_is_given_up_and_others_are_not(job: Job) 
     other.settings.seed = 1
     runs = [Run(job), Run(other)]
     with open_display(2, 8):
-        work_off(Mortals(1, 1, 1, 9), Queue([Stint([run]) for run in runs]))
+        work_off(mortals(1, 1, 1, 9), Queue([Stint([run]) for run in runs]))
     assert "Given up: this was its worker number 3." in str(runs[0].result)
     assert isinstance(runs[1].result, str)
 
@@ -179,6 +286,39 @@ def test_a_run_that_ends_three_workers_is_given_up_and_others_are_not(job: Job) 
 def test_without_any_worker_left_what_is_open_is_closed_as_failed(job: Job) -> None:
     run = Run(job)
     with open_display(1, 4), pytest.raises(Exception, match=r"No worker is left\. A machine is gone\."):
-        work_off(Mortals(1), Queue([Stint([run])]))
+        work_off(mortals(1), Queue([Stint([run])]))
     (stored,) = Store.open(job.settings.tracking.uri).tagged("vae_lab.kind", "run")
     assert stored.status == "FAILED"
+
+
+def test_what_a_lost_worker_left_is_closed_as_killed_where_the_user_asks_to_stop(job: Job) -> None:
+    run = Run(job)
+    with open_display(1, 4), pytest.raises(KeyboardInterrupt):
+        work_off(InTurn(1, Stopped(2), Thread(1)), Queue([Stint([run])]))
+    (stored,) = Store.open(job.settings.tracking.uri).tagged("vae_lab.kind", "run")
+    assert stored.status == "KILLED"
+
+
+def test_who_refuses_is_not_asked_again_and_a_lost_worker_is_still_replaced(job: Job) -> None:
+    run = Run(job)
+    with open_display(1, 4):
+        work_off(InTurn(2, Refusing(1), Mortal(1), Thread(1)), Queue([Stint([run])]))
+    assert isinstance(run.result, str)
+    assert run.losses == 1
+
+
+def test_where_all_refuse_the_reason_is_said(job: Job) -> None:
+    stints = Queue([Stint([Run(job)])])
+    with open_display(1, 4), pytest.raises(LabError, match=r"No worker is left\. A machine lacks the data\."):
+        work_off(InTurn(1, Refusing(1), Thread(1)), stints)
+
+
+def test_after_an_error_of_its_own_a_worker_that_has_ended_is_not_taken_for_a_lost_one(job: Job) -> None:
+    other = replace(job, settings=job.settings.copy())
+    other.settings.seed = 1
+    runs = [Run(job), Run(other)]
+    with open_display(2, 8):
+        work_off(InTurn(1, Spent(1), Thread(1)), Queue([Stint([run]) for run in runs]))
+    assert isinstance(runs[0].result, ValueError)
+    assert isinstance(runs[1].result, str)
+    assert [run.losses for run in runs] == [0, 0]

@@ -25,8 +25,16 @@ class LostWorkerError(LabError):
     """The process or the machine that trained some runs is gone; they go on from their last checkpoints."""
 
 
+class RefusedError(LabError):
+    """Who should train some runs cannot do it as it was asked to, before it has begun; others may."""
+
+
 class Member(Protocol):
     """One of a crew, which trains one run or one stack of runs at a time."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it trains no more; its crew has another for it."""
 
     def train(
         self, assignments: Mapping[int, Assignment], wanted: Container[int]
@@ -35,6 +43,7 @@ class Member(Protocol):
 
         Raises:
             LostWorkerError: It is gone.
+            RefusedError: It gets no further runs.
         """
 
 
@@ -49,6 +58,9 @@ class Crew(Protocol):
         """Returns one more member, also in place of one that is lost; None if no more can be had.
 
         It may wait for one, until nothing is left to do: when `over` says so.
+
+        Raises:
+            LostWorkerError: Those that were begun with are lost, one after the other.
         """
 
 
@@ -88,7 +100,7 @@ class Source(ABC):
     """What there is to train, handed out stint by stint; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._back: deque[Stint] = deque()  # of members that were lost
+        self._back: deque[Stint] = deque()  # of members that were lost or refused, until others take them
         self._under_way = 0
         self._changed = threading.Condition()
 
@@ -114,10 +126,16 @@ class Source(ABC):
                 interruption.check()
 
     def put_back(self, stint: Stint) -> None:
-        """Takes back a stint whose member was lost; it is the next."""
+        """Takes back a stint whose member was lost or refused it; it is the next."""
         with self._changed:
             self._back.appendleft(stint)
             self._leave()
+
+    def fail_put_back(self, error: BaseException) -> None:
+        """Closes the runs that were put back and that nobody has taken since, with an error."""
+        with self._changed:
+            while self._back:
+                self._back.popleft().fail(error)
 
     def finished(self, stint: Stint) -> None:
         """Takes note of a stint whose runs have all reached their epoch or ended."""
@@ -155,8 +173,12 @@ class Shift:
 
     def __init__(self) -> None:
         self.over = threading.Event()  # nothing is left to do, or nobody wants it any more
-        self.unserved: list[Stint] = []  # whose members were lost, until others take them
         self.last_loss = ""
+
+    def tell(self, error: LabError) -> None:
+        """Says of a member that it trains no more, and why."""
+        self.last_loss = str(error)
+        progress.console.print(self.last_loss, soft_wrap=True)
 
 
 def work_off(crew: Crew, source: Source) -> None:
@@ -184,8 +206,7 @@ def work_off(crew: Crew, source: Source) -> None:
             finally:
                 shift.over.set()
     except BaseException as error:
-        for stint in shift.unserved:
-            stint.fail(error)
+        source.fail_put_back(error)
         raise
 
 
@@ -193,37 +214,48 @@ def serve(crew: Crew, source: Source, shift: Shift) -> None:
     """Takes one member of a crew from stint to stint and records its reports, in this thread.
 
     The runs of a stint are started or resumed first. One that fails has that as its result, and leaves the
-    others running. Of a member that is lost the stint goes to another.
+    others running. Of a member that is lost, or that refuses it, the stint goes to another.
 
     Raises:
         KeyboardInterrupt: What was under way is recorded as KILLED.
     """
-    member = crew.member(shift.over.is_set)
+    member = _member(crew, shift)
     while member is not None and not shift.over.is_set():
         if (stint := source.take()) is None:
             shift.over.set()
             return
-        shift.unserved = [other for other in shift.unserved if other.runs is not stint.runs]
-        interruption.check()  # a worker may come here before the others are told
         try:
+            interruption.check()  # a worker may come here before the others are told
             wanted = _started(stint)
             for reports in member.train(stint.assignments(wanted), wanted) if wanted else ():
                 stint.take(reports, wanted)
                 if wanted and any(isinstance(report, Reached) for report in reports):
                     interruption.check()  # not among the ends of a stack's runs, which take all or none
-        except LostWorkerError as error:
-            shift.last_loss = str(error)
-            progress.console.print(shift.last_loss, soft_wrap=True)
-            stint.lose_member(error)
-            shift.unserved.append(stint)
+        except (LostWorkerError, RefusedError) as error:
+            shift.tell(error)
+            if isinstance(error, LostWorkerError):
+                stint.lose_member(error)
             source.put_back(stint)
-            member = crew.member(shift.over.is_set)
-            continue
+            if isinstance(error, RefusedError):
+                return
         except BaseException as error:  # an interruption, or a fault of the loop itself
             stint.fail(error)
             if not isinstance(error, Exception):
                 raise
-        source.finished(stint)
+            source.finished(stint)
+        else:
+            source.finished(stint)
+        if member.is_lost:
+            member = _member(crew, shift)
+
+
+def _member(crew: Crew, shift: Shift) -> Member | None:
+    """Returns one more member; None if there is none to be had."""
+    try:
+        return crew.member(shift.over.is_set)
+    except LostWorkerError as error:
+        shift.tell(error)
+        return None
 
 
 def _started(stint: Stint) -> set[int]:

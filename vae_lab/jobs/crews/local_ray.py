@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
@@ -41,7 +42,7 @@ class LocalRay(NamedTuple):
         Args:
             cpus: How many it may lend to workers; GPUs it lends all that it finds.
         """
-        token = secrets.token_hex(32)
+        token = _token()
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(cpus)],
             stdin=subprocess.PIPE,
@@ -70,6 +71,12 @@ class LocalRay(NamedTuple):
     def stop(self) -> None:
         """Ends it and all its processes."""
         self.process.communicate()  # closes its input
+
+
+@functools.cache
+def _token() -> str:
+    """Returns the token of all that are started for this process, where Ray reads it once."""
+    return secrets.token_hex(32)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

@@ -7,172 +7,23 @@ a worker that is lost costs what it had under way, and one that was cut off and 
 from __future__ import annotations
 
 import math
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
 
 from vae_lab import interruption
 from vae_lab.errors import LabError, UserError, quoted
 from vae_lab.jobs import progress
+from vae_lab.jobs.crews.cluster import Cluster
 from vae_lab.jobs.crews.crew import LostWorkerError
-from vae_lab.jobs.crews.local_ray import SETTINGS, LocalRay
-from vae_lab.jobs.crews.ray_worker import Order, Refused, Worker, received
+from vae_lab.jobs.crews.ray_member import LOOK_SECONDS, RayMember, Share
+from vae_lab.jobs.crews.ray_worker import Order, Worker
 from vae_lab.jobs.crews.workers import Hired, shared_out
 from vae_lab.jobs.job import Job
-from vae_lab.jobs.runs.reports import Assignment, Report
+from vae_lab.jobs.runs.reports import Assignment
 
-LOOK_SECONDS = 0.5  # between two looks at requests to stop
-ANSWER_SECONDS = 10.0  # in which a running Ray takes a connection
 PATIENCE_SECONDS = 60.0  # until a worker that is not ready is spoken of
-AHEAD = 2  # reports that a worker may have waiting before it waits itself
-
-
-class Share(NamedTuple):
-    """What one worker gets of a machine."""
-
-    cpus: float
-    gpus: float | None  # a part of one, too; None: one where there are any, unless the runs are for the CPU
-
-
-class Cluster:
-    """The Ray that a command uses: one of its own on this machine, or one that runs already.
-
-    Args:
-        address: Of a running one, `auto` for the one that Ray finds; None for one of the command's own.
-        cpus: How many one of its own lends at least.
-    """
-
-    def __init__(self, address: str | None, cpus: float) -> None:
-        self.address = address
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.own = LocalRay.start(max(cores, cpus)) if address is None else None
-        self.members: list[RayMember] = []  # that were ever there
-        self._is_connected = False
-
-    def connect(self) -> None:
-        """Makes this process a driver of it; a second time does nothing.
-
-        Raises:
-            LabError: It cannot be reached, or does not let this process in.
-        """
-        if self._is_connected:
-            return
-        if self.own is not None:
-            os.environ.update(SETTINGS, RAY_AUTH_TOKEN=self.own.token)
-        import ray
-
-        if self.address is not None:
-            _check_answers(self.address)
-        address = self.own.address() if self.own is not None else self.address
-        with interruption.undisturbed():
-            try:
-                ray.init(address=address, log_to_driver=False, configure_logging=False)
-            except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError and others
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                raise LabError(
-                    f"hydra.launcher.address={quoted(self.address)}: {reason} A cluster's token is read from "
-                    "RAY_AUTH_TOKEN, the file in RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token."
-                ) from error
-        self._is_connected = True
-
-    def close(self) -> None:
-        """Leaves it; one of the command's own ends."""
-        if self._is_connected:
-            import ray
-
-            ray.shutdown()
-            self._is_connected = False
-        if self.own is not None:
-            self.own.stop()
-
-
-def _check_answers(address: str) -> None:
-    """Raises a LabError for an address that takes no connection: Ray itself would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():  # such as `auto`
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise LabError(
-            f"hydra.launcher.address={quoted(address)}: nobody answers there: {reason}."
-        ) from error
-
-
-class RayMember:
-    """A worker of Ray, as a member of a crew.
-
-    Args:
-        actor: Ray's handle of a `Worker`.
-        place: Where it is, for messages.
-        threads: CPU threads that it trains with.
-    """
-
-    def __init__(self, actor: Any, place: str, threads: int) -> None:
-        self._actor, self.place, self._threads = actor, place, threads
-        self.is_lost = self.refused = False
-
-    def train(
-        self, assignments: Mapping[int, Assignment], wanted: Container[int]
-    ) -> Iterator[Sequence[Report]]:
-        """Yields the reports of `train_pack` as they come in.
-
-        Raises:
-            LostWorkerError: Its process or its machine is gone, or it would train something else.
-        """
-        import ray
-        from ray.exceptions import RayError, RayTaskError
-
-        orders = {place: Order.of(assignment) for place, assignment in assignments.items()}
-        streamed = {"num_returns": "streaming", "_generator_backpressure_num_objects": AHEAD}
-        left = set(orders)
-        ended = False
-        try:
-            stream = self._actor.train.options(**streamed).remote(orders, self._threads)
-            while (sent := _next(stream)) is not None:
-                if isinstance(sent, Refused):
-                    self.refused = True
-                    raise LostWorkerError(sent.reason)
-                yield [received(report) for report in sent]
-                if unwanted := {place for place in left if place not in wanted}:
-                    left -= unwanted
-                    self._actor.drop.options(concurrency_group="control").remote(unwanted)
-            ended = True
-        except RayTaskError:  # of the loop itself: a mistake here, not a machine that is gone
-            raise
-        except RayError as error:
-            names = ", ".join(assignment.job.name for assignment in assignments.values())
-            raise LostWorkerError(
-                f"{self.place}: this worker is gone; {names}: to be gone on with from the last epoch."
-            ) from error
-        finally:
-            if not ended:
-                self.is_lost = True
-                ray.kill(self._actor)
-
-
-def _next(stream: Any) -> Any:
-    """Returns what comes next on a stream; None at its end.
-
-    Raises:
-        RayError: Who would send it is gone.
-        Interrupted: A second request to stop.
-    """
-    import ray
-
-    while not ray.wait([stream], timeout=LOOK_SECONDS)[0]:
-        interruption.check_now()
-    try:
-        reference = next(stream)
-    except StopIteration:
-        return None
-    while not ray.wait([reference], timeout=LOOK_SECONDS)[0]:  # on its way here
-        interruption.check_now()
-    return ray.get(reference)
+MOST_STARTS = 3  # of workers that are lost one after the other while they start
 
 
 class RayCrew:
@@ -189,8 +40,11 @@ class RayCrew:
     def __init__(self, cluster: Cluster, share: Share, threads: int, size: int, like: Job) -> None:
         import ray
 
-        self.size, self._threads = size, threads
+        self.size, self._share, self._threads = size, share, threads
         self._like = Order.of(Assignment(like, None, 0))
+        for member in cluster.members:
+            if not member.is_lost and (member.has_refused or member.share != share):
+                member.end()  # else nobody would have its place
         self._idle = [member for member in cluster.members if not member.is_lost]
         self._members = cluster.members
         self._lock = threading.Lock()
@@ -203,19 +57,35 @@ class RayCrew:
         )(Worker)
 
     def member(self, over: Callable[[], bool]) -> RayMember | None:
-        """Returns one more member, as soon as Ray has room for one; None once all is over, or one refused.
+        """Returns one more member, as soon as Ray has room for one; None once all is over.
 
         Raises:
-            LabError: A worker does not start.
+            LostWorkerError: Several are lost while they start.
+            LabError: A worker cannot start.
+        """
+        with self._lock:
+            if self._idle:
+                member = self._idle.pop()
+                member.threads = self._threads
+                return member
+        for _ in range(MOST_STARTS):
+            try:
+                return self._begun(over)
+            except LostWorkerError as error:
+                reason = str(error)
+                progress.console.print(f"A worker was lost while it started: {reason}", soft_wrap=True)
+        raise LostWorkerError(f"{MOST_STARTS} workers were lost while they started, the last one: {reason}")
+
+    def _begun(self, over: Callable[[], bool]) -> RayMember | None:
+        """Returns a new worker once it is ready; None once all is over.
+
+        Raises:
+            LostWorkerError: Its process or its machine is gone.
+            LabError: It cannot start.
         """
         import ray
         from ray.exceptions import RayError
 
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-            if any(member.refused for member in self._members):
-                return None  # the next one would be on the same machine
         actor = self._class.remote(self._gpus)
         place = actor.place.remote(self._like)
         began, is_said = time.monotonic(), False
@@ -228,14 +98,27 @@ class RayCrew:
                 is_said = True
                 progress.console.print("A worker is still waited for: its machine is slow, or none has room.")
         try:
-            member = RayMember(actor, ray.get(place), self._threads)
+            member = RayMember(actor, ray.get(place), self._share, self._threads)
         except RayError as error:
-            reason = [line for line in str(error).splitlines() if line.strip()][-1]
+            ray.kill(actor)  # it may be away for a while only
+            # The last line says why; of a process that has ended it goes on with what may have been the cause.
+            reason = quoted([line for line in str(error).splitlines() if line.strip()][-1].strip(), 200)
+            if not _is_of_starting(error):
+                raise LostWorkerError(reason) from error
             raise LabError(
                 f"hydra/launcher=ray: a worker did not start; it needs this vae_lab installed: {reason}"
             ) from error
         self._members.append(member)
         return member
+
+
+def _is_of_starting(error: Exception) -> bool:
+    """Returns whether a worker's start failed by itself, and would again: nothing has ended its process."""
+    from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError, RuntimeEnvSetupError
+
+    if isinstance(error, RayActorError):
+        return bool(error.actor_init_failed)
+    return isinstance(error, RayTaskError | ActorUnschedulableError | RuntimeEnvSetupError)
 
 
 def hire_on_ray(
@@ -259,12 +142,14 @@ def hire_on_ray(
     train = jobs[0].settings.train
     if share.gpus is None:
         share = share._replace(gpus=float(train.device != "cpu" and _room(Share(0, 1)) > 0))
-    size = workers or _room(share)
-    if not size:
+    room = _room(share)
+    # A cluster may get further machines while its workers are waited for; this one gets no more.
+    if not room and (workers is None or cluster.own is not None):
         raise UserError(
             f"hydra.launcher.cpus={share.cpus:g} hydra.launcher.gpus={share.gpus:g}: no machine of this Ray "
             f"has as many; they have {_machines()}."
         )
+    size = workers or room
     packs, _ = shared_out(jobs, stack, size)
     threads = train.threads or max(1, int(share.cpus))
     return Hired(RayCrew(cluster, share, threads, min(size, len(packs)), jobs[0]), packs)

@@ -9,12 +9,13 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from traceback import format_exception_only
 from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config
-from vae_lab.errors import LabError
+from vae_lab.errors import LabError, visible
 from vae_lab.jobs.commands import public
 from vae_lab.jobs.job import Job, Multirun
 from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Finished, Reached, Report, trace_of
@@ -122,7 +123,7 @@ class Worker:
         Args:
             like: What the first training will be like; all that it loads is loaded now.
         """
-        with contextlib.suppress(LabError):  # which training will say again
+        with contextlib.suppress(Exception):  # which training will say again
             like.assignment()
         return f"{socket.gethostname()}, process {os.getpid()}"
 
@@ -135,20 +136,38 @@ class Worker:
         """
         import torch
 
+        from vae_lab.jobs.parts.prepared import TooLargeError
+
         torch.set_num_threads(threads)
         self._wanted = set(orders)
         try:
             assignments = {place: order.assignment() for place, order in orders.items()}
+        except TooLargeError as error:  # here and now; it says nothing of other runs
+            yield self._failed(error)
+            return
+        except Exception as error:  # the command could prepare them: what is amiss is this machine's
+            yield Refused(_reason(error))
+            return
+        try:
             for reports in self._train_pack(assignments, self._wanted):
                 yield [_sent(report) for report in reports]
-        except OtherResultError as error:
-            yield Refused(str(error))
         except Exception as error:
-            yield [_sent(Failed(place, error, trace_of(error))) for place in sorted(self._wanted)]
+            yield self._failed(error)
 
     def drop(self, places: set[int]) -> None:
         """Takes note of runs that nobody waits for any more."""
         self._wanted -= places
+
+    def _failed(self, error: Exception) -> list[Sent]:
+        return [_sent(Failed(place, error, trace_of(error))) for place in sorted(self._wanted)]
+
+
+def _reason(error: Exception) -> str:
+    """Returns in one line where and why a machine cannot prepare runs."""
+    if isinstance(error, OtherResultError):
+        return str(error)
+    text = str(error) if isinstance(error, LabError) else "".join(format_exception_only(error)).strip()
+    return f"{socket.gethostname()}: gets no further runs, as it cannot prepare them: {visible(text)}"
 
 
 def _sent(report: Report) -> Sent:

@@ -78,6 +78,7 @@ class Thread:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self.is_lost = False
 
     def train(
         self, assignments: Mapping[int, Assignment], wanted: Container[int]

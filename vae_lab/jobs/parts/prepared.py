@@ -52,6 +52,10 @@ NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are n
 _loading = threading.Lock()
 
 
+class TooLargeError(UserError):
+    """What a run takes at least is more memory than is free at this moment."""
+
+
 class Outline(NamedTuple):
     """What a model comes to, before memory is given to it."""
 
@@ -199,7 +203,7 @@ def _needed_memory(
     for the way back, and the posterior noise of an epoch: the least that a run takes.
 
     Raises:
-        UserError: That is more than is free.
+        TooLargeError: That is more than is free.
     """
     together = max(
         min(settings.train.batch_size, len(data.train)), min(settings.evaluation.batch_size, len(data.test))
@@ -209,7 +213,7 @@ def _needed_memory(
     free = machine.free_memory(device)
     if needed > free:
         sizes = ", ".join(f"{key}={quoted(OmegaConf.select(settings, key))}" for key in SIZES)
-        raise UserError(
+        raise TooLargeError(
             f"{sizes}: must fit into memory; to train {model.weights:,} weights on this "
             f"data set takes {needed / 1e9:,.1f} GB, and {device} has {free / 1e9:,.1f} GB free."
         )
