@@ -21,6 +21,7 @@ from vae_lab import interruption, machine
 from vae_lab.errors import LabError
 from vae_lab.jobs.crews.cluster import cluster_at
 from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, Stint, work_off
+from vae_lab.jobs.crews.local_ray import without_secrets
 from vae_lab.jobs.crews.ray_worker import Order, OtherResultError, Refused, Worker
 from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
@@ -191,6 +192,32 @@ def test_a_run_that_needs_more_memory_than_is_free_fails_and_its_worker_goes_on(
     (report,) = answer
     assert isinstance(report, Failed)
     assert "must fit into memory" in str(report.error)
+
+
+SECRETS = (
+    "AIRFLOW_CONNECTION_STRING AUTH AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AZURE_STORAGE_ACCOUNTKEY "
+    "AZURE_STORAGE_CONNECTION_STRING AZURE_STORAGE_KEY DATABASE_DSN DB_CONNSTR DB_PASS DB_PASSWORD DB_PWD "
+    "ENCRYPTION_KEY GITHUB_PAT GOOGLE_APPLICATION_CREDENTIALS HF_TOKEN MLFLOW_TRACKING_URI MYSQL_PWD "
+    "OPENAI_API_KEY PASSPHRASE PGPASSWORD RAY_AUTH_TOKEN REDISCLI_AUTH SQLCONNSTR_LAB SSHPASS SSH_AUTH_SOCK "
+    "SSH_PRIVATE_KEY WANDB_APIKEY db_pass"
+)
+HARMLESS = (
+    "CUDA_VISIBLE_DEVICES GIT_AUTHOR_NAME GNOME_KEYRING_CONTROL HOME INIT_CWD LANG MONKEY OLDPWD "
+    "OMP_NUM_THREADS PATH PWD PYTHONPATH RAY_TLS_SERVER_KEY TERM "
+    "TOKENIZERS_PARALLELISM XDG_SESSION_ID XDG_STATE_HOME"
+)
+SECRET_VALUES = (
+    "postgresql://a:b@c/d",
+    "host=c password=b",
+    "Server=c;Pwd=b",
+    "AccountName=a;AccountKey=b==",
+)
+
+
+def test_what_gives_somebody_in_does_not_reach_workers_and_all_else_does() -> None:
+    assert without_secrets(dict.fromkeys(SECRETS.split(), "a")) == {}
+    assert [*without_secrets(dict.fromkeys(HARMLESS.split(), "a"))] == HARMLESS.split()
+    assert without_secrets({f"LAB_{number}": value for number, value in enumerate(SECRET_VALUES)}) == {}
 
 
 class Mortal(Thread):

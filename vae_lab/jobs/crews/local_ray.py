@@ -16,7 +16,18 @@ from typing import NamedTuple
 
 from vae_lab.errors import LabError, without_credentials
 
-SECRET = re.compile(r"^MLFLOW_|^PG|PASSW|SECRET|CREDENTIAL|TOKEN|(?:^|_)(?:ACCESS|API)_KEY", re.IGNORECASE)
+# Names of variables that give somebody in; PWD and OLDPWD are folders, and Ray's key is the path of a file.
+SECRET = re.compile(
+    r"""
+    ^MLFLOW_ | ^PG | SECRET | CREDENTIAL | TOKEN(?!IZER)
+    | PASSW | PASSPHRASE | PASSCODE | PASS(?:_|$) | (?<!^)(?<!^OLD)PWD(?:_|$)
+    | (?:^|_|API|ACCESS|ACCOUNT|PRIVATE)(?<!^RAY_TLS_SERVER_)KEYS?(?:_|$)
+    | (?:^|_)(?:AUTH|CREDS?|DSN|JWT|PAT|SAS)(?:_|$)
+    | CONN(?:ECTION)?_?STR
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+SECRET_VALUE = re.compile(r"(?i)(?:^|[;,\s])(?:password|passwd|pwd|(?:account|sharedaccess)key)\s*=")
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
@@ -82,6 +93,8 @@ def _token() -> str:
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Returns variables for workers: none of MLflow's or PostgreSQL's, none that gives somebody in.
 
+    What does so is known by the name, by an address with a password, or by a `password=` in the value.
+
     Examples:
         >>> without_secrets({"HOME": "/root", "MLFLOW_TRACKING_PASSWORD": "x", "DB": "postgresql://a:b@c/d"})
         {'HOME': '/root'}
@@ -89,7 +102,7 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if not SECRET.search(name) and without_credentials(value) == value
+        if not (SECRET.search(name) or SECRET_VALUE.search(value)) and without_credentials(value) == value
     }
 
 

@@ -101,7 +101,7 @@ class RayCrew:
             member = RayMember(actor, ray.get(place), self._share, self._threads)
         except RayError as error:
             ray.kill(actor)  # it may be away for a while only
-            # The last line says why; of a process that has ended it goes on with what may have been the cause.
+            # The last line says why; of a process that has ended it goes on with what may be the cause.
             reason = quoted([line for line in str(error).splitlines() if line.strip()][-1].strip(), 200)
             if not _is_of_starting(error):
                 raise LostWorkerError(reason) from error
