@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import stat
+import subprocess
+import sys
 import warnings
 from http.client import HTTPConnection
 from pathlib import Path
@@ -124,6 +127,19 @@ def test_it_ends_with_all_its_processes_and_comes_back_with_another_password_and
             assert code == 2
             assert "HTTP error 403 (Permission denied). Ask whoever runs it for" in err.splitlines()[-1]
             assert "epoch" not in err, "nothing has been trained"
+
+
+def test_clients_may_ask_by_the_address_of_any_interface() -> None:
+    apart = ["unshare", "--map-root-user", "--net", "sh", "-ec"]
+    others = "ip addr add 198.51.100.7/24 dev lo; ip addr add 203.0.113.9/24 dev lo; ip link set lo up"
+    if shutil.which("ip") is None or subprocess.run([*apart, others], capture_output=True).returncode:
+        pytest.skip("no network of one's own can be made here")
+    names = "from vae_lab.cli.server import _own_names; print(*_own_names('0.0.0.0'))"
+    shown = subprocess.check_output(
+        [*apart, f'{others}; exec "$0" -c "$1"', sys.executable, names], text=True
+    )
+    assert {"198.51.100.7", "203.0.113.9", "127.0.0.1", "localhost"} <= set(shown.split())
+    assert "::1" not in shown.split()
 
 
 def free_port() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from vae_lab.cli.servers.administrator import Administrator, administrator, user_variables
+from vae_lab.cli.servers.interfaces import own_addresses
 from vae_lab.cli.servers.server_process import WITH_USERS
 from vae_lab.cli.servers.serving import EVERYWHERE, LOCAL, Place, Server, obstacle, stop_on_signals
 from vae_lab.cli.terminal.messages import echo
@@ -197,10 +198,10 @@ def _own_names(host: str) -> list[str]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(SOMEWHERE)
-            names.append(str(probe.getsockname()[0]))
+            names.append(str(probe.getsockname()[0]))  # the likeliest, which is shown
         except OSError:  # no network
             pass
-    return [*names, LOCAL, "localhost"]
+    return [*names, *own_addresses(), LOCAL, "localhost"]
 
 
 def _database(given: str | None, folder: Path) -> str:

@@ -182,7 +182,7 @@ def _start(
 ) -> subprocess.Popen[str]:
     """Starts the program and returns its process; by `own_name` nobody but its starter asks it."""
     hosts = [f"{bracketed(name)}:{place.port}" for name in (*place.names, own_name)]
-    hosts += place.names  # where a proxy stands before it
+    hosts += map(bracketed, place.names)  # where a proxy stands before it
     command = [sys.executable, "-m", module, "--host", place.host, "--port", str(place.port), *options]
     command += ["--allowed-hosts", ",".join(hosts)]
     command += ["--cors-allowed-origins", ",".join(place.address(name) for name in place.names)]
