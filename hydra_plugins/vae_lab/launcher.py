@@ -19,7 +19,7 @@ from vae_lab.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from vae_lab.jobs.crews.crew import Crew
-    from vae_lab.jobs.crews.workers import Hired
+    from vae_lab.jobs.crews.workers import CrewAndPacks
     from vae_lab.jobs.job import Job, Result
 
 log = logging.getLogger("vae_lab.launcher")
@@ -90,13 +90,13 @@ class WorkersLauncher(Launcher):
         """Returns what trains jobs as they are, for the lab's own sweeper."""
         from vae_lab.jobs.crews.workers import train_in_workers
 
-        return partial(train_in_workers, hire=self.hirer(self.stack))
+        return partial(train_in_workers, crew_of=self.crew_maker(self.stack))
 
-    def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
-        """Returns what hires those who train jobs, as stacks of so many at most."""
-        from vae_lab.jobs.crews.workers import hire_threads
+    def crew_maker(self, stack: int) -> Callable[[Sequence[Job]], CrewAndPacks]:
+        """Returns what makes the crew for jobs, which trains stacks of so many at most."""
+        from vae_lab.jobs.crews.workers import thread_crew
 
-        return partial(hire_threads, stack=stack, workers=self.workers)
+        return partial(thread_crew, stack=stack, workers=self.workers)
 
     def crew(self, job: Job, runs: int) -> Crew:
         """Returns who trains the runs of a search, one at a time each.
@@ -105,7 +105,7 @@ class WorkersLauncher(Launcher):
             job: One of them.
             runs: How many there will be at most; they share the cores.
         """
-        return self.hirer(stack=1)([job] * runs).crew
+        return self.crew_maker(stack=1)([job] * runs).crew
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Trains one run for each list of overrides: what sweepers of others ask for."""
@@ -171,15 +171,15 @@ class RayLauncher(WorkersLauncher):
                 "give the command on a machine of the cluster, with hydra.launcher.address=auto"
             )
 
-    def hirer(self, stack: int) -> Callable[[Sequence[Job]], Hired]:
-        """Returns what hires workers of Ray, as stacks of so many at most; it begins to start a Ray."""
+    def crew_maker(self, stack: int) -> Callable[[Sequence[Job]], CrewAndPacks]:
+        """Returns what makes a crew of Ray's workers; a Ray of the command's own begins to start."""
         from vae_lab.jobs.crews.cluster import cluster_at
-        from vae_lab.jobs.crews.ray_crew import hire_on_ray
+        from vae_lab.jobs.crews.ray_crew import ray_crew_of
         from vae_lab.jobs.crews.ray_member import Share
 
         cluster = cluster_at(self.address, self.cpus * (self.workers or 1))
         share = Share(self.cpus, self.gpus)
-        return partial(hire_on_ray, cluster=cluster, share=share, stack=stack, workers=self.workers)
+        return partial(ray_crew_of, cluster=cluster, share=share, stack=stack, workers=self.workers)
 
 
 def _is_part(value: object) -> bool:

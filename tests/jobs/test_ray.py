@@ -20,9 +20,9 @@ from tests.conftest import trained
 from vae_lab import interruption, machine
 from vae_lab.errors import LabError
 from vae_lab.jobs.crews.cluster import cluster_at
-from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, Stint, work_off
+from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, RunsTogether, train_all
 from vae_lab.jobs.crews.local_ray import without_secrets
-from vae_lab.jobs.crews.ray_worker import Order, OtherResultError, Refused, Worker
+from vae_lab.jobs.crews.ray_worker import OtherResultError, Refused, Worker, WorkerTask
 from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.progress import open_display
@@ -158,25 +158,25 @@ def job(composed: Callable[..., Any], folder: Path) -> Job:
 
 
 def test_settings_travel_without_the_stores_address(job: Job) -> None:
-    order = Order.of(Assignment(job, None, 4))
-    assert "sqlite" not in repr(order)
-    there = order.assignment().job
+    task = WorkerTask.of(Assignment(job, None, 4))
+    assert "sqlite" not in repr(task)
+    there = task.assignment().job
     assert there.parts.fingerprint == job.parts.fingerprint
     assert there.settings.optimizer.lr == 3e-5
 
 
 def test_a_worker_refuses_what_would_have_another_result(job: Job) -> None:
-    order = Order.of(Assignment(job, None, 4))
+    task = WorkerTask.of(Assignment(job, None, 4))
     with pytest.raises(OtherResultError, match=r": its code is not that of the command \(fingerprint "):
-        order._replace(fingerprint="0" * 12).assignment()
+        task._replace(fingerprint="0" * 12).assignment()
     with pytest.raises(OtherResultError, match=": its data are not that of the command"):
-        order._replace(fingerprint="0" * 12, data="0" * 12).assignment()
+        task._replace(fingerprint="0" * 12, data="0" * 12).assignment()
 
 
 def test_a_machine_that_cannot_prepare_a_run_refuses_it(job: Job) -> None:
-    order = Order.of(Assignment(job, None, 4))
-    (target,) = re.findall(r"_target_: (\S+digits)", order.settings)
-    elsewhere = order._replace(settings=order.settings.replace(target, "absent_here.digits"))
+    task = WorkerTask.of(Assignment(job, None, 4))
+    (target,) = re.findall(r"_target_: (\S+digits)", task.settings)
+    elsewhere = task._replace(settings=task.settings.replace(target, "absent_here.digits"))
     (answer,) = Worker(gpus=1).train({0: elsewhere}, threads=1)
     assert isinstance(answer, Refused)
     assert "data._target_=absent_here.digits: no function of that name can be imported" in answer.reason
@@ -185,9 +185,9 @@ def test_a_machine_that_cannot_prepare_a_run_refuses_it(job: Job) -> None:
 def test_a_run_that_needs_more_memory_than_is_free_fails_and_its_worker_goes_on(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = Order.of(Assignment(job, None, 4))
+    task = WorkerTask.of(Assignment(job, None, 4))
     monkeypatch.setattr(machine, "free_memory", lambda device: 0)
-    (answer,) = Worker(gpus=1).train({0: order}, threads=1)
+    (answer,) = Worker(gpus=1).train({0: task}, threads=1)
     assert isinstance(answer, list)
     (report,) = answer
     assert isinstance(report, Failed)
@@ -294,7 +294,7 @@ def test_a_run_goes_on_in_another_workers_hands_from_the_last_epoch(
     plain.settings.evaluation.pictures = False
     run = Run(plain)
     with open_display(1, 4):
-        work_off(mortals(0, 3, 9), Queue([Stint([run])]))
+        train_all(mortals(0, 3, 9), Queue([RunsTogether([run])]))
     assert isinstance(run.result, str)
     (curve,) = losses(Path.cwd())[plain.parts.fingerprint]
     assert [curve] in undisturbed.values()
@@ -305,7 +305,7 @@ def test_a_run_that_ends_three_workers_is_given_up_and_others_are_not(job: Job) 
     other.settings.seed = 1
     runs = [Run(job), Run(other)]
     with open_display(2, 8):
-        work_off(mortals(1, 1, 1, 9), Queue([Stint([run]) for run in runs]))
+        train_all(mortals(1, 1, 1, 9), Queue([RunsTogether([run]) for run in runs]))
     assert "Given up: this was its worker number 3." in str(runs[0].result)
     assert isinstance(runs[1].result, str)
 
@@ -313,7 +313,7 @@ def test_a_run_that_ends_three_workers_is_given_up_and_others_are_not(job: Job) 
 def test_without_any_worker_left_what_is_open_is_closed_as_failed(job: Job) -> None:
     run = Run(job)
     with open_display(1, 4), pytest.raises(Exception, match=r"No worker is left\. A machine is gone\."):
-        work_off(mortals(1), Queue([Stint([run])]))
+        train_all(mortals(1), Queue([RunsTogether([run])]))
     (stored,) = Store.open(job.settings.tracking.uri).tagged("vae_lab.kind", "run")
     assert stored.status == "FAILED"
 
@@ -321,7 +321,7 @@ def test_without_any_worker_left_what_is_open_is_closed_as_failed(job: Job) -> N
 def test_what_a_lost_worker_left_is_closed_as_killed_where_the_user_asks_to_stop(job: Job) -> None:
     run = Run(job)
     with open_display(1, 4), pytest.raises(KeyboardInterrupt):
-        work_off(InTurn(1, Stopped(2), Thread(1)), Queue([Stint([run])]))
+        train_all(InTurn(1, Stopped(2), Thread(1)), Queue([RunsTogether([run])]))
     (stored,) = Store.open(job.settings.tracking.uri).tagged("vae_lab.kind", "run")
     assert stored.status == "KILLED"
 
@@ -329,15 +329,15 @@ def test_what_a_lost_worker_left_is_closed_as_killed_where_the_user_asks_to_stop
 def test_who_refuses_is_not_asked_again_and_a_lost_worker_is_still_replaced(job: Job) -> None:
     run = Run(job)
     with open_display(1, 4):
-        work_off(InTurn(2, Refusing(1), Mortal(1), Thread(1)), Queue([Stint([run])]))
+        train_all(InTurn(2, Refusing(1), Mortal(1), Thread(1)), Queue([RunsTogether([run])]))
     assert isinstance(run.result, str)
-    assert run.losses == 1
+    assert run.lost_workers == 1
 
 
 def test_where_all_refuse_the_reason_is_said(job: Job) -> None:
-    stints = Queue([Stint([Run(job)])])
+    packs = Queue([RunsTogether([Run(job)])])
     with open_display(1, 4), pytest.raises(LabError, match=r"No worker is left\. A machine lacks the data\."):
-        work_off(InTurn(1, Refusing(1), Thread(1)), stints)
+        train_all(InTurn(1, Refusing(1), Thread(1)), packs)
 
 
 def test_after_an_error_of_its_own_a_worker_that_has_ended_is_not_taken_for_a_lost_one(job: Job) -> None:
@@ -345,7 +345,7 @@ def test_after_an_error_of_its_own_a_worker_that_has_ended_is_not_taken_for_a_lo
     other.settings.seed = 1
     runs = [Run(job), Run(other)]
     with open_display(2, 8):
-        work_off(InTurn(1, Spent(1), Thread(1)), Queue([Stint([run]) for run in runs]))
+        train_all(InTurn(1, Spent(1), Thread(1)), Queue([RunsTogether([run]) for run in runs]))
     assert isinstance(runs[0].result, ValueError)
     assert isinstance(runs[1].result, str)
-    assert [run.losses for run in runs] == [0, 0]
+    assert [run.lost_workers for run in runs] == [0, 0]

@@ -8,13 +8,13 @@ from omegaconf import DictConfig
 from tests.conftest import SMALL
 from vae_lab import load, tracking
 from vae_lab.errors import LabError, UserError
-from vae_lab.jobs.crews.crew import Source, Stint, work_off
+from vae_lab.jobs.crews.crew import RunsTogether, Source, train_all
 from vae_lab.jobs.crews.workers import (
     CoreShares,
     Threads,
-    hire_threads,
     packs_of,
     share_cores,
+    thread_crew,
     train_in_workers,
 )
 from vae_lab.jobs.job import Job, job_of
@@ -59,22 +59,22 @@ def test_the_cores_are_shared_out_once(
 
 
 class Faulty(Source):
-    """A source that cannot take note of its only stint."""
+    """A source that cannot take note of its only pack."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stints = iter([Stint([])])
+        self.packs = iter([RunsTogether([])])
 
-    def _next(self) -> Stint | None:
-        return next(self.stints, None)
+    def _next(self) -> RunsTogether | None:
+        return next(self.packs, None)
 
-    def _note(self, stint: Stint) -> None:
+    def _note(self, pack: RunsTogether) -> None:
         raise LabError("What came of it cannot be told.")
 
 
 def test_a_source_that_fails_ends_the_work_and_no_worker_waits_for_ever() -> None:
     with pytest.raises(LabError, match="cannot be told"):
-        work_off(Threads(2, threads=1), Faulty())
+        train_all(Threads(2, threads=1), Faulty())
 
 
 def test_the_longest_work_comes_first() -> None:
@@ -119,8 +119,8 @@ def curves(run_id: str) -> Mapping[str, list[float]]:
 def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, composed: Compose) -> None:
     common = ("train.threads=1", "model=cvae", "reuse=never")
     jobs = [job(composed, *common, f"seed={seed}") for seed in range(4)]
-    together = train_in_workers(jobs, partial(hire_threads, workers=3))
-    backwards = train_in_workers(jobs[::-1], partial(hire_threads, workers=2))[::-1]
+    together = train_in_workers(jobs, partial(thread_crew, workers=3))
+    backwards = train_in_workers(jobs[::-1], partial(thread_crew, workers=2))[::-1]
     alone = [run_once(job) for job in jobs]
     for several, others, one in zip(together, backwards, alone, strict=True):
         assert isinstance(several, str)

@@ -132,7 +132,10 @@ def test_it_ends_with_all_its_processes_and_comes_back_with_another_password_and
 def test_clients_may_ask_by_the_address_of_any_interface() -> None:
     apart = ["unshare", "--map-root-user", "--net", "sh", "-ec"]
     others = "ip addr add 198.51.100.7/24 dev lo; ip addr add 203.0.113.9/24 dev lo; ip link set lo up"
-    if shutil.which("ip") is None or subprocess.run([*apart, others], capture_output=True).returncode:
+    if (
+        None in map(shutil.which, ("ip", "unshare"))
+        or subprocess.run([*apart, others], capture_output=True).returncode
+    ):
         pytest.skip("no network of one's own can be made here")
     names = "from vae_lab.cli.server import _own_names; print(*_own_names('0.0.0.0'))"
     shown = subprocess.check_output(

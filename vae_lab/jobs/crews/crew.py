@@ -17,7 +17,7 @@ from vae_lab.jobs.runs.reports import Assignment, Reached, Report, trace_of
 from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import Store
 
-MOST_LOSSES = 3  # of workers with one run, which may be what ends them
+MOST_LOST_WORKERS = 3  # of workers with one run, which may be what ends them
 LOOK_SECONDS = 1.0  # between two looks at requests to stop
 
 
@@ -64,7 +64,7 @@ class Crew(Protocol):
         """
 
 
-class Stint(NamedTuple):
+class RunsTogether(NamedTuple):
     """Runs that a member trains at a time, alone or as a stack, up to an epoch."""
 
     runs: list[Run]
@@ -91,44 +91,46 @@ class Stint(NamedTuple):
     def lose_member(self, error: LostWorkerError) -> None:
         """Counts that who trained the runs is gone, and closes those that may be what ends them."""
         for run in self.runs:
-            run.losses += 1
-            if run.is_open and run.losses == MOST_LOSSES:
-                run.fail(LabError(f"{error} Given up: this was its worker number {MOST_LOSSES}."))
+            run.lost_workers += 1
+            if run.is_open and run.lost_workers == MOST_LOST_WORKERS:
+                run.fail(LabError(f"{error} Given up: this was its worker number {MOST_LOST_WORKERS}."))
 
 
 class Source(ABC):
-    """What there is to train, handed out stint by stint; safe to use from several threads."""
+    """What there is to train, handed out pack by pack; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._back: deque[Stint] = deque()  # of members that were lost or refused, until others take them
+        self._back: deque[RunsTogether] = (
+            deque()
+        )  # of members that were lost or refused, until others take them
         self._under_way = 0
         self._changed = threading.Condition()
 
     @abstractmethod
-    def _next(self) -> Stint | None:
-        """Returns a new stint; None if there is none before one that is under way has finished."""
+    def _next(self) -> RunsTogether | None:
+        """Returns a new pack; None if there is none before one that is under way has finished."""
 
     @abstractmethod
-    def _note(self, stint: Stint) -> None:
-        """Takes note of a stint that has finished, where others follow from it."""
+    def _note(self, pack: RunsTogether) -> None:
+        """Takes note of a pack that has finished, where others follow from it."""
 
-    def take(self) -> Stint | None:
-        """Returns the next stint, waiting while others are under way; None once all is done."""
+    def take(self) -> RunsTogether | None:
+        """Returns the next pack, waiting while others are under way; None once all is done."""
         with self._changed:
             while True:
-                stint = self._back.popleft() if self._back else self._next()
-                if stint is not None:
+                pack = self._back.popleft() if self._back else self._next()
+                if pack is not None:
                     self._under_way += 1
-                    return stint
+                    return pack
                 if not self._under_way:
                     return None
                 self._changed.wait(LOOK_SECONDS)
                 interruption.check()
 
-    def put_back(self, stint: Stint) -> None:
-        """Takes back a stint whose member was lost or refused it; it is the next."""
+    def put_back(self, pack: RunsTogether) -> None:
+        """Takes back a pack whose member was lost or refused it; it is the next."""
         with self._changed:
-            self._back.appendleft(stint)
+            self._back.appendleft(pack)
             self._leave()
 
     def fail_put_back(self, error: BaseException) -> None:
@@ -137,11 +139,11 @@ class Source(ABC):
             while self._back:
                 self._back.popleft().fail(error)
 
-    def finished(self, stint: Stint) -> None:
-        """Takes note of a stint whose runs have all reached their epoch or ended."""
+    def finished(self, pack: RunsTogether) -> None:
+        """Takes note of a pack whose runs have all reached their epoch or ended."""
         with self._changed:
             try:
-                self._note(stint)
+                self._note(pack)
             finally:  # else others would wait for it for ever
                 self._leave()
 
@@ -151,119 +153,119 @@ class Source(ABC):
 
 
 class Queue(Source):
-    """A source of stints that are known from the start.
+    """A source of packs that are known from the start.
 
     Args:
-        stints: In the order in which they are begun.
+        packs: In the order in which they are begun.
     """
 
-    def __init__(self, stints: Iterable[Stint]) -> None:
+    def __init__(self, packs: Iterable[RunsTogether]) -> None:
         super().__init__()
-        self._waiting = iter([*stints])
+        self._waiting = iter([*packs])
 
-    def _next(self) -> Stint | None:
+    def _next(self) -> RunsTogether | None:
         return next(self._waiting, None)
 
-    def _note(self, stint: Stint) -> None:
-        """Nothing follows from a stint."""
+    def _note(self, pack: RunsTogether) -> None:
+        """Nothing follows from a pack."""
 
 
-class Shift:
+class CrewState:
     """What the threads that serve one source tell each other."""
 
     def __init__(self) -> None:
         self.over = threading.Event()  # nothing is left to do, or nobody wants it any more
-        self.last_loss = ""
+        self.last_lost_worker = ""
 
     def tell(self, error: LabError) -> None:
         """Says of a member that it trains no more, and why."""
-        self.last_loss = str(error)
-        progress.console.print(self.last_loss, soft_wrap=True)
+        self.last_lost_worker = str(error)
+        progress.console.print(self.last_lost_worker, soft_wrap=True)
 
 
-def work_off(crew: Crew, source: Source) -> None:
+def train_all(crew: Crew, source: Source) -> None:
     """Has a crew train all that a source hands out; a run that fails leaves the others running.
 
     Raises:
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
         LabError: All members are lost, and none can be had in their place.
     """
-    shift = Shift()
+    state = CrewState()
     try:
         with (
             interruption.listening(progress.announce_stop),
             ThreadPoolExecutor(crew.size, thread_name_prefix="worker") as pool,
         ):
-            waiting = {pool.submit(serve, crew, source, shift) for _ in range(crew.size)}
+            waiting = {pool.submit(serve, crew, source, state) for _ in range(crew.size)}
             try:
                 while waiting:
                     # In small waits, so that this thread goes on to hear Ctrl-C.
                     done, waiting = wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_EXCEPTION")
                     for future in done:
                         future.result()
-                if not shift.over.is_set():
-                    raise LabError(f"No worker is left. {shift.last_loss}")
+                if not state.over.is_set():
+                    raise LabError(f"No worker is left. {state.last_lost_worker}")
             finally:
-                shift.over.set()
+                state.over.set()
     except BaseException as error:
         source.fail_put_back(error)
         raise
 
 
-def serve(crew: Crew, source: Source, shift: Shift) -> None:
-    """Takes one member of a crew from stint to stint and records its reports, in this thread.
+def serve(crew: Crew, source: Source, state: CrewState) -> None:
+    """Takes one member of a crew from pack to pack and records its reports, in this thread.
 
-    The runs of a stint are started or resumed first. One that fails has that as its result, and leaves the
-    others running. Of a member that is lost, or that refuses it, the stint goes to another.
+    The runs of a pack are started or resumed first. One that fails has that as its result, and leaves the
+    others running. Of a member that is lost, or that refuses it, the pack goes to another.
 
     Raises:
         KeyboardInterrupt: What was under way is recorded as KILLED.
     """
-    member = _member(crew, shift)
-    while member is not None and not shift.over.is_set():
-        if (stint := source.take()) is None:
-            shift.over.set()
+    member = _member(crew, state)
+    while member is not None and not state.over.is_set():
+        if (pack := source.take()) is None:
+            state.over.set()
             return
         try:
             interruption.check()  # a worker may come here before the others are told
-            wanted = _started(stint)
-            for reports in member.train(stint.assignments(wanted), wanted) if wanted else ():
-                stint.take(reports, wanted)
+            wanted = _started(pack)
+            for reports in member.train(pack.assignments(wanted), wanted) if wanted else ():
+                pack.take(reports, wanted)
                 if wanted and any(isinstance(report, Reached) for report in reports):
                     interruption.check()  # not among the ends of a stack's runs, which take all or none
         except (LostWorkerError, RefusedError) as error:
-            shift.tell(error)
+            state.tell(error)
             if isinstance(error, LostWorkerError):
-                stint.lose_member(error)
-            source.put_back(stint)
+                pack.lose_member(error)
+            source.put_back(pack)
             if isinstance(error, RefusedError):
                 return
         except BaseException as error:  # an interruption, or a fault of the loop itself
-            stint.fail(error)
+            pack.fail(error)
             if not isinstance(error, Exception):
                 raise
-            source.finished(stint)
+            source.finished(pack)
         else:
-            source.finished(stint)
+            source.finished(pack)
         if member.is_lost:
-            member = _member(crew, shift)
+            member = _member(crew, state)
 
 
-def _member(crew: Crew, shift: Shift) -> Member | None:
+def _member(crew: Crew, state: CrewState) -> Member | None:
     """Returns one more member; None if there is none to be had."""
     try:
-        return crew.member(shift.over.is_set)
+        return crew.member(state.over.is_set)
     except LostWorkerError as error:
-        shift.tell(error)
+        state.tell(error)
         return None
 
 
-def _started(stint: Stint) -> set[int]:
-    """Starts or resumes the runs of a stint that are not open yet; returns the places of those to train."""
-    for run in stint.runs:
+def _started(pack: RunsTogether) -> set[int]:
+    """Starts or resumes the runs of a pack that are not open yet; returns the places of those to train."""
+    for run in pack.runs:
         if not run.is_open and run.result is None:
-            run.start_or_fail(_store(run.job), progress.current_display(), together=len(stint.runs))
-    return {place for place, run in enumerate(stint.runs) if run.result is None}
+            run.start_or_fail(_store(run.job), progress.current_display(), together=len(pack.runs))
+    return {place for place, run in enumerate(pack.runs) if run.result is None}
 
 
 def _store(job: Job) -> Store:

@@ -17,8 +17,8 @@ from vae_lab.jobs import progress
 from vae_lab.jobs.crews.cluster import Cluster
 from vae_lab.jobs.crews.crew import LostWorkerError
 from vae_lab.jobs.crews.ray_member import LOOK_SECONDS, RayMember, Share
-from vae_lab.jobs.crews.ray_worker import Order, Worker
-from vae_lab.jobs.crews.workers import Hired, shared_out
+from vae_lab.jobs.crews.ray_worker import Worker, WorkerTask
+from vae_lab.jobs.crews.workers import CrewAndPacks, shared_out
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.runs.reports import Assignment
 
@@ -41,7 +41,7 @@ class RayCrew:
         import ray
 
         self.size, self._share, self._threads = size, share, threads
-        self._like = Order.of(Assignment(like, None, 0))
+        self._like = WorkerTask.of(Assignment(like, None, 0))
         for member in cluster.members:
             if not member.is_lost and (member.has_refused or member.share != share):
                 member.end()  # else nobody would have its place
@@ -121,9 +121,9 @@ def _is_of_starting(error: Exception) -> bool:
     return isinstance(error, RayTaskError | ActorUnschedulableError | RuntimeEnvSetupError)
 
 
-def hire_on_ray(
+def ray_crew_of(
     jobs: Sequence[Job], *, cluster: Cluster, share: Share, stack: int = 1, workers: int | None = None
-) -> Hired:
+) -> CrewAndPacks:
     """Returns a crew of Ray's workers.
 
     Args:
@@ -152,7 +152,7 @@ def hire_on_ray(
     size = workers or room
     packs, _ = shared_out(jobs, stack, size)
     threads = train.threads or max(1, int(share.cpus))
-    return Hired(RayCrew(cluster, share, threads, min(size, len(packs)), jobs[0]), packs)
+    return CrewAndPacks(RayCrew(cluster, share, threads, min(size, len(packs)), jobs[0]), packs)
 
 
 def _room(share: Share) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vae_lab import interruption
 from vae_lab.jobs.crews.crew import LostWorkerError, RefusedError
-from vae_lab.jobs.crews.ray_worker import Order, Refused, received
+from vae_lab.jobs.crews.ray_worker import Refused, WorkerTask, received
 from vae_lab.jobs.runs.reports import Assignment, Report
 
 LOOK_SECONDS = 0.5  # between two looks at requests to stop
@@ -54,12 +54,12 @@ class RayMember:
         """
         from ray.exceptions import RayError, RayTaskError
 
-        orders = {place: Order.of(assignment) for place, assignment in assignments.items()}
+        tasks = {place: WorkerTask.of(assignment) for place, assignment in assignments.items()}
         streamed = {"num_returns": "streaming", "_generator_backpressure_num_objects": AHEAD}
-        left = set(orders)
+        left = set(tasks)
         ended = False
         try:
-            stream = self._actor.train.options(**streamed).remote(orders, self.threads)
+            stream = self._actor.train.options(**streamed).remote(tasks, self.threads)
             while (sent := _next(stream)) is not None:
                 if isinstance(sent, Refused):
                     self.has_refused = ended = True

@@ -30,7 +30,7 @@ class OtherResultError(LabError):
     """What a worker would train is not what it was asked for."""
 
 
-class Order(NamedTuple):
+class WorkerTask(NamedTuple):
     """An assignment on its way to a worker."""
 
     settings: str  # YAML, without the store's address
@@ -44,7 +44,7 @@ class Order(NamedTuple):
     until: int
 
     @classmethod
-    def of(cls, assignment: Assignment) -> Order:
+    def of(cls, assignment: Assignment) -> WorkerTask:
         """Returns an assignment as it travels."""
         job, checkpoint = assignment.job, assignment.checkpoint
         settings = job.settings.copy()
@@ -117,7 +117,7 @@ class Worker:
         self._train_pack = together.train_pack
         self._wanted: set[int] = set()
 
-    def place(self, like: Order) -> str:
+    def place(self, like: WorkerTask) -> str:
         """Returns where it is, once it is ready: host and number of the process.
 
         Args:
@@ -127,11 +127,11 @@ class Worker:
             like.assignment()
         return f"{socket.gethostname()}, process {os.getpid()}"
 
-    def train(self, orders: Mapping[int, Order], threads: int) -> Iterator[list[Sent] | Refused]:
+    def train(self, tasks: Mapping[int, WorkerTask], threads: int) -> Iterator[list[Sent] | Refused]:
         """Yields the reports of runs that are trained together, as `train_pack` does.
 
         Args:
-            orders: What is trained, by their places.
+            tasks: What is trained, by their places.
             threads: CPU threads.
         """
         import torch
@@ -139,9 +139,9 @@ class Worker:
         from vae_lab.jobs.parts.prepared import TooLargeError
 
         torch.set_num_threads(threads)
-        self._wanted = set(orders)
+        self._wanted = set(tasks)
         try:
-            assignments = {place: order.assignment() for place, order in orders.items()}
+            assignments = {place: task.assignment() for place, task in tasks.items()}
         except TooLargeError as error:  # here and now; it says nothing of other runs
             yield self._failed(error)
             return

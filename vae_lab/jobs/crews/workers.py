@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews.crew import Crew, Queue, Stint, work_off
+from vae_lab.jobs.crews.crew import Crew, Queue, RunsTogether, train_all
 from vae_lab.jobs.job import Job, Result
 from vae_lab.jobs.runs.reports import Assignment, Report
 from vae_lab.jobs.runs.run import Run
@@ -99,14 +99,14 @@ class Threads(NamedTuple):
         return Thread(self.threads)
 
 
-class Hired(NamedTuple):
+class CrewAndPacks(NamedTuple):
     """A crew for some jobs."""
 
     crew: Crew
     packs: Sequence[Sequence[int]]  # places of jobs that are trained as one stack, or of one alone, in turn
 
 
-def hire_threads(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> Hired:
+def thread_crew(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = None) -> CrewAndPacks:
     """Returns a crew of threads of this process.
 
     Args:
@@ -115,17 +115,17 @@ def hire_threads(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = N
         workers: How many are trained at once, None for the machine's choice.
     """
     packs, chosen = shared_out(jobs, stack, workers)
-    return Hired(Threads(min(chosen.workers, len(packs)), chosen.threads), packs)
+    return CrewAndPacks(Threads(min(chosen.workers, len(packs)), chosen.threads), packs)
 
 
 def train_in_workers(
-    jobs: Sequence[Job], hire: Callable[[Sequence[Job]], Hired] = hire_threads
+    jobs: Sequence[Job], crew_of: Callable[[Sequence[Job]], CrewAndPacks] = thread_crew
 ) -> list[Result]:
     """Trains all jobs with a crew; a job that fails leaves the others running.
 
     Args:
         jobs: What is trained.
-        hire: Returns who trains.
+        crew_of: Returns who trains them, and what as one stack.
 
     Returns:
         One result a job, in their order.
@@ -135,10 +135,10 @@ def train_in_workers(
         LabError: No worker could be had, or none is left.
         KeyboardInterrupt: What had finished is kept, what was under way is recorded as KILLED.
     """
-    crew, packs = hire(jobs)
+    crew, packs = crew_of(jobs)
     runs = [Run(job) for job in jobs]
     with progress.join_display(sum(job.settings.train.epochs for job in jobs)):
-        work_off(crew, Queue(Stint([runs[place] for place in pack]) for pack in packs))
+        train_all(crew, Queue(RunsTogether([runs[place] for place in pack]) for pack in packs))
     return [run.ended() for run in runs]
 
 

@@ -9,7 +9,7 @@ import torch
 from vae_lab import interruption
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews.crew import Queue, Shift, Stint, serve
+from vae_lab.jobs.crews.crew import CrewState, Queue, RunsTogether, serve
 from vae_lab.jobs.crews.workers import Threads
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.runs.measuring import add_measures, wants_measures
@@ -43,7 +43,7 @@ def run_once(job: Job) -> str:
     try:
         with progress.join_display(settings.train.epochs), interruption.listening(progress.announce_stop):
             run = Run(job)
-            serve(Threads(1, torch.get_num_threads()), Queue([Stint([run])]), Shift())
+            serve(Threads(1, torch.get_num_threads()), Queue([RunsTogether([run])]), CrewState())
     finally:
         torch.set_num_threads(threads)  # a run that was resumed may have taken those that it had before
     if isinstance(result := run.ended(), Exception):

@@ -55,7 +55,7 @@ class Run:
     def __init__(self, job: Job) -> None:
         self.job, self.settings = job, job.settings
         self.result: Result | None = None  # once it has ended
-        self.losses = 0  # of workers that trained it
+        self.lost_workers = 0  # of those that trained it
         self.done: int | None = None  # epochs in the file of its checkpoint; None before there is one
         self.history: list[dict[str, float]] = []  # metrics of every epoch
         self._metrics: dict[str, float] = {}  # of its last epoch

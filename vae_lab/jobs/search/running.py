@@ -17,7 +17,7 @@ from vae_lab import config, tracking
 from vae_lab.files import state_folder
 from vae_lab.jobs import grammar, progress
 from vae_lab.jobs.commands import multirun_command
-from vae_lab.jobs.crews.crew import Crew, work_off
+from vae_lab.jobs.crews.crew import Crew, train_all
 from vae_lab.jobs.job import Job, Multirun
 from vae_lab.jobs.lines.multirun import MultirunError, Parent, check_names, parent_run
 from vae_lab.jobs.runs.measuring import record_plan
@@ -123,7 +123,7 @@ def _record(search: Search, members: Members, metrics: Sequence[str]) -> None:
 
 def _worked_off(crew: Crew, source: SearchSource) -> None:
     try:
-        work_off(crew, source)
+        train_all(crew, source)
     except BaseException as error:
         source.close(error)
         raise

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews.crew import Source, Stint
+from vae_lab.jobs.crews.crew import RunsTogether, Source
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.engine import Order, Search
@@ -16,7 +16,7 @@ Settled = Callable[[Job], StoredRun | None]  # takes the finished run of a job f
 
 
 class SearchSource(Source):
-    """A source of stints that follow from what came of earlier ones.
+    """A source of packs that follow from what came of earlier ones.
 
     Args:
         search: What is tried and how far.
@@ -55,8 +55,8 @@ class SearchSource(Source):
                 run.stop()
             self.search.stop(number)
 
-    def _next(self) -> Stint | None:
-        """Returns a stint that has something to train; what is known already is told at once."""
+    def _next(self) -> RunsTogether | None:
+        """Returns a pack that has something to train; what is known already is told at once."""
         while (order := self.search.next()) is not None:
             if order.number not in self._histories and order.number not in self.runs:
                 self._open(order)
@@ -66,14 +66,14 @@ class SearchSource(Source):
             elif isinstance(run.result, Exception) or order.until <= min(run.done or 0, self._last - 1):
                 self._tell(order.number, run, order.until)
             else:
-                return Stint([run], order.until)
+                return RunsTogether([run], order.until)
         return None
 
-    def _note(self, stint: Stint) -> None:
+    def _note(self, pack: RunsTogether) -> None:
         """Tells the search what a run came to."""
-        (run,) = stint.runs
-        assert stint.until is not None
-        self._tell(self._numbers[id(run)], run, stint.until)
+        (run,) = pack.runs
+        assert pack.until is not None
+        self._tell(self._numbers[id(run)], run, pack.until)
 
     def _open(self, order: Order) -> None:
         """Takes the finished run of a trial's job, or starts or resumes one."""
