@@ -19,7 +19,7 @@ STUDY += [f"train.epochs={EPOCHS}", "evaluation.pictures=false", *WORKERS]
 SECRET = "the word of the store"
 MIDDLE = re.compile(rf"epoch [23]/{EPOCHS} ")
 EPOCH = re.compile(rf"\] (.+?)  epoch (\d+)/{EPOCHS} ")
-GONE = re.compile(r"^(\S+), process \d+: this worker is gone; (.+?): to be")
+GONE = re.compile(r"^(\S+), process \d+: this worker is gone; (.+?) will resume")
 
 
 def prove(folder: Path, runs: int) -> str:
