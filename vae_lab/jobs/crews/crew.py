@@ -100,9 +100,8 @@ class Source(ABC):
     """What there is to train, handed out pack by pack; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._back: deque[RunsTogether] = (
-            deque()
-        )  # of members that were lost or refused, until others take them
+        # Of members that were lost or refused, until others take them.
+        self._back: deque[RunsTogether] = deque()
         self._under_way = 0
         self._changed = threading.Condition()
 
