@@ -153,11 +153,11 @@ def test_without_ray_one_line_names_the_extra(lab: Lab, monkeypatch: pytest.Monk
 @pytest.fixture
 def job(composed: Callable[..., Any], folder: Path) -> Job:
     address = f"sqlite:///{folder / 'mlflow.db'}"
-    line = [*LINE[1:5], f"tracking.uri={address}", "optimizer.lr=3e-5"]
+    line = [*LINE[1:5], f"tracking.uri={address}", f"search.storage={address}", "optimizer.lr=3e-5"]
     return job_of(composed(*line), line, {})
 
 
-def test_settings_travel_without_the_stores_address(job: Job) -> None:
+def test_settings_travel_without_the_addresses_of_stores(job: Job) -> None:
     task = WorkerTask.of(Assignment(job, None, 4))
     assert "sqlite" not in repr(task)
     there = task.assignment().job

@@ -25,6 +25,17 @@ LINE = (
         *SPACE,
     ),
 )
+SHORT = (  # one point for one epoch
+    *(
+        "-m",
+        "hydra/sweeper=search",
+        "data=digits",
+        "model.hidden_size=8",
+        "train.device=cpu",
+        "train.epochs=1",
+    ),
+    *("search.epochs=1", "evaluation.pictures=false", "model.layers=1,2"),
+)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.faults.children import Zygote
 from tests.faults.injected import AFTER, Fault
 from tests.guide import lines, read, trains, write_files
 from tests.search import kills
-from tests.search.conftest import LINE
+from tests.search.conftest import LINE, SHORT
 from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
@@ -124,6 +124,13 @@ def test_its_best_is_confirmed_and_a_stopped_run_trained_whole(again: Path, lab:
         (("model.layers=1,2", "seeds=3"), "seeds=3: a search trains one seed a trial"),
         (("model.layers=1,2", "sweeps=ablations"), "is of a grid"),
         (("model.layers=1,2", "hydra/launcher=basic"), "hydra/launcher=workers or ray"),
+        *(
+            (
+                ("model.layers=1,2", f"search.storage='postgresql://{address}'"),
+                "given in PGPASSWORD or ~/.pgpass",
+            )
+            for address in ("me:planted@h/d", "h/d?user=me&password=planted")
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_trained(
@@ -132,8 +139,21 @@ def test_a_mistake_is_one_line_before_anything_is_trained(
     code, out, err = lab("-m", "hydra/sweeper=search", "data=digits", *line)
     assert (code, out) == (2, "")
     assert said in err
+    assert "planted" not in err
     assert len(err.strip().splitlines()) == 1
     assert not [*folder.iterdir()]
+
+
+def test_the_address_of_its_storage_is_in_no_record(folder: Path, lab: Lab) -> None:
+    code, out, err = lab(*SHORT, f"search.storage=sqlite:///{folder}/elsewhere.db", "study.name=short")
+    assert code == 0, out + err
+    assert (folder / "elsewhere.db").exists()
+    store = Store.open(f"sqlite:///{folder}/mlflow.db")
+    parent = load_study(store, "short").parent
+    for run in (parent, *runs(folder)):
+        assert "elsewhere" not in repr(run)
+    assert "elsewhere" not in store.download(parent.run_id, "report.html").read_text()
+    assert "search." not in runs(folder)[0].tags["vae_lab.command"]  # what a single run does not read
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,11 @@ def test_no_byte_that_is_written_or_printed_holds_the_password(
         said += f"{result.output}{result.exception!r}"
         return result.exit_code
 
-    for words in (["-m", "seed=0,1"], ["seed=0"], ["optimizer.lr=1e30"], ["data.root=nowhere", "data=idx"]):
+    storage = f"search.storage=postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1/lab"
+    for words in (
+        *(["-m", "seed=0,1"], ["seed=0"], ["optimizer.lr=1e30"], ["data.root=nowhere", "data=idx"]),
+        ["-m", "hydra/sweeper=search", "model.layers=1,2", storage],
+    ):
         code, out, err = lab(*line, f"tracking.uri={address}", *words)
         assert (code == 0) == ("seed" in words[-1]), out + err
         said += out + err

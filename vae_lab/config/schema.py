@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
+from vae_lab.errors import without_credentials
+
 # Names that are defined elsewhere too: so a mistake in one is told before PyTorch is imported.
 BUILT_IN_MODEL = "vae_lab.models.VAE"
 BUILT_IN_OBJECTIVE = "vae_lab.objectives.Objective"
@@ -92,6 +94,11 @@ def _is_address(value: str) -> bool:
     except ValueError:  # http://[
         return False
     return value.isprintable()
+
+
+def _is_without_password(value: str) -> bool:
+    without_user = re.sub(r"(?<=://)[^:/?#@]*@", "", value)
+    return _is_address(value) and without_credentials(without_user) == without_user
 
 
 _WIDTHS = _ruled(_are_widths, f"a whole number from 1 to {MOST}, or a list of them such as [400,200]")
@@ -254,7 +261,11 @@ class SearchConfig:
     pruner_options: dict[str, Any] = MISSING
     seed: int = _ruled(lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
     storage: str | None = _or_null(
-        _ruled(_is_address, "an address such as sqlite:///FILE or postgresql://HOST/NAME")
+        _ruled(
+            _is_without_password,
+            "an address such as sqlite:///FILE or postgresql://HOST/NAME, without a password: that is given "
+            "in PGPASSWORD or ~/.pgpass",
+        )
     )
 
 

@@ -17,8 +17,9 @@ FOLDER_FLAGS = {
     "main": "--config-path",
     "command-line": "--config-dir",
 }  # by Hydra's name of who gave a folder
+STORES = ("tracking", "search.storage")  # whose addresses may name a user, and hold a password
 # What only a multirun reads: the single run of one is found again without them.
-MULTIRUN_KEYS = ("seeds", "max_seeds", "reuse")
+MULTIRUN_KEYS = ("seeds", "max_seeds", "reuse", "search")
 MULTIRUN_PARTS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
 
 
@@ -62,8 +63,8 @@ def multirun_command(hydra: DictConfig, arguments: Sequence[str]) -> str:
 
 
 def public(overrides: Iterable[str]) -> list[str]:
-    """Returns the overrides without the store's: its address may hold a password."""
-    return [text for text in overrides if not _is_of(text, ("tracking",))]
+    """Returns the overrides without those of the stores of runs and of a search's trials."""
+    return [text for text in overrides if not _is_of(text, STORES)]
 
 
 def _is_of(override: str, parts: Iterable[str]) -> bool:

@@ -33,7 +33,7 @@ class OtherResultError(LabError):
 class WorkerTask(NamedTuple):
     """An assignment on its way to a worker."""
 
-    settings: str  # YAML, without the store's address
+    settings: str  # YAML, without the addresses of stores
     name: str
     overrides: tuple[str, ...]
     hydra_words: tuple[str, ...]
@@ -48,7 +48,7 @@ class WorkerTask(NamedTuple):
         """Returns an assignment as it travels."""
         job, checkpoint = assignment.job, assignment.checkpoint
         settings = job.settings.copy()
-        settings.tracking.uri = None
+        settings.tracking.uri = settings.search.storage = None
         return cls(
             settings=OmegaConf.to_yaml(settings),
             name=job.name,
