@@ -127,13 +127,8 @@ class Search:
         """
         epoch = self.ladder.rungs[self.ladder.climbers[number].height]
         self.trials.report(number, epoch, values, self.ladder.spent)
-        if self.ladder.reached(number, self.trials.lowered(values)):
-            self.trials.complete(number, values)
-            return True
-        if self.trials.is_given_up(number):
-            self.stop(number)
-            return True
-        return False
+        self.ladder.reached(number, self.trials.lowered(values))
+        return self._follow_up(number, values)
 
     def failed(self, number: int) -> None:
         """Notes that a trial failed."""
@@ -168,14 +163,30 @@ class Search:
     def _point(self, number: int) -> Point:
         return self.space.encoded(self.points[number])
 
+    def _follow_up(self, number: int, values: Sequence[float]) -> bool:
+        """Ends a trial that is over where it has paused with these values; returns whether it is."""
+        if self.ladder.climbers[number].over:
+            self.trials.complete(number, values)
+            return True
+        if self.trials.is_given_up(number):
+            self.stop(number)
+            return True
+        return False
+
     def _go_on_with(self, trial: FrozenTrial) -> None:
-        """Takes up a trial of an earlier process: one that was running pauses where it was."""
+        """Takes up a trial of an earlier process: one that was running pauses where it was.
+
+        That process may have ended before it followed up what the trial came to there.
+        """
         self._note(trial.number, trial)
         reached = self.trials.reached(trial)
-        values = [self.trials.lowered(reached[rung][:-1]) for rung in self.ladder.rungs if rung in reached]
-        self.ladder.resume(trial.number, values)
+        steps = [reached[rung] for rung in self.ladder.rungs if rung in reached]
+        values = [self.trials.lowered(step[:-1]) for step in steps]
+        self.ladder.resume(trial.number, values, [int(step[-1]) for step in steps])
         if trial.state in (TrialState.PRUNED, TrialState.FAIL):
             self.ladder.drop(trial.number)
+        elif trial.state == TrialState.RUNNING and steps and not self.trials.has_passed(trial):
+            self._follow_up(trial.number, steps[-1][:-1])
 
 
 def _policy(rules: Rules, foresight: Foresight) -> tuple[Policy, BasePruner | None]:

@@ -18,7 +18,7 @@ Numbers = NDArray[np.float64]
 
 BOLDNESS = 2.0  # standard deviations below the mean: so much a run may turn out better than it looks
 MOST_SEEN = 1000  # values; the work grows with their third power
-REFIT = 8  # values that come in between two choices of the scales
+REFIT = 8  # values that come in between two fits of the scales
 SCALES = (0.15, 0.3, 0.6, 1.2, 2.4)  # of a setting, whose range is 1
 TIMES = (0.2, 0.4, 0.8, 1.6)  # of the logarithm of epochs, whose range is 1
 NOISES = (0.001, 0.01, 0.05)
@@ -86,8 +86,7 @@ class Forecast:
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self._prior = Prior(())
-        self._fitted = -1
+        self._fitted: tuple[Sequence[Seen], Prior] = ((), Prior(()))  # the last fit, and what it was to
 
     def bounds(
         self,
@@ -102,7 +101,7 @@ class Forecast:
         The unit is that of the values' logarithm above the best one, so only their order says something.
 
         Args:
-            seen: Values of all trials.
+            seen: Values of all trials, in the order in which they came in.
             points: The settings that are asked about.
             numbers: Their trials, -1 for a new one.
             under_way: What is trained now, with no value yet: its expected value is taken for seen, so that
@@ -114,16 +113,20 @@ class Forecast:
         )
         if not seen:
             return np.zeros(len(points))
-        last = sorted(seen, key=lambda one: (-one.epoch, one.value))[:MOST_SEEN]
-        known, values = self._places(last), _compressed(last)
-        self._fit(known, values)
+        prior = self._prior(seen)
+        known, values = self._furthest(seen)
         if under_way:
             waiting = self._places([*under_way])
-            expected, _ = _posterior(self._prior, known, values, waiting)
+            expected, _ = _posterior(prior, known, values, waiting)
             known = Places(*(np.concatenate(pair) for pair in zip(known, waiting, strict=True)))
             values = np.concatenate([values, expected])
-        mean, deviation = _posterior(self._prior, known, values, asked)
+        mean, deviation = _posterior(prior, known, values, asked)
         return mean - boldness * deviation
+
+    def _furthest(self, seen: Sequence[Seen]) -> tuple[Places, Numbers]:
+        """Returns where the values are that tell most of ends, and the values."""
+        furthest = sorted(seen, key=lambda one: (-one.epoch, one.value, one.number))[:MOST_SEEN]
+        return self._places(furthest), _compressed(furthest)
 
     def _places(self, seen: Sequence[Seen]) -> Places:
         epochs = np.array([one.epoch for one in seen], dtype=float)
@@ -133,24 +136,30 @@ class Forecast:
             np.array([one.number for one in seen], dtype=np.int64),
         )
 
-    def _fit(self, known: Places, values: Numbers) -> None:
-        """Chooses scales and shares one after the other by the marginal likelihood, now and then."""
-        settings = known.points.shape[1]
-        if len(self._prior.scales) != settings:
-            self._prior = Prior((0.5,) * settings)
-        if len(values) <= REFIT or len(values) // REFIT == self._fitted:
-            return
-        self._fitted = len(values) // REFIT
-        prior = self._prior
-        for _ in range(2):
-            for place in range(settings):
-                before, after = prior.scales[:place], prior.scales[place + 1 :]
-                options = [prior._replace(scales=(*before, scale, *after)) for scale in SCALES]
-                prior = _likeliest(options, known, values)
-            prior = _likeliest([prior._replace(time=time) for time in TIMES], known, values)
-            prior = _likeliest([prior._replace(noise=noise) for noise in NOISES], known, values)
-            prior = _likeliest([prior._replace(shares=shares) for shares in SHARES], known, values)
-        self._prior = prior
+    def _prior(self, seen: Sequence[Seen]) -> Prior:
+        """Returns scales and shares as they were fitted to the last multiple of `REFIT` values.
+
+        Each fit begins from the same scales. So it follows from the values alone, and a search that was
+        killed goes on with what it would have had.
+        """
+        first = seen[: len(seen) // REFIT * REFIT] if len(seen) > REFIT else []
+        if first != self._fitted[0] or not self._fitted[1].scales:
+            prior = Prior((0.5,) * len(seen[0].point))
+            self._fitted = first, _fitted(prior, *self._furthest(first)) if first else prior
+        return self._fitted[1]
+
+
+def _fitted(prior: Prior, known: Places, values: Numbers) -> Prior:
+    """Returns a prior whose scales and shares were chosen one after the other by the marginal likelihood."""
+    for _ in range(2):
+        for place in range(len(prior.scales)):
+            before, after = prior.scales[:place], prior.scales[place + 1 :]
+            options = [prior._replace(scales=(*before, scale, *after)) for scale in SCALES]
+            prior = _likeliest(options, known, values)
+        prior = _likeliest([prior._replace(time=time) for time in TIMES], known, values)
+        prior = _likeliest([prior._replace(noise=noise) for noise in NOISES], known, values)
+        prior = _likeliest([prior._replace(shares=shares) for shares in SHARES], known, values)
+    return prior
 
 
 def _compressed(seen: Sequence[Seen]) -> Numbers:

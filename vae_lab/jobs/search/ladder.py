@@ -24,6 +24,7 @@ class Climber:
 
     number: int
     values: list[list[float]] = field(default_factory=list)  # of each rung that is reached, an objective each
+    spent: list[int] = field(default_factory=list)  # the epochs of all by then, of each of these rungs
     under_way: bool = False
     over: bool = False  # stopped for good, failed, or at the top
 
@@ -65,9 +66,15 @@ class Ladder:
         self.climbers[number] = Climber(number)
         return self.go_on(number)
 
-    def resume(self, number: int, values: Sequence[Sequence[float]]) -> None:
-        """Puts a trial of an earlier process where it paused, with its values on the rungs up to there."""
-        climber = self.climbers[number] = Climber(number, [[*value] for value in values])
+    def resume(self, number: int, values: Sequence[Sequence[float]], spent: Sequence[int]) -> None:
+        """Puts a trial of an earlier process where it paused.
+
+        Args:
+            number: The trial.
+            values: On each rung up to there, the lower the better.
+            spent: The epochs of all by each of these.
+        """
+        climber = self.climbers[number] = Climber(number, [[*value] for value in values], [*spent])
         climber.over = climber.height == len(self.rungs)
         self.spent += self.rungs[climber.height - 1] if climber.height else 0
 
@@ -86,6 +93,7 @@ class Ladder:
         """
         climber = self.climbers[number]
         climber.values.append([*values])
+        climber.spent.append(self.spent)
         climber.under_way = False
         climber.over = climber.height == len(self.rungs)
         return climber.over
@@ -98,6 +106,16 @@ class Ladder:
     def paused(self) -> dict[int, list[float]]:
         """Returns the trials that wait on a rung, with their values there."""
         return {c.number: c.values[-1] for c in self.climbers.values() if c.paused and c.values}
+
+    def in_order(self) -> list[tuple[int, int]]:
+        """Returns number and rung, from 0, of all values in the order in which they came in.
+
+        Those of one moment stand by their numbers, in whichever process they came in.
+        """
+        moments = [
+            (spent, c.number, rung) for c in self.climbers.values() for rung, spent in enumerate(c.spent)
+        ]
+        return [(number, rung) for _, number, rung in sorted(moments)]
 
     def ready(self) -> list[int]:
         """Returns those that pause and can go on within the budget."""

@@ -107,18 +107,16 @@ class Foresight:
         return self.forecast.bounds(seen, points, numbers or [NEW] * len(points), under_way)
 
     def _seen(self) -> tuple[list[Seen], list[Seen]]:
-        """Returns the values of all trials as one number each, and what is under way without any."""
-        climbers, rungs = self.ladder.climbers.values(), self.ladder.rungs
-        several = [values for climber in climbers for values in climber.values]
-        scalars = iter(_as_one(several, derive_seed(self.seed, "weights", len(several))))
-        seen, under_way = [], []
-        for climber in climbers:
-            point = self.point(climber.number)
-            seen += [
-                Seen(climber.number, point, rungs[place], next(scalars)) for place in range(climber.height)
-            ]
-            if climber.under_way:
-                under_way.append(Seen(climber.number, point, rungs[-1], 0.0))
+        """Returns the values of all trials as one number each, in their order, and what is under way."""
+        climbers, rungs, in_order = self.ladder.climbers, self.ladder.rungs, self.ladder.in_order()
+        several = [climbers[number].values[rung] for number, rung in in_order]
+        scalars = _as_one(several, derive_seed(self.seed, "weights", len(several)))
+        points = {number: self.point(number) for number in climbers}
+        seen = [
+            Seen(number, points[number], rungs[rung], scalar)
+            for (number, rung), scalar in zip(in_order, scalars, strict=True)
+        ]
+        under_way = [Seen(number, points[number], rungs[-1], 0.0) for number in self.ladder.under_way()]
         return seen, under_way
 
 

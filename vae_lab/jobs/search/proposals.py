@@ -19,6 +19,7 @@ from vae_lab.jobs.search.pool import ForecastSampler, Judge
 from vae_lab.jobs.search.space import Space, Value
 from vae_lab.seeding import derive_seed
 
+SEQUENCE = "sequence"  # user attribute of a trial: what its sampler kept for the whole study by then
 TRIES = 10  # of a sampler for a point that is new
 FOR_GRIDS = (optuna.samplers.GridSampler, BruteForceSampler)  # which take finite spaces only
 ONE_SEED = ("QMCSampler",)  # whose points are one sequence
@@ -87,8 +88,9 @@ class Proposals:
     """Asks a sampler for points that no trial has yet.
 
     A sampler is made anew for each point, with a seed of its own that follows from that of the search and the
-    number of the trial: a search that was killed goes on with the points that it would have had. It is asked
-    in a study in memory, where a trial that pauses stands as pruned at its last epoch, since that is what a
+    number of the trial; what it keeps for the whole study, such as its place in a sequence, comes from the
+    trial before. So a search that was killed goes on with the points that it would have had. It is asked in a
+    study in memory, where a trial that pauses stands as pruned at its last epoch, since that is what a
     sampler can learn from, while in the storage it is still running.
 
     Args:
@@ -116,7 +118,6 @@ class Proposals:
         self.directions = [StudyDirection[direction.upper()] for direction in directions]
         self.options, self.seed, self.judge = dict(options), seed, judge
         self.kind = named("sampler", sampler, optuna.samplers, BaseSampler)
-        self.sequence: dict[str, Any] = {}  # what a sampler keeps for the whole study
         if self.kind in FOR_GRIDS:
             self._grid()
         with without_remarks():
@@ -135,33 +136,37 @@ class Proposals:
             paused: The numbers of those that wait on a rung, with their objectives there.
             is_new: Whether no trial has these values.
         """
+        trials = [*trials]
         seen = [_as_learned(trial, paused.get(trial.number)) for trial in trials]
-        number = len(seen)
+        number, sequence = len(seen), trials[-1].user_attrs.get(SEQUENCE, {}) if trials else {}
         last = BruteForceSampler if math.isfinite(self.space.size()) else RandomSampler
         for attempt in range(2 * TRIES):
             seed = derive_seed(self.seed, "proposal", number, attempt)
             with without_remarks():
                 sampler = self._sampler(seed) if attempt < TRIES else last(seed=seed % 2**32)
-                trial = self._asked(sampler, seen)
+                trial = self._asked(sampler, seen, sequence)
             if is_new(trial.params):
                 return trial
+            sequence = trial.user_attrs.get(SEQUENCE, {})
         return None
 
-    def _asked(self, sampler: BaseSampler, seen: Sequence[FrozenTrial]) -> FrozenTrial:
-        """Returns what a sampler proposes after these trials."""
+    def _asked(
+        self, sampler: BaseSampler, seen: Sequence[FrozenTrial], sequence: Mapping[str, Any]
+    ) -> FrozenTrial:
+        """Returns what a sampler proposes after these trials, with what it keeps from now on."""
         storage = optuna.storages.InMemoryStorage()
         desk = optuna.create_study(storage=storage, sampler=sampler, directions=self.directions)
         study_id = storage.get_study_id_from_name(desk.study_name)
-        for key, value in self.sequence.items():
+        for key, value in sequence.items():
             storage.set_study_system_attr(study_id, key, value)
         desk.add_trials(seen)
         values = self.space.suggested(desk.ask())
-        self.sequence = storage.get_study_system_attrs(study_id)
-        asked = desk.trials[-1]
+        asked, now = desk.trials[-1], storage.get_study_system_attrs(study_id)
         return create_trial(
             state=TrialState.RUNNING,
             params=values,
             distributions=asked.distributions,
+            user_attrs={SEQUENCE: now} if now else {},
             system_attrs=asked.system_attrs,
         )
 

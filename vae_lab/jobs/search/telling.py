@@ -45,14 +45,13 @@ def searched(search: Search, metrics: list[str], name_of: Callable[[int], str]) 
 
 def _shares(search: Search, objective: int) -> dict[str, float]:
     """Returns what each key explains of what trials may come to; empty if there are few trials."""
-    rungs, climbers = search.ladder.rungs, search.ladder.climbers.values()
-    points = {climber.number: search.space.encoded(search.points[climber.number]) for climber in climbers}
+    rungs, climbers = search.ladder.rungs, search.ladder.climbers
+    points = {number: search.space.encoded(search.points[number]) for number in climbers}
     seen = [
-        Seen(climber.number, points[climber.number], rungs[place], values[objective])
-        for climber in climbers
-        for place, values in enumerate(climber.values)
+        Seen(number, points[number], rungs[rung], climbers[number].values[rung][objective])
+        for number, rung in search.ladder.in_order()
     ]
-    followed = [climber.number for climber in climbers if climber.values]
+    followed = [climber.number for climber in climbers.values() if climber.values]
     if len(followed) < LEAST:
         return {}
     expected = Forecast(rungs[-1]).bounds(seen, [points[n] for n in followed], followed, [], boldness=0)

@@ -12,7 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from vae_lab.jobs.search.proposals import without_remarks
 
-REACHED = "epoch "  # user attribute, with the epoch: the objectives' values there, and epochs spent by then
+# User attributes of a trial.
+REACHED = "epoch "  # with the epoch: the objectives' values there, and epochs spent by then
+PASSED = "passed"  # the last epoch at which Optuna's pruner did not stop it
 
 
 class Trials:
@@ -41,6 +43,7 @@ class Trials:
             sampler=optuna.samplers.RandomSampler(),  # is never asked
             load_if_exists=True,
         )
+        self.prunes = pruner is not None
         self.signs = [1 if direction == "minimize" else -1 for direction in directions]
 
     def name_objectives(self, names: Sequence[str]) -> None:
@@ -74,10 +77,19 @@ class Trials:
         self.storage.set_trial_user_attr(trial_id, f"{REACHED}{epoch}", [*values, spent])
 
     def is_given_up(self, number: int) -> bool:
-        """Returns whether Optuna's pruner stops a trial where it has paused."""
-        if len(self.signs) > 1:
+        """Returns whether Optuna's pruner stops a trial where it has paused; that it does not is noted."""
+        if not self.prunes:
             return False
-        return self.study.pruner.prune(self.study, self.storage.get_trial(self._id(number)))
+        trial_id = self._id(number)
+        trial = self.storage.get_trial(trial_id)
+        if self.study.pruner.prune(self.study, trial):
+            return True
+        self.storage.set_trial_user_attr(trial_id, PASSED, trial.last_step)
+        return False
+
+    def has_passed(self, trial: FrozenTrial) -> bool:
+        """Returns whether Optuna's pruner let a trial go on from where it paused last."""
+        return trial.user_attrs.get(PASSED) == max(self.reached(trial), default=None)
 
     def complete(self, number: int, values: Sequence[float]) -> None:
         """Notes that a trial has its full length."""
