@@ -61,6 +61,11 @@ class SearchSweeper(AblationSweeper):
             )
         if importlib.util.find_spec("optuna") is None:
             raise UserError("hydra/sweeper=search: needs Optuna: pip install 'vae-lab[search]'")
+        if self.launcher.stack > 1:
+            raise UserError(
+                f"hydra.launcher.stack={self.launcher.stack}: a search trains one run at a time on each "
+                "worker; it takes hydra/launcher=workers or ray without a stack."
+            )
         from vae_lab.jobs.progress import busy
 
         with busy("Loading PyTorch, MLflow and Optuna"):
@@ -85,7 +90,10 @@ class SearchSweeper(AblationSweeper):
 
 
 def _check_plan(plan: DictConfig) -> None:
-    """Raises a UserError for parts of a grid or a study that a search does not have."""
+    """Raises a UserError for objectives that are none, and for parts of a grid or a study."""
+    from vae_lab.jobs.search.objectives import directions
+
+    directions(plan.search.metrics)
     for kind in ("cross", "one_at_a_time", "also", "replicate"):
         if plan.sweep[kind]:
             raise UserError(

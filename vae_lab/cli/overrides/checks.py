@@ -76,6 +76,7 @@ def checked_lines(line: Line) -> list[Line]:
             _compose(loader, study)
     lines = [study._replace(multirun=_is_multirun(study, loader, overrides)) for study in lines]
     for study in lines:
+        _check_search(study, loader, overrides)
         for override, text in zip(overrides, study.overrides, strict=True):
             if not study.multirun and grammar.PARSER.parse_override(text).is_sweep_override():
                 raise _needs_multirun(override) if study.trains else _shows_one(override)
@@ -172,6 +173,19 @@ def _needs_multirun(override: Override) -> UserError:
 
 def _shows_one(override: Override) -> UserError:
     return UserError(f"{quoted(override.input_line)}: shown is the config of one run; name one value.")
+
+
+def _check_search(line: Line, loader: ConfigLoader, overrides: Sequence[Override]) -> None:
+    """Raises a UserError for a key of a search on a line that is none."""
+    of_search = [override for override in overrides if override.key_or_group.partition(".")[0] == "search"]
+    if not of_search:
+        return
+    sweeper = _compose(loader, line).hydra.runtime.choices["hydra/sweeper"]
+    if sweeper != "search" or not line.multirun:
+        raise UserError(
+            f"{quoted(of_search[0].input_line)}: is of a search; add -m hydra/sweeper=search, or leave it "
+            "out."
+        )
 
 
 def _is_multirun(line: Line, loader: ConfigLoader, overrides: Sequence[Override]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.pruners import BasePruner
@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from vae_lab.errors import UserError
 from vae_lab.jobs.search.ladder import NEW, Ladder, geometric
+from vae_lab.jobs.search.objectives import Direction
 from vae_lab.jobs.search.policies import Foresight, Halving, Point, Policy
 from vae_lab.jobs.search.proposals import Proposals, built, named
 from vae_lab.jobs.search.space import Space, Value
@@ -20,7 +21,6 @@ from vae_lab.jobs.search.trials import Trials
 OWN_PRUNERS = ("forecast", "halving", "none")
 SHARE = 0.25  # of what all trials would take at full length: the budget where none is given
 
-Direction = Literal["minimize", "maximize"]
 Identity = Callable[[Mapping[str, Value]], Hashable | None]
 
 
@@ -131,9 +131,25 @@ class Search:
         return self._follow_up(number, values)
 
     def failed(self, number: int) -> None:
-        """Notes that a trial failed."""
+        """Notes that a trial failed, and would fail again."""
         self.trials.fail(number)
         self.ladder.drop(number)
+
+    def leave(self, number: int) -> None:
+        """Takes a trial out that cannot go on now: whoever goes on with the search goes on with it, too."""
+        self.ladder.drop(number)
+
+    def is_over(self, number: int) -> bool:
+        """Returns whether a trial is not trained any further."""
+        return self.ladder.climbers[number].over
+
+    def whole(self) -> list[int]:
+        """Returns the trials of full length."""
+        return [
+            number
+            for number, climber in self.ladder.climbers.items()
+            if climber.height == len(self.ladder.rungs)
+        ]
 
     def stop(self, number: int) -> None:
         """Stops a trial where it pauses."""
