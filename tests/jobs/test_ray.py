@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -22,13 +23,15 @@ from vae_lab.errors import LabError
 from vae_lab.jobs.crews.cluster import cluster_at
 from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, RunsTogether, train_all
 from vae_lab.jobs.crews.local_ray import without_secrets
-from vae_lab.jobs.crews.ray_worker import OtherResultError, Refused, Worker, WorkerTask
+from vae_lab.jobs.crews.ray_worker import OtherResultError, Refused, Worker, WorkerTask, _sent
 from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.progress import open_display
 from vae_lab.jobs.runs.reports import Assignment, Failed, Report
 from vae_lab.jobs.runs.run import Run
+from vae_lab.jobs.search.source import fails_again
 from vae_lab.tracking import Store
+from vae_lab.training import DivergedError
 
 Lab = Callable[..., tuple[int, str, str]]
 LINE = ("-m", "data=digits", "model.hidden_size=16", "train.device=cpu", "train.epochs=4", "model=vae,cvae")
@@ -218,6 +221,12 @@ def test_what_gives_somebody_in_does_not_reach_workers_and_all_else_does() -> No
     assert without_secrets(dict.fromkeys(SECRETS.split(), "a")) == {}
     assert [*without_secrets(dict.fromkeys(HARMLESS.split(), "a"))] == HARMLESS.split()
     assert without_secrets({f"LAB_{number}": value for number, value in enumerate(SECRET_VALUES)}) == {}
+
+
+def test_what_ends_a_run_for_good_is_told_from_what_may_pass_after_it_has_travelled() -> None:
+    errors = [DivergedError("loss is NaN"), ValueError("7"), LabError("a full disk"), OSError("a full disk")]
+    sent = [pickle.loads(pickle.dumps(_sent(Failed(0, error, "")))) for error in errors]
+    assert [fails_again(failed.error) for failed in sent] == [True, True, False, False]
 
 
 class Mortal(Thread):

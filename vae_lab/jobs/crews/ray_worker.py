@@ -176,6 +176,8 @@ def _sent(report: Report) -> Sent:
             return State(report.place, report.checkpoint.to_bytes(), report.pictures)
         case Failed():  # an error's class may be unknown to the driver
             error = report.error
+            if type(error).__module__.partition(".")[0] in ("builtins", "vae_lab"):
+                return report
             return report._replace(error=LabError(str(error) or type(error).__name__))
         case _:
             return report

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from vae_lab.errors import LabError
+from mlflow.exceptions import MlflowException
+
+from vae_lab.errors import LabError, UserError
 from vae_lab.jobs import progress
 from vae_lab.jobs.crews.crew import RunsTogether, Source
-from vae_lab.jobs.job import Job
+from vae_lab.jobs.job import Job, UnderWayError
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.engine import Order, Search
 from vae_lab.tracking import Store, StoredRun
+from vae_lab.training import DivergedError
 
 Settled = Callable[[Job], StoredRun | None]  # takes the finished run of a job for the search, if there is one
+MOST_IN_A_ROW = 3  # runs that fail for what may pass, as on a full disk, where others would fail, too
+ENDED_EARLY = "its search ended early"
+
+
+def fails_again(error: Exception) -> bool:
+    """Returns whether a run that failed would fail again, as one that diverged.
+
+    What the machine or the store was about may pass: a full disk, a store that is away, a worker that is
+    gone, another process at work on the run.
+
+    Examples:
+        >>> fails_again(DivergedError("loss is NaN")), fails_again(LabError("no space left on device"))
+        (True, False)
+    """
+    if isinstance(error, UnderWayError):
+        return False
+    if isinstance(error, DivergedError | UserError):
+        return True
+    return not isinstance(error, LabError | MemoryError | MlflowException | OSError)
 
 
 class SearchSource(Source):
@@ -24,6 +47,7 @@ class SearchSource(Source):
         settled: Takes a finished run of the same result.
         store: Of the runs.
         metrics: The objectives.
+        repeated: Trials of full length whose runs the store has lost: they are trained once more, first.
     """
 
     def __init__(
@@ -33,31 +57,35 @@ class SearchSource(Source):
         settled: Settled,
         store: Store,
         metrics: Sequence[str],
+        repeated: Iterable[int] = (),
     ) -> None:
         super().__init__()
         self.search, self.job_of, self.settled, self.store = search, job_of, settled, store
         self.metrics = [*metrics]
         self.runs: dict[int, Run] = {}  # under way or pausing
-        self._last = search.rules.length
+        self._last = last = search.rules.length
+        self._repeated = deque(Order(number, search.points[number], last) for number in repeated)
+        self._in_a_row = 0  # runs that failed for what may pass, since one did not
         self.failures: list[str] = []  # a line for each trial that failed
-        self._histories: dict[int, list[list[float]]] = {}  # of finished runs, by trial
+        self._histories: dict[int, Mapping[str, Mapping[int, float]]] = {}  # of finished runs, by trial
         self._numbers: dict[int, int] = {}  # trial of each run, by the run's id in this process
 
     def close(self, error: BaseException | None) -> None:
         """Lets go of the runs that pause: they are stopped, or after an error left to the next command."""
-        for number in [*self.search.ladder.paused()]:
-            run = self.runs.pop(number, None)
-            if error is not None:
-                if run is not None:
-                    run.fail(KeyboardInterrupt("its search ended early"))
+        paused = [*self.search.ladder.paused()]
+        for number in paused:
+            if (run := self.runs.pop(number, None)) is None:
                 continue
-            if run is not None:
+            if error is None:
                 run.stop()
+            else:
+                run.fail(KeyboardInterrupt(ENDED_EARLY))
+        for number in paused if error is None else ():
             self.search.stop(number)
 
     def _next(self) -> RunsTogether | None:
         """Returns a pack that has something to train; what is known already is told at once."""
-        while (order := self.search.next()) is not None:
+        while (order := self._repeated.popleft() if self._repeated else self.search.next()) is not None:
             if order.number not in self._histories and order.number not in self.runs:
                 self._open(order)
             run = self.runs.get(order.number)
@@ -80,33 +108,57 @@ class SearchSource(Source):
         job = self.job_of(order)
         stored = self.settled(job)
         if stored is not None:
-            columns = [self.store.history(stored.run_id, metric) for metric in self.metrics]
-            self._histories[order.number] = [[*values] for values in zip(*columns, strict=True)]
+            points = self.store.points([stored.run_id], self.metrics)
+            self._histories[order.number] = points.get(stored.run_id, {})
             return
         run = self.runs[order.number] = Run(job)
         self._numbers[id(run)] = order.number
         run.start_or_fail(self.store, progress.current_display(), together=1)
 
     def _tell_known(self, order: Order) -> None:
-        history = self._histories[order.number]
-        self.search.told(order.number, history[order.until - 1])
+        steps = self._histories[order.number]
+        values = {metric: steps[metric][order.until] for metric in steps if order.until in steps[metric]}
+        self._tell_values(order.number, values)
 
     def _tell(self, number: int, run: Run, until: int) -> None:
         if isinstance(run.result, Exception):
-            reason = (str(run.result) or type(run.result).__name__).splitlines()[0]
-            self.failures.append(f"  {run.job.name}: {reason}")
-            self.search.failed(number)
-            self.runs.pop(number, None)
+            self._note_failure(number, run, run.result)
             return
-        values = [run.history[until - 1].get(metric) for metric in self.metrics]
-        if None in values:
-            raise LabError(
-                f"search.metrics: {self.metrics[values.index(None)]}: epochs of {run.job.name} lack it."
-            )
-        over = self.search.told(number, [value for value in values if value is not None])
+        self._in_a_row = 0
+        try:
+            over = self._tell_values(number, run.history[until - 1])
+        except BaseException:  # Optuna's storage may be away
+            if run.result is None:
+                run.fail(KeyboardInterrupt(ENDED_EARLY))
+            del self.runs[number]
+            raise
         if over:
-            self.runs.pop(number, None)
+            del self.runs[number]
             if run.result is None:
                 run.stop()
         else:
             run.pause()
+
+    def _tell_values(self, number: int, metrics: Mapping[str, float]) -> bool:
+        """Tells the search what a trial has come to, unless it knows; returns whether the trial is over."""
+        for metric in self.metrics:
+            if metric not in metrics:
+                raise LabError(f"search.metrics={metric}: trial {number} lacks it after some epoch.")
+        return self.search.is_over(number) or self.search.told(number, [metrics[key] for key in self.metrics])
+
+    def _note_failure(self, number: int, run: Run, error: Exception) -> None:
+        """Takes a trial whose run failed out of the search, for good if it would fail again.
+
+        Raises:
+            LabError: So many failed in a row for what may pass that the others would, too.
+        """
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        self.failures.append(f"  {run.job.name}: {reason}")
+        del self.runs[number]
+        if fails_again(error):
+            self.search.failed(number)
+            return
+        self.search.leave(number)
+        self._in_a_row += not isinstance(error, UnderWayError)
+        if self._in_a_row >= MOST_IN_A_ROW:
+            raise LabError(f"{self._in_a_row} runs in a row failed, the last with: {reason}")
