@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks import search as benchmark
 from vae_lab.errors import UserError
@@ -266,6 +266,22 @@ def test_what_a_killed_search_did_not_say_of_a_trial_is_said_when_it_goes_on(
     again = Search(Space((RATE, SIZES)), rules, storage)
     assert again.trials.all()[order.number].state == state
     assert order.number not in again.ladder.paused()
+
+
+def test_a_trial_has_its_own_number_when_another_process_adds_one_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    create = storage.create_new_trial
+
+    def create_two(study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial_id = create(study_id, template_trial)
+        create(study_id, template_trial)
+        return trial_id
+
+    trials = Trials(storage, "search", ["minimize"])
+    monkeypatch.setattr(storage, "create_new_trial", create_two)
+    assert trials.add(create_trial(state=TrialState.RUNNING)) == 0
 
 
 def test_a_trial_that_a_pruner_let_go_on_is_not_asked_about_again() -> None:

@@ -2,7 +2,9 @@
 
 import shlex
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -17,6 +19,11 @@ from tests.faults.injected import AFTER, Fault
 from tests.guide import lines, read, trains, write_files
 from tests.search import kills
 from tests.search.conftest import LINE, SHORT
+from vae_lab.errors import LabError
+from vae_lab.jobs.runs.run import Run
+from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
+from vae_lab.jobs.search.storage import held
+from vae_lab.jobs.search.trials import Trials
 from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
@@ -124,6 +131,15 @@ def test_its_best_is_confirmed_and_a_stopped_run_trained_whole(again: Path, lab:
         (("model.layers=1,2", "seeds=3"), "seeds=3: a search trains one seed a trial"),
         (("model.layers=1,2", "sweeps=ablations"), "is of a grid"),
         (("model.layers=1,2", "hydra/launcher=basic"), "hydra/launcher=workers or ray"),
+        (("model.layers=1,2", "hydra/launcher=stacked"), "hydra.launcher.stack=16: a search trains one run"),
+        (("model.layers=1,2", "hydra.launcher.stack=2"), "hydra.launcher.stack=2: a search trains one run"),
+        (("model.layers=1,2", "search.metrics=[test/los]"), "did you mean test/loss? Valid: test/loss, "),
+        (("model.layers=1,2", "search.metrics=[test/iwae_bound]"), "is not measured after every epoch"),
+        (("model.layers=1,2", "search.metrics=[test/active_units]"), "neither more nor less of it is better"),
+        (("model.layers=1,2", "search.metrics=[test/kl]"), "is one part of the loss"),
+        (("model.layers=1,2", "search.storage=foo"), "Valid: sqlite:///FILE, postgresql://HOST/NAME."),
+        (("model.layers=1,2", "search.storage=http://h:5000"), "not a database a search can use"),
+        (("model.layers=1,2", "search.storage=sqlite:///mlflow.db"), "is a database of MLflow's"),
         *(
             (
                 ("model.layers=1,2", f"search.storage='postgresql://{address}'"),
@@ -144,7 +160,103 @@ def test_a_mistake_is_one_line_before_anything_is_trained(
     assert not [*folder.iterdir()]
 
 
-def test_the_address_of_its_storage_is_in_no_record(folder: Path, lab: Lab) -> None:
+@pytest.mark.parametrize("line", [(), ("-m", "model.layers=1,2"), ("hydra/sweeper=search",)])
+def test_keys_of_a_search_are_refused_where_there_is_none(lab: Lab, line: tuple[str, ...]) -> None:
+    code, _, err = lab("data=digits", *line, "search.trials=3")
+    assert code == 2
+    assert err == "vae-lab: search.trials=3: is of a search; add -m hydra/sweeper=search, or leave it out.\n"
+
+
+def test_a_database_that_is_away_is_named_in_one_line(folder: Path, lab: Lab) -> None:
+    code, out, err = lab(*SHORT, "search.storage=postgresql://127.0.0.1:9/trials")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith(
+        "vae-lab: search.storage=postgresql://127.0.0.1:9/trials: cannot be used now: connection refused. "
+    )
+    assert "Traceback" not in err
+    assert not [*folder.iterdir()]
+
+
+def test_a_database_with_mlflows_tables_gets_none_of_optunas(folder: Path, lab: Lab, database: Path) -> None:
+    shutil.copy(database, folder / "others.db")
+    code, _, err = lab(*SHORT, "search.storage=sqlite:///others.db")
+    assert code == 2
+    assert "others.db: is a database of MLflow's" in err
+    with closing(sqlite3.connect(folder / "others.db")) as tables:
+        assert not tables.execute("SELECT name FROM sqlite_master WHERE name = 'trials'").fetchall()
+
+
+def test_what_is_measured_after_every_epoch_is_what_runs_have(hunted: Path) -> None:
+    run = next(run for run in runs(hunted) if run.status == "FINISHED")
+    points = reader(f"sqlite:///{hunted}/mlflow.db").points([run.run_id], run.metrics)[run.run_id]
+    every = {metric for metric, steps in points.items() if sorted(steps) == [1, 2, 3, 4]}
+    assert every == {*OF_EVERY_EPOCH}
+
+
+def test_a_second_command_at_once_is_refused_in_one_line(again: Path, lab: Lab) -> None:
+    with held(f"sqlite:///{again}/mlflow.searches.db", storage(again).study_name):
+        code, out, err = lab(*LINE, "search.trials=10")
+    assert (code, out) == (2, "")
+    assert err.startswith("vae-lab: hunt: another process is at work on this search.")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("lost", ["run", "store"])
+def test_trials_whose_runs_are_gone_are_trained_once_more(
+    folder: Path, lab: Lab, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab(*SHORT)[0] == 0
+    (before,) = runs(folder)
+    if lost == "run":
+        Store.open(f"sqlite:///{folder}/mlflow.db").client.delete_run(before.run_id)
+    else:
+        folder = folder / "another"
+        folder.mkdir()
+        shutil.copy("mlflow.searches.db", folder)
+        monkeypatch.chdir(folder)
+    code, _, err = lab(*SHORT)
+    assert code == 0, err
+    assert ("1 of 1 trials of full length have no run in" in err) == (lost == "run")
+    (after,) = runs(folder)
+    assert after.status == "FINISHED"
+    assert after.tags[FINGERPRINT] == before.tags[FINGERPRINT]
+
+
+def test_a_trial_whose_run_failed_for_what_may_pass_is_gone_on_with(
+    folder: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise LabError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "start_or_resume", full)
+        code, _, err = lab(*SHORT)
+    assert code == 1
+    assert "1 of 1 runs failed:" in err
+    assert [trial.state for trial in storage(folder).trials] == [TrialState.RUNNING]
+    code, _, err = lab(*SHORT)
+    assert code == 0, err
+    assert [trial.state for trial in storage(folder).trials] == [TrialState.COMPLETE]
+
+
+def test_a_storage_that_goes_away_leaves_no_run_running(
+    folder: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise optuna.exceptions.StorageInternalError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trials, "report", away)
+        code, _, err = lab(*SHORT, "train.epochs=2", "search.epochs=2", "search.eta=2")
+    assert code == 1
+    assert "mlflow.searches.db: cannot be used now: away. Once it can, the same command goes on." in err
+    assert "Traceback" not in err
+    assert [run.status for run in runs(folder)] == ["KILLED"]
+
+
+def test_a_storage_elsewhere_is_in_no_record_and_experiments_do_not_share_trials(
+    folder: Path, lab: Lab
+) -> None:
     code, out, err = lab(*SHORT, f"search.storage=sqlite:///{folder}/elsewhere.db", "study.name=short")
     assert code == 0, out + err
     assert (folder / "elsewhere.db").exists()
@@ -154,6 +266,12 @@ def test_the_address_of_its_storage_is_in_no_record(folder: Path, lab: Lab) -> N
         assert "elsewhere" not in repr(run)
     assert "elsewhere" not in store.download(parent.run_id, "report.html").read_text()
     assert "search." not in runs(folder)[0].tags["vae_lab.command"]  # what a single run does not read
+    line = [f"search.storage=sqlite:///{folder}/elsewhere.db", "study.name=short"]
+    code, _, err = lab(*SHORT, *line, "tracking.experiment=another")
+    assert code == 0, err
+    searches = optuna.get_all_study_summaries(f"sqlite:///{folder}/elsewhere.db")
+    assert [search.n_trials for search in searches] == [1, 1]  # one of each experiment
+    assert len(runs(folder)) == 1  # which has the same result
 
 
 @pytest.fixture(scope="module")

@@ -210,8 +210,8 @@ def _database(given: str | None, folder: Path) -> str:
     Raises:
         UserError: It is none, or one with a password on the command line.
     """
-    from vae_lab.tracking import client_address, file_address, is_server, store_name
-    from vae_lab.tracking.address import read_address
+    from vae_lab.tracking import file_address, is_server, store_name
+    from vae_lab.tracking.address import engine_address, read_address
 
     uri = read_address(given or file_address(folder / "mlflow.db"), "--database ", VALID).uri
     if is_server(uri) or uri.startswith("databricks"):
@@ -224,8 +224,7 @@ def _database(given: str | None, folder: Path) -> str:
             f"--database {store_name(uri)}: has a password, which every user of this machine reads in the "
             f"list of processes. Leave it out here, and give it in PGPASSWORD, ~/.pgpass or {DATABASE}."
         )
-    # SQLAlchemy 2.0 reads a plain address as psycopg2's.
-    return client_address(uri.replace("postgresql://", "postgresql+psycopg://", 1))
+    return engine_address(uri)
 
 
 def _has_password(uri: str) -> bool:

@@ -134,6 +134,18 @@ def client_address(uri: str) -> str:
     return rendered if "%" not in rendered else f"{SQLITE[1]}{rendered.removeprefix(SQLITE[0])}"
 
 
+def engine_address(uri: str) -> str:
+    """Returns a database's address as SQLAlchemy takes it, with psycopg for PostgreSQL.
+
+    SQLAlchemy 2.0 reads a plain address as psycopg2's, which is not installed.
+
+    Examples:
+        >>> engine_address("postgresql://127.0.0.1/lab")
+        'postgresql+psycopg://127.0.0.1/lab'
+    """
+    return client_address(uri.replace("postgresql://", "postgresql+psycopg://", 1))
+
+
 def read_address(text: str, setting: str = "tracking.uri=", valid: str = VALID) -> Address:
     """Returns what an address says, read as SQLAlchemy and MLflow read it.
 

@@ -7,14 +7,12 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config, tracking
-from vae_lab.files import state_folder
 from vae_lab.jobs import grammar, progress
 from vae_lab.jobs.commands import multirun_command
 from vae_lab.jobs.crews.crew import Crew, train_all
@@ -22,15 +20,16 @@ from vae_lab.jobs.job import Job, Multirun
 from vae_lab.jobs.lines.multirun import MultirunError, Parent, check_names, parent_run
 from vae_lab.jobs.runs.measuring import record_plan
 from vae_lab.jobs.search.engine import Order, Rules, Search
+from vae_lab.jobs.search.objectives import directions
 from vae_lab.jobs.search.points import Points
 from vae_lab.jobs.search.source import SearchSource
+from vae_lab.jobs.search.storage import errors_in_one_line, held, opened, storage_address
 from vae_lab.jobs.search.telling import searched
-from vae_lab.metrics import HIGHER, metric_named
 from vae_lab.report.terminal import output
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.searched import SEARCH_FILE
 from vae_lab.tracking import Store, StoredRun
-from vae_lab.tracking.abandoned import finished_run, unfinished_runs
+from vae_lab.tracking.abandoned import finished_run, finished_runs, unfinished_runs
 from vae_lab.tracking.environment import experiment_name
 
 CrewOf = Callable[[Job, int], Crew]  # from one of the jobs and how many there will be
@@ -42,9 +41,7 @@ def rules_of(settings: DictConfig) -> Rules:
     search = settings.search
     return Rules(
         length=settings.train.epochs,
-        directions=tuple(
-            "maximize" if metric_named(metric).better == HIGHER else "minimize" for metric in search.metrics
-        ),
+        directions=directions(search.metrics),
         trials=search.trials,
         epochs=search.epochs,
         first=search.first,
@@ -74,6 +71,7 @@ def run_search(master: DictConfig, arguments: Sequence[str], points: Points, cre
 
     Raises:
         UserError: A point is not valid, or the search itself; nothing has been trained or written.
+        LabError: Optuna's storage cannot be used.
         MultirunError: Some runs failed.
     """
     with progress.busy("Checking the space and the data"):
@@ -82,25 +80,36 @@ def run_search(master: DictConfig, arguments: Sequence[str], points: Points, cre
         check_names(settings)
         rules = rules_of(settings)
         Search(points.space, rules)  # with samplers and pruners that exist
+        asked = settings.search.storage
+        place = storage_address(asked, tracking.resolve_address(settings.tracking.uri))
+        storage = None if asked is None else opened(place)  # before there is a store
         crew = crew_of(first, rules.trials)
     store = Store.open(settings.tracking.uri, create=True)
     store.wait = settings.tracking.wait
     plan = _plan(settings, points)
-    name = f"{plan.name} {_digest(points, settings, rules)}"
-    search = Search(points.space, rules, storage_of(settings, store), name, points.identity)
-    search.trials.name_objectives(settings.search.metrics)
+    experiment = store.experiment(experiment_name(store, settings.tracking.experiment))
+    mine = [experiment.name, experiment.creation_time, tracking.owner(store.uri)]
+    name = f"{plan.name} {_digest(points, settings, rules, mine)}"
     tags = {tracking.STUDY: plan.name, tracking.COMMAND: multirun_command(master.hydra, arguments)}
-    experiment = experiment_name(store, settings.tracking.experiment)
-    with parent_run(store, experiment, tags, plan, anew=False) as parent:
-        members = Members(parent, plan, points, rules.trials)
-        source = SearchSource(search, members.job_of, members.settled, store, settings.search.metrics)
-        with progress.open_display(rules.trials, rules.budget):
-            _worked_off(crew, source)
-        parent.failures.extend(source.failures)
-        _record(search, members, settings.search.metrics)
+    with held(place, name), errors_in_one_line(place):
+        search = Search(points.space, rules, storage or opened(place), name, points.identity)
+        search.trials.name_objectives(settings.search.metrics)
+        with parent_run(store, experiment.name, tags, plan, anew=False) as parent:
+            _search(search, crew, Members(parent, plan, points, rules.trials), settings.search.metrics)
     _print_best(search, points, plan.name)
     if parent.failures:
         raise MultirunError(f"{len(parent.failures)} of {len(search.points)} runs failed:", parent.failures)
+
+
+def _search(search: Search, crew: Crew, members: Members, metrics: Sequence[str]) -> None:
+    """Has a crew train what a search asks for, and records what came of it."""
+    parent = members.parent
+    repeated = members.without_run({number: search.points[number] for number in search.whole()})
+    source = SearchSource(search, members.job_of, members.settled, parent.store, metrics, repeated)
+    with progress.open_display(search.rules.trials, search.rules.budget):
+        _worked_off(crew, source)
+    parent.failures.extend(source.failures)
+    _record(search, members, metrics)
 
 
 def _plan(settings: DictConfig, points: Points) -> Plan:
@@ -158,6 +167,23 @@ class Members:
             self._adopt(run)
         return run
 
+    def without_run(self, trials: Mapping[int, Mapping[str, Any]]) -> list[int]:
+        """Returns those of some trials of full length, by their settings, that have no finished run any more.
+
+        A store may be lost, or a run deleted, while Optuna's storage is left.
+        """
+        fingerprints = {number: self._job(values).parts.fingerprint for number, values in trials.items()}
+        there = finished_runs(self.parent.store, {*fingerprints.values()})
+        missing = [number for number, fingerprint in fingerprints.items() if fingerprint not in there]
+        if missing:
+            place = tracking.store_name(self.parent.store.uri)
+            progress.console.print(
+                f"{len(missing)} of {len(trials)} trials of full length have no run in {place} any more: "
+                "they are trained once more.",
+                soft_wrap=True,
+            )
+        return missing
+
     def take_over(self, number: int, values: Mapping[str, Any]) -> None:
         """Makes the runs of a trial the search's that it did not touch: of an earlier process, or command."""
         if number in self.jobs:
@@ -193,29 +219,21 @@ class Members:
             store.ask(partial(store.client.set_tag, run.run_id, member, "1", synchronous=True))
 
 
-def storage_of(settings: DictConfig, store: Store) -> str:
-    """Returns the address of Optuna's storage: as asked for, or an SQLite file beside the store's."""
-    if (given := settings.search.storage) is not None:
-        return str(given)
-    file = tracking.sqlite_file(store.uri)
-    if file is None:
-        folder = state_folder("searches")
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = folder / f"{hashlib.sha256(store.uri.encode()).hexdigest()[:16]}.db"
-    return f"sqlite:///{Path(file).with_suffix('.searches.db')}"
+def _digest(points: Points, settings: DictConfig, rules: Rules, mine: Sequence[object]) -> str:
+    """Returns what two commands share that go on with the same trials.
 
+    That are space, base and objectives, and whose they are.
 
-def _digest(points: Points, settings: DictConfig, rules: Rules) -> str:
-    """Returns what two commands share that go on with the same trials: space, base and objectives."""
-    base = config.config_fingerprint(settings)
+    Args:
+        points: With the space.
+        settings: Of the first point.
+        rules: Of the search.
+        mine: The experiment, the moment at which it was made, and the owner. So another store's experiment of
+            the same name is another one, and that of a store that was moved is the same.
+    """
     said = [
-        repr(points.space),
-        base,
-        [*settings.search.metrics],
-        rules.rungs,
-        rules.sampler,
-        rules.pruner,
-        rules.seed,
+        *(repr(points.space), config.config_fingerprint(settings), [*settings.search.metrics]),
+        *(rules.rungs, rules.sampler, rules.pruner, rules.seed, *mine),
     ]
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:8]
 

@@ -57,8 +57,7 @@ class Trials:
 
     def add(self, trial: FrozenTrial) -> int:
         """Adds a trial that is running, and returns its number."""
-        self.study.add_trial(trial)
-        return len(self.all()) - 1
+        return self.storage.get_trial_number_from_id(self.storage.create_new_trial(self._study_id(), trial))
 
     def reached(self, trial: FrozenTrial) -> dict[int, list[float]]:
         """Returns where a trial has paused: the values by epoch, and last the epochs of all spent by then."""
@@ -104,5 +103,7 @@ class Trials:
         self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _id(self, number: int) -> int:
-        study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id(), number)
+
+    def _study_id(self) -> int:
+        return self.storage.get_study_id_from_name(self.study.study_name)

@@ -1,0 +1,136 @@
+"""Where the trials of a search are kept: Optuna's storage, and who of this machine has a search in hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from filelock import FileLock, Timeout
+from optuna.exceptions import OptunaError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from vae_lab.errors import LabError, UserError
+from vae_lab.files import state_folder
+from vae_lab.jobs.job import UnderWayError
+from vae_lab.tracking import file_address, sqlite_file, store_name
+from vae_lab.tracking.address import engine_address, read_address, store_address
+from vae_lab.tracking.delivery import why
+from vae_lab.tracking.folders import unwritable
+
+SETTING, VALID = "search.storage=", "sqlite:///FILE, postgresql://HOST/NAME"
+OF_MLFLOW = {"experiments", "runs"}  # tables; beside them Optuna's would share the one that counts versions
+CONNECT_SECONDS = 10
+
+
+def storage_address(asked: str | None, store: str) -> str:
+    """Returns the address of a search's storage: as asked for, or that of an SQLite file beside the store's.
+
+    Args:
+        asked: The config's `search.storage`.
+        store: The address of the store of runs; a server's searches are kept in the lab's own folder.
+
+    Raises:
+        UserError: It is not the address of a database, or that of the store.
+
+    Examples:
+        >>> storage_address(None, "sqlite:////nowhere/mlflow.db")
+        'sqlite:////nowhere/mlflow.searches.db'
+    """
+    if asked is None:
+        file = sqlite_file(store) or state_folder("searches") / f"{_key(store_address(store))}.db"
+        return file_address(Path(file).with_suffix(".searches.db"))
+    address = read_address(asked, SETTING, VALID)
+    if not address.uri.startswith(("postgresql", "sqlite")):
+        raise UserError(f"{SETTING}{address.name}: not a database a search can use. Valid: {VALID}.")
+    if address.name == store_address(store):
+        raise _of_mlflow(asked)
+    return address.uri
+
+
+def opened(uri: str) -> RDBStorage:
+    """Opens a storage, whose tables are made if they are not there.
+
+    Raises:
+        UserError: It is a database of MLflow's, or what it takes is not installed.
+        LabError: It does not answer, or is no database.
+    """
+    address, options = engine_address(uri), dict[str, Any]()
+    if address.startswith("postgresql+psycopg:"):
+        if find_spec("psycopg") is None:
+            raise UserError(
+                f"{SETTING}{store_name(uri)}: needs psycopg: pip install 'vae-lab[search,server]'"
+            )
+        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    with (
+        errors_in_one_line(uri),
+        FileLock(_folder() / "opening"),
+    ):  # of two, the second finds the tables there
+        engine = sqlalchemy.create_engine(address, **options)
+        try:
+            if OF_MLFLOW.issubset(sqlalchemy.inspect(engine).get_table_names()):
+                raise _of_mlflow(uri)
+        finally:
+            engine.dispose()
+        # Optuna fills in what stands in braces.
+        return RDBStorage(address.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+
+
+@contextmanager
+def errors_in_one_line(uri: str) -> Iterator[None]:
+    """Raises what Optuna's storage raises as a LabError, with what can be done."""
+    try:
+        yield
+    except (ImportError, OptunaError, SQLAlchemyError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
+        reason = why(cause).rstrip(".")
+        raise LabError(
+            f"{SETTING}{store_name(uri)}: cannot be used now: {reason}. Once it can, the same command goes "
+            "on."
+        ) from error
+
+
+@contextmanager
+def held(uri: str, search: str) -> Iterator[None]:
+    """Holds a search, by its name in its storage: no other process of this machine works at it meanwhile.
+
+    Raises:
+        UnderWayError: Another process has it.
+    """
+    lock = FileLock(_folder() / f"{_key(f'{store_address(uri)} {search}')}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        study = search.rpartition(" ")[0]
+        raise UnderWayError(
+            f"{study}: another process is at work on this search. Give the command again when it has ended; "
+            "another search.seed is another search."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _of_mlflow(uri: str) -> UserError:
+    return UserError(
+        f"{SETTING}{store_name(uri)}: is a database of MLflow's, which keeps runs; name another for trials."
+    )
+
+
+def _folder() -> Path:
+    folder = state_folder("searches")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
