@@ -177,6 +177,12 @@ def test_a_database_that_is_away_is_named_in_one_line(folder: Path, lab: Lab) ->
     assert not [*folder.iterdir()]
 
 
+def test_a_driver_that_is_not_there_is_named_in_one_line(folder: Path, lab: Lab) -> None:
+    code, _, err = lab(*SHORT, "search.storage=postgresql+psycopg2://127.0.0.1:9/trials")
+    assert code == 2
+    assert err.splitlines()[-1].endswith("cannot be opened: No module named 'psycopg2'")
+
+
 def test_a_database_with_mlflows_tables_gets_none_of_optunas(folder: Path, lab: Lab, database: Path) -> None:
     shutil.copy(database, folder / "others.db")
     code, _, err = lab(*SHORT, "search.storage=sqlite:///others.db")

@@ -20,7 +20,7 @@ from vae_lab.files import state_folder
 from vae_lab.jobs.job import UnderWayError
 from vae_lab.tracking import file_address, sqlite_file, store_name
 from vae_lab.tracking.address import engine_address, read_address, store_address
-from vae_lab.tracking.delivery import why
+from vae_lab.tracking.delivery import first_line, why
 from vae_lab.tracking.folders import unwritable
 
 SETTING, VALID = "search.storage=", "sqlite:///FILE, postgresql://HOST/NAME"
@@ -66,19 +66,17 @@ def opened(uri: str) -> RDBStorage:
             raise UserError(
                 f"{SETTING}{store_name(uri)}: needs psycopg: pip install 'vae-lab[search,server]'"
             )
-        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}}
-    with (
-        errors_in_one_line(uri),
-        FileLock(_folder() / "opening"),
-    ):  # of two, the second finds the tables there
-        engine = sqlalchemy.create_engine(address, **options)
+        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
+    with errors_in_one_line(uri), FileLock(_folder() / "opening"):  # the second finds the tables there
         try:
+            engine = sqlalchemy.create_engine(address, **options)
             if OF_MLFLOW.issubset(sqlalchemy.inspect(engine).get_table_names()):
                 raise _of_mlflow(uri)
-        finally:
             engine.dispose()
-        # Optuna fills in what stands in braces.
-        return RDBStorage(address.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+            # Optuna fills in what stands in braces.
+            return RDBStorage(address.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+        except (ImportError, RuntimeError) as error:  # a driver is not there; the tables are another Optuna's
+            raise UserError(f"{SETTING}{store_name(uri)}: cannot be opened: {first_line(error)}") from error
 
 
 @contextmanager
@@ -86,7 +84,7 @@ def errors_in_one_line(uri: str) -> Iterator[None]:
     """Raises what Optuna's storage raises as a LabError, with what can be done."""
     try:
         yield
-    except (ImportError, OptunaError, SQLAlchemyError) as error:
+    except (OptunaError, SQLAlchemyError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, SQLAlchemyError) else error
         reason = why(cause).rstrip(".")
         raise LabError(
