@@ -71,6 +71,7 @@ def test_a_condition_is_there_only_where_it_holds() -> None:
         ("model.layers=range(4,1)", "the lower one first"),
         ("model.layers=tag(log,range(1,9,2))", "must be 1, or an interval"),
         ("seed=0,1", "does not vary the seed"),
+        ("search.trials=3,4", "is of the search as a whole"),
         ("model.layers=3", "nothing varies"),
         ("model=glob(*)", "must be choice(a,b)"),
     ],

@@ -253,6 +253,8 @@ def dimension(override: Override) -> Dimension:
         raise UserError(
             f"{line}: a search does not vary the seed; its best is trained with others afterwards."
         )
+    if key.lstrip("+~").partition(".")[0] == "search":
+        raise UserError(f"{line}: is of the search as a whole; give one value, and a command for each.")
     sweep = override._value
     if not isinstance(sweep, Sweep):
         raise UserError(f"{line}: must be {KINDS}.")
