@@ -69,6 +69,10 @@ class Foreign:
             "INSERT OR REPLACE INTO tags(key, value, run_uuid) SELECT ?, ?, run_uuid FROM runs", key, value
         )
 
+    def parameter(self, key: str, value: object) -> None:
+        self.change("DELETE FROM params WHERE key = ?", key)
+        self.change("INSERT INTO params(key, value, run_uuid) SELECT ?, ?, run_uuid FROM runs", key, value)
+
     def name(self, value: object) -> None:
         self.change("UPDATE runs SET name = ?", value)
         self.tag("mlflow.runName", value)
@@ -347,6 +351,38 @@ def test_a_deleted_run_is_missing_wherever_runs_are_counted(
     assert command("report", "mine", "--uri", foreign.uri)[0] == 0
     for page in ("mine.html", "mine.md"):
         assert "1 of 2 runs finished, 1 missing" in (folder / page).read_text()
+
+
+UNFINISHED = {
+    "optimizer": {"optimizer.x._target_": "os.system", "optimizer.x._args_": "['touch pwned']"},
+    "schedule": {
+        "scheduler._target_": "torch.optim.lr_scheduler.ExponentialLR",
+        "scheduler.gamma._target_": "os.system",
+        "scheduler.gamma._args_": "['touch pwned']",
+    },
+    "metric": {"evaluation.metrics": "[evil.number]"},
+    "device": {"train.device": "cuda:99"},
+    "model": {"model._target_": "evil.Model"},
+    "loss": {"objective._target_": "evil.Loss"},
+    "likelihood": {"objective.likelihood": "evil.Likelihood"},
+    "loader": {"data._target_": "evil.load"},
+}
+EXAMINED = ("optimizer", "schedule", "metric", "device")  # by the first weights, as far as those tell
+
+
+@pytest.mark.parametrize("case", UNFINISHED)
+def test_the_parameters_of_a_run_that_did_not_finish_are_data_and_nothing_else(
+    foreign: Foreign, command: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    (folder / "evil.py").write_text("import pathlib\npathlib.Path('pwned').touch()\nnumber = None\n")
+    monkeypatch.syspath_prepend(str(folder))
+    foreign.change("UPDATE runs SET status = 'FAILED'")
+    for key, value in UNFINISHED[case].items():
+        foreign.parameter(key, value)
+    run = next(run for run in Store.open(foreign.uri).records() if run.name == "vae L3 Z15 s1")
+    code, _, err = command("doctor", run.run_id, "--uri", foreign.uri, "--device", "cpu")
+    assert code == (0 if case in EXAMINED else 2), err
+    assert not (folder / "pwned").exists()
 
 
 def test_all_that_is_printed_goes_through_two_doors() -> None:

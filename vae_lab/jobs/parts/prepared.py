@@ -26,6 +26,7 @@ from vae_lab.errors import UserError, quoted
 from vae_lab.files import imported
 from vae_lab.jobs.parts.arguments import blaming_keys, reason_of
 from vae_lab.jobs.parts.built import (
+    build_model,
     build_objective,
     build_optimizer,
     build_schedule,
@@ -35,6 +36,7 @@ from vae_lab.jobs.parts.built import (
 )
 from vae_lab.jobs.parts.own_losses import is_own, is_stackable, try_loss
 from vae_lab.jobs.parts.own_metrics import own_metrics
+from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood, Objective, join
 
 log = logging.getLogger(__name__)
@@ -127,6 +129,23 @@ def prepare(settings: DictConfig) -> Parts:
         stack_key=_stack_key(settings, arguments) if can_be_stacked else None,
         memory=needed,
     )
+
+
+def first_model(settings: DictConfig, data: Dataset, objective: Objective) -> VAE:
+    """Returns the untrained model alone, for who trains nothing: no optimizer and no metric is tried.
+
+    Args:
+        settings: A checked config; of a store, one whose model and loss may be imported (`config.trust`).
+        data: The data, where the model would be trained.
+        objective: The loss, whose likelihood says how many outputs a pixel has.
+
+    Raises:
+        UserError: The model's class does not take its arguments, or memory does not hold it.
+    """
+    arguments = model_arguments(settings, data, objective.likelihood)
+    outline = _outline(settings, arguments, objective.likelihood)
+    _needed_memory(settings, outline, data, data.test.pixels.device, copies=2, draws=1)
+    return build_model(settings, arguments)
 
 
 def _outline(settings: DictConfig, arguments: Mapping[str, Any], likelihood: Likelihood) -> Outline:

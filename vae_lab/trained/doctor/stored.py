@@ -13,8 +13,8 @@ from vae_lab.config.trust import check_trusted, check_trusted_loss
 from vae_lab.data import Batches, Dataset
 from vae_lab.errors import LabError, UserError
 from vae_lab.evaluation.bounds import evenly_spaced
-from vae_lab.jobs.parts.built import build_model, build_objective
-from vae_lab.jobs.parts.prepared import prepare
+from vae_lab.jobs.parts.built import build_objective
+from vae_lab.jobs.parts.prepared import first_model
 from vae_lab.jobs.parts.stored import data_of, settings_of_params
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Objective
@@ -101,9 +101,10 @@ def audited_run(
     settings = settings_of_params(run.params)
     check_trusted(settings.model._target_, trusted, f"{run.run_id}: model._target_")
     check_trusted_loss(settings, trusted, run.run_id)
-    data = data_of(run, settings, devices.resolve(device), trusted)
-    model = build_model(settings, prepare(settings).model_arguments).to(data.test.pixels.device)
-    report = audited(_subject(run, settings, model.eval(), build_objective(settings), data))
+    data = data_of(run, settings, devices.resolve(device, "device"), trusted)
+    objective = build_objective(settings)
+    model = first_model(settings, data, objective).to(data.test.pixels.device)
+    report = audited(_subject(run, settings, model.eval(), objective, data))
     ended = of_record(Recorded({}, {}, None, None, run.tags.get(ERROR, "")))
     faults = [finding for finding in report.findings if finding.grade == WORST]
     why = f"the run is {run.status}: only its first weights were examined"
