@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
+from torch.nn import functional
 
 import vae_lab
 from benchmarks.plain_faults import TorchVAE, plain_loss, plain_report
 from tests.conftest import SMALL
-from tests.guide import read
+from tests.guide import page, read
 from vae_lab import faults
 from vae_lab.cli.group import commands
 from vae_lab.config import FAULTS
@@ -142,6 +144,15 @@ def test_the_program_of_the_page_runs_as_it_stands(images: Dataset) -> None:
     )
 
 
+def test_the_page_names_the_threads_of_every_finding() -> None:
+    table = page("doctor.md").partition("| finding |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()[2:]]
+    named = [(re.findall(r"`(\w+)`", row[0]), set(re.findall(r"[\w-]+/[\w-]+#\d+", row[-1]))) for row in rows]
+    assert sorted(name for names, _ in named for name in names) == sorted(CATALOGUE)
+    for names, threads in named:
+        assert threads == {thread for name in names for thread in CATALOGUE[name].threads}, names
+
+
 def test_the_reports_ten_configurations_have_no_fault(
     ablations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +196,71 @@ def test_an_audit_changes_nothing(images: Dataset) -> None:
     vae_lab.doctor(module, images.test.scaled(slice(None)))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(("beta", "weight", "names"), [(0, 0, []), (0, 1, ["kl_weight"]), (1, 1, [])])
+def test_a_kl_may_be_left_out_where_that_is_declared(
+    images: Dataset, beta: float, weight: float, names: list[str]
+) -> None:
+    def loss(r: Tensor, x: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        with_kl, without = (plain_loss("", r, x, *parts) for parts in ((mu, logvar), (0 * mu, 0 * mu)))
+        return without + weight * (with_kl - without)
+
+    report = vae_lab.doctor(TorchVAE(), images.test.scaled(slice(None)).cpu(), loss=loss, beta=beta)
+    assert "loss" not in report.unexamined
+    assert report.of_grade("fault") == names
+
+
+class WithItsLoss(TorchVAE):
+    """A forward pass that computes its own cross entropy, which refuses pixels beyond 1."""
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        reconstruction, mu, logvar = super().forward(x, y)
+        functional.binary_cross_entropy(reconstruction, x)
+        return reconstruction, mu, logvar
+
+
+class WithoutGradient(TorchVAE):
+    """An encoder that is called without a gradient, and has no small log-variance."""
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            mu, logvar = super().encode(x, y)
+        return mu, logvar.abs()
+
+
+class OfSixteen(TorchVAE):
+    """A decoder of 16 images at once."""
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().decode(z.reshape(16, 8), y)
+
+
+class Counting(TorchVAE):
+    """A module that puts another tensor in the place of a buffer, and adds one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Tensor
+        self.register_buffer("calls", torch.zeros(()))
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.calls = self.calls + 1
+        self.register_buffer("last", x[0])
+        return super().encode(x, y)
+
+
+def test_modules_of_ordinary_code_have_a_report(images: Dataset) -> None:
+    x = images.test.scaled(slice(None)).cpu()
+    assert "noise" not in vae_lab.doctor(WithItsLoss(), x).unexamined
+    assert vae_lab.doctor(WithoutGradient(), x).of_grade("warning") == ["sigma_stuck"]
+    report = vae_lab.doctor(OfSixteen(), x)
+    assert report.unexamined["decoder"].startswith("fails for 64 z: shape '[16, 8]' is invalid")
+    assert report.unexamined["use of z"] == "needs decode"
+    assert vae_lab.doctor(TorchVAE().double(), x, loss=partial(plain_loss, "")).of_grade("fault") == []
+    module = Counting()
+    vae_lab.doctor(module, x)
+    assert {name: value.item() for name, value in module.named_buffers()} == {"calls": 0}
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
 from vae_lab.errors import LabError
 from vae_lab.seeding import global_generator
-from vae_lab.trained.doctor.findings import Finding, Report, UnexaminedError, worst_first
+from vae_lab.trained.doctor.findings import Finding, Report, UnexaminedError, reason_of, worst_first
 from vae_lab.trained.doctor.latent import check_latent
 from vae_lab.trained.doctor.loss import check_loss
 from vae_lab.trained.doctor.pixels import (
     check_condition,
+    check_decoder,
     check_grey,
     check_range,
     check_use_of_z,
@@ -51,6 +53,10 @@ def audited(subject: Subject, *, seed: int = 0) -> Report:
     device = subject.images.device
     with in_mode(subject.module, training=False), torch.no_grad():
         with global_generator(seed, "doctor", device=device):
+            try:
+                check_decoder(subject)
+            except UnexaminedError as reason:
+                unexamined["decoder"], subject = str(reason), replace(subject, decode=None)
             subject = with_output(subject)
         for name, check in CHECKS.items():
             with global_generator(seed, "doctor", name, device=device):
@@ -60,6 +66,7 @@ def audited(subject: Subject, *, seed: int = 0) -> Report:
                 except UnexaminedError as reason:
                     unexamined[name] = str(reason)
                 except (RuntimeError, ValueError, TypeError) as error:  # of anybody's module
-                    reason_line = next(iter(str(error).splitlines()), "") or type(error).__name__
-                    raise LabError(f"{subject.name}: the check of its {name} fails: {reason_line}") from error
+                    raise LabError(
+                        f"{subject.name}: the check of its {name} fails: {reason_of(error)}"
+                    ) from error
     return Report(subject.name, worst_first(findings), unexamined)

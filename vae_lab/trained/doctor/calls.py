@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vae_lab.errors import UserError, quoted
 from vae_lab.models import Posterior
+from vae_lab.trained.doctor.findings import reason_of
 
 Call = Callable[..., Any]
 TRIED = 16  # images
@@ -61,8 +62,7 @@ class Calls:
                     self._try(form[:TRIED], some)
                     return form
                 except Exception as error:  # a module of anybody's raises what it likes
-                    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-                    reasons.append(f"{tuple(form.shape)}: {reason}")
+                    reasons.append(f"{tuple(form.shape)}: {reason_of(error)}")
         takes = "lambda x" if labels is None else "lambda x, labels"
         raise UserError(
             f"{type(self.module).__name__}: gives no posterior for images of shape "

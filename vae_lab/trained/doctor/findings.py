@@ -61,6 +61,16 @@ class UnexaminedError(Exception):
     """A check cannot be made; the message says what it needs."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its class, which a message goes on with.
+
+    Examples:
+        >>> reason_of(ValueError("no such layer")), reason_of(KeyError())
+        ('no such layer', 'KeyError')
+    """
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 @dataclass(frozen=True)
 class Report:
     """What an audit found, the worst first, and what it could not look at.

@@ -34,10 +34,10 @@ def lab_subject(name: str, module: VAE, images: Tensor, labels: Tensor | None, *
         raise UserError(f"labels: must be given, as the model has a condition of {C} classes.")
 
     def condition(like: Tensor, c: Tensor | None) -> Tensor:
-        return like.new_zeros(len(like), 0) if c is None else c
+        return like.new_zeros(len(like), 0) if c is None else c.to(like)
 
     def passed(x: Tensor, c: Tensor | None) -> tuple[Tensor, Posterior]:
-        noise = torch.randn(len(x), Z, device=x.device)
+        noise = torch.randn(len(x), Z, dtype=x.dtype, device=x.device)
         logits, posterior = module(x, condition(x, c), noise)
         return logits, posterior
 

@@ -66,9 +66,14 @@ def _an_image(term: Term) -> float:
 def _of_reductions(loss: Probed, kl: float, reconstruction: float, beta: float) -> Iterator[Finding]:
     """Yields findings of the terms' scales, for a mean over images."""
     assert loss.reconstruction is not None
+    if not beta:  # an autoencoder, whose reconstruction may have any scale
+        if kl:
+            seen = f"The KL weighs {kl / reconstruction:.3g} times the reconstruction, where 0 is declared."
+            yield Finding("kl_weight", FAULT, seen, kl / reconstruction, "0, no KL at all")
+        return
     is_error = loss.reconstruction.name in ERRORS
     halves = (1.0, 0.5) if is_error else (1.0,)  # squared errors come with a half, or without
-    weight = kl / reconstruction / (beta or 1.0)
+    weight = kl / reconstruction / beta
     if any(_is_near(weight, 1 / half) for half in halves):
         if not any(_is_near(reconstruction, half) for half in halves):
             seen = f"The loss is {reconstruction:.3g} times the negative ELBO in nats per image."

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.special import entr
 
-from vae_lab.trained.doctor.findings import FAULT, NOTE, WARNING, Finding, UnexaminedError
+from vae_lab.trained.doctor.findings import FAULT, NOTE, WARNING, Finding, UnexaminedError, reason_of
 from vae_lab.trained.doctor.probes import probed
 from vae_lab.trained.doctor.subject import IMAGES, LOGITS, Subject, pixels_of
 
@@ -72,6 +72,22 @@ def taken_by_the_loss(subject: Subject) -> str | None:
     except UnexaminedError:
         return None
     return None if reconstruction is None else reconstruction.takes
+
+
+def check_decoder(subject: Subject) -> None:
+    """Calls the decoder with as many z as the checks do, which may be more than it was ever called with.
+
+    Raises:
+        UnexaminedError: It fails.
+    """
+    if subject.decode is None:
+        return
+    for part in (subject.first(COUNT), subject):
+        mean = part.encode(part.images, part.labels).mean
+        try:
+            subject.decode(mean, part.labels)
+        except Exception as error:  # a module of anybody's raises what it likes
+            raise UnexaminedError(f"fails for {len(mean)} z: {reason_of(error)}") from error
 
 
 def with_output(subject: Subject) -> Subject:

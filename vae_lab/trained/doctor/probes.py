@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_lab.models import Posterior
 from vae_lab.objectives import cross_entropy, kl_per_dimension
-from vae_lab.trained.doctor.findings import UnexaminedError
+from vae_lab.trained.doctor.findings import UnexaminedError, reason_of
 from vae_lab.trained.doctor.subject import IMAGES, LOGITS, Subject, pixels_of
 
 COUNT = 32  # images
@@ -89,8 +89,7 @@ def probed(subject: Subject) -> Probed:
                     raise
         raise AssertionError("unreachable")
     except Exception as error:  # a loss of anybody's raises what it likes
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise UnexaminedError(f"the loss fails: {reason}") from error
+        raise UnexaminedError(f"the loss fails: {reason_of(error)}") from error
 
 
 class _Probes:

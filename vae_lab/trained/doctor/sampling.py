@@ -104,7 +104,12 @@ def _telling_spreads(subject: Subject) -> _Spreads:
     """
     best: _Spreads | None = None
     for gain in GAINS:
-        spreads = _spreads(replace(subject, images=gain * subject.images))
+        try:
+            spreads = _spreads(replace(subject, images=gain * subject.images))
+        except Exception:  # a module of anybody's may refuse pixels beyond 1, as binary_cross_entropy does
+            if best is None:
+                raise
+            break
         if len(spreads.right) < COUNT / 2:
             break
         if best is None or spreads.hidden > best.hidden:

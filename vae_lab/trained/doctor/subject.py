@@ -97,12 +97,16 @@ def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
         (False, [0.0, 0.0])
     """
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    names = [(part, dict(part._buffers)) for part in module.modules()]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.train(training)
     try:
         yield
     finally:
         for part, mode in modes:
             part.training = mode
-        for buffer, value in buffers:
+        for buffer, value in values:
             buffer.data.copy_(value)
+        for part, buffers in names:  # a module may have put another tensor under a name
+            part._buffers.clear()
+            part._buffers.update(buffers)

@@ -58,14 +58,14 @@ def subject_of(
 ) -> Subject:
     """Returns a module as a subject; `calls` are its functions, where they are not found by their names."""
     _check(module, output, spread, beta)
-    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
-    x, condition = _images("images", images, device), _labels(labels, len(images), device)
+    like = next((weight for weight in module.parameters() if weight.is_floating_point()), torch.empty(0))
+    x, condition = _images("images", images, like), _labels(labels, len(images), like.device)
     to_log_var, to_spread = SPREADS[spread]
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     told: dict[str, Any] = {
         "loss": None if loss is None else lambda out, x, q: total(loss(out, x, q.mean, to_spread(q.log_var))),
         "beta": float(beta),
-        "train_images": None if train_images is None else _images("train_images", train_images, device),
+        "train_images": None if train_images is None else _images("train_images", train_images, like),
         "losses": [float(value) for value in losses],
     }
     if isinstance(module, VAE):
@@ -108,9 +108,9 @@ def total(result: Any) -> Tensor:
     return result
 
 
-def _images(name: str, given: Any, device: torch.device) -> Tensor:
-    """Returns images as floats on a device."""
-    images = _tensor(name, given, device).float()
+def _images(name: str, given: Any, like: Tensor) -> Tensor:
+    """Returns images as numbers of the type that the module computes with, and on its device."""
+    images = _tensor(name, given, like.device).to(like.dtype)
     if images.ndim < 2 or len(images) < TRIED:
         raise UserError(
             f"{name}: have shape {tuple(images.shape)}; needed are N >= {TRIED} images, (N, channels, "
