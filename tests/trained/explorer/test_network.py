@@ -118,12 +118,41 @@ def test_what_lies_between_zero_and_the_continuous_bernoullis_series(computer: A
         torch.testing.assert_close(means, one.mean(logits)[0], rtol=0, atol=LEVEL / 100)
 
 
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "from the end": lambda x: x[:, -3:],
+    "from before the start": lambda x: x[:, -9:4],
+    "a number where it is negative": lambda x: torch.where(x < 0, 0.0, x),
+    "a number elsewhere": lambda x: torch.where(x < 0, x, -1),
+    "parts": lambda x: torch.cat([part.tanh() for part in x.chunk(3, -1)[::-1]], -1),
+    "the last part": lambda x: x.split(4, dim=-1)[-1] * 2,
+    "channels": lambda x: x.unflatten(-1, (3, 2)).chunk(3, 1)[2].flatten(1),
+}
+
+
+@pytest.mark.parametrize("case", FUNCTIONS)
+def test_parts_and_choices_are_those_of_torch(computer: Any, case: str) -> None:
+    x = torch.tensor([[-2.0, 1.0, -0.5, 3.0, 0.25, -4.0]])
+    graph = traced(nn.Identity(), FUNCTIONS[case], x=x)
+    ((answer,),) = computer(graph, [[x[0]]])
+    torch.testing.assert_close(answer, FUNCTIONS[case](x)[0])
+
+
+def negated_through_a_view(x: Tensor) -> Tensor:
+    y = x.exp()
+    y[:, :3].neg_()
+    return y
+
+
 @pytest.mark.parametrize(
     ("function", "named"),
     [
         (lambda x: x.cumsum(-1), "cumsum"),
         (lambda x: x[:, ::2], "slice"),
         (lambda x: x.unflatten(-1, (2, 3)) + x[:, :3].unflatten(-1, (1, 3)), "broadcast"),
+        (lambda x: torch.div(x, 2, rounding_mode="floor"), "div"),
+        (lambda x: x.unflatten(-1, (2, 3)).chunk(3, -1)[0], "chunk"),
+        (negated_through_a_view, "do not come to what it computes"),
+        (lambda x: ((x < 0) + (x < 1)) * x, "do not come to what it computes"),
         (lambda x: x if float(x.sum()) > 0 else -x, "trace"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.trained.explorer.conftest import READY
+from vae_lab.data import Images, binarized
+from vae_lab.errors import UserError
 from vae_lab.models import VAE
 from vae_lab.trained.explorer.contents import gather, principal_plane, short_names
 from vae_lab.trained.explorer.page import html
@@ -330,6 +333,40 @@ def test_models_of_other_data_share_no_page(models: list[TrainedModel]) -> None:
     other.data = models[1].data._replace(checksum="0" * 12)
     with pytest.raises(Exception, match="models share a page if they share their images"):
         gather([models[0], other])
+
+
+def test_models_that_see_the_same_images_otherwise_share_no_page(models: list[TrainedModel]) -> None:
+    other = with_name(models[1], "other")
+    other.data = models[1].data._replace(test=binarized(models[1].data.test, "test"))
+    with pytest.raises(UserError, match=r"other: sees the held-out images of .* with data\.binarize=none"):
+        gather([models[0], other])
+
+
+def test_a_drawing_on_a_page_of_colour_images_has_all_channels(
+    opened: Any, models: list[TrainedModel], tmp_path: Path
+) -> None:
+    lab = models[3]
+
+    def coloured(images: Images) -> Images:
+        return Images(images.pixels.repeat(1, 3), images.labels, images.peak)
+
+    data = lab.data._replace(
+        train=coloured(lab.data.train), test=coloured(lab.data.test), shape=(3, 8, 8), checksum="0" * 12
+    )
+    colour = with_name(lab, "colour", VAE(192, 10, 5, layers=1, hidden_size=8).eval())
+    colour.data = data
+    colour.shape = data.shape
+    file = tmp_path / "colour.html"
+    file.write_text(html(gather([colour])), encoding="utf-8")
+    page = opened(file.as_uri())
+    page.locator("#pad").focus()
+    for key in (" ", "ArrowDown", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    assert re.search(r"label \d fits best", said(page))
+    image = np.reshape(page.evaluate("Array.from(session.start.image)"), (3, 64))
+    assert np.isfinite(image).all()
+    assert 0.3 < image.max() <= 1
+    np.testing.assert_allclose(image, image[[0, 0, 0]], atol=1 / 255)
 
 
 def test_weights_of_no_numbers_are_said_to_be_none(models: list[TrainedModel]) -> None:

@@ -101,6 +101,16 @@ def _check_that_they_share(models: Sequence[TrainedModel]) -> None:
                 f"{other.run.name}: was trained on {other.data.name}, {first.run.name} on {first.data.name}; "
                 "models share a page if they share their images."
             )
+        if not torch.equal(_held_out(other.data).x, _held_out(first.data).x):
+            raise UserError(
+                f"{other.run.name}: sees the held-out images of {other.data.name} with {_seen_with(other)}, "
+                f"{first.run.name} with {_seen_with(first)}; models share a page if they share their images."
+            )
+
+
+def _seen_with(model: TrainedModel) -> str:
+    """Returns what a model's config says of how it sees its images."""
+    return f"data.binarize={model.config.data.binarize}, fault={model.config.fault}"
 
 
 def _held_out(data: Dataset) -> _HeldOut:

@@ -7,6 +7,7 @@ Values are flat, row after row, without the batch axis, of size 1; what only cha
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from vae_lab.errors import LabError, quoted
+from vae_lab.trained.explorer.steps import computed
 
 Options = dict[str, Any]
 
@@ -36,6 +38,7 @@ OF_ONE = {
 }
 OF_TWO = ("add", "sub", "mul", "div", "lt")
 CONVOLUTIONS = ("conv2d", "conv_transpose2d")
+PARTS = ("chunk", "split", "split_with_sizes")  # each part is a slice
 # Of what they are given they change the shape, or nothing at all where the model is not trained.
 SAME_NUMBERS = (
     *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "contiguous", "clone", "detach"),
@@ -43,6 +46,7 @@ SAME_NUMBERS = (
 )
 
 
+TOLERANCE = 1e-3  # of 1, or of the value where that is larger, by which the steps' answers may differ
 OWN = "module."  # before the names of a module's weights, in the module that is traced
 
 
@@ -110,7 +114,29 @@ def traced(module: nn.Module, function: Callable[..., Any], **inputs: Tensor) ->
     tensors = state | program.constants
     used = {operand for step in reader.steps for operand in step["of"] if operand in tensors}
     sizes = {name: example.numel() for name, example in inputs.items()}
-    return Graph(sizes, reader.steps, outputs, {name: tensors[name].detach().cpu() for name in sorted(used)})
+    weights_used = {name: tensors[name].detach().cpu() for name in sorted(used)}
+    graph = Graph(sizes, reader.steps, outputs, weights_used)
+    _check_answers(graph, function, inputs)
+    return graph
+
+
+@torch.no_grad()
+def _check_answers(graph: Graph, function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> None:
+    """Checks that the steps come to what the function does, for inputs of either sign.
+
+    Raises:
+        UnknownOperationError: They do not: it writes through a view, say, which no step says.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        tried = {name: torch.randn(one.shape, generator=generator) for name, one in inputs.items()}
+        answer = function(*(tried[name].to(one) for name, one in inputs.items()))
+        expected = [answer] if isinstance(answer, Tensor) else [*answer]
+        answers = computed(graph.steps, graph.outputs, {**graph.tensors, **tried})
+        for own, value in zip(answers, expected, strict=True):
+            right = value.detach().cpu().float().flatten()
+            if not torch.allclose(own, right, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+                raise UnknownOperationError("the page's operations do not come to what it computes")
 
 
 class _Reader:
@@ -119,6 +145,7 @@ class _Reader:
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = dict(names)  # of values, by those of torch's nodes
         self.steps: list[dict[str, Any]] = []
+        self.parts: dict[Any, tuple[fx.Node, int]] = {}  # what was cut into parts, and along which axis
 
     def name(self, node: fx.Node) -> str:
         """Returns the name of a value."""
@@ -130,16 +157,19 @@ class _Reader:
         Raises:
             UnknownOperationError: The page does not know it.
         """
+        if node.target is operator.getitem and (whole := node.args[0]) in self.parts:
+            self._add_part(node, *self.parts[whole])
+            return
         operation = str(node.target).split(".")[1 if str(node.target).startswith("aten.") else 0].rstrip("_")
         given = _arguments(node)
         if operation in SAME_NUMBERS and not given.get("train"):
             self.names[node.name] = self.name(node.args[0])  # type: ignore[arg-type]
         elif operation in OF_ONE:
             self._add(node, operation, [given["self"]], {key: given[key] for key in OF_ONE[operation]})
-        elif operation in OF_TWO and given.get("alpha", 1) == 1:
-            self._add(node, operation, self._both(node, given), {})
-        elif operation == "where":
-            self._add(node, operation, [given["condition"], given["self"], given["other"]], {})
+        elif operation in OF_TWO and given.get("alpha", 1) == 1 and given.get("rounding_mode") is None:
+            self._add(node, operation, _alike(node, [given["self"], given["other"]]), {})
+        elif operation == "where" and "condition" in given and "other" in given:
+            self._add(node, operation, _alike(node, [given["condition"], given["self"], given["other"]]), {})
         elif operation == "linear" and given["bias"] is not None:
             self._add(node, operation, [given["input"], given["weight"], given["bias"]], {})
         elif operation in CONVOLUTIONS and given["bias"] is not None:
@@ -148,19 +178,26 @@ class _Reader:
         elif operation == "cat" and _is_outermost(given["tensors"][0], given["dim"]):
             self._add(node, operation, given["tensors"], {})
         elif operation == "slice" and given["step"] == 1 and _is_outermost(given["self"], given["dim"]):
-            inner = math.prod(_shape(given["self"])[given["dim"] % len(_shape(given["self"])) + 1 :])
-            self._add(node, operation, [given["self"]], {"start": inner * (given["start"] or 0)})
+            self._add_slice(node, given["self"], given["dim"], given["start"] or 0)
+        elif operation in PARTS and _is_outermost(given["self"], given["dim"]):
+            self.parts[node] = given["self"], given["dim"]
         elif operation == "expand" and (times := _repeats(given["self"], node)):
             self._add(node, "repeat", [given["self"]], {"times": times})
         else:
             raise UnknownOperationError(f"the page does not know its operation {quoted(node.target)}")
 
-    def _both(self, node: fx.Node, given: Mapping[str, Any]) -> list[Any]:
-        operands = [given["self"], given["other"]]
-        sizes = {math.prod(_shape(operand)) for operand in operands if isinstance(operand, fx.Node)}
-        if not sizes <= {1, math.prod(_shape(node))}:
-            raise UnknownOperationError(f"the page does not broadcast shapes in {quoted(node.target)}")
-        return operands
+    def _add_slice(self, node: fx.Node, whole: fx.Node, axis: int, start: int) -> None:
+        """Adds what lies along the outermost axis from `start` on, from the end if it is negative."""
+        shape = _shape(whole)
+        length, inner = shape[axis % len(shape)], math.prod(shape[axis % len(shape) + 1 :])
+        first = min(start, length) if start >= 0 else max(start + length, 0)
+        self._add(node, "slice", [whole], {"start": inner * first})
+
+    def _add_part(self, node: fx.Node, whole: fx.Node, axis: int) -> None:
+        """Adds one of the parts that a value was cut into."""
+        cut, number = node.args
+        sides = [part.shape[axis] for part in cut.meta["val"]]  # type: ignore[union-attr]
+        self._add_slice(node, whole, axis, sum(sides[: range(len(sides))[number]]))  # type: ignore[index]
 
     def _add(self, node: fx.Node, operation: str, operands: Sequence[Any], options: Options) -> None:
         names = [self.name(operand) if isinstance(operand, fx.Node) else operand for operand in operands]
@@ -174,6 +211,14 @@ def _arguments(node: fx.Node) -> Options:
     defaults = {one.name: one.default_value for one in expected if one.has_default_value()}
     given = {one.name: value for one, value in zip(expected, node.args, strict=False)}
     return {**defaults, **given, **node.kwargs}
+
+
+def _alike(node: fx.Node, operands: list[Any]) -> list[Any]:
+    """Returns the operands, if they are numbers, or as many as the result has."""
+    sizes = {math.prod(_shape(operand)) for operand in operands if isinstance(operand, fx.Node)}
+    if not sizes <= {1, math.prod(_shape(node))}:
+        raise UnknownOperationError(f"the page does not broadcast shapes in {quoted(node.target)}")
+    return operands
 
 
 def _shape(node: fx.Node) -> list[int]:

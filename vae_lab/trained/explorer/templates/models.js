@@ -73,7 +73,7 @@ function normal() {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
-// Returns the label under which a conditional model comes nearest to an image that has none.
+// Returns the label under which the first conditional model comes nearest to an image that has none.
 function nearestLabel(models, image, labels) {
   const model = models.find(({ works, conditions }) => works && conditions);
   if (!model) return 0;
@@ -81,5 +81,6 @@ function nearestLabel(models, image, labels) {
     const decoded = model.decode(model.encode(image, label).mean, label);
     return decoded.reduce((sum, value, i) => sum + (value - image[i]) ** 2, 0);
   });
-  return labels[distances.indexOf(Math.min(...distances))];
+  const isNearer = (one, other) => one < other || Number.isNaN(other); // of a model that training has broken
+  return labels[distances.reduce((best, distance, i) => (isNearer(distance, distances[best]) ? i : best), 0)];
 }

@@ -44,8 +44,11 @@ const OF_TWO = {
 
 // Operations with a form of their own: each takes its options, its inputs and its output.
 const OF_MANY = {
-  where: (_, [condition, yes, no], out) => () => {
-    for (let i = 0; i < out.length; i++) out[i] = condition[i] ? yes[i] : no[i];
+  where: (_, [condition, yes, no], out) => {
+    const [moveC, moveY, moveN] = [condition, yes, no].map(({ length }) => (length > 1 ? 1 : 0));
+    return () => {
+      for (let i = 0; i < out.length; i++) out[i] = condition[i * moveC] ? yes[i * moveY] : no[i * moveN];
+    };
   },
   cat: (_, parts, out) => () => {
     let at = 0;

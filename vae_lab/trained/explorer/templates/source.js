@@ -112,8 +112,8 @@ class Source {
 
 // A canvas to draw on, by mouse, finger or keys: arrows move the pen, the space bar lowers and lifts it.
 class Pad {
-  constructor([, height, width], habits, drawn) {
-    Object.assign(this, { habits, drawn });
+  constructor([channels, height, width], habits, drawn) {
+    Object.assign(this, { channels, habits, drawn });
     this.canvas = byId("pad");
     const scale = Math.max(2, Math.round(224 / Math.max(width, height)));
     [this.canvas.width, this.canvas.height] = [width * scale, height * scale];
@@ -160,13 +160,13 @@ class Pad {
     context.stroke();
     this.canvas.parentElement.classList.add("drawn");
     this.pen = point;
-    this.drawn(pixelsOf(this.canvas, 1), ended);
+    this.drawn(pixelsOf(this.canvas, this.channels), ended);
   }
 
   end() {
     if (!this.drawing) return;
     this.drawing = false;
-    this.drawn(pixelsOf(this.canvas, 1), true);
+    this.drawn(pixelsOf(this.canvas, this.channels), true);
   }
 
   key(event) {
