@@ -4,14 +4,19 @@ import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
+from torch import Tensor
 
 import vae_lab
 from vae_lab import evaluation
 from vae_lab.errors import LabError, UserError
+from vae_lab.faults import data_with
 from vae_lab.objectives import kl_per_dimension
 from vae_lab.trained.model import TrainedModel
+from vae_lab.trained.pictures import picture
 
 BOTH = pytest.mark.parametrize("kind", ["vae", "cvae"])
 
@@ -118,6 +123,49 @@ def test_arrays_and_lists_are_taken_as_tensors_are(cvae: TrainedModel) -> None:
     assert cvae.decode(np.zeros((3, 15)), 2).shape == (3, 1, 8, 8)
 
 
+def test_arrays_of_any_layout_and_columns_of_tables_are_taken(cvae: TrainedModel) -> None:
+    images, labels = cvae.examples(3)
+    mirrored, expected = images.cpu().numpy()[..., ::-1], cvae.encode(images.flip(-1), labels).mean
+    column: Any = pd.Series(labels.tolist(), index=[7, 5, 3])
+    fixed = mirrored.copy()
+    fixed.flags.writeable = False
+    arguments: list[Any] = [mirrored, [*mirrored], mirrored.astype(">f4"), fixed]
+    for given in arguments:
+        torch.testing.assert_close(cvae.encode(given, column).mean, expected)
+    classes: list[Any] = [3, np.int64(3), torch.tensor(3)]
+    first, *others = (cvae.sample(1, label=label) for label in classes)
+    assert all(torch.equal(other, first) for other in others)
+
+
+def test_many_samples_are_decoded_in_parts(vae: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+    logits = vae.module.logits
+
+    def counted(z: Tensor, c: Tensor) -> Tensor:
+        counts.append(len(z))
+        return logits(z, c)
+
+    monkeypatch.setattr(vae.module, "logits", counted)
+    assert vae.sample(2500).shape == (2500, 1, 8, 8)
+    assert counts == [1000, 1000, 500]
+
+
+def test_a_run_on_unscaled_pixels_says_that_they_are_its_fault(vae: TrainedModel) -> None:
+    config = OmegaConf.merge(vae.config, {"fault": "pixel_range"})
+    lab = TrainedModel(
+        vae.run,
+        config,  # type: ignore[arg-type]
+        vae.module,
+        vae.objective,
+        device=vae.device,
+        load_data=lambda: data_with("pixel_range", vae.data),
+    )
+    images, labels = lab.examples(2)
+    with pytest.raises(UserError, match=r"from 0 to 16; .* \[0, 1\]: the run has fault=pixel_range, whose"):
+        lab.interpolate(*images, labels=labels)
+    assert lab.sample(2).shape == images.shape
+
+
 def test_examples_of_a_class_have_its_label(vae: TrainedModel) -> None:
     images, labels = vae.examples(3, label=6)
     assert labels.tolist() == [6, 6, 6]
@@ -153,8 +201,23 @@ WRONG: list[tuple[str, Any, str]] = [
     ("vae", lambda lab, x: lab.decode(torch.zeros(15)), "one vector is a batch of its own: z[None]"),
     ("vae", lambda lab, x: lab.decode(torch.zeros(2, 3)), "z of shape (2, 3): must have shape (N, 15)"),
     ("vae", lambda lab, x: lab.decode(torch.full((1, 15), torch.inf)), "not finite"),
-    ("vae", lambda lab, x: lab.traverse(dimensions=[15]), "dimensions: 15 is none. Valid: 0 to 14."),
-    ("vae", lambda lab, x: lab.traverse(dimensions=[]), "must name one at least"),
+    (
+        "vae",
+        lambda lab, x: lab.traverse(dimensions=[15]),
+        "dimensions: 15 is no latent dimension. Valid:",
+    ),
+    ("vae", lambda lab, x: lab.traverse(dimensions=[]), "dimensions=[]: must name at least one. Valid: 0 to"),
+    ("vae", lambda lab, x: lab.traverse(dimensions=3), "dimensions=3: must be a list of latent dimensions."),
+    ("vae", lambda lab, x: lab.traverse(label=3, dimensions=[0]), "is a VAE, which draws no class of choice"),
+    (
+        "vae",
+        lambda lab, x: lab.decode(torch.zeros(2, 15), 7),
+        "labels=7: vae L3 Z15 s0 is a VAE, which",
+    ),
+    ("cvae", lambda lab, x: lab.sample(2, label=[3]), "label=[3]: must be one class, which all images have."),
+    ("vae", lambda lab, x: lab.encode(x + torch.inf), "run from inf to inf; they must lie in [0, 1]."),
+    ("vae", lambda lab, x: picture(x, columns=0), "columns=0: must be a whole number from 1"),
+    ("vae", lambda lab, x: picture(x, scale=0), "scale=0: must be a whole number from 1"),
     ("vae", lambda lab, x: lab.traverse(span="wide"), "span=wide: must be a finite number"),
     ("vae", lambda lab, x: lab.interpolate(x[0], x[1][..., :5]), "images: are no numbers of one shape"),
     ("vae", lambda lab, x: lab.examples(2, label=11), "label=11: no held-out image has it. Valid: 0, 1, 2"),

@@ -132,6 +132,16 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path, content: bytes | None, m
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("pixel", [np.nan, np.inf])
+def test_a_picture_of_no_numbers_is_one_line(tmp_path: Path, pixel: float) -> None:
+    picture = Image.fromarray(np.full((9, 9), pixel, np.float32))
+    picture.save(tmp_path / "none.tiff")
+    with pytest.raises(UserError, match=r"none\.tiff: has pixels that are NaN or infinite"):
+        open_picture(tmp_path / "none.tiff")
+    with pytest.raises(UserError, match="picture: has pixels that are NaN or infinite"):
+        adapted(picture, DARK)
+
+
 def test_a_picture_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
     Image.new("1", (9000, 9000)).save(tmp_path / "bomb.png")
     with pytest.raises(UserError, match="has 9000 x 9000 pixels; at most 67,108,864 are read"):

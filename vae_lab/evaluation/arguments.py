@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,13 +24,16 @@ MOST = 1_000_000  # of images that are asked for at once
 ROUNDING = 1e-6  # by which pixels may leave [0, 1]
 
 
-def checked_images(images: Numbers, shape: Sequence[int], device: torch.device) -> Tensor:
+def checked_images(
+    images: Numbers, shape: Sequence[int], device: torch.device, remedy: str = "divide by 255"
+) -> Tensor:
     """Returns images as pixels (N, D) on `device`.
 
     Args:
         images: Pixels in [0, 1], (N, C, H, W).
         shape: C, H and W of the model's images.
         device: Where they are wanted.
+        remedy: What to do about pixels that are too bright.
 
     Raises:
         UserError: They have another shape, or a pixel lies outside [0, 1].
@@ -48,7 +52,7 @@ def checked_images(images: Numbers, shape: Sequence[int], device: torch.device) 
         raise UserError(f"images of shape {tuple(pixels.shape)}: must have shape (N, {wanted}), N >= 1{one}.")
     low, high = (float(end) for end in pixels.aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN is refused, too
-        hint = ": divide by 255" if high > 1 else ""
+        hint = f": {remedy}" if 1 < high < math.inf else ""
         raise UserError(f"images: pixels run from {low:g} to {high:g}; they must lie in [0, 1]{hint}.")
     return pixels.flatten(1).clamp(0, 1)
 
@@ -111,14 +115,17 @@ def checked_dimensions(dimensions: Sequence[int] | Tensor, latent_size: int) -> 
     """Returns numbers of latent dimensions as a list.
 
     Raises:
-        UserError: One is none, or there is none.
+        UserError: A number is no latent dimension, or the list is empty.
     """
+    valid = f"Valid: 0 to {latent_size - 1}."
+    if is_number(dimensions):
+        raise UserError(f"dimensions={quoted(dimensions)}: must be a list of latent dimensions. {valid}")
     numbers = [checked_count("dimensions", number, 0) for number in dimensions]
     for number in numbers:
         if number >= latent_size:
-            raise UserError(f"dimensions: {number} is none. Valid: 0 to {latent_size - 1}.")
+            raise UserError(f"dimensions: {number} is no latent dimension. {valid}")
     if not numbers:
-        raise UserError("dimensions: must name one at least.")
+        raise UserError(f"dimensions=[]: must name at least one. {valid}")
     return numbers
 
 
@@ -126,7 +133,7 @@ def checked_count(name: str, value: Any, least: int = 1, most: int = MOST) -> in
     """Returns a whole number from `least` to `most`.
 
     Raises:
-        UserError: It is none.
+        UserError: The value is no such number.
 
     Examples:
         >>> checked_count("count", 8)
@@ -144,11 +151,21 @@ def checked_count(name: str, value: Any, least: int = 1, most: int = MOST) -> in
     return number
 
 
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a single number: Python's, NumPy's or a tensor of no axes.
+
+    Examples:
+        >>> is_number(7), is_number(torch.tensor(7)), is_number([7]), is_number(None)
+        (True, True, False, False)
+    """
+    return isinstance(value, int | float) or getattr(value, "shape", None) == ()
+
+
 def checked_number(name: str, value: Any) -> float:
     """Returns a finite number.
 
     Raises:
-        UserError: It is none.
+        UserError: The value is no such number.
     """
     try:
         number = float(value)
@@ -163,11 +180,20 @@ def as_tensor(name: str, value: Any, device: torch.device, dtype: torch.dtype = 
     """Returns numbers, or a list of arrays of one shape, as a tensor on `device`.
 
     Raises:
-        UserError: They are none; the message begins with `name`.
+        UserError: They are no numbers of one shape; the message begins with `name`.
     """
     try:
         if isinstance(value, Sequence) and value and hasattr(value[0], "shape"):
-            value = torch.stack([torch.as_tensor(part) for part in value])
-        return torch.as_tensor(value).detach().to(device, dtype)
+            return torch.stack([_tensor(part).to(device, dtype) for part in value])
+        return _tensor(value).to(device, dtype)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{name}: are no numbers of one shape: {quoted(error, 200)}.") from None
+
+
+def _tensor(value: Any) -> Tensor:
+    """Returns numbers as a tensor, where they lie."""
+    if isinstance(value, Tensor) or not hasattr(value, "__array__"):
+        return torch.as_tensor(value).detach()
+    array = np.asarray(value)  # a table's column, too, whatever its index is
+    # PyTorch takes no strides below 0, no foreign order of bytes, and warns of what cannot be written to.
+    return torch.as_tensor(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))

@@ -15,13 +15,17 @@ from vae_lab.data import Images, in_order, one_hot
 from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood
 
+TOGETHER = 1000  # images that are encoded or decoded at once, to bound the memory
+
 
 @torch.inference_mode()
 def decode(model: VAE, likelihood: Likelihood, z: Tensor, c: Tensor) -> Tensor:
     """Returns the expected images (N, D) in [0, 1] of z (N, Z) and conditions c (N, C), on the CPU."""
     model.eval()
     device = next(model.parameters()).device
-    return likelihood.mean(model.logits(z.to(device), c.to(device))).float().cpu()
+    batches = zip(torch.split(z, TOGETHER), torch.split(c, TOGETHER), strict=True)
+    decoded = [likelihood.mean(model.logits(z.to(device), c.to(device))).float().cpu() for z, c in batches]
+    return torch.cat(decoded)
 
 
 def prior_samples(

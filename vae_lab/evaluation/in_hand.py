@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,13 +23,12 @@ from vae_lab.evaluation.arguments import (
     checked_labels,
     checked_latents,
     checked_number,
+    is_number,
 )
-from vae_lab.evaluation.decoded import prior_samples
+from vae_lab.evaluation.decoded import TOGETHER, prior_samples
 from vae_lab.evaluation.latent import posteriors
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Likelihood, Objective, kl_per_dimension
-
-TOGETHER = 1000  # images that are encoded or decoded at once, to bound the memory
 
 
 class ModelInHand:
@@ -37,7 +37,7 @@ class ModelInHand:
     Images go in and come out as (N, C, H, W) with pixels in [0, 1], latent vectors as (N, Z). What goes in
     may be a tensor, an array or a list, on any device; what comes out are tensors on `device`, without
     gradients: for those there is `module`. Labels are whole numbers (N,), or one for all. A CVAE needs them;
-    a VAE takes no notice of the labels of its images.
+    a VAE takes no notice of the labels of its images, and is asked for no class of choice.
 
     Args:
         module: The torch module; it is put in evaluation mode.
@@ -94,15 +94,28 @@ class ModelInHand:
         """The labels of which it has seen images."""
         return self.data.trained_classes
 
+    @property
+    def _remedy(self) -> str:
+        """What to do about images that are too bright for it, as the end of a message."""
+        return "divide by 255"
+
     @cached_property
     def kl(self) -> Tensor:
-        """The KL to the prior (Z,) of each latent dimension, in nats, its mean over held-out images."""
+        """The KL to the prior (Z,) of each latent dimension, in nats, its mean over held-out images.
+
+        Raises:
+            LabError: The data cannot be had.
+        """
         posterior = posteriors(self.module, self.data.test)
         return kl_per_dimension(posterior).cpu().double().mean(0)
 
     @cached_property
     def order(self) -> Tensor:
-        """The latent dimensions (Z,), that with the largest `kl` first."""
+        """The latent dimensions (Z,), that with the largest `kl` first.
+
+        Raises:
+            LabError: The data cannot be had.
+        """
         return self.kl.argsort(descending=True, stable=True)
 
     def examples(self, count: int, label: int | None = None) -> tuple[Tensor, Tensor]:
@@ -137,7 +150,7 @@ class ModelInHand:
         Raises:
             UserError: A shape, a pixel or a label does not fit.
         """
-        x = checked_images(images, self.shape, self.device)
+        x = checked_images(images, self.shape, self.device, self._remedy)
         batches = _together(x, self._conditions(labels, len(x)))
         means, log_vars = zip(*(self.module.posterior(*batch) for batch in batches), strict=True)
         return Posterior(torch.cat(means), torch.cat(log_vars))
@@ -151,8 +164,10 @@ class ModelInHand:
             labels: The classes to decode (N,), or one for all; a CVAE needs them.
 
         Raises:
-            UserError: A shape or a label does not fit.
+            UserError: A shape or a label does not fit, or a VAE is asked for one class.
         """
+        if not self.conditional and is_number(labels):
+            raise self._without_classes("labels", labels)
         latents = checked_latents(z, self.latent_size, self.device)
         return self._decoded(latents, self._conditions(labels, len(latents)))
 
@@ -166,7 +181,7 @@ class ModelInHand:
         Raises:
             UserError: A shape, a pixel or a label does not fit.
         """
-        return self.decode(self.encode(images, labels).mean, labels)
+        return self.decode(self.encode(images, labels).mean, labels if self.conditional else None)
 
     def sample(self, count: int, label: int | None = None, seed: int = 0) -> Tensor:
         """Returns images (N, C, H, W) of latent vectors that are drawn from the prior, N = `count`.
@@ -181,10 +196,10 @@ class ModelInHand:
         """
         if label is not None:
             if not self.conditional:
-                raise UserError(
-                    f"label={quoted(label)}: {self.name} is a VAE, which draws no class of choice."
-                )
-            self._conditions(label, 1)
+                raise self._without_classes("label", label)
+            if not is_number(label):
+                raise UserError(f"label={quoted(label)}: must be one class, which all images have.")
+            label = int(self._conditions(label, 1).argmax())
         classes = ([label] if label is not None else self.classes) if self.conditional else []
         drawn = prior_samples(
             self.module, self.likelihood, checked_count("count", count), seed=seed, classes=classes
@@ -211,6 +226,7 @@ class ModelInHand:
 
         Raises:
             UserError: There is no such dimension or class, or a number is out of range.
+            LabError: No dimensions are named, and the data that tell their order cannot be had.
         """
         wanted = self.order if dimensions is None else dimensions
         rows, columns = checked_dimensions(wanted, self.latent_size), checked_count("steps", steps)
@@ -248,6 +264,9 @@ class ModelInHand:
 
     def _conditions(self, labels: Numbers | int | None, count: int) -> Tensor:
         return checked_labels(labels, count, self.module.condition_size, self.device)
+
+    def _without_classes(self, key: str, label: Any) -> UserError:
+        return UserError(f"{key}={quoted(label)}: {self.name} is a VAE, which draws no class of choice.")
 
     def _decoded(self, z: Tensor, c: Tensor) -> Tensor:
         decoded = [self.likelihood.mean(self.module.logits(*batch)) for batch in _together(z, c)]

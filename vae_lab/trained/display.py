@@ -19,7 +19,7 @@ FIGURES = ("test/loss", "test/reconstruction", "test/kl", "test/active_units")
 
 
 def model_html(lab: TrainedModel) -> str:
-    """Returns a model's name, figures and a few of its samples as HTML; a CVAE's have a class a column."""
+    """Returns a model's name, figures and a few of its samples as HTML; of up to 20 classes, one a column."""
     columns = min(len(lab.classes), 2 * COLUMNS) if lab.conditional else COLUMNS
     samples = lab.sample(ROWS * columns)
     written = io.BytesIO()

@@ -35,7 +35,7 @@ class TrainedModel(ModelInHand):
     Images go in and come out as (N, C, H, W) with pixels in [0, 1], latent vectors as (N, Z). What goes in
     may be a tensor, an array or a list, on any device; what comes out are tensors on `device`, without
     gradients: for those there is `module`. Labels are whole numbers (N,), or one for all. A CVAE needs them;
-    a VAE takes no notice of the labels of its images.
+    a VAE takes no notice of the labels of its images, and is asked for no class of choice.
 
     Attributes:
         run: The run as the store has it.
@@ -93,6 +93,13 @@ class TrainedModel(ModelInHand):
         except LabError:
             images = self.sample(LOOKED_AT)
         return look_of(images)
+
+    @property
+    def _remedy(self) -> str:
+        """What to do about images that are too bright for it, as the end of a message."""
+        if self.config.fault == "pixel_range":
+            return "the run has fault=pixel_range, whose pixels nobody scales; look at its samples"
+        return super()._remedy
 
     def read(self, picture: str | Path | Image, *, invert: bool | None = None) -> Adapted:
         """Returns a picture of one's own as an image (1, C, H, W), and in words what was done to it.

@@ -85,7 +85,9 @@ def open_picture(path: Path) -> Image.Image:
                 if image.width * image.height > MOST_PIXELS:
                     size = f"{image.width} x {image.height}"
                     raise UserError(f"{path}: has {size} pixels; at most {MOST_PIXELS:,} are read.")
-                return ImageOps.exif_transpose(image)
+                upright = ImageOps.exif_transpose(image)
+                _check_numbers(upright, str(path))
+                return upright
     except UserError:
         raise
     except FileNotFoundError:
@@ -103,7 +105,11 @@ def adapted(picture: Image.Image, look: Look, *, invert: bool | None = None) -> 
         picture: Of any size and colour.
         look: Of the images that the model knows.
         invert: Whether dark becomes light; None where the grounds decide.
+
+    Raises:
+        UserError: A pixel is no finite number.
     """
+    _check_numbers(picture, "picture")
     changes = [f"{picture.width} x {picture.height} pixels"]
     _, height, width = look.shape
     plane = _plane(picture, look.shape[0], changes)
@@ -122,6 +128,11 @@ def adapted(picture: Image.Image, look: Look, *, invert: bool | None = None) -> 
     channels = plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1)
     image = torch.from_numpy(np.ascontiguousarray(channels, dtype=np.float32))[None].clamp(0, 1)
     return Adapted(image, changes)
+
+
+def _check_numbers(picture: Image.Image, name: str) -> None:
+    if picture.mode.startswith("F") and not np.isfinite(np.asarray(picture)).all():
+        raise UserError(f"{name}: has pixels that are NaN or infinite; every pixel must be a finite number.")
 
 
 def _plane(picture: Image.Image, channels: int, changes: list[str]) -> Plane:

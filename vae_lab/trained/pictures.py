@@ -26,7 +26,7 @@ def picture(images: Numbers, columns: int | None = None, scale: int | None = Non
         scale: Screen pixels a pixel; by default an image is at least 56 wide.
 
     Raises:
-        UserError: They have another shape.
+        UserError: They have another shape, or a number is out of range.
 
     Examples:
         >>> import torch
@@ -35,12 +35,12 @@ def picture(images: Numbers, columns: int | None = None, scale: int | None = Non
     """
     pixels = as_tensor("images", images, torch.device("cpu"))
     if pixels.ndim == 5:
-        columns = columns or pixels.shape[1]
+        columns = pixels.shape[1] if columns is None else columns
         pixels = pixels.flatten(0, 1)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not pixels.numel():
         raise UserError(f"images of shape {tuple(pixels.shape)}: must have shape (N, 1 or 3, H, W), N >= 1.")
     shape: Sequence[int] = pixels.shape[1:]
-    wide = min(checked_count("columns", columns or COLUMNS), len(pixels))
-    factor = checked_count("scale", scale or max(1, -(-SIDE // shape[-1])))
+    wide = min(checked_count("columns", COLUMNS if columns is None else columns), len(pixels))
+    factor = checked_count("scale", max(1, -(-SIDE // shape[-1])) if scale is None else scale)
     grid = enlarged(tile(pixels.flatten(1), shape, wide), factor)
     return Image.fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)

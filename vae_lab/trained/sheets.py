@@ -75,7 +75,8 @@ def traversals(
     dimensions = lab.order[:count].tolist()
     start, label, where = None, None, "the mean of the prior"
     if subject is not None:
-        start, label, where = lab.encode(subject.image, subject.label).mean[0], subject.label, subject.words
+        start, where = lab.encode(subject.image, subject.label).mean[0], subject.words
+        label = subject.label if lab.conditional else None
     elif lab.conditional:
         label = lab.classes[0]
         where = f"{where}, class {label}"

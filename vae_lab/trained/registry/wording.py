@@ -42,10 +42,23 @@ def description(
         "\n".join(values),
         "N is as many as are asked for. A z means something to the two functions of one run only: the other "
         f"is version {partner.number} of `{partner.name}`. Answers differ from PyTorch's by at most "
-        f"{max(graph.difference, 1e-7):.0e}.",
+        f"{rounded_up(graph.difference)} on the images tried.",
     ]
     room = LONGEST_DESCRIPTION - len("\n\n".join([*head, ""]))
     return "\n\n".join([*head, *_claims(verdicts, room)])
+
+
+def rounded_up(difference: float) -> str:
+    """Returns a bound with one digit that a difference does not exceed.
+
+    Examples:
+        >>> rounded_up(1.4e-6), rounded_up(2e-6), rounded_up(9.2e-6), rounded_up(0.0)
+        ('2e-06', '2e-06', '1e-05', '1e-07')
+    """
+    text = f"{max(difference, 1e-7):.0e}"
+    if float(text) < difference:
+        text = f"{difference + float(f'1{text[1:]}'):.0e}"
+    return text
 
 
 def _model(lab: TrainedModel) -> str:
