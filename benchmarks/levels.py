@@ -54,8 +54,8 @@ class Truth(NamedTuple):
 
 
 def _claim(expect: str, margin: float | None = 1.0, **keys: Any) -> dict[str, Any]:
-    told = {"id": "X", "text": "a claim", "metric": "test/loss", "expect": expect, **keys}
-    return told if margin is None else {**told, "margin": margin}
+    declared = {"id": "X", "text": "a claim", "metric": "test/loss", "expect": expect, **keys}
+    return declared if margin is None else {**declared, "margin": margin}
 
 
 GROUPS: dict[str, Any] = {"of": {"model": "cvae"}, "than": {"model": "vae"}}

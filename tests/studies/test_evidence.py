@@ -1,4 +1,4 @@
-"""Which runs a claim's test compares and how, and what is said of the seeds that an open one takes."""
+"""Which runs a claim's test compares and how, and how many seeds an open claim takes."""
 
 from typing import Any
 
