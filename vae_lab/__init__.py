@@ -151,6 +151,7 @@ def doctor(
 
     Examples:
         >>> import torch, vae_lab.models
+        >>> _ = torch.manual_seed(0)
         >>> report = vae_lab.doctor(vae_lab.models.VAE(64, latent_size=4), 255 * torch.rand(32, 64))
         >>> report.worst, report.of_grade("fault")
         ('fault', ['pixel_range'])

@@ -67,7 +67,8 @@ def _until_settled(
     seeds = claims.round_target(_untrained(master, _prepared(grid, 1), declared), 0, most)
     current = _prepared(grid, seeds)
     plan = plan_of(master, current, "", sequential=True)
-    given_up = set(unplanned(plan, [_params(job) for job in current.jobs.values()]))
+    unplanned_ids = unplanned(plan, [_params(job) for job in current.jobs.values()]).values()
+    given_up = set(itertools.chain.from_iterable(unplanned_ids))
     while seeds is not None:
         yield current
         verdicts = judge()
