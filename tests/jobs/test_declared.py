@@ -135,6 +135,27 @@ def test_a_claim_keeps_the_moment_at_which_it_was_first_declared() -> None:
     assert Plan.from_json(second.to_json()) == second
 
 
+def test_claims_of_another_study_that_shares_some_runs_are_its_own() -> None:
+    """`reference` and `recommended` share the base models: neither has dropped the other's claims."""
+    reference = msgspec.structs.replace(
+        planned("up"), name="reference", runs=[(f"r{i}", "") for i in range(10)]
+    )
+    recommended = msgspec.structs.replace(planned("down"), name="recommended", runs=[("r0", ""), ("r1", "")])
+    recommended = msgspec.structs.replace(recommended, runs=[*recommended.runs, ("a", ""), ("b", "")])
+    (own,) = declared(recommended, [Earlier(reference, 1)], 2)
+    assert (own.claim["expect"], own.seen, own.dropped) == ("down", 2, None)
+    same = msgspec.structs.replace(recommended, claims=reference.claims)
+    (known,) = declared(same, [Earlier(reference, 1)], 2)
+    assert known.seen == 0, "that study had declared it in time"
+    renamed = msgspec.structs.replace(recommended, name="other", runs=reference.runs[:9])
+    assert {
+        entry.claim["expect"]: entry.dropped for entry in declared(renamed, [Earlier(reference, 1)], 9)
+    } == {
+        "up": 9,
+        "down": None,
+    }
+
+
 def test_what_an_older_lab_planned_is_taken_as_declared_in_time() -> None:
     (entry,) = declared(planned("up"), [Earlier(planned("up"), 5)], 3)
     assert (entry.at, entry.seen, entry.dropped) == (5, 0, None)

@@ -59,7 +59,9 @@ def earlier_multiruns(store: Store, runs: Iterable[StoredRun]) -> list[Earlier]:
 
 
 def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared]:
-    """Returns every claim that was ever declared of a plan's runs, and how many of these were known then.
+    """Returns every claim that a study ever declared of its runs, and how many of these were known then.
+
+    Of other studies that share some runs only the claims of today count, which they may have declared before.
 
     Args:
         plan: What is planned now.
@@ -67,14 +69,17 @@ def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared
         seen: How many of its runs have finished.
     """
     known: dict[str, Declared] = {}
+    today = {digest(claim): claim for claim in plan.claims}
     for before, at in earlier:
         # What an older lab planned does not say when its claims were declared.
         first = [Declared(digest(claim), at, 0, claim) for claim in before.claims]
-        for claim in before.declared or first:
+        entries = before.declared or first
+        if not _is_same_study(before, plan):  # its other claims are its own, whether it has them still or not
+            entries = [claim for claim in entries if claim.digest in today]
+        for claim in entries:
             if claim.digest not in known or claim.at < known[claim.digest].at:
                 known[claim.digest] = claim
     now = int(time.time() * 1000)
-    today = {digest(claim): claim for claim in plan.claims}
     for key, said in today.items():
         known.setdefault(key, Declared(key, now, seen, said))
     claims = []
@@ -82,6 +87,16 @@ def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared
         dropped = None if key in today else seen if claim.dropped is None else claim.dropped
         claims.append(msgspec.structs.replace(claim, dropped=dropped))
     return claims
+
+
+def _is_same_study(before: Plan, plan: Plan) -> bool:
+    """Returns whether a multirun planned what is planned now: by its name, or by most of its runs.
+
+    Studies of one base share some; one that is only called otherwise shares nearly all of the smaller one.
+    """
+    shared = len(before.fingerprints & plan.fingerprints)
+    smaller = min(len(before.fingerprints), len(plan.fingerprints))
+    return before.name == plan.name or 2 * shared > smaller
 
 
 def let_go_of_superseded(store: Store, parent_run_id: str, plan: Plan) -> None:
