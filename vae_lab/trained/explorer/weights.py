@@ -1,7 +1,7 @@
 """Numbers as the page holds them: rounded as coarsely as its images allow, deflated, in base 85.
 
-Four models of 1.3 million weights each should fit into 10 MB. A weight rounded to a multiple of one step costs
-about log2(4.13 standard deviations / step) bits, and decoded images tell which step is fine enough.
+Four models of 1.3 million weights each should fit into 10 MB. A weight rounded to a multiple of one step
+costs about log2(4.13 standard deviations / step) bits, and decoded images tell which step is fine enough.
 """
 
 from __future__ import annotations
