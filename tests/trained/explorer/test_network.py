@@ -16,7 +16,7 @@ import vae_lab.trained.explorer
 from vae_lab.models import ACTIVATIONS, VAE, Posterior
 from vae_lab.objectives import likelihood
 from vae_lab.trained.explorer.graph import Graph, UnknownOperationError, traced
-from vae_lab.trained.explorer.weights import coarsest_steps, packed, step_of
+from vae_lab.trained.explorer.weights import COARSEST, coarsest_steps, packed, step_of
 from vae_lab.trained.model import TrainedModel
 
 pytestmark = pytest.mark.timeout(240)
@@ -165,6 +165,8 @@ def test_weights_come_back_as_multiples_of_their_step(browser: Any) -> None:
     torch.manual_seed(0)
     weights, bias = torch.randn(200, 100), torch.randn(7)
     step = step_of(weights, 11.0)
+    weights[3, 4], weights[5, 6] = -300.0, 300.0
+    assert 300 / step > 2**15, "these take more than two bytes"
     page = browser.new_page()
     page.add_script_tag(content=(TEMPLATES / "weights.js").read_text())
     content = packed({"bias": bias, "weights": weights}, {"weights": step})
@@ -196,6 +198,23 @@ def test_rounding_is_as_coarse_as_the_bound_allows_and_no_coarser() -> None:
     assert fine["weight"] < coarse["weight"]
     assert coarsest_steps(module, {"weight"}, error, 0.0) == {}
     assert torch.equal(module.weight, before)
+
+
+def test_a_matrix_that_matters_less_has_fewer_bits() -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(30, 30)
+    before, other = module.weight.detach(), torch.randn(30, 30)
+    module.register_buffer("other", other)
+    x = torch.randn(200, 30)
+
+    @torch.no_grad()
+    def error(rounded: nn.Module) -> float:
+        off = rounded(x) - module(x) + 1e-3 * (x @ (rounded.get_buffer("other") - other))
+        return float(off.abs().max())
+
+    steps = coarsest_steps(module, {"weight", "other"}, error, 0.005)
+    assert steps["other"] == pytest.approx(step_of(other, COARSEST)), "the least that is asked for"
+    assert steps["weight"] < step_of(before, COARSEST) / 2
 
 
 def test_a_whole_page_decodes_and_reconstructs_within_a_grey_level(
