@@ -124,30 +124,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A new store of this process is a copy of the first that MLflow made in it.
-
-    MLflow makes its tables by fifty migrations, which take longer than to train a small run.
-    """
-    from vae_lab.tracking import database, store
-    from vae_lab.tracking.artifacts import FOLDER
-
-    first = tmp_path_factory.mktemp("first")
-    database.create_database(first / "mlflow.db", FOLDER)
-    there = first.as_uri()
-
-    def create(file: Path, folder: str) -> None:
-        database._fill(file, first / "mlflow.db")
-        with database.open_database(file, "rw") as connection, connection:
-            moved = "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)"
-            connection.execute(moved, (f"{there}/{FOLDER}", (file.parent / folder).as_uri()))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "create_database", create)
-        yield
-
-
 @pytest.fixture
 def lab(folder: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """`vae-lab train ...` in this process: gives exit code, standard output and standard error."""

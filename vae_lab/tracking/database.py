@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from vae_lab.files import DamagedError, cache_folder, read_sealed, write_sealed
 from vae_lab.tracking.address import client_address, file_address
 
 BUSY_SECONDS = 20.0  # to wait for a writer
+DEFAULT_EXPERIMENT = "0"  # the one that MLflow makes; its runs' artifacts lie in a folder of this name
 
 
 def open_database(
@@ -81,22 +85,57 @@ def refuses_writes(file: Path) -> str:
 def create_database(file: Path, folder: str) -> None:
     """Makes an empty store, whose artifacts go to a folder beside it. The caller holds its lock.
 
-    MLflow takes seconds to make the tables and cannot go on with some of them: a process that is killed
-    meanwhile must not leave them under the store's name. Another program may make its own at the same time,
-    such as a notebook: then those are kept.
+    A process that is killed meanwhile must not leave some of the tables under the store's name, for MLflow
+    cannot go on with them. Another program may make its own at the same time, such as a notebook: then those
+    are kept.
     """
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
-
     scratch = file.with_name(f".{file.name}.new")
-    for rest in ("", "-journal", "-wal", "-shm"):  # of an earlier attempt
-        scratch.with_name(scratch.name + rest).unlink(missing_ok=True)
-    artifacts = (file.parent / folder).as_uri()
-    store = SqlAlchemyStore(client_address(file_address(scratch)), artifacts)  # type: ignore[no-untyped-call]
-    store.engine.dispose()
+    _remove(scratch)  # of an earlier attempt
     try:
+        scratch.write_bytes(_template(file.parent))
+        with open_database(scratch, "rw") as connection:
+            moved = "UPDATE experiments SET artifact_location = ?, creation_time = ?, last_update_time = ?"
+            now = time.time_ns() // 1_000_000
+            connection.execute(moved, ((file.parent / folder / DEFAULT_EXPERIMENT).as_uri(), now, now))
         _fill(file, scratch)
     finally:
-        scratch.unlink()
+        _remove(scratch)
+
+
+def _template(folder: Path) -> bytes:
+    """Returns the bytes of a store in which nothing is, as this version of MLflow makes it.
+
+    MLflow makes its tables by some fifty migrations, which take longer than to train a small run: they are
+    made once for all stores of a user, or every time where the cache cannot be written.
+    """
+    from mlflow.version import VERSION  # who only reads a store goes without MLflow
+
+    template = cache_folder("stores") / f"mlflow-{VERSION}.db"
+    try:
+        return read_sealed(template)
+    except (FileNotFoundError, DamagedError):
+        content = _migrated(folder)
+    with suppress(OSError):
+        template.parent.mkdir(parents=True, exist_ok=True)
+        write_sealed(template, content)
+    return content
+
+
+def _migrated(folder: Path) -> bytes:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
+
+    file = folder / f".empty-{os.getpid()}.db"
+    try:
+        store = SqlAlchemyStore(client_address(file_address(file)), folder.as_uri())  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        return file.read_bytes()
+    finally:
+        _remove(file)
+
+
+def _remove(file: Path) -> None:
+    for rest in ("", "-journal", "-wal", "-shm"):
+        file.with_name(file.name + rest).unlink(missing_ok=True)
 
 
 def _fill(file: Path, scratch: Path) -> None:
