@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 from itertools import islice
 
@@ -171,8 +172,8 @@ def test_a_compiled_run_equals_an_eager_one_up_to_rounding(rows: Dataset) -> Non
         assert compiled_epoch.step_losses == pytest.approx(eager_epoch.step_losses, rel=1e-4)
 
 
-def untrained(data: Dataset) -> tuple[VAE, Objective, Batches]:
-    model = VAE(data.size, latent_size=2, hidden_size=16).to(data.train.pixels.device)
+def untrained(data: Dataset, layers: int = 2) -> tuple[VAE, Objective, Batches]:
+    model = VAE(data.size, latent_size=2, layers=layers, hidden_size=16).to(data.train.pixels.device)
     return model, Objective(likelihood("bernoulli")), Batches(data.train, batch_size=36, C=0, seed=0)
 
 
@@ -185,6 +186,26 @@ def test_auto_takes_a_shorter_format_only_if_the_loss_stays(
     assert chosen_precision("auto", *parts, seed=0) == "bfloat16"
     monkeypatch.setattr(training, "PRECISION_BOUND", 0.0)
     assert chosen_precision("auto", *parts, seed=0) == "float32"
+
+
+def test_auto_takes_bfloat16_only_where_a_study_has_shown_it_to_end_where_float32_ends(
+    rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "faster_precisions", lambda device: ["bfloat16"])
+    monkeypatch.setattr(training, "PRECISION_BOUND", 10.0)
+    model, objective, batches = untrained(rows)
+    assert chosen_precision("auto", model, objective, batches, seed=0) == "bfloat16"
+    assert chosen_precision("auto", *untrained(rows, layers=3), seed=0) == "float32"
+
+    class Own(VAE):
+        """Another class of model, which nobody has looked at."""
+
+    own = Own(rows.size, latent_size=2, layers=2, hidden_size=16).to(rows.train.pixels.device)
+    assert chosen_precision("auto", own, objective, batches, seed=0) == "float32"
+    monkeypatch.setattr(devices, "faster_precisions", lambda device: ["tf32", "bfloat16"])
+    monkeypatch.setattr(devices, "float32_products", lambda precision, device: contextlib.nullcontext())
+    monkeypatch.setattr(devices, "autocast", lambda precision, device: contextlib.nullcontext())
+    assert chosen_precision("auto", own, objective, batches, seed=0) == "tf32"
 
 
 def test_auto_is_float32_where_the_hardware_has_nothing_shorter(

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_lab import devices, interruption, seeding
 from vae_lab.by_hand import Optimizer, updated_in_backward
@@ -175,18 +175,24 @@ def mean_terms(terms: Terms) -> Tensor:
 
 
 PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
+SHOWN_DEPTH = (
+    2  # layers up to which `experiments/precision.yaml` has shown bfloat16 to end where float32 ends
+)
 
 
 def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
     """Returns `precision`, with `auto` replaced by the fastest format that hardly changes the loss.
 
     Of the hardware's formats, the fastest is taken in which the loss of the first minibatch, with the first
-    weights, is within `PRECISION_BOUND` of float32's.
+    weights, is within `PRECISION_BOUND` of float32's; bfloat16 only for models that a study has shown to end
+    where they end in float32.
     """
     if precision != "auto":
         return precision
     device = batches.images.pixels.device
     candidates = devices.faster_precisions(device)
+    if not _shown_in_bfloat16(model):
+        candidates = [candidate for candidate in candidates if candidate != "bfloat16"]
     if candidates:
         x, c = next(batches(1))
         generator = seeding.generator(seed, "precision", device=device)
@@ -198,6 +204,13 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
             if abs(_loss_in(candidate, model, objective, x, c, noise) - exact) <= PRECISION_BOUND:
                 return candidate
     return "float32"
+
+
+def _shown_in_bfloat16(model: VAE) -> bool:
+    if type(model) is not VAE:
+        return False
+    halves = (model.encoder, model.decoder)
+    return all(sum(isinstance(part, nn.Linear) for part in half) <= SHOWN_DEPTH for half in halves)
 
 
 @torch.no_grad()
