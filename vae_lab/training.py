@@ -175,9 +175,7 @@ def mean_terms(terms: Terms) -> Tensor:
 
 
 PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
-SHOWN_DEPTH = (
-    2  # layers up to which `experiments/precision.yaml` has shown bfloat16 to end where float32 ends
-)
+SHOWN_DEPTH = 2  # layers; up to there `experiments=precision` shows bfloat16 to end where float32 ends
 
 
 def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:

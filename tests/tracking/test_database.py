@@ -77,3 +77,12 @@ def test_who_has_made_tables_meanwhile_keeps_them(fresh: Path) -> None:
     create_database(file, "artifacts")
     with open_database(file) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_what_a_killed_process_left_is_taken_away(fresh: Path) -> None:
+    (fresh / "own").mkdir()
+    for rest in ("", "-journal"):
+        (fresh / "own" / f".mlflow.db.new{rest}").write_bytes(b"half of it")
+    create_database(fresh / "own" / "mlflow.db", "artifacts")
+    assert [path.name for path in (fresh / "own").iterdir()] == ["mlflow.db"]
+    assert MlflowClient(f"sqlite:///{fresh / 'own' / 'mlflow.db'}").search_experiments()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -92,7 +91,7 @@ def create_database(file: Path, folder: str) -> None:
     scratch = file.with_name(f".{file.name}.new")
     _remove(scratch)  # of an earlier attempt
     try:
-        scratch.write_bytes(_template(file.parent))
+        scratch.write_bytes(_template(scratch))
         with open_database(scratch, "rw") as connection:
             moved = "UPDATE experiments SET artifact_location = ?, creation_time = ?, last_update_time = ?"
             now = time.time_ns() // 1_000_000
@@ -102,11 +101,12 @@ def create_database(file: Path, folder: str) -> None:
         _remove(scratch)
 
 
-def _template(folder: Path) -> bytes:
+def _template(scratch: Path) -> bytes:
     """Returns the bytes of a store in which nothing is, as this version of MLflow makes it.
 
     MLflow makes its tables by some fifty migrations, which take longer than to train a small run: they are
-    made once for all stores of a user, or every time where the cache cannot be written.
+    made once for all stores of a user, or every time where the cache cannot be written; in `scratch`, which
+    is not there afterwards.
     """
     from mlflow.version import VERSION  # who only reads a store goes without MLflow
 
@@ -114,23 +114,22 @@ def _template(folder: Path) -> bytes:
     try:
         return read_sealed(template)
     except (FileNotFoundError, DamagedError):
-        content = _migrated(folder)
+        content = _migrated(scratch)
     with suppress(OSError):
         template.parent.mkdir(parents=True, exist_ok=True)
         write_sealed(template, content)
     return content
 
 
-def _migrated(folder: Path) -> bytes:
+def _migrated(scratch: Path) -> bytes:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # a server's store goes without
 
-    file = folder / f".empty-{os.getpid()}.db"
-    try:
-        store = SqlAlchemyStore(client_address(file_address(file)), folder.as_uri())  # type: ignore[no-untyped-call]
-        store.engine.dispose()
-        return file.read_bytes()
-    finally:
-        _remove(file)
+    artifacts = scratch.parent.as_uri()  # of the default experiment, whose place is written anew
+    store = SqlAlchemyStore(client_address(file_address(scratch)), artifacts)  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    content = scratch.read_bytes()
+    _remove(scratch)
+    return content
 
 
 def _remove(file: Path) -> None:

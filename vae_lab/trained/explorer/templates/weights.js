@@ -4,6 +4,8 @@
 const SIGNS =
   "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
 
+const USUAL = 2 ** 15; // is added to rounded numbers, so that nearly all have a high byte of 0
+
 // Returns the bytes of a text in base 85: five signs for four bytes, where base 64 takes more than five.
 function bytesOf(text) {
   const values = new Uint8Array(128);
@@ -19,8 +21,6 @@ function bytesOf(text) {
   }
   return new Uint8Array(bytes.buffer, 0, Math.floor((4 * text.length) / 5));
 }
-
-const USUAL = 2 ** 15; // is added to rounded numbers, so that nearly all have a high byte of 0
 
 async function inflated(text) {
   const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
