@@ -33,7 +33,7 @@ evaluation: {posterior_draws: 1}
 hydra: {mode: MULTIRUN}
 """  # noqa: E501  one line a claim, as in experiments/
 CLAIMED = {"judged", "reference", "recommended", "latent_oracle", "why_depth", "precision"}
-UNMEASURED = {"precision"}  # by their experiments without draws from the posterior, hence without dimensions to show
+UNMEASURED = {"precision"}  # its runs draw nothing from the posterior: no dimensions to show
 PUBLISHED = sorted((Path(files.CONFIG_ROOT) / "docs" / "published").glob("*.html"))
 
 
