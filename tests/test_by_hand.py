@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_lab import seeding, training
-from vae_lab.by_hand import updated_in_backward
+from vae_lab.by_hand import SeriesVAE, updated_in_backward
 from vae_lab.data import Batches, Dataset
 from vae_lab.models import VAE, autoencoded
 from vae_lab.objectives import Objective, join, likelihood
@@ -179,6 +179,17 @@ def trained(data: Dataset, precision: str, parts: tuple[int, ...] = (2,)) -> tup
         )
         weights, state = model.state_dict(), optimizer.state_dict()
     return model, epochs
+
+
+@pytest.mark.parametrize("K", [None, 2])
+def test_layers_on_the_way_of_the_latent_vector_have_their_products_in_float32(K: int | None) -> None:
+    models = [VAE(D, latent_size=Z, layers=2, hidden_size=8) for _ in range(K or 1)]
+    model = models[0] if K is None else Stack(models).model
+    with updated_in_backward(model, adam(model), "bfloat16") as (stepping, _):
+        assert isinstance(stepping, SeriesVAE)
+        formats = [[layer.product_format for layer in part] for part in (stepping.encoder, stepping.decoder)]
+    short, exact = torch.bfloat16, torch.float32
+    assert formats == [[short, short, exact], [exact, short, short]]
 
 
 @pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-6), ("bfloat16", 4e-3)])

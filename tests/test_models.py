@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from vae_lab import devices
 from vae_lab.errors import UserError
 from vae_lab.models import ACTIVATIONS, VAE, Posterior, parameter_count
+from vae_lab.stacks import Stack
 
 
 def relative_error(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -103,3 +105,23 @@ def test_wrong_widths_and_activations_are_named() -> None:
         VAE(16, hidden_size=[4, 4])
     with pytest.raises(UserError, match=r"activation=relo: unknown; did you mean relu\?"):
         VAE(16, activation="relo")
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_what_goes_in_and_out_of_the_latent_vector_stays_in_float32(
+    stacked: bool, device: torch.device
+) -> None:
+    torch.manual_seed(0)
+    model = VAE(16, 3, latent_size=2, hidden_size=8).to(device)
+    if stacked:
+        model = Stack([model, VAE(16, 3, latent_size=2, hidden_size=8).to(device)]).model
+    lead = (2,) if stacked else ()
+    x, c, z = (torch.rand(*lead, 5, size, device=device) for size in (16, 3, 2))
+    with devices.autocast("bfloat16", device):
+        hidden = model.encoder(torch.cat([x, c], dim=-1))
+        posterior, logits = model.posterior(x, c), model.logits(z, c)
+        first = model.decoder[0](torch.cat([z, c], dim=-1))
+    assert hidden.dtype == logits.dtype == torch.bfloat16
+    torch.testing.assert_close(posterior.mean, model.mean(hidden.float()))
+    torch.testing.assert_close(posterior.log_var, model.log_var(hidden.float()))
+    torch.testing.assert_close(first, model.decoder[0](torch.cat([z, c], dim=-1)))

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from vae_lab.models import VAE, Decoding, Posterior, StackedLinear
+from vae_lab.models import VAE, Decoding, Float32Linear, Posterior, StackedLinear, keeps_float32
 
 
 class Optimizer(Protocol):
@@ -44,7 +44,8 @@ def updated_in_backward(
     Args:
         model: One VAE, or one of `StackedLinear` layers.
         optimizer: One over its parameters.
-        precision: `bfloat16` multiplies matrices in that format; weights and moments stay as they are.
+        precision: `bfloat16` multiplies matrices in that format, but for layers that keep float32;
+            weights and moments stay as they are.
     """
     parts = _linear_layers(model)
     if parts is None or not _is_fused_adam(optimizer, parts):
@@ -72,7 +73,7 @@ def _linear_layers(model: object) -> Parts | None:
     encoder, decoder = ([[cast("Linear", layer)] for layer in modules[::2]] for modules in sequences)
     parts: Parts = [*encoder, [model.mean, model.log_var]], [*decoder, [model.pixels]]
     linear = all(
-        type(layer) in (nn.Linear, StackedLinear) and layer.bias is not None
+        type(layer) in (nn.Linear, Float32Linear, StackedLinear) and layer.bias is not None
         for layer in itertools.chain(*parts[0], *parts[1])
     )
     return parts if linear else None
@@ -103,13 +104,13 @@ class _Adam:
 
     Args:
         optimizer: A fused Adam or AdamW of one group.
-        product_format: The format of matrix products; None for that of the weights.
+        shorter: The format of matrix products; None for that of the weights.
     """
 
-    def __init__(self, optimizer: torch.optim.Adam, product_format: torch.dtype | None) -> None:
+    def __init__(self, optimizer: torch.optim.Adam, shorter: torch.dtype | None) -> None:
         (group,) = optimizer.param_groups
-        self.optimizer, self.product_format = optimizer, product_format
         first = group["params"][0]
+        self.optimizer, self.product_format = optimizer, shorter or first.dtype
         # Of the step that comes next: each layer is updated in the middle of it.
         self.count = optimizer.state.get(first, {}).get("step", torch.zeros(())).clone() + 1
         self.numbers = {
@@ -124,10 +125,9 @@ class _Adam:
         self.kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
         # Room for a gradient of the largest layer, also as it comes from a product of another format.
         largest = 2 * max(weights.numel() for weights in group["params"])
-        self.room = torch.empty(largest, dtype=first.dtype)
-        self.product_room = (
-            self.room if product_format is None else torch.empty(largest, dtype=product_format)
-        )
+        self.rooms = {
+            dtype: torch.empty(largest, dtype=dtype) for dtype in {first.dtype, self.product_format}
+        }
 
     def zero_grad(self) -> None:
         """Does nothing: no gradient is left over from the last step."""
@@ -200,30 +200,33 @@ class _Layer:
         ]
         values = [joined.value for joined in self.joined]
         self.adam, self.values = adam, values
+        own = values[0].dtype
+        self.product_format = own if all(map(keeps_float32, layers)) else adam.product_format
+        self.is_shorter = self.product_format != own
         # What products are made of: the weights themselves, or copies that follow them.
-        self.factors = [value.to(adam.product_format or value.dtype) for value in values]
+        self.factors = [value.to(self.product_format) for value in values]
         self.transposed = self.factors[0].mT
         self.means = [joined.mean for joined in self.joined]
         self.squares = [joined.square for joined in self.joined]
         self.counts = [adam.count, adam.count]
         count, shape = values[0].numel(), values[0].shape
-        self.gradient = adam.room[:count].view(shape)
-        self.product = adam.product_room[:count].view(shape)
+        self.gradient = adam.rooms[own][:count].view(shape)
+        self.product = adam.rooms[self.product_format][:count].view(shape)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Returns the output (*, n, out) for x (*, n, in)."""
+        """Returns the output (*, n, out) for x (*, n, in), in the layer's format of products."""
         return _affine(x, self.transposed, self.factors[1])
 
     def move(self, x: Tensor, gradient: Tensor) -> None:
         """Moves the weights, given an input (*, n, in) and the gradient of its output (*, n, out)."""
         _product(gradient.mT, x, out=self.product)
-        if self.adam.product_format is not None:
+        if self.is_shorter:
             self.gradient.copy_(self.product)
         gradients = [self.gradient, gradient.sum(-2, dtype=self.gradient.dtype)]
         self.adam.kernel(
             self.values, gradients, self.means, self.squares, [], self.counts, **self.adam.numbers
         )
-        if self.adam.product_format is not None:
+        if self.is_shorter:
             for factor, value in zip(self.factors, self.values, strict=True):
                 factor.copy_(value)
 
@@ -243,23 +246,24 @@ class _Series(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, anchor: Tensor, layers: Sequence[_Layer]) -> Tensor:
         ctx.layers, ctx.format = layers, x.dtype
-        hidden = x.to(layers[0].factors[0].dtype)
-        ctx.inputs = []
-        for layer in layers[:-1]:
-            ctx.inputs.append(hidden)
-            hidden = layer(hidden).relu_()
-        ctx.inputs.append(hidden)
-        return layers[-1](hidden).to(x.dtype)
+        ctx.inputs, hidden = [], x
+        for layer in layers:
+            if ctx.inputs:
+                hidden = hidden.relu_()
+            ctx.inputs.append(hidden.to(layer.product_format))
+            hidden = layer(ctx.inputs[-1])
+        return hidden.to(x.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        gradient = gradient.to(ctx.inputs[0].dtype)
         for layer, x in zip(ctx.layers[:0:-1], ctx.inputs[:0:-1], strict=True):
+            gradient = gradient.to(layer.product_format)
             of_input = _product(gradient, layer.factors[0])  # before the weights move
             layer.move(x, gradient)
             gradient = _through_relu(of_input, x, 0, grad_input=of_input)
         first = ctx.layers[0]
+        gradient = gradient.to(first.product_format)
         of_x = _product(gradient, first.factors[0]).to(ctx.format) if ctx.needs_input_grad[0] else None
         first.move(ctx.inputs[0], gradient)
         return of_x, None, None

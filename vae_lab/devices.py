@@ -118,8 +118,8 @@ def float32_products(precision: str, device: torch.device) -> Iterator[None]:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Returns the context in which a forward pass runs in `precision`.
 
-    `bfloat16` runs matrix products in that format and keeps weights, losses and the optimizer in float32; the
-    others change nothing here, see `float32_products`.
+    `bfloat16` runs matrix products in that format, but for those of `models.Float32Linear`, and keeps
+    weights, losses and the optimizer in float32; the others change nothing here, see `float32_products`.
     """
     if precision == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -91,9 +91,9 @@ class VAE(nn.Module):
             raise UserError(f"activation={activation}: unknown{choices(activation, ACTIVATIONS)}")
         self.data_size, self.condition_size, self.latent_size = data_size, condition_size, latent_size
         self.encoder = _mlp([data_size + condition_size, *encoder_widths], activation)
-        self.mean = nn.Linear(encoder_widths[-1], latent_size)
-        self.log_var = nn.Linear(encoder_widths[-1], latent_size)
-        self.decoder = _mlp([latent_size + condition_size, *decoder_widths], activation)
+        self.mean = Float32Linear(encoder_widths[-1], latent_size)
+        self.log_var = Float32Linear(encoder_widths[-1], latent_size)
+        self.decoder = _mlp([latent_size + condition_size, *decoder_widths], activation, Float32Linear)
         self.pixels = nn.Linear(decoder_widths[-1], data_size * outputs)
         initialize(self, init)
 
@@ -152,22 +152,41 @@ def initialize(model: nn.Module, init: str) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _mlp(sizes: Sequence[int], activation: str) -> nn.Sequential:
+def _mlp(sizes: Sequence[int], activation: str, first: type[nn.Linear] = nn.Linear) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
+        kind = nn.Linear if layers else first
+        layers += [kind(inputs, outputs), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers)
+
+
+class Float32Linear(nn.Linear):
+    """A Linear layer that stays in float32 where autocast shortens the others.
+
+    Posterior heads and the decoder's first layer are such: what the latent vector carries, and the noise that
+    its KL pays for, is less than bfloat16's eight bits can hold. They are the smallest products of a VAE.
+    """
+
+    keeps_float32 = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the output (*, out) for x (*, in)."""
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 class StackedLinear(nn.Module):
     """K Linear layers side by side: (K, n, in) -> (K, n, out) as one batched matrix product.
 
     Args:
-        layers: K layers of equal shape; their weights are copied.
+        layers: K layers of equal shape and class; their weights are copied.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
+        self.keeps_float32 = keeps_float32(layers[0])
         self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))  # (K, out, in)
         self.bias = (
             nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
@@ -177,11 +196,19 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the output (K, n, out) of each layer for its slice of x (K, n, in)."""
-        factors = [x, self.weight, self.bias]
-        if torch.is_autocast_enabled(x.device.type):  # it is not in force in the backward pass
-            shorter = torch.get_autocast_dtype(x.device.type)
-            factors = [None if factor is None else factor.to(shorter) for factor in factors]
-        return cast("Tensor", _Linears.apply(*factors))
+        factors, device = [x, self.weight, self.bias], x.device.type
+        if not torch.is_autocast_enabled(device):
+            return cast("Tensor", _Linears.apply(*factors))
+        # By hand, since autocast is not in force in the backward pass.
+        dtype = torch.float32 if self.keeps_float32 else torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            factors = [None if factor is None else factor.to(dtype) for factor in factors]
+            return cast("Tensor", _Linears.apply(*factors))
+
+
+def keeps_float32(layer: nn.Module) -> bool:
+    """Returns whether a layer stays in float32 where autocast shortens the others."""
+    return bool(getattr(layer, "keeps_float32", False))
 
 
 class _Linears(torch.autograd.Function):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vae_lab.by_hand import Optimizer
 from vae_lab.data import Batches
-from vae_lab.models import VAE, Posterior, StackedLinear, is_stochastic
+from vae_lab.models import VAE, Float32Linear, Posterior, StackedLinear, is_stochastic
 from vae_lab.objectives import Objective
 from vae_lab.training import DivergedError, Epoch, Trainer, epoch_record
 
@@ -33,8 +33,9 @@ def stackable(model: nn.Module) -> bool:
         (True, False)
     """
     owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
-    buffers = any(True for _ in model.buffers())
-    return not buffers and not is_stochastic(model) and all(type(module) is nn.Linear for module in owners)
+    if any(True for _ in model.buffers()) or is_stochastic(model):
+        return False
+    return all(type(module) in (nn.Linear, Float32Linear) for module in owners)
 
 
 class Stack:
