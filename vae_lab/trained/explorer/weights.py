@@ -93,12 +93,18 @@ def coarsest_steps(
         most: The bound; where even FINEST bits of every weight do not reach it, nothing is rounded.
     """
     weights = {name: value for name, value in module.state_dict().items() if name in names}
+    other = copy.deepcopy(module)
+    others, applied = other.state_dict(), dict.fromkeys(weights, 0.0)
 
     def steps(bits: Mapping[str, float]) -> dict[str, float]:
-        return {name: step for name, value in weights.items() if (step := step_of(value, bits[name]))}
+        return {name: step_of(value, bits[name]) for name, value in weights.items()}
 
     def serves(bits: Mapping[str, float]) -> bool:
-        return error(_rounded(module, steps(bits))) <= most
+        for name, step in steps(bits).items():
+            if applied[name] != step:
+                _round_into(others[name], weights[name], step)
+                applied[name] = step
+        return error(other) <= most
 
     common = (COARSEST + BITS * count for count in range(round((FINEST - COARSEST) / BITS) + 1))
     bits = next((tried for b in common if serves(tried := dict.fromkeys(weights, b))), None)
@@ -106,7 +112,9 @@ def coarsest_steps(
         return {}
     # The error is often that of one tensor, and others can do with less. Rounds take a little from all,
     # the largest first; one that cannot do with less is not asked again.
-    order = sorted(steps(dict.fromkeys(weights, COARSEST)), key=lambda name: -weights[name].numel())
+    order = sorted(
+        (name for name, step in steps(bits).items() if step), key=lambda name: -weights[name].numel()
+    )
     while order:
         coarser = []
         for name in order:
@@ -115,13 +123,10 @@ def coarsest_steps(
                 bits = less
                 coarser.append(name)
         order = coarser
-    return steps(bits)
+    return {name: step for name, step in steps(bits).items() if step}
 
 
 @torch.inference_mode()
-def _rounded(module: nn.Module, steps: Mapping[str, float]) -> nn.Module:
-    other = copy.deepcopy(module)
-    for name, value in other.state_dict().items():
-        if step := steps.get(name):
-            value.copy_((value.double() / step).round() * step)
-    return other
+def _round_into(other: Tensor, weights: Tensor, step: float) -> None:
+    """Writes weights to another tensor, as multiples of the step if there is one."""
+    other.copy_((weights.double() / step).round() * step if step else weights)
