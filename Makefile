@@ -22,7 +22,7 @@ endef
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-# Two stamps: running needs fewer packages than developing.
+# Three stamps: running needs fewer packages than developing and than measuring others.
 $(VENV)/.installed: pyproject.toml $(TESTED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))' \
 		|| { echo "vae_lab needs Python $(MINIMUM) or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
@@ -34,6 +34,12 @@ $(VENV)/.installed: pyproject.toml $(TESTED)
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(call install,.[dev])
+	@touch $@
+
+$(VENV)/.installed-peers: $(VENV)/.installed
+	$(PIP) install --editable '.[peers]'
+	@# pythae asks for Python 3.6's backport of dataclasses, which breaks what finds it before Python's own.
+	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses
 	@touch $@
 
 install: $(VENV)/.installed      ## make .venv and install the lab into it
@@ -62,13 +68,10 @@ format: $(VENV)/.installed-dev   ## put the code in the house's format
 benchmark: $(VENV)/.installed    ## measure the lab's speed against the machine's limit and a DataLoader loop
 	$(BIN)/python -m benchmarks
 
-benchmark-peers: $(VENV)/.installed  ## the same with pythae and Lightning, which it installs
-	$(PIP) install --editable '.[peers]'
-	@# pythae asks for Python 3.6's backport of dataclasses, which breaks what finds it before Python's own.
-	$(BIN)/python -m pip uninstall --quiet --yes dataclasses
+benchmark-peers: $(VENV)/.installed-peers  ## the same with pythae and Lightning, which it installs
 	$(BIN)/python -m benchmarks --peers
 
-benchmark-gpu: $(VENV)/.installed-dev  ## on a GPU: its tests, stacks, formats, CUDA graphs, memory; ten minutes at most
+benchmark-gpu: $(VENV)/.installed-dev $(VENV)/.installed-peers  ## on a GPU: tests, rows, stacks, formats, memory; ten minutes at most
 	$(BIN)/python -m benchmarks.gpu
 
 profile: $(VENV)/.installed      ## where an epoch's time goes

@@ -1,8 +1,9 @@
 """All that is to be known of the lab on a GPU, by one command: `python -m benchmarks.gpu`.
 
-Tests on the device, resume among them, then stacks, number formats, CUDA graphs, memory, and rows 1, 2, 3
-and 5. Each part is a command of its own with a limit, and all end within ten minutes; what it gave is kept
-at once, in gpu.json. Tests come first: how fast a wrong step is does not matter.
+Tests on the device, resume among them, then stacks, number formats, CUDA graphs, memory, and rows 1 to 5,
+of which 4 needs pythae and Lightning. Each part is a command of its own with a limit, and all end within ten
+minutes; what it gave is kept at once, in gpu.json. Tests come first: how fast a wrong step is does not
+matter.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ class Part(NamedTuple):
     arguments: tuple[str, ...]
 
 
-def parts(device: str, folder: Path, *, quick: bool) -> list[Part]:
-    """Returns the parts in their order; `quick` does less, to see whether they run."""
+def parts(device: str, folder: Path, *, quick: bool, peers: bool) -> list[Part]:
+    """Returns the parts in their order; `quick` does less, to see whether they run; `peers`: row 4 too."""
     stacks = ("benchmarks.stacks", f"--device={device}")
-    rows = ("benchmarks", f"--device={device}", "--rows", "1", "2", "3", "5", "--long-repeats", "1")
+    rows = ("benchmarks", f"--device={device}", "--long-repeats", "1", "--rows", "1", "2", "3", "5")
+    further = ("4", "--peers") if peers else ()
     sizes, formats, fewer = (
         (SIZES, FORMATS, SIZES[:3]) if not quick else (("1", "2"), ("float32", "bfloat16"), ("1",))
     )
@@ -64,10 +66,15 @@ def parts(device: str, folder: Path, *, quick: bool) -> list[Part]:
         ),
         Part("formats", "one run in each number format", 40, (*stacks, "--formats", *formats, *rest)),
         Part("compiled", "stacks of K runs, compiled", 120, (*stacks, "--compile", "--runs", *fewer, *rest)),
-        Part("rows", "rows 1, 2, 3 and 5", 200, (*rows, *work, f"--output={folder / 'rows'}")),
+        Part(
+            "rows",
+            "rows 1 to 5" if peers else "rows 1, 2, 3 and 5",
+            260 if peers else 200,
+            (*rows, *further, *work, f"--output={folder / 'rows'}"),
+        ),
         Part(
             "rows compiled",
-            "the same, compiled",
+            "rows 1, 2, 3 and 5, compiled",
             240,
             (*rows, *work, "--compile", f"--output={folder / 'compiled'}"),
         ),
@@ -89,18 +96,29 @@ def main(arguments: Sequence[str]) -> int:
         )
         return 2
     console.print(outputs.machine_line(facts))
+    missing = [name for name in machine.PEERS if not machine.installed(name)]
+    if missing:
+        console.print(f"Without row 4: {' and '.join(missing)} not installed (pip install .\\[peers]).")
+    record = _measured(chosen, facts, console, peers=not missing)
+    console.print(table(record))
+    console.print(f"Written to {chosen.output / 'gpu.json'}")
+    return 1 if any(not done["ended_well"] for done in record["parts"]) else 0
+
+
+def _measured(
+    chosen: argparse.Namespace, facts: Mapping[str, Any], console: Console, *, peers: bool
+) -> dict[str, Any]:
+    """Returns the record of all parts, which is also written after each."""
     chosen.output.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {"machine": facts, "device": chosen.device, "quick": chosen.quick, "parts": []}
     end = time.monotonic() + LIMIT
-    for part in parts(chosen.device, chosen.output, quick=chosen.quick):
+    for part in parts(chosen.device, chosen.output, quick=chosen.quick, peers=peers):
         console.print(f"{part.name}: {part.what}, at most {part.limit:.0f} s")
         done = done_part(part, min(part.limit, end - time.monotonic()))
         console.print(f"  {done['said']} ({done['seconds']:.0f} s)", markup=False, soft_wrap=True)
         record["parts"].append(done)
         (chosen.output / "gpu.json").write_text(json.dumps(record, indent=2))
-    console.print(table(record))
-    console.print(f"Written to {chosen.output / 'gpu.json'}")
-    return 1 if any(not done["ended_well"] for done in record["parts"]) else 0
+    return record
 
 
 def done_part(part: Part, limit: float) -> dict[str, Any]:

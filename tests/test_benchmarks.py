@@ -259,8 +259,14 @@ def test_a_part_that_takes_too_long_keeps_what_it_has_measured() -> None:
 def test_parts_on_a_gpu_begin_with_its_tests_and_say_what_is_missing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    names = [part.name for part in gpu.parts("cuda", tmp_path, quick=False)]
-    assert names == ["tests", "stacks", "narrow", "formats", "compiled", "rows", "rows compiled"]
+    parts = gpu.parts("cuda", tmp_path, quick=False, peers=True)
+    names = ["tests", "stacks", "narrow", "formats", "compiled", "rows", "rows compiled"]
+    assert [part.name for part in parts] == names
+    chosen = command.parse(parts[5].arguments[1:])
+    assert chosen.rows == [1, 2, 3, 5, 4]
+    assert chosen.peers
+    alone = gpu.parts("cuda", tmp_path, quick=False, peers=False)[5]
+    assert command.parse(alone.arguments[1:]).rows == [1, 2, 3, 5]
     if not torch.cuda.is_available():
         assert gpu.main(["--output", str(tmp_path / "none")]) == 2
         assert "PyTorch finds no GPU here" in " ".join(capsys.readouterr().out.split())

@@ -93,18 +93,14 @@ def coarsest_steps(
         most: The bound; where even FINEST bits of every weight do not reach it, nothing is rounded.
     """
     weights = {name: value for name, value in module.state_dict().items() if name in names}
-    other = copy.deepcopy(module)
-    others, applied = other.state_dict(), dict.fromkeys(weights, 0.0)
+    other = _Rounded(module, weights)
 
     def steps(bits: Mapping[str, float]) -> dict[str, float]:
         return {name: step_of(value, bits[name]) for name, value in weights.items()}
 
     def serves(bits: Mapping[str, float]) -> bool:
-        for name, step in steps(bits).items():
-            if applied[name] != step:
-                _round_into(others[name], weights[name], step)
-                applied[name] = step
-        return error(other) <= most
+        other.round_to(steps(bits))
+        return error(other.module) <= most
 
     common = (COARSEST + BITS * count for count in range(round((FINEST - COARSEST) / BITS) + 1))
     bits = next((tried for b in common if serves(tried := dict.fromkeys(weights, b))), None)
@@ -126,7 +122,24 @@ def coarsest_steps(
     return {name: step for name, step in steps(bits).items() if step}
 
 
-@torch.inference_mode()
-def _round_into(other: Tensor, weights: Tensor, step: float) -> None:
-    """Writes weights to another tensor, as multiples of the step if there is one."""
-    other.copy_((weights.double() / step).round() * step if step else weights)
+class _Rounded:
+    """A copy of a module, some of whose weights are rounded to one step after another.
+
+    Args:
+        module: The module; it stays as it is.
+        weights: Those weights of it, by name.
+    """
+
+    def __init__(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        self.module, self._weights = copy.deepcopy(module), weights
+        self._own = self.module.state_dict()
+        self._steps = dict.fromkeys(weights, 0.0)
+
+    @torch.inference_mode()
+    def round_to(self, steps: Mapping[str, float]) -> None:
+        """Makes each of the weights a multiple of its step; 0 leaves it as it was."""
+        for name, step in steps.items():
+            if step != self._steps[name]:
+                exact = self._weights[name]
+                self._own[name].copy_((exact.double() / step).round() * step if step else exact)
+                self._steps[name] = step
