@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vae_lab import seeding, training
+from vae_lab import devices, seeding, training
 from vae_lab.by_hand import SeriesVAE, updated_in_backward
 from vae_lab.data import Batches, Dataset
 from vae_lab.models import VAE, autoencoded
@@ -161,6 +162,7 @@ def trained(data: Dataset, precision: str, parts: tuple[int, ...] = (2,)) -> tup
     for until in parts:
         with seeding.global_generator(0, "weights"):
             model = VAE(data.size, latent_size=2, layers=2, hidden_size=16)
+        model.to(data.train.pixels.device)
         optimizer = adam(model)
         if weights is not None and state is not None:
             model.load_state_dict(weights)
@@ -192,7 +194,43 @@ def test_layers_on_the_way_of_the_latent_vector_have_their_products_in_float32(K
     assert formats == [[short, short, exact], [exact, short, short]]
 
 
-@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-6), ("bfloat16", 4e-3)])
+@pytest.mark.parametrize("K", [None, 2])
+def test_in_bfloat16_each_step_computes_what_autograds_computes(K: int | None) -> None:
+    torch.manual_seed(0)
+    models = [VAE(D, 3, latent_size=Z, layers=2, hidden_size=8) for _ in range(K or 1)]
+    model = models[0] if K is None else Stack(models).model
+    x, c, noise = (values.float() for values in batch(() if K is None else (K,), 3))
+    with devices.autocast("bfloat16", torch.device("cpu")):  # as training has it
+        logits, posterior = model(x, c, noise)
+        with updated_in_backward(model, adam(model), "bfloat16") as (stepping, _):
+            results = stepping(x, c, noise)
+    torch.testing.assert_close(results[1], posterior, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(results[0].float(), logits.float(), rtol=1e-6, atol=1e-7)
+
+
+def test_weights_come_back_also_where_the_block_ends_by_an_error() -> None:
+    torch.manual_seed(0)
+    batches = [batch((), 0) for _ in range(3)]
+    ends = []
+    for breaks in (False, True):
+        model = built(None, 0)
+        optimizer = adam(model)
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            updated_in_backward(model, optimizer) as (stepping, count),
+        ):
+            for x, c, noise in batches:
+                logits, posterior = stepping(x, c, noise)
+                (logits.sum() + posterior.mean.sum()).backward()
+                count.step()
+            if breaks:
+                raise KeyboardInterrupt
+        ends.append(([*model.parameters()], optimizer.state_dict()["state"]))
+    torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=0)
+    assert all(state["step"] == 3 for state in ends[1][1].values())
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", 1e-6), ("bfloat16", 1e-4)])
 def test_the_loop_by_hand_is_the_loop_by_autograd_up_to_rounding(
     rows: Dataset, precision: str, rounding: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

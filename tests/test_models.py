@@ -125,3 +125,13 @@ def test_what_goes_in_and_out_of_the_latent_vector_stays_in_float32(
     torch.testing.assert_close(posterior.mean, model.mean(hidden.float()))
     torch.testing.assert_close(posterior.log_var, model.log_var(hidden.float()))
     torch.testing.assert_close(first, model.decoder[0](torch.cat([z, c], dim=-1)))
+
+
+def test_layers_in_float32_work_in_other_formats_and_without_values() -> None:
+    exact = VAE(16, latent_size=2, hidden_size=8).double()
+    x, z = torch.rand(5, 16).double(), torch.rand(5, 2).double()
+    with devices.autocast("bfloat16", torch.device("cpu")):
+        assert exact.mean(torch.rand(5, 8)).dtype == torch.float64
+    model = VAE(16, latent_size=2, hidden_size=8).to("meta")
+    logits, _ = model(x.float().to("meta"), x[:, :0].to("meta"), z.float().to("meta"))
+    assert logits.shape == (5, 16)

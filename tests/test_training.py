@@ -197,6 +197,10 @@ def test_auto_takes_bfloat16_only_where_a_study_has_shown_it_to_end_where_float3
     assert chosen_precision("auto", model, objective, batches, seed=0) == "bfloat16"
     assert chosen_precision("auto", *untrained(rows, layers=3), seed=0) == "float32"
 
+    smooth = VAE(rows.size, latent_size=2, layers=2, hidden_size=16, activation="tanh")
+    smooth.to(rows.train.pixels.device)
+    assert chosen_precision("auto", smooth, objective, batches, seed=0) == "float32"
+
     class Own(VAE):
         """Another class of model, which nobody has looked at."""
 

@@ -53,10 +53,12 @@ def updated_in_backward(
         return
     adam = _Adam(cast("torch.optim.Adam", optimizer), torch.bfloat16 if precision == "bfloat16" else None)
     encoder, decoder = ([_Layer(joined, adam) for joined in part] for part in parts)
-    yield SeriesVAE(encoder, decoder), adam
-    for layer in encoder + decoder:
-        layer.give_back(adam)
-    adam.finish()
+    try:
+        yield SeriesVAE(encoder, decoder), adam
+    finally:
+        for layer in encoder + decoder:
+            layer.give_back(adam)
+        adam.finish()
 
 
 Linear = nn.Linear | StackedLinear
@@ -247,11 +249,12 @@ class _Series(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, anchor: Tensor, layers: Sequence[_Layer]) -> Tensor:
         ctx.layers, ctx.format = layers, x.dtype
         ctx.inputs, hidden = [], x
-        for layer in layers:
-            if ctx.inputs:
-                hidden = hidden.relu_()
-            ctx.inputs.append(hidden.to(layer.product_format))
-            hidden = layer(ctx.inputs[-1])
+        with torch.autocast(x.device.type, enabled=False):  # it would shorten what is to stay as it is
+            for layer in layers:
+                if ctx.inputs:
+                    hidden = hidden.relu_()
+                ctx.inputs.append(hidden.to(layer.product_format))
+                hidden = layer(ctx.inputs[-1])
         return hidden.to(x.dtype)
 
     @staticmethod

@@ -171,10 +171,10 @@ class Float32Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the output (*, out) for x (*, in)."""
-        if not torch.is_autocast_enabled(x.device.type):
+        if not is_autocast(x):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.to(self.weight.dtype))
 
 
 class StackedLinear(nn.Module):
@@ -197,13 +197,19 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the output (K, n, out) of each layer for its slice of x (K, n, in)."""
         factors, device = [x, self.weight, self.bias], x.device.type
-        if not torch.is_autocast_enabled(device):
+        if not is_autocast(x):
             return cast("Tensor", _Linears.apply(*factors))
         # By hand, since autocast is not in force in the backward pass.
-        dtype = torch.float32 if self.keeps_float32 else torch.get_autocast_dtype(device)
+        dtype = self.weight.dtype if self.keeps_float32 else torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             factors = [None if factor is None else factor.to(dtype) for factor in factors]
             return cast("Tensor", _Linears.apply(*factors))
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Returns whether autocast is in force where a tensor is, which for some devices it never is."""
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def keeps_float32(layer: nn.Module) -> bool:

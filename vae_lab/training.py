@@ -205,10 +205,12 @@ def chosen_precision(precision: str, model: VAE, objective: Objective, batches: 
 
 
 def _shown_in_bfloat16(model: VAE) -> bool:
+    """Returns whether a model is of the class, activation and depth that the study trained."""
     if type(model) is not VAE:
         return False
-    halves = (model.encoder, model.decoder)
-    return all(sum(isinstance(part, nn.Linear) for part in half) <= SHOWN_DEPTH for half in halves)
+    halves = [*model.encoder], [*model.decoder]
+    shallow = all(sum(isinstance(part, nn.Linear) for part in half) <= SHOWN_DEPTH for half in halves)
+    return shallow and all(isinstance(part, nn.Linear | nn.ReLU) for half in halves for part in half)
 
 
 @torch.no_grad()
