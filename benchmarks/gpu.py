@@ -45,16 +45,20 @@ class Part(NamedTuple):
 
 
 def parts(device: str, folder: Path, *, quick: bool, peers: bool) -> list[Part]:
-    """Returns the parts in their order; `quick` does less, to see whether they run; `peers`: row 4 too."""
+    """Returns the parts in their order; `quick` does less, to see whether they run; `peers`: row 4 too.
+
+    Row 4 comes last and alone: a peer that fails, or takes too long, leaves the lab's own rows.
+    """
     stacks = ("benchmarks.stacks", f"--device={device}")
-    rows = ("benchmarks", f"--device={device}", "--long-repeats", "1", "--rows", "1", "2", "3", "5")
-    further = ("4", "--peers") if peers else ()
+    benchmark = ("benchmarks", f"--device={device}", "--long-repeats", "1", "--rows")
+    rows = (*benchmark, "1", "2", "3", "5")
     sizes, formats, fewer = (
         (SIZES, FORMATS, SIZES[:3]) if not quick else (("1", "2"), ("float32", "bfloat16"), ("1",))
     )
     rest = ("--epochs", "1", *SHORT) if quick else ("--epochs", "3")
     work = ("--quick",) if quick else ("--epochs", "2")
     tests = ("tests/test_checkpoints.py",) if quick else ()
+    with_peers = (*benchmark, "4", "--peers", *work, f"--output={folder / 'peers'}")
     return [
         Part("tests", "the tests that lie on the device", 200, (*PYTEST, f"--device={device}", *tests)),
         Part("stacks", "stacks of K runs of the base model", 90, (*stacks, "--runs", *sizes, *rest)),
@@ -66,18 +70,14 @@ def parts(device: str, folder: Path, *, quick: bool, peers: bool) -> list[Part]:
         ),
         Part("formats", "one run in each number format", 40, (*stacks, "--formats", *formats, *rest)),
         Part("compiled", "stacks of K runs, compiled", 120, (*stacks, "--compile", "--runs", *fewer, *rest)),
-        Part(
-            "rows",
-            "rows 1 to 5" if peers else "rows 1, 2, 3 and 5",
-            260 if peers else 200,
-            (*rows, *further, *work, f"--output={folder / 'rows'}"),
-        ),
+        Part("rows", "rows 1, 2, 3 and 5", 200, (*rows, *work, f"--output={folder / 'rows'}")),
         Part(
             "rows compiled",
             "rows 1, 2, 3 and 5, compiled",
             240,
             (*rows, *work, "--compile", f"--output={folder / 'compiled'}"),
         ),
+        *([Part("peers", "row 4", 200, with_peers)] if peers else []),
     ]
 
 

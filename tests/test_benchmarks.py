@@ -261,12 +261,10 @@ def test_parts_on_a_gpu_begin_with_its_tests_and_say_what_is_missing(
 ) -> None:
     parts = gpu.parts("cuda", tmp_path, quick=False, peers=True)
     names = ["tests", "stacks", "narrow", "formats", "compiled", "rows", "rows compiled"]
-    assert [part.name for part in parts] == names
-    chosen = command.parse(parts[5].arguments[1:])
-    assert chosen.rows == [1, 2, 3, 5, 4]
-    assert chosen.peers
-    alone = gpu.parts("cuda", tmp_path, quick=False, peers=False)[5]
-    assert command.parse(alone.arguments[1:]).rows == [1, 2, 3, 5]
+    assert [part.name for part in parts] == [*names, "peers"]
+    assert [part.name for part in gpu.parts("cuda", tmp_path, quick=False, peers=False)] == names
+    assert [command.parse(part.arguments[1:]).rows for part in parts[5:]] == [[1, 2, 3, 5]] * 2 + [[4]]
+    assert command.parse(parts[-1].arguments[1:]).peers
     if not torch.cuda.is_available():
         assert gpu.main(["--output", str(tmp_path / "none")]) == 2
         assert "PyTorch finds no GPU here" in " ".join(capsys.readouterr().out.split())
