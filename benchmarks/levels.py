@@ -1,9 +1,9 @@
-"""How often a claim's verdict is wrong, at a level of 0.05: a table of docs/statistics.md.
+"""How often a study has a wrong verdict, at a level of 0.05: a table of docs/statistics.md.
 
     python -m benchmarks.levels [--studies 2000]
 
-Each row is a truth of which some verdicts are wrong, each column a test. For the last two, seeds are added
-while looking: bets are looked at after every seed, swaps at all their looks.
+Each row is a truth of which some verdicts are wrong, of one claim or of several, each column a test. For the
+last two, seeds are added while looking: bets are looked at after every seed, swaps at all their looks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from vae_lab.studies import claims
 from vae_lab.studies.claims import NEGLIGIBLE, REFUTED, SUPPORTED
 from vae_lab.studies.claims.contrasts import contrast
-from vae_lab.studies.claims.verdicts import smallest_p, verdict_of
+from vae_lab.studies.claims.sharing import settled
 from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.statistics import BETS, LOOKED, PAIRED, UNPAIRED, Array, Test
 
@@ -30,6 +30,11 @@ SEEDS: dict[Test, int] = {PAIRED: 10, UNPAIRED: 10, BETS: 30, LOOKED: 22}
 def normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Draws values whose standard deviation is a fifth of the margin."""
     return 0.2 * generator.normal(size=shape)
+
+
+def half(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Draws values whose standard deviation is half the margin: leads are seen, and sizes are not clear."""
+    return 0.5 * generator.normal(size=shape)
 
 
 def skewed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -65,11 +70,13 @@ LEAD, EQUAL = _claim("better", **GROUPS), _claim("equal", **GROUPS)
 RISE, INSIDE = _claim("increasing", **ALONG), _claim("best_inside", **ALONG)
 GAP = _claim("smaller_spread", **ALONG, **GROUPS)
 TREND = {**_claim("same_trend", **ALONG), "of": {"model": "cvae"}, "as": {"model": "vae"}}
-TRUTHS = {
+AHEAD = Truth(LEAD, [[0.0], [1.0]], SETTLED - {SUPPORTED})
+ALIKE = Truth(LEAD, [[0.0], [0.0]], SETTLED - {NEGLIGIBLE})
+ONE = {
     "nothing differs, normal": Truth(PLAIN, [[0.0], [0.0]], SETTLED),
     "nothing differs, exponential": Truth(PLAIN, [[0.0], [0.0]], SETTLED, skewed),
     "nothing differs, one three times as wide": Truth(PLAIN, [[0.0], [0.0]], SETTLED, unequal),
-    "better: ahead by the margin": Truth(LEAD, [[0.0], [1.0]], SETTLED - {SUPPORTED}),
+    "better: ahead by the margin": AHEAD,
     "equal: the margin apart": Truth(EQUAL, [[1.0], [0.0]], SETTLED),
     "increasing: a step of 0, one of the margin": Truth(RISE, [[0.0, 0.0, 1.0]], SETTLED - {REFUTED}),
     "increasing: two steps of the margin": Truth(RISE, [[0.0, 1.0, 2.0]], SETTLED - {SUPPORTED}),
@@ -79,25 +86,34 @@ TRUTHS = {
     "smaller_spread: equal gaps": Truth(GAP, [[0.0, 2.0], [0.0, 2.0]], SETTLED - {NEGLIGIBLE}),
     "same_trend: none, and one of the margin": Truth(TREND, [[0.0, 0.0], [0.0, 1.0]], SETTLED),
 }
+STUDIES: dict[str, tuple[Truth, ...]] = {
+    **{name: (truth,) for name, truth in ONE.items()},
+    "eleven claims, each ahead by the margin": (AHEAD,) * 11,
+    "the same, with noise of half a margin": (AHEAD._replace(noise=half),) * 11,
+    "six of them, and five of nothing": (AHEAD._replace(noise=half),) * 6 + (ALIKE._replace(noise=half),) * 5,
+}
 
 
-def wrong_verdicts(truth: Truth, test: Test, seeds: int, studies: int) -> int:
-    """Returns in how many studies of one claim its verdict is wrong.
+def wrong_verdicts(truths: Sequence[Truth], test: Test, seeds: int, studies: int) -> int:
+    """Returns in how many studies any verdict is wrong.
 
     Args:
-        truth: What is so, and what must not be said of it.
-        test: By which the claim is judged.
-        seeds: Runs of each configuration.
+        truths: What is so of each claim, and what must not be said of it.
+        test: By which the claims are judged.
+        seeds: Runs of each configuration; claims share none.
         studies: How many are drawn.
     """
-    (claim,) = claims.parse([truth.claim])
-    means, generator = np.asarray(truth.means), np.random.default_rng(0)
-    wording = Wording(claim, ["2", "3", "4"][: means.shape[1]])
-    wrong = 0
+    declared = [claims.parse([truth.claim])[0] for truth in truths]
+    generator, wrong = np.random.default_rng(0), 0
     for _ in range(studies):
-        losses = means[:, None] + truth.noise(generator, (len(means), seeds, means.shape[1]))
-        evidence = contrast(claim, losses, wording, test)
-        wrong += verdict_of(evidence, smallest_p(evidence), claim.level) in truth.wrong
+        evidence = []
+        for truth, claim in zip(truths, declared, strict=True):
+            means = np.asarray(truth.means)
+            losses = means[:, None] + truth.noise(generator, (len(means), seeds, means.shape[1]))
+            wording = Wording(claim, ["2", "3", "4"][: means.shape[1]])
+            evidence.append(contrast(claim, losses, wording, test))
+        results = settled(evidence, [claim.level for claim in declared])
+        wrong += any(result.verdict in truth.wrong for result, truth in zip(results, truths, strict=True))
     return wrong
 
 
@@ -118,9 +134,9 @@ def main(arguments: Sequence[str]) -> None:
     print(f"Wrong verdicts of {studies:,} studies, %\n")
     print(f"| truth | {' | '.join(f'{test.name}, {seeds} seeds' for test, seeds in SEEDS.items())} |")
     print(f"| --- |{' ---: |' * len(SEEDS)}")
-    for name, truth in TRUTHS.items():
+    for name, truths in STUDIES.items():
         shares = [
-            100 * wrong_verdicts(truth, test, seeds, studies) / studies for test, seeds in SEEDS.items()
+            100 * wrong_verdicts(truths, test, seeds, studies) / studies for test, seeds in SEEDS.items()
         ]
         print(f"| {name} | {' | '.join(f'{share:.1f}' for share in shares)} |", flush=True)
 

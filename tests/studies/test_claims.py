@@ -15,9 +15,8 @@ from tests.studies.test_comparison import record
 from vae_lab.errors import UserError
 from vae_lab.files import CONFIG_ROOT
 from vae_lab.studies import claims, statistics
-from vae_lab.studies.claims import Claim, Verdict
+from vae_lab.studies.claims import Claim, Verdict, sharing
 from vae_lab.studies.claims.contrasts import contrast
-from vae_lab.studies.claims.verdicts import smallest_p
 from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import Study
@@ -330,12 +329,13 @@ def drawn_study(rng: np.random.Generator, seeds: int, step: float) -> dict[str, 
 
 def settled(study: Mapping[str, NDArray[np.float64]], declared: list[Claim], test: Any, seeds: int) -> bool:
     """Whether any of the claims gets a verdict from the first `seeds` seeds."""
-    p = []
+    evidence = []
     for claim in declared:
         models = [["vae", "cvae"].index(group["model"]) for group in (claim.of, claim.than) if group]
         x = study[claim.along][models or [["vae", "cvae"].index(claim.within["model"])], :seeds]
-        p.append(smallest_p(contrast(claim, x, Wording(claim, AXES[claim.along]), test)))
-    return min(statistics.holm(p)) <= 0.05
+        evidence.append(contrast(claim, x, Wording(claim, AXES[claim.along]), test))
+    results = sharing.settled(evidence, [0.05] * len(evidence))
+    return any(result.verdict != sharing.UNDECIDED for result in results)
 
 
 @pytest.mark.parametrize("step", [0.0, 4.0], ids=["nothing differs", "one of two steps is flat"])

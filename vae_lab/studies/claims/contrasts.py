@@ -16,14 +16,14 @@ from vae_lab.studies.claims.difference import (
     Evidence,
     Way,
     agreement,
+    beside_margin,
     evidence_of_pair,
-    p_within,
     size,
     towards_margin,
 )
 from vae_lab.studies.claims.spreads import smaller_spread
 from vae_lab.studies.claims.wording import Wording
-from vae_lab.studies.statistics import Array, Interval, Pair, Test, within
+from vae_lab.studies.statistics import Array, Interval, Pair, Test
 
 
 def contrast(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
@@ -40,7 +40,8 @@ def _monotone(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Every step goes the claimed way (intersection-union), or some step another (Bonferroni)."""
     values = np.moveaxis(x[0], -1, 0) * (1 if claim.expect == "increasing" else -1)  # (A, n)
     steps = Pair(values[1:], values[:-1])
-    p, inside = test.directions(steps), p_within(claim, steps, test)
+    p, margins = test.directions(steps), beside_margin(claim, steps, test)
+    inside = margins.inside
     means = steps.differences.mean(-1)
     worst = int(np.argmin(p.down + 1e-12 * means))  # the clearest step the other way
     slowest = int(np.argmax(p.up - 1e-12 * means))
@@ -53,6 +54,10 @@ def _monotone(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
         p_against=min(1.0, count * float(p.down.min())),
         p_small=min(1.0, count * float(inside.min())),
         p_negligible=float(inside.max()),
+        p_beyond=min(
+            float(margins.above.max()),
+            count * float(margins.below.min()),
+        ),
         effect=size(Pair(values[-1] / count, values[0] / count), test),
         weakest=size(single[slowest], test),
         opposed=size(single[worst].swapped, test),
@@ -78,14 +83,14 @@ def _better(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
 def _equal(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:
     """Supported if the difference is within the margin, refuted if it is beyond, on either side."""
     pair, margin = Pair(x[0, :, 0], x[1, :, 0]), claim.margin or 0.0
-    difference = pair.differences
+    difference, margins = pair.differences, beside_margin(claim, pair, test)
     further = pair if difference.mean() > 0 else pair.swapped
-    beyond = [float(test.directions(side.less(margin)).up) for side in (pair, pair.swapped)]
     return Evidence(
-        p_for=float(within(pair, margin, test)),
-        p_against=min(beyond),
+        p_for=float(margins.inside),
+        p_against=float(margins.beyond),
         p_small=1.0,
         p_negligible=1.0,
+        p_beyond=0.0,  # within and beyond exclude each other
         effect=size(pair, test),
         weakest=size(pair, test),
         opposed=size(further, test),
@@ -106,7 +111,7 @@ def _best_inside(claim: Claim, x: Array, wording: Wording, test: Test) -> Eviden
     y = np.moveaxis(x[0], -1, 0) * (-1 if claim.lower_is_better else 1)  # (A, n), more is better
     inner, ends = y[1:-1], y[[0, -1]]
     leads = Pair(inner[:, None], ends[None])  # (inner, 2, n)
-    p, inside = test.directions(leads), p_within(claim, leads, test)
+    p, margins = test.directions(leads), beside_margin(claim, leads, test)
     small = np.ones((1, 1)) if claim.margin is None else test.directions(leads.less(claim.margin)).down
     best, end = int(inner.mean(-1).argmax()), int(ends.mean(-1).argmax())
     largest = np.unravel_index(np.abs(leads.differences.mean(-1)).argmax(), leads.differences.shape[:2])
@@ -118,7 +123,11 @@ def _best_inside(claim: Claim, x: Array, wording: Wording, test: Test) -> Eviden
         p_for=min(1.0, len(inner) * float(p.up.max(-1).min())),
         p_against=min(1.0, len(ends) * float(p.down.min(-1).max())),
         p_small=min(1.0, len(ends) * float(small.min(-1).max())),
-        p_negligible=float(inside.max()),
+        p_negligible=float(margins.inside.max()),
+        p_beyond=min(
+            len(inner) * float(margins.above.max(-1).min()),
+            len(ends) * float(margins.below.min(-1).max()),
+        ),
         effect=lead_size,
         weakest=lead_size,
         opposed=partial(lead_size, sign=-1),
@@ -166,7 +175,8 @@ def _same_trend(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidenc
     trends = Pair(x[..., -1] / steps, x[..., 0] / steps)  # (2, n)
     share = 1.0 if claim.margin is None else 1.5
     up, down = (np.minimum(1.0, share * p) for p in test.directions(trends))
-    inside = np.minimum(1.0, share * p_within(claim, trends, test))
+    margins = beside_margin(claim, trends, test)
+    inside = np.minimum(1.0, share * margins.inside)
     means = trends.differences.mean(-1)
     single = [Pair(trends.first[index], trends.second[index]) for index in (0, 1)]
     weaker = int(np.abs(means).argmin())
@@ -176,6 +186,7 @@ def _same_trend(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidenc
         p_against=float(min(max(up[0], down[1]), max(down[0], up[1]))),
         p_small=1.0,
         p_negligible=float(inside.max()),
+        p_beyond=share * float(margins.beyond.max()),
         effect=size(pair, test),
         weakest=size(pair, test),
         opposed=size(pair.swapped, test),

@@ -14,7 +14,7 @@ import numpy as np
 
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.wording import Wording
-from vae_lab.studies.statistics import Array, Interval, Pair, Test, within
+from vae_lab.studies.statistics import Array, Interval, Margins, Pair, Test, beside
 
 Size = Callable[[float], Interval]  # the interval at a confidence
 
@@ -33,6 +33,7 @@ class Evidence(NamedTuple):
     p_against: float
     p_small: float  # that some part of the claimed difference is within the margin
     p_negligible: float  # that all of it is
+    p_beyond: float  # that it is so far beyond the margin that nothing else could be said; 0 without a margin
     effect: Size  # in the metric's unit
     weakest: Size  # of the contrast that support waits for
     opposed: Size  # of the contrast that speaks most against the claim, positive if it does
@@ -52,12 +53,13 @@ class Evidence(NamedTuple):
 
 def evidence_of_pair(claim: Claim, pair: Pair, wording: Wording, test: Test) -> Evidence:
     """Returns the evidence of a claim that one difference is above zero."""
-    p, inside = test.directions(pair), float(p_within(claim, pair, test))
+    p, margins = test.directions(pair), beside_margin(claim, pair, test)
     return Evidence(
         p_for=float(p.up),
         p_against=float(p.down),
         p_small=1.0,  # of one difference, the whole is within the margin or nothing
-        p_negligible=inside,
+        p_negligible=float(margins.inside),
+        p_beyond=float(margins.beyond),
         effect=size(pair, test),
         weakest=size(pair, test),
         opposed=size(pair.swapped, test),
@@ -80,11 +82,15 @@ def size(pair: Pair, test: Test) -> Size:
     return partial(test.interval, pair)
 
 
-def p_within(claim: Claim, pair: Pair, test: Test) -> Array:
-    """Returns p, shape (*,), of differences (*, n) that are not within the claim's margin; 1 without one."""
+def beside_margin(claim: Claim, pair: Pair, test: Test) -> Margins:
+    """Returns p, each (*,), of where differences (*, n) lie beside a claim's margin.
+
+    Without one nothing is within it, and everything is as good as beyond.
+    """
     if claim.margin is None:
-        return np.ones(np.shape(pair.differences)[:-1])
-    return within(pair, claim.margin, test)
+        shape = np.shape(pair.differences)[:-1]
+        return Margins(np.ones(shape), np.zeros(shape), np.zeros(shape))
+    return beside(pair, claim.margin, test)
 
 
 def towards_margin(claim: Claim, pair: Pair, contrasts: float = 1) -> list[Way]:

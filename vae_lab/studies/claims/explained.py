@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vae_lab.studies.claims.verdicts import NEGLIGIBLE, REFUTED, SUPPORTED, Verdict
+from vae_lab.studies.claims.sharing import NEGLIGIBLE, REFUTED, SUPPORTED
+from vae_lab.studies.claims.verdicts import Verdict
 
 SURVIVES, CONTRADICTED, OPEN = "survives", "contradicted", "open"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -17,8 +18,8 @@ from vae_lab.studies.claims.difference import (
     Size,
     Way,
     agreement,
+    beside_margin,
     evidence_of_pair,
-    p_within,
     towards_margin,
 )
 from vae_lab.studies.claims.wording import Wording
@@ -42,7 +43,8 @@ def _gap(claim: Claim, gaps: Array, wording: Wording, test: Test) -> Evidence:
     a, b = test.directions(apart), test.directions(together)
     rising = together.differences.mean() >= 0
     lead = Pair(than, of) if rising else Pair(-than, -of)
-    nearer = np.asarray(min(p_within(claim, apart, test), p_within(claim, together, test)))
+    beside = [beside_margin(claim, pair, test) for pair in (apart, together)]
+    nearer = min(float(margins.inside) for margins in beside)
     seedwise = np.abs(than) - np.abs(of)
 
     def size(confidence: float, sign: int = 1) -> Interval:
@@ -57,7 +59,9 @@ def _gap(claim: Claim, gaps: Array, wording: Wording, test: Test) -> Evidence:
         p_for=float(min(max(a.up, b.up), max(a.down, b.down))),
         p_against=float(min(max(a.down, b.up), max(a.up, b.down))),
         p_small=1.0,
-        p_negligible=min(1.0, 2 * float(nearer)),
+        p_negligible=min(1.0, 2 * nearer),
+        # b - a and b + a are shown to lie beyond the margin, each on a side: in one of four quarters.
+        p_beyond=min(float(max(sides)) for sides in product(*(margins[1:] for margins in beside))),
         effect=size,
         weakest=size,
         opposed=partial(size, sign=-1),

@@ -13,6 +13,7 @@ from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.difference import Evidence, Size
 from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
 from vae_lab.studies.claims.outlook import needed_replicates, outlook
+from vae_lab.studies.claims.sharing import NEGLIGIBLE, REFUTED, SUPPORTED, UNDECIDED, Settled, settled
 from vae_lab.studies.claims.wording import counted, decimals, in_so_many, sentence
 from vae_lab.studies.statistics import Interval, Needed, Test
 from vae_lab.tracking import StoredRun
@@ -20,7 +21,6 @@ from vae_lab.tracking import StoredRun
 if TYPE_CHECKING:
     import pandas as pd
 
-SUPPORTED, REFUTED, NEGLIGIBLE, UNDECIDED = "supported", "refuted", "negligible", "undecided"
 SKEWNESS_LEVEL = 0.05
 SKEWED = "The differences between seeds are skewed, and then the test can err more often than its level says."
 
@@ -45,8 +45,8 @@ class Verdict:
     low: float  # of the effect's interval at 1 - level, infinite where there is none
     high: float
     n: int  # replicates that have every run compared
-    p: float  # of the verdict, on the two-sided scale
-    adjusted_p: float  # after Holm over the study's claims
+    p: float  # of the verdict, on the two-sided scale; of the likeliest one if undecided
+    adjusted_p: float  # with the level shared out among the study's claims
     agreement: float  # share of replicates that agree with the claim by themselves, ties half
     needed: Needed | None  # replicates that would probably settle it, if undecided; inf if no effect is seen
     sentence: str
@@ -91,7 +91,7 @@ def judge(
     """Returns a verdict on each claim; a wrong one among them has at most the claims' level of probability.
 
     Args:
-        claims: all that the study declares; Holm's adjustment is over them.
+        claims: all that the study declares; they share the level.
         runs: one row a finished run, as `runs_frame` makes it.
         replicate: the parameter that numbers the repeats of a configuration.
         former: those that it has dropped; they count, and one that is not valid any more stays undecided.
@@ -113,16 +113,10 @@ def judge(
     design = Design(replicate, axes, base, sequential, len(claims) + len(former))
     evidence: list[Judged] = [evidence_for(claim, runs, design) for claim in claims]
     evidence += [_evidence_for_former(claim, runs, design) for claim in former]
-    p = [1.0 if isinstance(judged, NoEvidence) else smallest_p(judged[0]) for judged in evidence]
-    cases = list(zip((*claims, *former), evidence, p, statistics.holm(p), strict=True))
-    still_open = sum(_name(claim, judged, adjusted) == UNDECIDED for claim, judged, _, adjusted in cases)
-    return [_verdict(*case, still_open, design) for case in cases]
-
-
-def _name(claim: Claim, judged: Judged, adjusted_p: float) -> str:
-    if isinstance(judged, NoEvidence):
-        return UNDECIDED
-    return verdict_of(judged[0], adjusted_p, claim.level)
+    levels = [claim.level for claim in (*claims, *former)]
+    results = settled([None if isinstance(one, NoEvidence) else one[0] for one in evidence], levels)
+    cases = zip((*claims, *former), evidence, results, strict=True)
+    return [_verdict(*case, design) for case in cases]
 
 
 def _evidence_for_former(claim: Claim, runs: pd.DataFrame, design: Design) -> Judged:
@@ -131,28 +125,6 @@ def _evidence_for_former(claim: Claim, runs: pd.DataFrame, design: Design) -> Ju
         return evidence_for(claim, runs, design)
     except UserError as error:
         return NoEvidence(f"It cannot be judged any more: {error}", statistics.UNPAIRED)
-
-
-def smallest_p(evidence: Evidence) -> float:
-    """Returns the p of the likeliest verdict, the one that Holm's adjustment is made for."""
-    return min(evidence.p_for, evidence.p_against, evidence.p_small, evidence.p_negligible)
-
-
-def verdict_of(evidence: Evidence, adjusted_p: float, level: float) -> str:
-    """Returns the verdict: undecided if Holm's p is above the level, else what the evidence shows.
-
-    What lies within the margin does not matter, even where it is shown not to be zero: negligible and refuted
-    come before supported. All that is shown passes the same step of Holm's.
-    """
-    p = smallest_p(evidence)
-    factor = adjusted_p / p if p > 0 else 1.0
-    if adjusted_p > level:
-        return UNDECIDED
-    if evidence.p_negligible * factor <= level:
-        return NEGLIGIBLE
-    if min(evidence.p_against, evidence.p_small) * factor <= level:
-        return REFUTED
-    return SUPPORTED
 
 
 def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | None:
@@ -174,24 +146,21 @@ def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | Non
     return target
 
 
-def _verdict(
-    claim: Claim, judged: Judged, p: float, adjusted_p: float, still_open: int, design: Design
-) -> Verdict:
-    """The verdict on a claim, one of so many that are open if it is."""
-    sequential = design.sequential
+def _verdict(claim: Claim, judged: Judged, result: Settled, design: Design) -> Verdict:
+    """The verdict on a claim with its sizes and words."""
+    sequential, (verdict, p, adjusted_p, among) = design.sequential, result
     if isinstance(judged, NoEvidence):
-        least = statistics.least_replicates(claim.level, still_open, judged.test) * judged.seeds_a_value
+        least = statistics.least_replicates(claim.level, among, judged.test) * judged.seeds_a_value
         nothing = (math.nan, -math.inf, math.inf, 0, p, adjusted_p, math.nan)
         open_end = Needed(least, least, math.inf)
         paired = judged.test.paired
         return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential, paired=paired)
     evidence, test = judged
-    verdict = verdict_of(evidence, adjusted_p, claim.level)
-    needed = needed_replicates(evidence, claim.level, still_open, test) if verdict == UNDECIDED else None
+    needed = needed_replicates(evidence, claim.level, among, test) if verdict == UNDECIDED else None
     effect = evidence.effect(1 - claim.level)
     clause = _clause(verdict, evidence, effect, design.replicate)
     if needed is not None:
-        clause += f"; {outlook(needed, evidence, claim.level, still_open, test, design.replicate)}"
+        clause += f"; {outlook(needed, evidence, claim.level, among, test, design.replicate)}"
     caution = SKEWED if _is_skewed(evidence) else ""
     agreement = float(evidence.agreement.mean())
     text = " ".join(filter(None, (sentence(claim, clause), caution)))

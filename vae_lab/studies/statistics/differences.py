@@ -38,6 +38,19 @@ class Directions(NamedTuple):
     down: Array
 
 
+class Margins(NamedTuple):
+    """p for differences within a margin, above it and below it, each on the two-sided scale; shape (*,)."""
+
+    inside: Array
+    above: Array
+    below: Array
+
+    @property
+    def beyond(self) -> Array:
+        """P for differences above the margin or below it."""
+        return np.minimum(self.above, self.below)
+
+
 class Pair(NamedTuple):
     """Values of two configurations by replicate, both (*, n); the difference is that of their means."""
 
@@ -217,9 +230,13 @@ def within(pair: Pair, margin: float, test: Test) -> Array:
         >>> float(within(pair, 1.0, PAIRED)), float(within(pair, 0.1, PAIRED)) > 0.05
         (0.0078125, True)
     """
-    below = test.directions(pair.less(margin)).down
-    above = test.directions(pair.less(-margin)).up
-    return np.asarray(np.maximum(below, above))
+    return beside(pair, margin, test).inside
+
+
+def beside(pair: Pair, margin: float, test: Test) -> Margins:
+    """Returns p of where a difference lies: within a margin (see `within`), above it or below it."""
+    upper, lower = (test.directions(pair.less(end)) for end in (margin, -margin))
+    return Margins(np.asarray(np.maximum(upper.down, lower.up)), upper.up, lower.down)
 
 
 def two_sided(p: Directions) -> Array:
