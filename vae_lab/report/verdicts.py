@@ -17,8 +17,8 @@ from vae_lab.studies.statistics import PAIRED, UNPAIRED, least_replicates
 
 TITLE = "Verdicts on the study's claims"
 FIXED = (
-    "p: permutation test, of samples between architectures and within seeds else, adjusted over all claims "
-    "(Holm)."
+    "p: permutation test, of samples between architectures and within seeds else; adjusted for all claims, "
+    "which share the level."
 )
 NOTE = "Effect: mean over seeds in the metric's unit, positive as claimed, with its 95 % interval. " + FIXED
 BRIEF_NOTE = "Effects with their intervals, p and P(better) as columns: vae-lab verdict --format markdown."
@@ -28,7 +28,7 @@ ADDING = (
 )
 SEQUENTIALLY = (
     "p: sequential test, which allows for seeds that were added while looking (swaps at looks between "
-    "architectures, bets within seeds), adjusted over all claims (Holm)."
+    "architectures, bets within seeds), adjusted for all claims, which share the level."
 )
 IN_TIME = "before a run was seen"
 LONGEST_WORD = len("reconstruction")

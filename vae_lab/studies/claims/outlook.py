@@ -18,7 +18,7 @@ def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test)
     Args:
         evidence: The claim's.
         level: Of all claims together.
-        claims: Those that are open, among which Holm's later steps share the level out.
+        claims: Those that share the level out, see `sharing`.
         test: Of the evidence.
     """
     least, n = _least(evidence, level, claims, test), evidence.n
