@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from tests.studies.test_comparison import ONE_AT_A_TIME, record, run, study
@@ -15,7 +16,14 @@ from vae_lab.report import tables
 from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import Plan
-from vae_lab.studies.statistics import Pair, mean_interval, sign_flip_interval, swap_interval
+from vae_lab.studies.statistics import (
+    LOOKED,
+    UNPAIRED,
+    Pair,
+    mean_interval,
+    sign_flip_interval,
+    swap_interval,
+)
 from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 TABLE = Table(
@@ -222,6 +230,20 @@ def test_ties_are_marked_together_and_what_is_beaten_is_not() -> None:
     (table,) = tables.study_tables(study(GRID, *grid(losses)))
     assert [cell.best for cell in column(table, "held-out loss")] == [True, True, False]
     assert "no other row of one model is shown to be better" in table.best
+
+
+def test_rows_whose_seeds_were_added_while_looking_are_told_apart_by_tests_that_allow_for_it() -> None:
+    losses = {("vae", "1"): near(100.0), ("vae", "2"): near(100.28, -1)}
+    runs = grid(losses)
+    contrast = [tables.parse_contrast("model.layers=1,2")]
+    pair = Pair(*(np.array(losses["vae", layers]) for layers in ("2", "1")))
+    for sequential, test in ((False, UNPAIRED), (True, LOOKED)):
+        one = study(replace(GRID, sequential=sequential), *runs)
+        (table,) = tables.study_tables(one)
+        assert table.marked == (not sequential), "a p that passes once is not enough where one looks again"
+        assert ("at looks, which allows for seeds added while looking" in table.best) == sequential
+        (p,) = column(tables.contrast_tables(one, contrast)[0], "p")
+        assert p.value == pytest.approx(float(test.directions(pair).up))
 
 
 def test_a_column_in_which_nothing_is_shown_to_be_worse_bears_no_mark() -> None:

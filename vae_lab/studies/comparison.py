@@ -12,7 +12,7 @@ from vae_lab.config import BASE
 from vae_lab.errors import UserError, choices
 from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import Plan
-from vae_lab.studies.statistics import Test, chosen_test, is_of_architecture
+from vae_lab.studies.statistics import Test, anytime, chosen_test, is_of_architecture
 from vae_lab.studies.study import POINT, Study, has_params, is_stopped
 from vae_lab.tracking import (
     FINGERPRINT,
@@ -42,7 +42,8 @@ class Group:
     def by_replicate(self, metric: str) -> dict[tuple[str, ...], float]:
         """The metric, or the parameter that is a number, of every finished replicate that has it.
 
-        Where a row averages over configurations, a replicate counts if it has all that the row has.
+        Where a row averages over configurations, a replicate counts if it has all that the row has. They are
+        in order, as tests that look while seeds are added want them.
         """
         values: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
         for replicate, configuration, run in self._places:
@@ -51,9 +52,9 @@ class Group:
                 values.setdefault(replicate, {}).setdefault(configuration, []).append(float(value))
         pooled = set().union(*values.values())
         return {
-            replicate: _mean([_mean(repeated) for repeated in configurations.values()])
-            for replicate, configurations in values.items()
-            if configurations.keys() == pooled
+            replicate: _mean([_mean(repeated) for repeated in values[replicate].values()])
+            for replicate in in_order(values)
+            if values[replicate].keys() == pooled
         }
 
     def values(self, metric: str) -> list[float]:
@@ -80,24 +81,30 @@ class Comparison(NamedTuple):
     by: tuple[str, ...]
     within: tuple[str, ...]
     groups: list[Group]
+    sequential: bool = False  # whether replicates were added while looking at the study
 
     def family(self, group: Group) -> tuple[str, ...]:
         """The values of the keys of `within`: rows that share them are compared with each other."""
         return tuple(group.keys.get(key, "") for key in self.within)
 
-    def test(self) -> Test:
-        """Returns the test of the difference between two rows: by the parameters in which rows differ."""
+    def test(self, level: float) -> Test:
+        """Returns the test of the difference between two rows: by the parameters in which rows differ.
+
+        Args:
+            level: Of all differences from one row together.
+        """
         families: dict[tuple[str, ...], list[Group]] = {}
         for group in self.groups:
             if group.finished:
                 families.setdefault(self.family(group), []).append(group)
         rows = max(families.values(), key=len, default=[])
         keys = [key for group in rows for key in group.finished[0].params if is_of_architecture(key)]
-        return chosen_test(
+        test = chosen_test(
             key
             for key in dict.fromkeys(keys)
             if len({frozenset(run.params.get(key) for run in group.finished) for group in rows}) > 1
         )
+        return anytime(test, level, max(1, len(rows) - 1)) if self.sequential else test
 
     def lines(self) -> list[list[Group]]:
         """The rows line by line, as a chart draws them: rows of one line differ in the last key only."""
@@ -105,6 +112,20 @@ class Comparison(NamedTuple):
         for group in self.groups:
             lines.setdefault(tuple(group.keys[key] for key in self.by[:-1]), []).append(group)
         return list(lines.values())
+
+
+def in_order(replicates: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Returns replicates in the order in which seeds are added: numbers by size, then names.
+
+    Examples:
+        >>> in_order([("10",), ("base",), ("9",)])
+        [('9',), ('10',), ('base',)]
+    """
+    return sorted(replicates, key=lambda values: [_rank(value) for value in values])
+
+
+def _rank(value: str) -> tuple[float, str]:
+    return (float(value) if is_number(value) else math.inf, value)
 
 
 def param_values(run: StoredRun, keys: Iterable[str]) -> tuple[str, ...]:
@@ -206,7 +227,7 @@ def _comparison(
         interrupted = [run for run in unfinished if run.status == "KILLED" and run not in stopped]
         keys = dict(zip(by, values, strict=True))
         groups.append(Group(keys, finished, failed, replicate, pooled, interrupted, stopped))
-    return Comparison(title, by, within, groups)
+    return Comparison(title, by, within, groups, plan.sequential)
 
 
 def _attempted(run: StoredRun, replicate: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_lab.metrics import EVALUATION_SETTINGS, LOWER, NATS, OWN_TOPIC, TOPICS, Metric
 from vae_lab.report.tables import real_images
-from vae_lab.report.tables.content import Cell, Column, Table
+from vae_lab.report.tables.content import Cell, Column, Table, how_tested
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
     Comparison,
@@ -102,7 +102,7 @@ def _ablation_table(
         finished = [run for group in groups for run in group.finished]
         plain = all(run.params.get(key, value) == value for run in finished for key, value in PLAIN_ELBO)
         metrics = [metric for metric in metrics if metric.key != LIKE_THE_LOSS or not plain]
-    ranked, of_real_images, test = [], [], comparison.test()
+    ranked, of_real_images, test = [], [], comparison.test(LEVEL)
     for metric in metrics:
         values = [group.by_replicate(metric.key) for group in groups]
         families = _ranked_rows(comparison, metric, values)
@@ -227,8 +227,7 @@ def _best(
 
 def _meaning_of_mark(comparison: Comparison, test: statistics.Test) -> str:
     among = f" of one {', '.join(map(key_name, comparison.within))}" if comparison.within else ""
-    replicate = _one_replicate(comparison)
-    how = f"sign-flip test within {replicate}s" if test.paired else f"permutation test of {replicate}s"
+    how = how_tested(test, _one_replicate(comparison))
     return (
         f"Best: no other row{among} is shown to be better ({how}, {100 * LEVEL:.0f} % over the rows). "
         "Several marks are a tie, in which what is better in the mean than a marked row is marked, too."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vae_lab.errors import visible
+from vae_lab.studies.statistics import BETS, LOOKED, PAIRED, UNPAIRED, Test
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,3 +185,19 @@ def finite(value: float | None) -> float | None:
         (0.5, None, None)
     """
     return value if value is not None and math.isfinite(value) else None
+
+
+def how_tested(test: Test, replicate: str = "seed") -> str:
+    """Returns in words by which test two rows are told apart.
+
+    Examples:
+        >>> how_tested(UNPAIRED)
+        'permutation test of two samples of seeds'
+    """
+    words = {
+        PAIRED: "sign-flip test within {}s",
+        UNPAIRED: "permutation test of two samples of {}s",
+        BETS: "bets within {}s, which allow for {}s added while looking",
+        LOOKED: "permutation test of two samples at looks, which allows for {}s added while looking",
+    }
+    return words[test].replace("{}", replicate)

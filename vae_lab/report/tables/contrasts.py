@@ -13,9 +13,9 @@ import yaml
 
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import CATALOGUE, LOWER, Metric
-from vae_lab.report.tables.content import Column, Table, finite
+from vae_lab.report.tables.content import Column, Table, finite, how_tested
 from vae_lab.studies import statistics
-from vae_lab.studies.comparison import is_number, key_name, param_values, varied_keys
+from vae_lab.studies.comparison import in_order, is_number, key_name, param_values, varied_keys
 from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import StoredRun
 
@@ -105,7 +105,7 @@ def contrast_tables(
     for metric in chosen:
         _check_kinds(pairs, metric)
     values = [[_values(pair, metric.key) for pair in pairs] for metric in chosen]
-    test = _test(study, contrasts)
+    test = _test(study, contrasts, len(pairs) * len(chosen))
     p = [float(statistics.two_sided(test.directions(value))) for rows in values for value in rows]
     judged = iter(zip(p, statistics.holm(p), strict=True))
     return [
@@ -114,13 +114,14 @@ def contrast_tables(
     ]
 
 
-def _test(study: Study, contrasts: Sequence[Contrast]) -> statistics.Test:
-    """The test of all contrasts: of samples, if one of them compares architectures."""
+def _test(study: Study, contrasts: Sequence[Contrast], rows: int) -> statistics.Test:
+    """The test of all contrasts, in so many rows: of samples, if one of them compares architectures."""
     keys = {contrast.key for contrast in contrasts}
     for contrast in contrasts:
         if contrast.key == POINT:
             keys.update(*(study.plan.also.get(point, {}) for point in contrast[1:]))
-    return statistics.chosen_test(keys)
+    test = statistics.chosen_test(keys)
+    return statistics.anytime(test, LEVEL, rows) if study.plan.sequential else test
 
 
 def _pairs(study: Study, contrast: Contrast) -> list[_Pairs]:
@@ -201,7 +202,7 @@ def _check_kinds(pairs: Iterable[_Pairs], metric: Metric) -> None:
 def _values(pair: _Pairs, metric: str) -> statistics.Pair:
     """The values after and before of the replicates that have both."""
     both = []
-    for name in pair.before:
+    for name in in_order(pair.before):
         runs = [runs[name] for runs in (pair.before, pair.after) if name in runs]
         values = [run.metrics.get(metric, math.nan) for run in runs]
         if len(values) == 2 and all(map(math.isfinite, values)):
@@ -257,6 +258,7 @@ def _note(
     methods = {interval.method for interval in intervals}
     how = {
         "inverted": "what the test does not reject",
+        "anytime": "what the test has rejected at no look",
         "t": f"Student's t for fewer than {least} {name}s",
     }
     used = [text for method, text in how.items() if method in methods]
@@ -265,8 +267,7 @@ def _note(
     over = (
         f"Holm p: adjusted over {tests} contrasts." if tests > 1 else "One contrast: nothing to adjust for."
     )
-    how_tested = "sign-flip test within seeds" if test.paired else "permutation test of two samples of seeds"
     return (
         f"Change: mean difference of runs of one {name}, second value less first{interval}. "
-        f"p: {how_tested.replace('seed', name)}. {over}{better}"
+        f"p: {how_tested(test, name)}. {over}{better}"
     )

@@ -20,8 +20,8 @@ from vae_lab.studies.study import POINT, Study
 def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     """Returns verdicts on the claims that a study's plan declares, then on those that it has dropped.
 
-    They are sequential if the plan says that seeds were added while looking, or if `sequential` does. The level
-    is shared with dropped claims too: who tries several has as many chances to err.
+    They are sequential if the plan says that seeds were added while looking, or if `sequential` does. The
+    level is shared with dropped claims too: who tries several has as many chances to err.
 
     Raises:
         UserError: it declares none, or one that is not valid.
