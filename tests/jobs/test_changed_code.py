@@ -6,12 +6,18 @@ import ast
 import inspect
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from tests.conftest import SMALL
 from vae_lab import devices, interruption, machine, tracking
+from vae_lab.jobs.crews.crew import Queue, RunsTogether, train_all
+from vae_lab.jobs.crews.workers import Threads
+from vae_lab.jobs.job import job_of
 from vae_lab.jobs.parts import prepared
+from vae_lab.jobs.progress import open_display
 from vae_lab.jobs.runs import ran_on
 from vae_lab.jobs.runs.reports import Reached
 from vae_lab.jobs.runs.run import Run
@@ -96,6 +102,26 @@ def test_a_run_says_what_each_of_its_epochs_ran_on(
     assert facts["instructions"] == earlier["instructions"]
     assert run.tags["mlflow.source.git.commit"].endswith(" to epoch 2, then c0ffee")
     assert run.tags["vae_lab.uncommitted_changes"].endswith("true")
+
+
+def test_a_run_that_is_trained_in_segments_says_at_each_what_its_epochs_before_ran_on(
+    composed: Callable[..., DictConfig], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(composed(*FOUR), FOUR, {})
+
+    def train(*segments: int) -> Run:
+        run = Run(job)
+        with open_display(1, 4):
+            train_all(Threads(1, threads=1), Queue([RunsTogether([run], until) for until in segments]))
+        return run
+
+    train(1, 2).fail(KeyboardInterrupt())
+    describe = machine.describe
+    earlier = describe(devices.resolve("cpu"))["torch"]
+    monkeypatch.setattr(machine, "describe", lambda device: describe(device) | {"torch": "9.9"})
+    train(3, 4)
+    (run,) = Store.open().records()
+    assert json.loads(run.tags[tracking.ENVIRONMENT])["torch"] == f"{earlier} to epoch 2, then 9.9"
 
 
 def test_measures_that_other_code_adds_are_told_from_the_epochs(

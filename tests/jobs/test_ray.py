@@ -27,7 +27,8 @@ from vae_lab.jobs.crews.ray_worker import OtherResultError, Refused, Worker, Wor
 from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.progress import open_display
-from vae_lab.jobs.runs.reports import Assignment, Failed, Report
+from vae_lab.jobs.runs.ran_on import DEVICE
+from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Report
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.source import fails_again
 from vae_lab.tracking import Store
@@ -246,6 +247,25 @@ class Mortal(Thread):
             yield reports
 
 
+class Elsewhere(Mortal):
+    """A member on a machine of some name, which is lost after some of its reports."""
+
+    def __init__(self, name: str, reports: int) -> None:
+        super().__init__(reports)
+        self.name = name
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        for reports in super().train(assignments, wanted):
+            yield [
+                report._replace(tags={**report.tags, DEVICE: self.name})
+                if isinstance(report, Began)
+                else report
+                for report in reports
+            ]
+
+
 class Stopped(Mortal):
     """A member that is lost as the user asks to stop."""
 
@@ -307,6 +327,25 @@ def test_a_run_goes_on_in_another_workers_hands_from_the_last_epoch(
     assert isinstance(run.result, str)
     (curve,) = losses(Path.cwd())[plain.parts.fingerprint]
     assert [curve] in undisturbed.values()
+
+
+@pytest.mark.parametrize(
+    ("machines", "device"),
+    [
+        ([("A", 3), ("B", 2), ("C", 9)], "A to epoch 2, then B to epoch 3, then C"),
+        ([("A", 3), ("B", 1), ("C", 9)], "A to epoch 2, then C"),  # B came to no epoch
+        ([("A", 3), ("B", 1), ("A", 9)], "A"),
+    ],
+)
+def test_a_run_names_every_machine_that_trained_some_of_its_epochs(
+    job: Job, machines: list[tuple[str, int]], device: str
+) -> None:
+    members = [Elsewhere(name, reports) for name, reports in machines]
+    job.settings.evaluation.pictures = False
+    with open_display(1, 4):
+        train_all(InTurn(1, *members), Queue([RunsTogether([Run(job)])]))
+    (stored,) = Store.open(job.settings.tracking.uri).tagged("vae_lab.kind", "run")
+    assert stored.tags[DEVICE] == device
 
 
 def test_a_run_that_ends_three_workers_is_given_up_and_others_are_not(job: Job) -> None:

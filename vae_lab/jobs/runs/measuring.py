@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.text import Text
 
-from vae_lab import config, devices
+from vae_lab import config, devices, tracking
 from vae_lab.config.trust import check_trusted_loss
 from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.parts.own_metrics import own_metrics
@@ -193,7 +193,8 @@ def measure_run(
     measured = final_measures(settings, data, objective, model)
     step = _last_step(store, run)
     recorder.log(measured.metrics, step)
-    recorder.tag(absent_tag(measured) | went_on(run.tags, ran_on(data.test.pixels.device), step))
+    now = ran_on(data.test.pixels.device) | tracking.code_tags()
+    recorder.tag(absent_tag(measured) | went_on(run.tags, now, step))
     # Last, so that a run is said to have only what it has.
     recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
     return measured.metrics

@@ -24,20 +24,19 @@ def ran_on(device: torch.device) -> dict[str, str]:
     return {DEVICE: devices.describe(device), tracking.ENVIRONMENT: json.dumps(facts)}
 
 
-def went_on(before: Mapping[str, str], ran_on: Mapping[str, str], done: int) -> dict[str, str]:
-    """Returns the tags of `ran_on`, and those of the code, for a run that goes on.
+def went_on(before: Mapping[str, str], now: Mapping[str, str], done: int) -> dict[str, str]:
+    """Returns the tags of `now` for a run that goes on.
 
     Args:
         before: The run's tags until now.
-        ran_on: What it goes on with.
+        now: Those of `ran_on`, and of the code where it may have changed, that it goes on with.
         done: Epochs that it has behind it; none of them ran on anything if there are none.
 
     Returns:
         Of what has changed, both, and the epoch between.
     """
-    now = {**ran_on, **tracking.code_tags()}
     if not done:
-        return now
+        return dict(now)
     recorded = parsed_object(before.get(tracking.ENVIRONMENT, ""))
     earlier = {fact: str(value) for fact, value in recorded.items()}
     facts = changed(earlier, json.loads(now[tracking.ENVIRONMENT]), done)

@@ -60,7 +60,9 @@ class Run:
         self.history: list[dict[str, float]] = []  # metrics of every epoch
         self._metrics: dict[str, float] = {}  # of its last epoch
         self._at = 0  # when the last one was recorded
-        self._before: Mapping[str, str] | None = None  # tags of a run that goes on, until it does
+        self._code: dict[str, str] = {}  # tags of the code that it goes on with; a new run has them already
+        self._ran_on: dict[str, str] = {}  # tags of what the epochs behind it ran on
+        self._runs_on: dict[str, str] = {}  # the same, with what it is trained on now
         self._recorded: dict[int, int] = {}  # epochs that the store has already, and when they were recorded
         self._folder: RunFolder | None = None
         self._display = ExitStack()
@@ -83,9 +85,9 @@ class Run:
                 self._folder = _new_folder(store, self.recorder.run_id)
             else:
                 self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
-                self._before = interrupted.stored.tags
+                self._ran_on, self._code = dict(interrupted.stored.tags), tracking.code_tags()
                 self.recorder = store.reopen(interrupted.stored.run_id)
-                self.recorder.tag(tags | dict.fromkeys({tracking.STOPPED} & self._before.keys()))
+                self.recorder.tag(tags | dict.fromkeys({tracking.STOPPED} & self._ran_on.keys()))
         self.recorder.params(params)
         data = self.job.parts.data
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
@@ -136,6 +138,8 @@ class Run:
         checkpoint = reached.checkpoint
         is_new = self.done is None or checkpoint.epoch > self.done
         checkpoint = self._save(checkpoint) if is_new else checkpoint._replace(at=self._at)
+        if is_new:  # else who trains it has come to nothing yet, and may be lost before
+            self._ran_on |= self._runs_on
         self._record(checkpoint, reached.pictures)
         if checkpoint.epoch:
             self.history = checkpoint.history
@@ -190,11 +194,12 @@ class Run:
                 self.result = error
 
     def _begin(self, began: Began) -> None:
-        """Records what the run is trained on, beside what it was trained on before."""
-        tags = dict(began.tags)
-        if self._before is not None:
-            tags = went_on(self._before, tags, self.done or 0)
-            self._before = None
+        """Records what the run is trained on, beside what its epochs until now ran on.
+
+        It begins anew with every worker that it is given to, and with every segment of a search.
+        """
+        self._runs_on = went_on(self._ran_on, {**began.tags, **self._code}, self.done or 0)
+        tags = dict(self._runs_on)
         if began.precision != self.settings.train.precision:
             tags["vae_lab.precision"] = began.precision
         self.recorder.tag(tags)
