@@ -20,6 +20,7 @@ from benchmarks.cluster import ray_processes
 from tests.conftest import trained
 from vae_lab import interruption, machine
 from vae_lab.errors import LabError
+from vae_lab.jobs.crews import crew
 from vae_lab.jobs.crews.cluster import cluster_at
 from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, RunsTogether, train_all
 from vae_lab.jobs.crews.local_ray import without_secrets
@@ -310,6 +311,16 @@ class InTurn:
         return next(self.members, None)
 
 
+class Full(InTurn):
+    """A crew on machines that have room for some members; for the others it waits, as `RayCrew` does."""
+
+    def member(self, over: Callable[[], bool]) -> Member | None:
+        member = next(self.members, None)
+        while member is None and not over():
+            time.sleep(0.01)
+        return member
+
+
 def mortals(*reports: int) -> InTurn:
     """A crew whose members live for so many reports, one after the other."""
     return InTurn(1, *map(Mortal, reports))
@@ -386,6 +397,36 @@ def test_where_all_refuse_the_reason_is_said(job: Job) -> None:
     packs = Queue([RunsTogether([Run(job)])])
     with open_display(1, 4), pytest.raises(LabError, match=r"No worker is left\. A machine lacks the data\."):
         train_all(InTurn(1, Refusing(1), Thread(1)), packs)
+
+
+@pytest.mark.timeout(30)
+def test_where_all_that_have_room_refuse_the_reason_is_said_and_no_others_are_waited_for(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.1, raising=False)
+    packs = Queue([RunsTogether([Run(job)])])
+    with open_display(1, 4), pytest.raises(LabError, match=r"No worker is left\. A machine lacks the data\."):
+        train_all(Full(3, Refusing(1)), packs)
+    (stored,) = Store.open(job.settings.tracking.uri).tagged("vae_lab.kind", "run")
+    assert stored.status == "FAILED"
+
+
+def test_a_further_worker_is_waited_for_while_anybody_trains_and_where_nobody_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 0.0)
+    state = crew.CrewState()
+    state.came()
+    state.came()
+    state.tell(LostWorkerError("A machine is gone."))
+    state.left()
+    assert not state.is_waited_in_vain()
+    state.tell(RefusedError("A machine lacks the data."))
+    assert not state.is_waited_in_vain()
+    state.left()
+    assert state.is_waited_in_vain()
+    monkeypatch.setattr(crew, "PATIENCE_SECONDS", 60.0)
+    assert not state.is_waited_in_vain()  # one may be starting
 
 
 def test_after_an_error_of_its_own_a_worker_that_has_ended_is_not_taken_for_a_lost_one(job: Job) -> None:

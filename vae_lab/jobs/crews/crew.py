@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import Store
 
 MOST_LOST_WORKERS = 3  # of workers with one run, which may be what ends them
+PATIENCE_SECONDS = 60.0  # for a further worker, where all that have come refused what is left
 LOOK_SECONDS = 1.0  # between two looks at requests to stop
 
 
@@ -57,7 +59,7 @@ class Crew(Protocol):
     def member(self, over: Callable[[], bool]) -> Member | None:
         """Returns one more member, also in place of one that is lost; None if no more can be had.
 
-        It may wait for one, until nothing is left to do: when `over` says so.
+        It may wait for one, until nothing is left to do or nobody can do it: when `over` says so.
 
         Raises:
             LostWorkerError: Those that were begun with are lost, one after the other.
@@ -175,11 +177,38 @@ class CrewState:
     def __init__(self) -> None:
         self.over = threading.Event()  # nothing is left to do, or nobody wants it any more
         self.last_lost_worker = ""
+        self._lock = threading.Lock()
+        self._members = 0  # that are there, and were neither lost nor refused
+        self._last_left = 0.0  # when one was lost or refused, on the clock that only goes forward
+        self._has_refused = False  # one of them, at least
+
+    def came(self) -> None:
+        """Takes note of a member."""
+        with self._lock:
+            self._members += 1
+
+    def left(self) -> None:
+        """Takes note that a member trains no more."""
+        with self._lock:
+            self._members -= 1
+            self._last_left = time.monotonic()
 
     def tell(self, error: LabError) -> None:
         """Says of a member that it trains no more, and why."""
+        self._has_refused |= isinstance(error, RefusedError)
         self.last_lost_worker = str(error)
         progress.console.print(self.last_lost_worker, soft_wrap=True)
+
+    def is_waited_in_vain(self) -> bool:
+        """Returns whether no further member need be waited for.
+
+        All is over; or some refused what is left, nobody else is there, and nobody has come for a while:
+        those that refused hold the places that others wait for.
+        """
+        with self._lock:
+            is_alone = self._has_refused and not self._members
+            waited = time.monotonic() - self._last_left
+        return self.over.is_set() or (is_alone and waited >= PATIENCE_SECONDS)
 
 
 def train_all(crew: Crew, source: Source) -> None:
@@ -238,6 +267,7 @@ def serve(crew: Crew, source: Source, state: CrewState) -> None:
                 pack.lose_member(error)
             source.put_back(pack)
             if isinstance(error, RefusedError):
+                state.left()
                 return
         except BaseException as error:  # an interruption, or a fault of the loop itself
             pack.fail(error)
@@ -247,16 +277,20 @@ def serve(crew: Crew, source: Source, state: CrewState) -> None:
         else:
             source.finished(pack)
         if member.is_lost:
+            state.left()
             member = _member(crew, state)
 
 
 def _member(crew: Crew, state: CrewState) -> Member | None:
     """Returns one more member; None if there is none to be had."""
     try:
-        return crew.member(state.over.is_set)
+        member = crew.member(state.is_waited_in_vain)
     except LostWorkerError as error:
         state.tell(error)
         return None
+    if member is not None:
+        state.came()
+    return member
 
 
 def _started(pack: RunsTogether) -> set[int]:
