@@ -135,6 +135,31 @@ def test_a_study_chooses_its_launcher(lab: Lab, folder: Path, planned: Planned) 
 
 
 @pytest.mark.parametrize(
+    "word",
+    [
+        *("hydra/launcher=ray", "hydra/launcher=workers", "hydra.launcher.workers=3"),
+        *("++hydra.launcher.workers=3", "hydra.launcher={workers:3}", "hydra={launcher:{workers:3}}"),
+        *("hydra/sweeper=basic", "hydra.sweeper.params=null", "hydra.sweep.dir=out", "max_seeds=30"),
+    ],
+)
+def test_what_only_a_multirun_heeds_is_refused_for_a_single_run(lab: Lab, word: str) -> None:
+    expected = f"{word}: is of a multirun; add -m, or leave it out.\n"
+    assert refused(lab, *TINY, "seed=3", word) == expected
+    assert refused(lab, *TINY, word, "hydra.mode=RUN") == expected
+
+
+@pytest.mark.parametrize("line", [("-m", "seed=0,1"), ("experiments=own",), ("hydra.mode=MULTIRUN",)])
+def test_a_launcher_is_taken_by_whatever_is_a_multirun(
+    lab: Lab, folder: Path, planned: Planned, line: tuple[str, ...]
+) -> None:
+    own_file(folder, "experiments/own.yaml", STACKED)
+    words = ("hydra/launcher=stacked", "hydra.launcher.workers=2")
+    code, _, err = lab("--config-dir", "own", *TINY, *line, *words)
+    assert code == 0, err
+    assert planned[-1][1].workers == 2
+
+
+@pytest.mark.parametrize(
     "part", ["hydra/launcher: basic", "hydra/sweeper: basic", "hydra/job_logging: default"]
 )
 def test_a_study_chooses_any_of_hydras_parts(lab: Lab, folder: Path, part: str) -> None:

@@ -39,16 +39,16 @@ def hydra_words(hydra: DictConfig | HydraConf) -> tuple[str, ...]:
     unsaid = ("hydra.mode", "hydra.job.env_set")  # the flag -m, and by what the lab tells a job its multirun
     said = OmegaConf.to_container(hydra.overrides.hydra, resolve=False)  # ${hydra:job.num} is a job's own
     assert isinstance(said, list)
-    return *words, *(str(text) for text in said if not _is_of(str(text), unsaid))
+    return *words, *(str(text) for text in said if not is_of(str(text), unsaid))
 
 
 def run_command(job: Job) -> str:
     """Returns the command that trains this configuration again, alone even where a sweep trained it."""
-    overrides = [text for text in public(job.overrides) if not _is_of(text, MULTIRUN_KEYS)]
-    words = [text for text in job.hydra_words if not _is_of(text, MULTIRUN_PARTS)]
+    overrides = [text for text in public(job.overrides) if not is_of(text, MULTIRUN_KEYS)]
+    words = [text for text in job.hydra_words if not is_of(text, MULTIRUN_PARTS)]
     if job.settings.seeds is not None or "seeds=null" in job.overrides:
         overrides.append("seeds=null")  # else a study's YAML would ask for several
-    swept = job.multirun is not None or any(_is_of(text, STUDY_GROUPS) for text in overrides)
+    swept = job.multirun is not None or any(is_of(text, STUDY_GROUPS) for text in overrides)
     return shlex.join(["vae-lab", "train", *words, *overrides, *(["hydra.mode=RUN"] if swept else [])])
 
 
@@ -64,10 +64,15 @@ def multirun_command(hydra: DictConfig, arguments: Sequence[str]) -> str:
 
 def public(overrides: Iterable[str]) -> list[str]:
     """Returns the overrides without those of the stores of runs and of a search's trials."""
-    return [text for text in overrides if not _is_of(text, STORES)]
+    return [text for text in overrides if not is_of(text, STORES)]
 
 
-def _is_of(override: str, parts: Iterable[str]) -> bool:
-    """Returns whether an override sets one of these keys or groups, or a key below one."""
+def is_of(override: str, parts: Iterable[str]) -> bool:
+    """Returns whether an override sets one of these keys or groups, or a key below one.
+
+    Examples:
+        >>> is_of("++hydra.launcher.stack=2", MULTIRUN_PARTS), is_of("hydra.mode=RUN", MULTIRUN_PARTS)
+        (True, False)
+    """
     key = override.lstrip("+~").partition("=")[0].partition("@")[0]
     return any(key == part or key.startswith(f"{part}.") for part in parts)

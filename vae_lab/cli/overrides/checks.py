@@ -36,6 +36,7 @@ from vae_lab.config import (
 )
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.jobs import grammar
+from vae_lab.jobs.commands import MULTIRUN_PARTS, is_of
 from vae_lab.jobs.lines.grid import listed
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def checked_lines(line: Line) -> list[Line]:
 
     Raises:
         UserError: An override of a key that does not exist, of a group with what is no option, or with a list
-            of values for a single run; or a file of the user's own that would be ignored.
+            of values or of a launcher for a single run; or a file of the user's own that would be ignored.
         HydraException: An override is not of the form KEY=VALUE, the search path is no list of folders, or a
             line that does not say so itself cannot be composed to see whether it is a multirun.
     """
@@ -77,6 +78,7 @@ def checked_lines(line: Line) -> list[Line]:
     lines = [study._replace(multirun=_is_multirun(study, loader, overrides)) for study in lines]
     for study in lines:
         _check_search(study, loader, overrides)
+        _check_single(study, overrides)
         for override, text in zip(overrides, study.overrides, strict=True):
             if not study.multirun and grammar.PARSER.parse_override(text).is_sweep_override():
                 raise _needs_multirun(override) if study.trains else _shows_one(override)
@@ -186,6 +188,17 @@ def _check_search(line: Line, loader: ConfigLoader, overrides: Sequence[Override
             f"{quoted(of_search[0].input_line)}: is of a search; add -m hydra/sweeper=search, or leave it "
             "out."
         )
+
+
+def _check_single(line: Line, overrides: Sequence[Override]) -> None:
+    """Raises a UserError for what only a multirun heeds, such as a launcher, on the line of a single run."""
+    if line.multirun or not line.trains:
+        return
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        keys = [f"{key}.{part}" for part in value] if isinstance(value, dict) else [key]
+        if any(is_of(text, (*MULTIRUN_PARTS, "max_seeds")) for text in keys):
+            raise UserError(f"{quoted(override.input_line)}: is of a multirun; add -m, or leave it out.")
 
 
 def _is_multirun(line: Line, loader: ConfigLoader, overrides: Sequence[Override]) -> bool:
