@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,6 +178,16 @@ def test_a_worker_refuses_what_would_have_another_result(job: Job) -> None:
         task._replace(fingerprint="0" * 12, data="0" * 12).assignment()
 
 
+@pytest.fixture
+def environment() -> Iterator[MutableMapping[str, str]]:
+    """The variables of this process, of which a worker removes some."""
+    before = dict(os.environ)
+    yield os.environ
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
 def test_a_machine_that_cannot_prepare_a_run_refuses_it(job: Job) -> None:
     task = WorkerTask.of(Assignment(job, None, 4))
     (target,) = re.findall(r"_target_: (\S+digits)", task.settings)
@@ -187,6 +197,7 @@ def test_a_machine_that_cannot_prepare_a_run_refuses_it(job: Job) -> None:
     assert "data._target_=absent_here.digits: no function of that name can be imported" in answer.reason
 
 
+@pytest.mark.usefixtures("environment")
 def test_a_run_that_needs_more_memory_than_is_free_fails_and_its_worker_goes_on(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +234,19 @@ def test_what_gives_somebody_in_does_not_reach_workers_and_all_else_does() -> No
     assert without_secrets(dict.fromkeys(SECRETS.split(), "a")) == {}
     assert [*without_secrets(dict.fromkeys(HARMLESS.split(), "a"))] == HARMLESS.split()
     assert without_secrets({f"LAB_{number}": value for number, value in enumerate(SECRET_VALUES)}) == {}
+
+
+def test_a_worker_has_no_secrets_of_those_who_started_its_ray_and_keeps_what_is_rays_own(
+    environment: MutableMapping[str, str],
+) -> None:
+    ray = dict.fromkeys(("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_REDIS_PASSWORD"), "a")
+    environment.clear()
+    environment.update(dict.fromkeys((*SECRETS.split(), *HARMLESS.split()), "a") | ray)
+    Worker(gpus=1)
+    child = subprocess.run(["/usr/bin/env"], capture_output=True, text=True, check=True)
+    there = {line.partition("=")[0] for line in child.stdout.splitlines()}
+    assert {*HARMLESS.split(), *ray} <= there
+    assert {*SECRETS.split()} & there == {"RAY_AUTH_TOKEN"}
 
 
 def test_what_ends_a_run_for_good_is_told_from_what_may_pass_after_it_has_travelled() -> None:

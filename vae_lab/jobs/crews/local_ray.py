@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,6 +104,23 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if not (SECRET.search(name) or SECRET_VALUE.search(value)) and without_credentials(value) == value
     }
+
+
+def forget_secrets(environment: MutableMapping[str, str]) -> None:
+    """Removes from a worker's variables what `without_secrets` leaves out, but what is Ray's own.
+
+    A Ray that somebody else started hands all of its variables on to its workers. Ray itself reads its token
+    and its settings as long as it runs.
+
+    Examples:
+        >>> variables = {"HOME": "/root", "MLFLOW_TRACKING_PASSWORD": "x", "RAY_AUTH_TOKEN": "y"}
+        >>> forget_secrets(variables)
+        >>> variables
+        {'HOME': '/root', 'RAY_AUTH_TOKEN': 'y'}
+    """
+    for name in environment.keys() - without_secrets(environment).keys():
+        if not name.startswith("RAY_"):
+            del environment[name]
 
 
 def main() -> None:

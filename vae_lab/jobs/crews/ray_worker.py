@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_lab import config
 from vae_lab.errors import LabError, visible
 from vae_lab.jobs.commands import public
+from vae_lab.jobs.crews.local_ray import forget_secrets
 from vae_lab.jobs.job import Job, Multirun
 from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Finished, Reached, Report, trace_of
 
@@ -110,6 +111,7 @@ class Worker:
     """
 
     def __init__(self, gpus: float) -> None:
+        forget_secrets(os.environ)  # before classes of others are imported, or processes started
         if not gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
         from vae_lab.jobs.runs import together  # takes seconds
