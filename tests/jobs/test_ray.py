@@ -14,12 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import requests
+import torch
+from mlflow.exceptions import MlflowException
 
 from benchmarks.cluster import ray_processes
 from tests.conftest import trained
 from vae_lab import interruption, machine
-from vae_lab.errors import LabError
+from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.crews import crew
 from vae_lab.jobs.crews.cluster import cluster_at
 from vae_lab.jobs.crews.crew import LostWorkerError, Member, Queue, RefusedError, RunsTogether, train_all
@@ -249,10 +253,47 @@ def test_a_worker_has_no_secrets_of_those_who_started_its_ray_and_keeps_what_is_
     assert {*SECRETS.split()} & there == {"RAY_AUTH_TOKEN"}
 
 
-def test_what_ends_a_run_for_good_is_told_from_what_may_pass_after_it_has_travelled() -> None:
-    errors = [DivergedError("loss is NaN"), ValueError("7"), LabError("a full disk"), OSError("a full disk")]
-    sent = [pickle.loads(pickle.dumps(_sent(Failed(0, error, "")))) for error in errors]
-    assert [fails_again(failed.error) for failed in sent] == [True, True, False, False]
+class OwnError(Exception):
+    """Of a class that the driver does not have."""
+
+
+class OwnUserError(OwnError, UserError):
+    pass
+
+
+class OwnDiskError(OwnError, OSError):
+    pass
+
+
+class OwnLookupError(KeyError):
+    pass
+
+
+class OwnTextError(UnicodeDecodeError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(DivergedError("loss is NaN"), ValueError("7"), LabError("a full disk"), OSError("a full disk")),
+        *(torch.OutOfMemoryError("CUDA"), np.linalg.LinAlgError("singular"), MlflowException("is away")),
+        *(requests.ConnectionError("is away"), OwnError("7"), OwnUserError("7"), OwnDiskError("full")),
+        *(OwnLookupError("7"), OwnTextError("utf-8", b"7", 0, 1, "is odd")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_ends_a_run_for_good_is_told_from_what_may_pass_after_it_has_travelled(error: Exception) -> None:
+    travelled = pickle.loads(pickle.dumps(_sent(Failed(0, error, "")))).error
+    assert fails_again(travelled) == fails_again(error)
+    assert str(travelled) == str(error)
+    assert type(travelled).__module__.partition(".")[0] in ("builtins", "mlflow", "vae_lab")
+
+
+def test_an_error_without_a_message_travels_by_the_name_of_its_class() -> None:
+    sent = _sent(Failed(0, OwnError(), ""))
+    assert isinstance(sent, Failed)
+    assert str(sent.error) == "OwnError"
 
 
 class Mortal(Thread):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+KNOWN = ("builtins", "mlflow", "vae_lab")  # packages whose errors the driver has, whatever a run imports
+
+
 class OtherResultError(LabError):
     """What a worker would train is not what it was asked for."""
 
@@ -176,13 +179,31 @@ def _sent(report: Report) -> Sent:
     match report:
         case Reached():
             return State(report.place, report.checkpoint.to_bytes(), report.pictures)
-        case Failed():  # an error's class may be unknown to the driver
-            error = report.error
-            if type(error).__module__.partition(".")[0] in ("builtins", "vae_lab"):
-                return report
-            return report._replace(error=LabError(str(error) or type(error).__name__))
+        case Failed():
+            return report._replace(error=_as_known(report.error))
         case _:
             return report
+
+
+def _as_known(error: Exception) -> Exception:
+    """Returns an error as the nearest of its classes that the driver has, with the same message.
+
+    By the class it is told whether a run would fail again.
+    """
+    kinds = [kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] in KNOWN]
+    if kinds[0] is type(error):
+        return error
+    text = str(error) or type(error).__name__
+    return next(known for kind in kinds if (known := _saying(kind, text)) is not None)
+
+
+def _saying(kind: type, text: str) -> Exception | None:
+    """Returns an error with a message, which `Exception` takes; None where the class has other arguments."""
+    try:
+        error: Exception = kind(text)
+    except Exception:
+        return None
+    return error if str(error) == text else None  # KeyError puts it in quotes
 
 
 def received(sent: Sent) -> Report:
