@@ -72,7 +72,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict
 def test_a_killed_worker_costs_what_it_had_under_way_and_nothing_of_ray_is_left(
     folder: Path, undisturbed: dict[str, list[dict[int, float]]]
 ) -> None:
-    environment = os.environ | {"MLFLOW_TRACKING_PASSWORD": SECRET}
+    # An address is that of a Ray that somebody else uses, and has none to do with one of the command's own.
+    environment = os.environ | {"MLFLOW_TRACKING_PASSWORD": SECRET, "RAY_ADDRESS": "127.0.0.1:1"}
     command = [sys.executable, "-m", "vae_lab", "train", *LINE, *SHARE, "hydra/launcher=ray"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as lab:
         assert lab.stderr is not None

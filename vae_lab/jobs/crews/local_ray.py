@@ -130,6 +130,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="vae-lab-", dir=SOCKETS))
     try:
         context = ray.init(
+            "local",  # whatever RAY_ADDRESS says
             num_cpus=float(sys.argv[1]),
             include_dashboard=False,
             log_to_driver=False,
