@@ -33,7 +33,7 @@ from vae_lab.jobs.crews.workers import Thread
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.progress import open_display
 from vae_lab.jobs.runs.ran_on import DEVICE
-from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Report
+from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Finished, Report
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.source import fails_again
 from vae_lab.tracking import Store
@@ -197,7 +197,7 @@ def test_a_machine_that_cannot_prepare_a_run_refuses_it(job: Job) -> None:
     task = WorkerTask.of(Assignment(job, None, 4))
     (target,) = re.findall(r"_target_: (\S+digits)", task.settings)
     elsewhere = task._replace(settings=task.settings.replace(target, "absent_here.digits"))
-    (answer,) = Worker(gpus=1).train({0: elsewhere}, threads=1)
+    (answer,) = Worker(gpus=1).train({0: elsewhere}, threads=1, number=1)
     assert isinstance(answer, Refused)
     assert "data._target_=absent_here.digits: no function of that name can be imported" in answer.reason
 
@@ -208,11 +208,25 @@ def test_a_run_that_needs_more_memory_than_is_free_fails_and_its_worker_goes_on(
 ) -> None:
     task = WorkerTask.of(Assignment(job, None, 4))
     monkeypatch.setattr(machine, "free_memory", lambda device: 0)
-    (answer,) = Worker(gpus=1).train({0: task}, threads=1)
+    (answer,) = Worker(gpus=1).train({0: task}, threads=1, number=1)
     assert isinstance(answer, list)
     (report,) = answer
     assert isinstance(report, Failed)
     assert "must fit into memory" in str(report.error)
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(("number", "finishes"), [(1, True), (2, False)])
+def test_what_is_dropped_of_an_earlier_training_is_not_dropped_of_the_next(
+    job: Job, number: int, finishes: bool
+) -> None:
+    job.settings.evaluation.pictures = False
+    worker = Worker(gpus=1)
+    reports = worker.train({0: WorkerTask.of(Assignment(job, None, 4))}, threads=1, number=2)
+    next(reports)
+    worker.drop(number, {0})
+    further = [report for answer in reports if isinstance(answer, list) for report in answer]
+    assert any(isinstance(report, Finished) for report in further) == finishes
 
 
 SECRETS = (
@@ -259,19 +273,19 @@ class OwnError(Exception):
 
 
 class OwnUserError(OwnError, UserError):
-    pass
+    """One of what the user asked for."""
 
 
 class OwnDiskError(OwnError, OSError):
-    pass
+    """One of the system's."""
 
 
 class OwnLookupError(KeyError):
-    pass
+    """One whose class in the language shows its message in quotes."""
 
 
 class OwnTextError(UnicodeDecodeError):
-    pass
+    """One whose class in the language takes more than a message."""
 
 
 @pytest.mark.parametrize(

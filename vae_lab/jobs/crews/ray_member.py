@@ -34,6 +34,7 @@ class RayMember:
     def __init__(self, actor: Any, place: str, share: Share, threads: int) -> None:
         self._actor, self.place, self.share, self.threads = actor, place, share, threads
         self.is_lost = self.has_refused = False
+        self._number = 0  # of its trainings
 
     def end(self) -> None:
         """Ends its process; what it has of its machine is free again."""
@@ -57,9 +58,10 @@ class RayMember:
         tasks = {place: WorkerTask.of(assignment) for place, assignment in assignments.items()}
         streamed = {"num_returns": "streaming", "_generator_backpressure_num_objects": AHEAD}
         left = set(tasks)
+        self._number += 1
         ended = False
         try:
-            stream = self._actor.train.options(**streamed).remote(tasks, self.threads)
+            stream = self._actor.train.options(**streamed).remote(tasks, self.threads, self._number)
             while (sent := _next(stream)) is not None:
                 if isinstance(sent, Refused):
                     self.has_refused = ended = True
@@ -67,7 +69,8 @@ class RayMember:
                 yield [received(report) for report in sent]
                 if unwanted := {place for place in left if place not in wanted}:
                     left -= unwanted
-                    self._actor.drop.options(concurrency_group="control").remote(unwanted)
+                    drop = self._actor.drop.options(concurrency_group="control")
+                    drop.remote(self._number, unwanted)
             ended = True
         except RayTaskError:  # of the loop itself: a mistake here, not a machine that is gone
             raise

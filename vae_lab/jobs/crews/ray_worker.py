@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from traceback import format_exception_only
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -120,7 +120,7 @@ class Worker:
         from vae_lab.jobs.runs import together  # takes seconds
 
         self._train_pack = together.train_pack
-        self._wanted: set[int] = set()
+        self._wanted: tuple[int, set[int]] = (0, set())  # which training it is, and of what
 
     def place(self, like: WorkerTask) -> str:
         """Returns where it is, once it is ready: host and number of the process.
@@ -132,39 +132,49 @@ class Worker:
             like.assignment()
         return f"{socket.gethostname()}, process {os.getpid()}"
 
-    def train(self, tasks: Mapping[int, WorkerTask], threads: int) -> Iterator[list[Sent] | Refused]:
+    def train(
+        self, tasks: Mapping[int, WorkerTask], threads: int, number: int
+    ) -> Iterator[list[Sent] | Refused]:
         """Yields the reports of runs that are trained together, as `train_pack` does.
 
         Args:
             tasks: What is trained, by their places.
             threads: CPU threads.
+            number: Of this training, by which `drop` names it.
         """
         import torch
 
         from vae_lab.jobs.parts.prepared import TooLargeError
 
         torch.set_num_threads(threads)
-        self._wanted = set(tasks)
+        wanted = set(tasks)
+        self._wanted = number, wanted
         try:
             assignments = {place: task.assignment() for place, task in tasks.items()}
         except TooLargeError as error:  # here and now; it says nothing of other runs
-            yield self._failed(error)
+            yield _failed(wanted, error)
             return
         except Exception as error:  # the command could prepare them: what is amiss is this machine's
             yield Refused(_reason(error))
             return
         try:
-            for reports in self._train_pack(assignments, self._wanted):
+            for reports in self._train_pack(assignments, wanted):
                 yield [_sent(report) for report in reports]
         except Exception as error:
-            yield self._failed(error)
+            yield _failed(wanted, error)
 
-    def drop(self, places: set[int]) -> None:
-        """Takes note of runs that nobody waits for any more."""
-        self._wanted -= places
+    def drop(self, number: int, places: set[int]) -> None:
+        """Takes note of runs of a training that nobody waits for any more.
 
-    def _failed(self, error: Exception) -> list[Sent]:
-        return [_sent(Failed(place, error, trace_of(error))) for place in sorted(self._wanted)]
+        It runs beside `train`, and may come when the next one has begun.
+        """
+        current, wanted = self._wanted
+        if number == current:
+            wanted.difference_update(places)
+
+
+def _failed(places: Iterable[int], error: Exception) -> list[Sent]:
+    return [_sent(Failed(place, error, trace_of(error))) for place in sorted(places)]
 
 
 def _reason(error: Exception) -> str:
