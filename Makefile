@@ -22,7 +22,7 @@ endef
 help:           ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-# Three stamps: running needs fewer packages than developing and than measuring others.
+# A stamp for each use: running needs fewer packages than developing, measuring others and trying clusters.
 $(VENV)/.installed: pyproject.toml $(TESTED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))' \
 		|| { echo "vae_lab needs Python $(MINIMUM) or newer; name one with: make PYTHON=/path/to/python3"; exit 1; }
@@ -40,6 +40,10 @@ $(VENV)/.installed-peers: $(VENV)/.installed
 	$(PIP) install --editable '.[peers]'
 	@# pythae asks for Python 3.6's backport of dataclasses, which breaks what finds it before Python's own.
 	@$(BIN)/python -m pip uninstall --quiet --yes dataclasses
+	@touch $@
+
+$(VENV)/.installed-cluster: $(VENV)/.installed-dev
+	$(call install,.[cluster])
 	@touch $@
 
 install: $(VENV)/.installed      ## make .venv and install the lab into it
@@ -94,7 +98,7 @@ doctor: $(VENV)/.installed       ## put every known fault into ten models; says 
 faults: $(VENV)/.installed-dev   ## kill, stop and damage runs by the hundred; says what was lost
 	$(BIN)/python -m tests.faults
 
-cluster: $(VENV)/.installed-dev  ## cut hosts off, kill commands, requeue jobs: Ray, a store and SLURM in one machine (root)
+cluster: $(VENV)/.installed-cluster  ## cut hosts off, kill commands, requeue jobs: Ray, a store and SLURM in one machine (root)
 	$(BIN)/python -m benchmarks.cluster
 
 given-away: $(VENV)/.installed-dev  ## load and serve registered models in a fresh environment without the lab and PyTorch
