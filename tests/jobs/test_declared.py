@@ -8,13 +8,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from vae_lab import tracking
+from vae_lab.cli.group import commands
+from vae_lab.jobs.lines import multirun
 from vae_lab.jobs.lines.declarations import Earlier, declared, with_declarations
 from vae_lab.report.conclusion import conclude
+from vae_lab.report.tables import SUFFIXES
 from vae_lab.report.terminal import Terminal
 from vae_lab.report.verdicts import print_verdicts
-from vae_lab.studies.claims import judge_study
+from vae_lab.studies.claims import judge_study, verdicts_of
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import Store, StoredRun
@@ -26,58 +30,77 @@ STUDY = """\
 study:
   name: width
   claims: [{{id: W1, text: Width counts., metric: test/loss, expect: {expect}, along: model.hidden_size}}]
+train: {{epochs: {epochs}}}
+evaluation: {{pictures: false}}
 sweep: {{cross: {{model.hidden_size: [1, 32]}}}}
 hydra: {{mode: MULTIRUN}}
 """
-LINE = ("--config-dir", "own", "data=digits", "train.epochs=1", "train.device=cpu", "experiments=width")
+LINE = ("--config-dir", "own", "data=digits", "train.device=cpu", "experiments=width")
 
 
-def declare(folder: Path, expect: str) -> None:
+def declare(folder: Path, expect: str, epochs: int = 1) -> None:
     (folder / "own" / "experiments").mkdir(parents=True, exist_ok=True)
-    (folder / "own" / "experiments" / "width.yaml").write_text(STUDY.format(expect=expect))
+    (folder / "own" / "experiments" / "width.yaml").write_text(STUDY.format(expect=expect, epochs=epochs))
 
 
 CLAIM = {"id": "W1", "text": "Depth counts.", "metric": "test/loss", "along": "model.layers"}
 POINTS = [(layers, seed) for layers in (2, 3) for seed in range(7)]
 
 
-def planted_runs(store: Store) -> list[StoredRun]:
+def planted_runs(store: Store, code: str = "") -> list[StoredRun]:
     """Fourteen finished runs, never trained, whose loss rises with depth."""
     for layers, seed in POINTS:
         params = {"model": "vae", "model.layers": str(layers), "seed": str(seed)}
-        tags = {tracking.FINGERPRINT: f"{layers}{seed}"}
+        tags = {tracking.FINGERPRINT: f"{code}{layers}{seed}"}
         run = store.start("lab", f"vae L{layers} s{seed}", kind=tracking.RUN, params=params, tags=tags)
         run.log({"test/loss": 100 + 10 * layers + 0.1 * layers * seed}, step=1)
         run.finish("FINISHED")
-    return store.tagged(tracking.KIND, tracking.RUN)
+    return finished_runs_of(store, code)
 
 
-def concluded(store: Store, expect: str, *, name: str = "depth", sequential: bool = False) -> Study:
-    """A multirun that has adopted all runs that are there, with its tables and its page."""
+def finished_runs_of(store: Store, code: str) -> list[StoredRun]:
+    """The planted runs whose fingerprints begin with the mark of the code that trained them."""
+    wanted = {f"{code}{layers}{seed}" for layers, seed in POINTS}
+    runs = store.tagged(tracking.KIND, tracking.RUN)
+    return [run for run in runs if run.tags[tracking.FINGERPRINT] in wanted]
+
+
+def adopting(
+    store: Store, *expect: str, name: str = "depth", code: str = "", sequential: bool = False, seeds: int = 7
+) -> Study:
+    """A multirun that has adopted all runs that are there of its code, without tables or a page."""
     plan = Plan(
         name,
         one_at_a_time={"model.layers": ["2", "3"]},
         base={"model.layers": "3"},
-        replicate={"seed": [str(seed) for seed in range(7)]},
-        claims=[{**CLAIM, "expect": expect}],
+        replicate={"seed": [str(seed) for seed in range(seeds)]},
+        claims=[{**CLAIM, "expect": way} for way in expect],
         sequential=sequential,
-        runs=[(f"{layers}{seed}", f"vae L{layers} s{seed}") for layers, seed in POINTS],
+        runs=[(f"{code}{layers}{seed}", f"vae L{layers} s{seed}") for layers, seed in POINTS if seed < seeds],
     )
-    finished = store.tagged(tracking.KIND, tracking.RUN)
-    plan = with_declarations(plan, store, finished)
+    finished = [
+        run for run in finished_runs_of(store, code) if run.tags[tracking.FINGERPRINT] in plan.fingerprints
+    ]
+    plan = with_declarations(plan, store, finished, "lab")
     parent = store.start("lab", name, kind=tracking.SWEEP, tags={tracking.STUDY: name})
     with parent.artifacts(sealed=[PLAN_FILE]) as folder:
         (folder / PLAN_FILE).write_text(plan.to_json())
-    for run in finished or planted_runs(store):
+    for run in finished or planted_runs(store, code):
         store.recorder(run).tag({tracking.member_tag(parent.run_id): "1"})
-    conclude(store, parent)
     parent.finish("FINISHED")
     return load_study(store, parent.run_id)
 
 
+def concluded(store: Store, *expect: str, **settings: Any) -> Study:
+    """The same with its tables and its page."""
+    study = adopting(store, *expect, **settings)
+    conclude(store, store.recorder(study.parent))
+    return load_study(store, study.parent.run_id)
+
+
 def test_a_claim_that_is_turned_round_after_the_runs_is_marked_and_the_first_one_stays(folder: Path) -> None:
     store = Store.open(create=True)
-    (first,) = judge_study(concluded(store, "decreasing"))
+    (first,) = judge_study(adopting(store, "decreasing"))
     assert (first.verdict, first.standing) == ("refuted", "")
     study = concluded(store, "increasing", name="renamed")
     late, before = judge_study(study)
@@ -91,7 +114,7 @@ def test_a_claim_that_is_turned_round_after_the_runs_is_marked_and_the_first_one
         assert all(mark in text for mark in marks), suffix
     page = store.download(study.parent.run_id, "report.html").read_text()
     assert all(mark in page and mark in tags[tracking.NOTE] for mark in marks)
-    again, former = judge_study(concluded(store, "decreasing"))
+    again, former = judge_study(adopting(store, "decreasing"))
     assert (again.verdict, again.standing, former.dropped) == ("refuted", "", True)
 
 
@@ -99,7 +122,7 @@ def test_seeds_that_followed_verdicts_are_judged_so_under_every_name(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = Store.open(create=True)
-    concluded(store, "increasing", sequential=True)
+    adopting(store, "increasing", sequential=True)
     study = concluded(store, "increasing", name="other")
     assert (
         "other: seeds=auto chose runs of it, so its claims are judged sequentially" in capfd.readouterr().err
@@ -114,6 +137,113 @@ def test_seeds_that_followed_verdicts_are_judged_so_under_every_name(
         assert "p: sequential test" in store.download(study.parent.run_id, file).read_text()
     print_verdicts([verdict], Terminal(width=400))
     assert "p: sequential test" in " ".join(capfd.readouterr().out.split())
+
+
+MARKS = "declared after 14 runs had been seen", "dropped or changed after 14 runs had been seen"
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_runs_of_other_code_data_or_settings_have_been_seen_too(folder: Path, deleted: bool) -> None:
+    """A change of the training code gives every run another fingerprint."""
+    store = Store.open(create=True)
+    before = adopting(store, "decreasing")
+    for run in [before.parent, *before.runs] if deleted else []:
+        store.client.delete_run(run.run_id)
+    late, dropped = judge_study(adopting(store, "increasing", code="new"))
+    assert (late.standing, dropped.standing) == MARKS
+    assert (late.verdict, dropped.verdict) == ("supported", "refuted")
+    alone = judge_study(adopting(store, "increasing", name="other", code="newer"))
+    assert [verdict.standing for verdict in alone] == [""], "another name and other runs: another study"
+
+
+def test_a_study_of_another_owner_or_experiment_is_another_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(create=True)
+    adopting(store, "decreasing")
+    plan = Plan("depth", claims=[{**CLAIM, "expect": "increasing"}], runs=[("new20", "vae L2 s0")])
+    assert len(with_declarations(plan, store, [], "lab").former) == 1
+    assert with_declarations(plan, store, [], "elsewhere").former == []
+    monkeypatch.setattr(tracking, "owner", lambda uri: "ann")
+    assert with_declarations(plan, store, [], "lab").former == []
+
+
+def test_the_sequential_test_outlives_a_change_of_the_training_code(folder: Path) -> None:
+    """Else as many seeds as looked good could be trained again, as if their number were chosen blindly."""
+    store = Store.open(create=True)
+    adopting(store, "increasing", sequential=True)
+    (verdict,) = judge_study(adopting(store, "increasing", code="new"))
+    assert verdict.sequential
+    (verdict,) = judge_study(adopting(store, "increasing", name="other", code="newer"))
+    assert not verdict.sequential
+
+
+def test_the_runs_of_later_rounds_have_been_seen_when_the_first_begins(folder: Path) -> None:
+    """With seeds=auto a multirun that begins has the seeds of its first round only."""
+    store = Store.open(create=True)
+    adopting(store, "decreasing", sequential=True)
+    late, dropped = judge_study(adopting(store, "increasing", sequential=True, seeds=4))
+    assert (late.standing, dropped.standing) == MARKS
+
+
+def test_a_study_that_drops_all_its_claims_shows_them_everywhere(folder: Path) -> None:
+    store = Store.open(create=True)
+    adopting(store, "increasing")
+    study = concluded(store)
+    (dropped,) = verdicts_of(study)
+    assert (dropped.claim.id, dropped.standing) == ("W1 before", MARKS[1])
+    tags = store.record(study.parent.run_id).tags
+    assert tags["vae_lab.verdict.W1 before"] == f"supported, {MARKS[1]}"
+    assert MARKS[1] in tags[tracking.NOTE]
+    for file in ("report.html", "report.md", *(f"tables/verdicts.{suffix}" for suffix in SUFFIXES.values())):
+        assert MARKS[1] in store.download(study.parent.run_id, file).read_text(), file
+    for line in (["verdict", "depth"], ["verdict", "depth", "--format", "markdown"]):
+        result = CliRunner().invoke(commands, line)
+        assert MARKS[1] in " ".join(result.output.split()), line
+    assert CliRunner().invoke(commands, ["report", "depth", "--out", "depth.html"]).exit_code == 0
+    assert MARKS[1] in Path("depth.md").read_text()
+
+
+def test_a_claim_that_was_taken_back_before_any_run_was_seen_is_of_no_study() -> None:
+    first = planned("up")
+    first = msgspec.structs.replace(first, declared=declared(first, [], 0))
+    second = planned("down")
+    second = msgspec.structs.replace(second, declared=declared(second, [Earlier(first, 1)], 0))
+    assert (second.former, second.declared[0].dropped) == ([], 0)
+    third = planned("level")
+    third = msgspec.structs.replace(
+        third, declared=declared(third, [Earlier(first, 1), Earlier(second, 2)], 9)
+    )
+    assert [entry.claim["expect"] for entry in third.former] == ["down"]
+    back = {
+        entry.claim["expect"]: (entry.seen, entry.dropped)
+        for entry in declared(first, [Earlier(second, 2), Earlier(third, 3)], 12)
+    }
+    assert back == {"up": (12, None), "down": (0, 9), "level": (9, 12)}, "of many one is chosen by its values"
+
+
+def test_a_multirun_that_goes_on_keeps_the_claims_that_it_began_with(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    declare(folder, "increasing")
+    with monkeypatch.context() as patch:
+        patch.setattr(multirun, "conclude", interrupted)
+        assert lab(*LINE, "seeds=1")[0] == 130
+    declare(folder, "decreasing", epochs=2)
+    code, _, err = lab(*LINE, "seeds=1")
+    assert code == 0
+    assert "goes on where it ended before" in err
+    assert "they leave the study and are trained anew" in err
+    study = load_study(Store.open(), "width")
+    marks = [verdict.standing for verdict in judge_study(study)]
+    assert marks == [mark.replace("14", "2") for mark in MARKS]
+    declare(folder, "increasing", epochs=3)
+    assert lab(*LINE, "seeds=1")[0] == 0
+    first, second = judge_study(load_study(Store.open(), "width"))
+    assert (first.standing, second.standing) == ("", "dropped or changed after 4 runs had been seen")
 
 
 def planned(*expectations: str) -> Plan:
@@ -172,12 +302,11 @@ def test_whatever_is_changed_makes_another_claim(key: str) -> None:
 
 def test_a_parent_that_is_gone_hides_no_other(lab: Lab, folder: Path) -> None:
     declare(folder, "increasing")
-    line = (*LINE, "evaluation.pictures=false")
-    assert lab(*line, "seeds=1")[0] == 0
+    assert lab(*LINE, "seeds=1")[0] == 0
     store = Store.open()
     store.client.delete_run(load_study(store, "width").parent.run_id)
     declare(folder, "decreasing")
-    assert lab(*line, "seeds=1", "study.name=clean")[0] == 0
+    assert lab(*LINE, "seeds=1", "study.name=clean")[0] == 0
     assert tracking.STUDY in store.records()[0].tags
     late, first = judge_study(load_study(store, "clean"))
     assert (late.standing, first.dropped) == ("declared after 2 runs had been seen", True)

@@ -37,7 +37,7 @@ def register(run: str, name: str | None, trusted: tuple[str, ...], uri: str | No
     """
     from vae_lab.report.conclusion import verdict_lines
     from vae_lab.report.page.rendering import file_name
-    from vae_lab.studies.claims import judge_study
+    from vae_lab.studies.claims import verdicts_of
     from vae_lab.tracking import Store, client_address, store_name
     from vae_lab.trained.loading import model_of
     from vae_lab.trained.reference import chosen_run
@@ -49,7 +49,7 @@ def register(run: str, name: str | None, trusted: tuple[str, ...], uri: str | No
     choice = chosen_run(store, run)
     lab = model_of(store, choice.run, trust=trusted, chosen=choice.reason)
     study = study_of(store, run, choice.run)
-    verdicts = judge_study(study) if study is not None and study.plan.claims else []
+    verdicts = verdicts_of(study) if study is not None else []
     chosen_name = file_name(study.plan.name if study is not None else lab.run.name) if name is None else name
     versions = give(store, lab, chosen_name, verdict_lines(verdicts))
     for version in versions:

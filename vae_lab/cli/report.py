@@ -32,14 +32,14 @@ def report(study: str, out: str | None, links: bool, uri: str | None) -> None:
     """
     from vae_lab.report.page import rendering
     from vae_lab.report.page.contents import gather
-    from vae_lab.studies.claims import judge_study
+    from vae_lab.studies.claims import verdicts_of
     from vae_lab.studies.study import load_study
     from vae_lab.tracking import reader
 
     store = reader(uri)
     loaded = load_study(store, study)
     file = page_file(out or f"{rendering.file_name(loaded.plan.name)}.html")
-    contents = gather(store, loaded, judge_study(loaded) if loaded.plan.claims else [])
+    contents = gather(store, loaded, verdicts_of(loaded))
     if not links:
         contents = contents._replace(links=[], runs=[], owner="")
     for written in rendering.write(contents, file):

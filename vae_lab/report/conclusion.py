@@ -15,7 +15,7 @@ from vae_lab.report.page.contents import Contents, gather, picture
 from vae_lab.report.pictures import Picture
 from vae_lab.report.tables import Table
 from vae_lab.report.verdicts import verdict_table
-from vae_lab.studies.claims import Verdict, explanation_summary, explanations, judge_study
+from vae_lab.studies.claims import Verdict, explanation_summary, explanations, verdicts_of
 from vae_lab.studies.comparison import comparisons, groups_by_family
 from vae_lab.studies.status import states_in_words
 from vae_lab.studies.study import Study, load_study
@@ -44,7 +44,7 @@ class Conclusion(NamedTuple):
 def conclude(store: Store, recorder: Recorder) -> Conclusion:
     """Writes tables, verdicts, pictures, description and page to the parent run; returns what they say."""
     study = load_study(store, recorder.run_id)
-    verdicts = judge_study(study) if study.plan.claims else []
+    verdicts = verdicts_of(study)
     contents = gather(store, study, verdicts)
     with recorder.artifacts() as folder:
         (folder / "tables").mkdir()
@@ -62,7 +62,7 @@ def conclude(store: Store, recorder: Recorder) -> Conclusion:
 def tell_again(store: Store, recorder: Recorder) -> None:
     """Writes description, views and page of a parent run again, with links to what it has got since."""
     study = load_study(store, recorder.run_id)
-    verdicts = judge_study(study) if study.plan.claims else []
+    verdicts = verdicts_of(study)
     _tell(store, recorder, study, gather(store, study, verdicts), verdicts)
 
 

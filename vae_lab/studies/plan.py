@@ -34,7 +34,7 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True):
     at: int  # milliseconds since 1970
     seen: int  # runs of that multirun which had finished by then
     claim: dict[str, Any]
-    dropped: int | None = None  # how many had finished when the claim was dropped or changed
+    dropped: int | None = None  # how many had finished when the claim was dropped or changed; 0 is in time
 
 
 class Defined(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +87,11 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
     def fingerprints(self) -> frozenset[str]:
         """Those of the runs that are wanted."""
         return frozenset(fingerprint for fingerprint, _ in self.runs)
+
+    @property
+    def former(self) -> list[Declared]:
+        """The claims that it dropped or changed after runs had been seen; they are judged, too."""
+        return [entry for entry in self.declared if entry.dropped]
 
     @property
     def own_metrics(self) -> list[Metric]:

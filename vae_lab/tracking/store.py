@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
+from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking._tracking_service import utils as tracking_utils
 
@@ -275,16 +275,22 @@ class Store:
                 )
         return self
 
-    def records(self, filter_string: str = "") -> list[StoredRun]:
-        """Returns all active runs that match an MLflow filter, newest first."""
+    def records(self, filter_string: str = "", *, deleted: bool = False) -> list[StoredRun]:
+        """Returns all active runs that match an MLflow filter, newest first.
+
+        Args:
+            filter_string: MLflow's; empty for all.
+            deleted: Those that were deleted, but not for good, are wanted in place of the active ones.
+        """
         self.courier.settle_all()
         ids = [*self.experiments()]
-        if self.courier.remote:
+        if self.courier.remote and not deleted:
             return runs_of_server(self.client.tracking_uri, ids, filter_string, self.ask)
         search = partial(
             self.client.search_runs,
             ids,
             filter_string,
+            ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY,
             max_results=1000,
             order_by=["attributes.start_time DESC"],
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from vae_lab import tracking
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
+from vae_lab.studies.names import owner_of
 from vae_lab.studies.plan import PLAN_FILE, Declared, Plan, digest
 from vae_lab.studies.study import is_superseded
 from vae_lab.tracking import Store, StoredRun, member_tag
@@ -18,44 +19,87 @@ from vae_lab.tracking.abandoned import close_abandoned
 
 
 class Earlier(NamedTuple):
-    """A multirun that had some of the runs, as it was planned."""
+    """A multirun of the same study, or of some of its runs, as it was planned."""
 
     plan: Plan
     at: int  # when it began, milliseconds since 1970
+    run_id: str = ""  # of its parent
 
 
-def with_declarations(plan: Plan, store: Store, finished: Collection[StoredRun]) -> Plan:
+def with_declarations(plan: Plan, store: Store, finished: Collection[StoredRun], experiment: str) -> Plan:
     """Returns a plan that says when its claims were declared, and whether its seeds may follow from values.
 
     Args:
         plan: What is planned now; sequential, if it adds seeds itself.
         store: Where earlier multiruns are looked for.
         finished: Its runs that are there already.
+        experiment: The name of the one that it goes into.
     """
-    earlier = earlier_multiruns(store, finished)
+    earlier = earlier_multiruns(store, finished, plan.name, experiment)
     sequential = plan.sequential or any(multirun.plan.sequential for multirun in earlier)
     if sequential and not plan.sequential:
         # Their number follows from their values, and only a sequential test allows for that.
         text = f"{plan.name}: seeds=auto chose runs of it, so its claims are judged sequentially."
         progress.console.print(text)
-    claims = declared(plan, earlier, len(finished))
+    same = [multirun for multirun in earlier if _is_same_study(multirun.plan, plan)]
+    results = {_result(run) for run in (*finished, *_finished_before(store, same))}
+    claims = declared(plan, earlier, len(results))
     return msgspec.structs.replace(plan, sequential=sequential, declared=claims)
 
 
-def earlier_multiruns(store: Store, runs: Iterable[StoredRun]) -> list[Earlier]:
-    """Returns the multiruns that finished runs belong to, the oldest first, whatever they are called."""
-    prefix, ids = member_tag(""), set[str]()
-    for run in runs:
-        ids |= {key.removeprefix(prefix) for key in run.tags if key.startswith(prefix)}
+def earlier_multiruns(store: Store, runs: Iterable[StoredRun], study: str, experiment: str) -> list[Earlier]:
+    """Returns the multiruns that a study may have had before, the oldest first.
+
+    These are the ones that finished runs belong to, whatever they are called, and the user's own of this name
+    in the experiment, whatever code, data and settings they trained; of both also those that were deleted.
+
+    Args:
+        store: Where they are.
+        runs: Finished runs of the study.
+        study: Its name.
+        experiment: That of the experiment.
+    """
+    prefix = member_tag("")
+    ids = {key.removeprefix(prefix) for run in runs for key in run.tags if key.startswith(prefix)}
+    names, mine = store.experiments(), ("", tracking.owner(store.uri))
+    sweeps = [*store.any_tagged(tracking.KIND, [tracking.SWEEP]), *_deleted(store, tracking.SWEEP)]
+    for sweep in sweeps:
+        of_name = (sweep.tags.get(tracking.STUDY), names.get(sweep.experiment_id)) == (study, experiment)
+        if of_name and owner_of(sweep) in mine:
+            ids.add(sweep.run_id)
     multiruns = []
     for run_id in ids:
+        store.courier.catch_up(run_id)  # of a process that ended while the store was away
         try:
             parent = store.record(run_id)
             plan = Plan.from_json(store.download(run_id, PLAN_FILE).read_text(encoding="utf-8"))
-        except (LabError, OSError, ValueError):  # it was deleted, or ended before it had a plan
+        except (LabError, OSError, ValueError):  # it was deleted for good, or ended before it had a plan
             continue
-        multiruns.append(Earlier(plan, parent.started))
+        multiruns.append(Earlier(plan, parent.started, run_id))
     return sorted(multiruns, key=lambda multirun: multirun.at)
+
+
+def _deleted(store: Store, kind: str) -> list[StoredRun]:
+    return store.records(f"tags.`{tracking.KIND}` = '{kind}'", deleted=True)
+
+
+def _finished_before(store: Store, multiruns: Sequence[Earlier]) -> list[StoredRun]:
+    """Returns the finished runs of multiruns, with those that later code, data or settings superseded."""
+    if not multiruns:
+        return []
+    wanted = frozenset[str]().union(*(multirun.plan.fingerprints for multirun in multiruns))
+    parents = {multirun.run_id for multirun in multiruns}
+    runs = [
+        *store.any_tagged(tracking.FINGERPRINT, wanted),
+        *store.any_tagged(tracking.SUPERSEDED, parents),
+        *(run for run in _deleted(store, tracking.RUN) if run.tags.get(tracking.FINGERPRINT) in wanted),
+    ]
+    return [run for run in runs if run.status == "FINISHED"]
+
+
+def _result(run: StoredRun) -> str:
+    """Returns what runs share that have one result, however often it was trained."""
+    return run.tags.get(tracking.FINGERPRINT, run.run_id)
 
 
 def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared]:
@@ -65,23 +109,25 @@ def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared
 
     Args:
         plan: What is planned now.
-        earlier: Multiruns of its runs.
-        seen: How many of its runs have finished.
+        earlier: Multiruns of it and of its runs, the oldest first.
+        seen: How many of its runs, and of those of its earlier multiruns, have finished.
     """
     known: dict[str, Declared] = {}
     today = {digest(claim): claim for claim in plan.claims}
-    for before, at in earlier:
+    for before, at, _ in earlier:
         # What an older lab planned does not say when its claims were declared.
         first = [Declared(digest(claim), at, 0, claim) for claim in before.claims]
         entries = before.declared or first
         if not _is_same_study(before, plan):  # its other claims are its own, whether it has them still or not
             entries = [claim for claim in entries if claim.digest in today]
         for claim in entries:
-            if claim.digest not in known or claim.at < known[claim.digest].at:
-                known[claim.digest] = claim
+            earliest = min(known.get(claim.digest, claim), claim, key=lambda entry: entry.at)
+            known[claim.digest] = msgspec.structs.replace(earliest, dropped=claim.dropped)
     now = int(time.time() * 1000)
     for key, said in today.items():
-        known.setdefault(key, Declared(key, now, seen, said))
+        # One that was taken back before a run had been seen was of no study since.
+        if key not in known or known[key].dropped == 0:
+            known[key] = Declared(key, now, seen, said)
     claims = []
     for key, claim in known.items():
         dropped = None if key in today else seen if claim.dropped is None else claim.dropped

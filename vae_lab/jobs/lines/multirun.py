@@ -80,8 +80,8 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
     finished: set[Key] = set()
     seen = _finished(store, first.jobs)
     plan = plan_of(master, first, study, master.seeds == "auto")
-    plan = announced(with_declarations(plan, store, seen.values()), first)
     experiment = experiment_name(store, settings.tracking.experiment)
+    plan = announced(with_declarations(plan, store, seen.values(), experiment), first)
     with parent_run(store, experiment, tags, plan, anew=master.reuse == "never") as parent:
         _record_spectrum(parent.recorder, settings)
         for current in chain([first], following):

@@ -17,6 +17,11 @@ from vae_lab.studies.plan import digest
 from vae_lab.studies.study import POINT, Study
 
 
+def verdicts_of(study: Study) -> list[Verdict]:
+    """Returns the verdicts of `judge_study`; none on a study that has never declared a claim."""
+    return judge_study(study) if study.plan.claims or study.plan.former else []
+
+
 def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     """Returns verdicts on the claims that a study's plan declares, then on those that it has dropped.
 
@@ -24,15 +29,14 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     level is shared with dropped claims too: who tries several has as many chances to err.
 
     Raises:
-        UserError: it declares none, or one that is not valid.
+        UserError: it declares none and has dropped none, or one that it declares is not valid.
     """
     plan = study.plan
-    claims = parse(plan.claims, plan.own_metrics)
-    if not claims:
+    claims, dropped = parse(plan.claims, plan.own_metrics), plan.former
+    if not claims and not dropped:
         raise UserError(
             f"{plan.name}: the study declares no claims; see `claims` in experiments/reference.yaml."
         )
-    dropped = [former for former in plan.declared if former.dropped is not None]
     chosen: dict[str, Any] = {
         **design(plan),
         "sequential": sequential or plan.sequential,
