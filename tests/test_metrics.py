@@ -39,6 +39,24 @@ def test_every_number_that_a_run_with_full_evaluation_logs_is_in_the_catalogue(
     assert in_tables <= run.metrics.keys()
 
 
+def test_the_numbers_of_the_published_study_are_those_of_its_page() -> None:
+    said, page = " ".join(DOCS.read_text().split()), (DOCS.parent / "published/reference.md").read_text()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.splitlines() if row[:1] == "|"]
+    column = next(row for row in rows if "Frechet distance" in row).index
+    (real, *_) = [row for row in rows if row[0] == "real images"]
+    precision, recall, distance, share = (
+        real[column(name)] for name in ("precision", "recall", "Frechet distance", "recognizable share")
+    )
+    assert (
+        f"have precision {precision}, recall {recall}, a Frechet distance of {distance} and {share}" in said
+    )
+    judged = [row for row in rows if len(row) == len(real) and row[0] in ("vae", "cvae")]
+    distances = [float(row[column("Frechet distance")].strip("*\\ ").split(" ")[0]) for row in judged]
+    runs = page[: page.index(" runs finished")].split(" ")[-1]
+    assert f"of Frechet distances from {min(distances):.0f} to {max(distances):.0f}," in said
+    assert f", {runs} runs of `experiments=reference seeds=auto" in said
+
+
 def test_a_series_is_headed_by_its_number_and_a_strangers_metric_by_itself() -> None:
     assert metric_named("test/kl_dimension/03").heading == "KL of dimension 3"
     assert metric_named("eval/conditional_accuracy/7").better == "higher"

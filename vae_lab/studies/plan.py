@@ -32,9 +32,9 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True):
 
     digest: str
     at: int  # milliseconds since 1970
-    seen: int  # runs of that multirun which had finished by then
+    seen: int  # runs of the study that had finished by then, also of earlier multiruns
     claim: dict[str, Any]
-    dropped: int | None = None  # how many had finished when the claim was dropped or changed; 0 is in time
+    dropped: int | None = None  # how many had finished when the claim was dropped or changed; 0: of no study
 
 
 class Defined(Struct, frozen=True, forbid_unknown_fields=True):
