@@ -124,7 +124,7 @@ ESTIMATED = (  # by random draws or by several classifiers, and logged with a st
     *("test/mutual_information", "test/aggregate_kl", "test/ais_bound", "test/ais_gap"),
     *("eval/recognizable_share", "eval/conditional_accuracy", "eval/classifier_score"),
     *("eval/frechet_distance", "eval/precision", "eval/recall", "eval/density", "eval/coverage"),
-    "eval/class_balance",
+    *("eval/class_balance", "eval/sharpness", "eval/nearest_training_distance"),
 )
 ERRORS = {  # no column of a table, never ranked, and not what a claim is about
     f"{key}{ERROR}": MEASURES[key]._replace(
@@ -158,6 +158,12 @@ SERIES = {  # a metric for each dimension, class or point of a curve, by the nam
     ANNEALED_BETA: Metric("", "inverse temperature of point", "", 4, needs=ANNEALED_IMAGES),
     ANNEALED_RATE: _information("", "rate at point", ANNEALED_IMAGES),
     ANNEALED_DISTORTION: _loss("", "distortion at point", *CONDITION, better="", needs=ANNEALED_IMAGES),
+}
+SERIES |= {
+    f"{name}{ERROR}": SERIES[name]._replace(
+        heading=f"standard error of {SERIES[name].heading}", digits=3, ranked=False
+    )
+    for name in (ANNEALED_RATE, ANNEALED_DISTORTION)
 }
 
 

@@ -3,16 +3,20 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
+from scipy import stats
 
 from tests.evaluation.test_bounds import LinearGaussian
 from vae_lab.cli.evaluate import evaluate
 from vae_lab.data import Images
 from vae_lab.evaluation import annealed_measures
-from vae_lab.metrics import ANNEALED_DISTORTION, ANNEALED_RATE, is_metric, series
+from vae_lab.evaluation.annealed import annealed
+from vae_lab.evaluation.bounds import evenly_spaced
+from vae_lab.metrics import ANNEALED_DISTORTION, ANNEALED_RATE, ERROR, is_metric, series
 from vae_lab.objectives import Gaussian
 from vae_lab.tracking import EVALUATION, KIND, RUN, Store, reader
 
@@ -48,10 +52,26 @@ def test_the_bound_of_a_part_of_the_images_stands_for_all() -> None:
     assert part["test/ais_bound"] == pytest.approx(whole["test/ais_bound"], abs=4 * error)
 
 
+def test_the_standard_errors_of_the_curve_are_scipys_over_images_and_hold_the_curve_of_all() -> None:
+    model, some = LinearGaussian(), images(400)
+    part = annealed_measures(model, Gaussian(0.5), some, **FEW)
+    whole = annealed_measures(model, Gaussian(0.5), some, **(FEW | {"count": 400}))
+    x = some.scaled(evenly_spaced(torch.arange(400), FEW["count"]))
+    settings: Any = {key: FEW[key] for key in ("temperatures", "chains", "seed")}
+    chains = annealed(model, Gaussian(0.5), x, torch.zeros(len(x), 0), **settings)
+    for name, values in ((ANNEALED_RATE, chains.rate), (ANNEALED_DISTORTION, chains.distortion)):
+        errors, spread = series(part, f"{name}{ERROR}"), stats.sem(values[::2].numpy(), axis=1)
+        assert errors == pytest.approx(spread.tolist(), rel=1e-5, abs=1e-12)
+        for error, of_part, of_all in zip(errors, series(part, name), series(whole, name), strict=True):
+            assert of_part == pytest.approx(of_all, abs=4 * error + 1e-9)
+
+
 def test_one_image_has_a_bound_and_no_standard_error() -> None:
     metrics = annealed_measures(LinearGaussian(), Gaussian(0.5), images(20), **(FEW | {"count": 1}))
     assert metrics["test/ais_bound"] > 0
     assert math.isnan(metrics["test/ais_bound_error"])
+    assert len(series(metrics, ANNEALED_RATE)) == 21
+    assert series(metrics, f"{ANNEALED_RATE}{ERROR}") == []
 
 
 def test_measures_added_later_are_those_of_training(

@@ -29,7 +29,9 @@ SAMPLE_QUALITY = {
     "eval/coverage",
     "eval/class_balance",
     "eval/sharpness",
+    "eval/sharpness_error",
     "eval/nearest_training_distance",
+    "eval/nearest_training_distance_error",
     "eval/classifier_accuracy",
 }
 
@@ -118,6 +120,7 @@ def test_what_is_estimated_by_draws_has_a_standard_error_beside_it(rows: Dataset
     settings = SETTINGS | {"judges": 2}
     measured = evaluation.full_evaluation(model(rows), BCE, rows, rows, seed=0, **settings).metrics
     errors = {key: measured.get(f"{key}{ERROR}") for key in ESTIMATED if key in measured}
+    assert {"eval/sharpness", "eval/nearest_training_distance", "eval/recall"} <= errors.keys()
     assert len(errors) > 5
     assert [key for key, error in errors.items() if error is None or not error >= 0] == []
     one_draw = SETTINGS | {"posterior_draws": 1, "importance_samples": 1}
@@ -128,6 +131,18 @@ def test_what_is_estimated_by_draws_has_a_standard_error_beside_it(rows: Dataset
 def test_the_error_of_an_averaged_loss_is_its_spread_over_seeds(rows: Dataset) -> None:
     runs = [full.averaged_loss(model(rows), BCE, rows.test, seed=seed, draws=4) for seed in range(60)]
     for key in ("test/averaged_loss", "test/averaged_negative_elbo"):
+        spread = statistics.stdev(run[key] for run in runs)
+        error = statistics.fmean(run[f"{key}{ERROR}"] for run in runs)
+        assert error == pytest.approx(spread, rel=0.35)
+
+
+def test_the_errors_of_means_over_samples_are_their_spread_over_seeds(rows: Dataset) -> None:
+    trained, runs = model(rows), []
+    for seed in range(60):
+        measures = evaluation.Measures({}, {})
+        full.add_quality(measures, trained, BCE.likelihood, rows, seed=seed, count=40, judges=1)
+        runs.append(measures.metrics)
+    for key in ("eval/sharpness", "eval/nearest_training_distance"):
         spread = statistics.stdev(run[key] for run in runs)
         error = statistics.fmean(run[f"{key}{ERROR}"] for run in runs)
         assert error == pytest.approx(spread, rel=0.35)

@@ -1,15 +1,21 @@
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage, stats
+from scipy.spatial.distance import cdist
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 
-from vae_lab.data import Dataset
+from vae_lab.data import Dataset, Images
 from vae_lab.evaluation import samples
-from vae_lab.evaluation.full import nearest_training_distance
+from vae_lab.evaluation.full import nearest_training_distance, relative_sharpness
+from vae_lab.evaluation.measures import Measures
+from vae_lab.metrics import ERROR
 
 SURE = one_hot(torch.arange(10), 10).double()  # every class once, without doubt
 UNSURE = torch.full((10, 10), 0.1)
@@ -93,14 +99,14 @@ def test_samples_of_one_mode_of_two_are_precise_but_recall_half() -> None:
 def test_blur_lowers_sharpness_and_flat_images_have_none() -> None:
     noise = torch.rand(20, 64, generator=torch.Generator().manual_seed(0))
     blurred = torch.nn.functional.avg_pool2d(noise.view(20, 1, 8, 8), 3, 1, 1).flatten(1)
-    assert samples.sharpness(blurred, (1, 8, 8)) < samples.sharpness(noise, (1, 8, 8)) / 4
-    assert samples.sharpness(torch.zeros(3, 64), (1, 8, 8)) == 0
+    assert (samples.sharpness(blurred, (1, 8, 8)) < samples.sharpness(noise, (1, 8, 8)) / 4).all()
+    assert samples.sharpness(torch.zeros(3, 64), (1, 8, 8)).tolist() == [0, 0, 0]
 
 
 def test_the_laplacian_of_one_white_pixel_has_the_variance_of_its_kernel() -> None:
     dot = torch.zeros(1, 25)
     dot[0, 12] = 1
-    assert samples.sharpness(dot, (1, 5, 5)) == pytest.approx((16 + 4) / 25)
+    assert samples.sharpness(dot, (1, 5, 5)).tolist() == [pytest.approx((16 + 4) / 25)]
 
 
 def test_planted_copies_of_training_images_lie_at_distance_zero(rows: Dataset) -> None:
@@ -116,8 +122,39 @@ def test_planted_copies_of_training_images_lie_at_distance_zero(rows: Dataset) -
 
 
 def test_a_memorizing_model_has_no_distance_and_held_out_images_have_one(rows: Dataset) -> None:
-    assert nearest_training_distance(rows.train.scaled(slice(None)), rows) == 0
-    assert nearest_training_distance(rows.test.scaled(slice(None)), rows) == pytest.approx(1)
+    assert not nearest_training_distance(rows.train.scaled(slice(None)), rows).any()
+    assert nearest_training_distance(rows.test.scaled(slice(None)), rows).mean() == pytest.approx(1)
+
+
+def test_means_over_samples_and_their_standard_errors_are_scipys(rows: Dataset) -> None:
+    drawn = torch.rand(50, rows.size, generator=torch.Generator().manual_seed(0)).to(rows.test.pixels.device)
+    measures = Measures({}, {})
+    measures.take_mean("sharpness", lambda: relative_sharpness(drawn, rows))
+    measures.take_mean("distance", lambda: nearest_training_distance(drawn, rows))
+    pixels, held_out, train = (
+        x.double().cpu().numpy() for x in (drawn, *map(all_of, (rows.test, rows.train)))
+    )
+    expected = {
+        "sharpness": laplacian_variances(pixels) / laplacian_variances(held_out).mean(),
+        "distance": cdist(pixels, train).min(1) / cdist(held_out, train).min(1).mean(),
+    }
+    for name, values in expected.items():
+        assert measures.metrics[name] == pytest.approx(values.mean(), rel=1e-5)
+        assert measures.metrics[f"{name}{ERROR}"] == pytest.approx(stats.sem(values), rel=1e-5)
+    one = Measures({}, {})
+    one.take_mean("sharpness", lambda: relative_sharpness(drawn[:1], rows))
+    assert [*one.metrics] == ["sharpness"], "one sample alone tells no error"
+    assert not one.absent
+
+
+def all_of(images: Images) -> Tensor:
+    return images.scaled(slice(None))
+
+
+def laplacian_variances(pixels: Any) -> Any:
+    """Of each image of 4 x 4 pixels."""
+    edges = [ndimage.laplace(image, mode="constant") for image in pixels.reshape(-1, 4, 4)]
+    return np.array([image.var() for image in edges])
 
 
 class Passing(torch.nn.Module):

@@ -92,14 +92,17 @@ def _elbo_of_all(
 
 
 def _curve(chains: Annealed) -> dict[str, float]:
-    """Returns inverse temperature, rate and distortion at even steps of the path, as three series."""
+    """Returns inverse temperature, rate and distortion at even steps of the path, each a series.
+
+    The latter two have one of standard errors too, over images, unless there is one image alone.
+    """
     steps = len(chains.betas) - 1
     points = sorted({round(steps * point / POINTS) for point in range(POINTS + 1)})
-    columns = {
-        ANNEALED_BETA: chains.betas,
-        ANNEALED_RATE: chains.rate.mean(-1),
-        ANNEALED_DISTORTION: chains.distortion.mean(-1),
-    }
+    of_images = {ANNEALED_RATE: chains.rate, ANNEALED_DISTORTION: chains.distortion}
+    columns = {ANNEALED_BETA: chains.betas} | {name: values.mean(-1) for name, values in of_images.items()}
+    n = chains.distortion.shape[-1]
+    if n > 1:
+        columns |= {f"{name}{ERROR}": values.std(-1) / math.sqrt(n) for name, values in of_images.items()}
     return {
         f"{name}/{number:02d}": value
         for name, column in columns.items()

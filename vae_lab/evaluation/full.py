@@ -156,8 +156,8 @@ def add_quality(
         asked = labels.to(drawn.device) if model.condition_size else None
         measures.add(judgement(data, drawn, asked, judges=judges, batch_size=batch_size))
         measures.take_all(quality_of_training_images(data, count, judges))
-    measures.take([SHARPNESS], lambda: [relative_sharpness(drawn, data)])
-    measures.take(["eval/nearest_training_distance"], lambda: [nearest_training_distance(drawn, data)])
+    measures.take_mean(SHARPNESS, lambda: relative_sharpness(drawn, data))
+    measures.take_mean("eval/nearest_training_distance", lambda: nearest_training_distance(drawn, data))
 
 
 @functools.lru_cache(maxsize=8)  # once, and not for every run that is measured
@@ -167,12 +167,12 @@ def quality_of_training_images(data: Dataset, count: int, judges: int) -> dict[s
     index = evenly_spaced(torch.arange(len(train), device=train.pixels.device), count)
     drawn = train.scaled(index)
     real = judgement(data, drawn, train.labels[index], judges=judges)
-    real.take([SHARPNESS], lambda: [relative_sharpness(drawn, data)])
+    real.take_mean(SHARPNESS, lambda: relative_sharpness(drawn, data))
     return {REAL[key]: value for key, value in real.metrics.items() if key in REAL}
 
 
-def relative_sharpness(images: Tensor, data: Dataset) -> float:
-    """Returns the sharpness of images (N, D) by that of held-out images.
+def relative_sharpness(images: Tensor, data: Dataset) -> Tensor:
+    """Returns the sharpness (N,) of images (N, D) by the mean of held-out images.
 
     Raises:
         UndefinedError: Held-out images have none.
@@ -183,8 +183,10 @@ def relative_sharpness(images: Tensor, data: Dataset) -> float:
     return quality.sharpness(images, data.shape) / real
 
 
-def nearest_training_distance(images: Tensor, data: Dataset, *, count: int = MEMORIZATION_SAMPLES) -> float:
-    """Returns the mean distance of images (N, D) to the nearest training image, over held-out images'.
+def nearest_training_distance(images: Tensor, data: Dataset, *, count: int = MEMORIZATION_SAMPLES) -> Tensor:
+    """Returns how far the first `count` images (N, D) lie from training images, by the mean of held-out ones.
+
+    It is the distance to the nearest, for each of them.
 
     Raises:
         UndefinedError: Held-out images have none.
@@ -192,12 +194,12 @@ def nearest_training_distance(images: Tensor, data: Dataset, *, count: int = MEM
     distance_of_real = _distance_of_held_out(data, count)
     if not distance_of_real:
         raise quality.UndefinedError("every held-out image is a copy of a training image")
-    return float(quality.nearest_distance(images[:count], data.train).double().mean()) / distance_of_real
+    return quality.nearest_distance(images[:count], data.train).double() / distance_of_real
 
 
 @functools.lru_cache(maxsize=8)
 def _sharpness_of_held_out(data: Dataset) -> float:
-    return quality.sharpness(data.test.scaled(slice(None)), data.shape)
+    return float(quality.sharpness(data.test.scaled(slice(None)), data.shape).mean())
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from vae_lab.evaluation.bounds import Estimate
+from vae_lab.evaluation.bounds import Estimate, mean_and_error
 from vae_lab.evaluation.samples import UndefinedError
 from vae_lab.metrics import ERROR
 
@@ -34,6 +35,19 @@ class Measures(NamedTuple):
                     self.metrics[name] = value
                 else:
                     self.absent[name] = f"it is {value}"
+
+    def take_mean(self, name: str, measure: Callable[[], Tensor]) -> None:
+        """Adds the mean of the values (N,) that `measure` returns, and of several its standard error."""
+        errors: list[float] = []
+
+        def mean() -> list[float]:
+            value, error = mean_and_error(measure())
+            errors.append(error)
+            return [value]
+
+        self.take([name], mean)
+        if name in self.metrics and not math.isnan(errors[0]):
+            self.take_all({f"{name}{ERROR}": errors[0]})
 
     def add(self, others: Measures) -> None:
         """Adds what others hold."""

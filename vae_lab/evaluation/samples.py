@@ -181,8 +181,8 @@ def _radii(points: Tensor, neighbours: int) -> Tensor:
     return torch.cat([torch.cdist(part, points).kthvalue(kth).values for part in torch.split(points, 1000)])
 
 
-def sharpness(images: Tensor, shape: tuple[int, int, int]) -> float:
-    """Returns the mean over images (N, D) of the variance of their Laplacian: edges raise it.
+def sharpness(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Returns the variance (N,) of the Laplacian of each image (N, D): edges raise it.
 
     References:
         Pech-Pacheco et al. 2000, Diatom autofocusing in brightfield microscopy.
@@ -190,7 +190,7 @@ def sharpness(images: Tensor, shape: tuple[int, int, int]) -> float:
     channels, height, width = shape
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]], device=images.device)
     edges = conv2d(images.reshape(-1, 1, height, width), kernel[None, None], padding=1)
-    return float(edges.reshape(len(images), channels, -1).var(-1, correction=0).double().mean())
+    return edges.reshape(len(images), channels, -1).var(-1, correction=0).double().mean(-1)
 
 
 def nearest_distance(images: Tensor, among: Images, *, chunk: int = 10_000) -> Tensor:
