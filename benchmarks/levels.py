@@ -89,7 +89,10 @@ ONE = {
 STUDIES: dict[str, tuple[Truth, ...]] = {
     **{name: (truth,) for name, truth in ONE.items()},
     "eleven claims, each ahead by the margin": (AHEAD,) * 11,
-    "six of them, noise of half a margin, and five of nothing": (AHEAD._replace(noise=half),) * 6 + (ALIKE._replace(noise=half),) * 5,
+    "six of them, noise of half a margin, and five of nothing": (
+        *[AHEAD._replace(noise=half)] * 6,
+        *[ALIKE._replace(noise=half)] * 5,
+    ),
 }
 
 
