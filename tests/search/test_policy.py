@@ -1,6 +1,4 @@
-"""Searches without training: spaces, proposals, who goes on, and what a killed search finds again."""
-
-from pathlib import Path
+"""Searches without training: spaces, proposals, and who goes on."""
 
 import optuna
 import pytest
@@ -8,14 +6,13 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks import search as benchmark
+from tests.search.bowl import RATE, SIZES, loss
 from vae_lab.errors import UserError
 from vae_lab.jobs.grammar import PARSER
-from vae_lab.jobs.search.engine import Order, Rules, Search
+from vae_lab.jobs.search.engine import Rules, Search
 from vae_lab.jobs.search.space import Dimension, Space, space_of
 from vae_lab.jobs.search.trials import Trials
 
-RATE = Dimension("optimizer.lr", low=1e-4, high=1e-2, log=True)
-SIZES = Dimension("model.latent_size", low=2, high=9, step=1)
 KIND = Dimension("optimizer", choices=("adam", "sgd"))
 
 
@@ -25,12 +22,6 @@ def node(**given: object) -> DictConfig:
 
 def spaces(*line: str, **given: object) -> tuple[Space, dict[str, str]]:
     return space_of(node(**given), PARSER.parse_overrides([*line]))
-
-
-def loss(order: Order) -> float:
-    """A bowl around a rate of 1e-3 and size 6, that an epoch's noise-free curve comes down to."""
-    rate, size = float(str(order.values["optimizer.lr"])), float(str(order.values["model.latent_size"]))
-    return 100 + abs(rate - 1e-3) * 1e3 + abs(size - 6) + 20 / order.until
 
 
 def test_the_line_goes_before_the_file() -> None:
@@ -182,93 +173,6 @@ def test_of_two_objectives_the_front_goes_on() -> None:
     assert search.trials.study.best_trials
 
 
-def searched(storage: str, *, killed: bool) -> list[tuple[int, int, float]]:
-    """Runs a search, which is made anew on its storage between any two calls if it is killed all the time."""
-    told: list[tuple[int, int, float]] = []
-
-    def made() -> Search:
-        return Search(Space((RATE, SIZES)), Rules(length=9, trials=6, epochs=30), storage)
-
-    search = made()
-    while (order := search.next()) is not None:
-        if killed:
-            search = made()
-            again = search.next()
-            assert again == order
-        search.told(order.number, [loss(order)])
-        told.append((order.number, order.until, loss(order)))
-        search = made() if killed else search
-    for number in search.ladder.paused():
-        search.stop(number)
-    assert TrialState.RUNNING not in [trial.state for trial in search.trials.all()]
-    return told
-
-
-def test_a_search_killed_between_any_two_calls_goes_on_as_if_it_were_not(tmp_path: Path) -> None:
-    whole = searched(f"sqlite:///{tmp_path}/whole.db", killed=False)
-    assert searched(f"sqlite:///{tmp_path}/parts.db", killed=True) == whole
-
-
-def orders(rules: Rules, restarts: set[int]) -> list[Order]:
-    """The orders of a search that is made anew on its storage after so many of them."""
-    storage = optuna.storages.InMemoryStorage()
-    search, ordered = Search(Space((RATE, SIZES)), rules, storage), []
-    while (order := search.next()) is not None:
-        ordered.append(order)
-        search.told(order.number, [loss(order)])
-        if len(ordered) in restarts:
-            search = Search(Space((RATE, SIZES)), rules, storage)
-    return ordered
-
-
-@pytest.mark.parametrize("sampler", ["forecast", "qmc", "nsgaii"])
-def test_a_search_stopped_in_the_middle_makes_the_same_orders(sampler: str) -> None:
-    rules = Rules(length=9, trials=30, epochs=90, sampler=sampler)
-    whole = orders(rules, restarts=set())
-    assert len(whole) > 30
-    assert orders(rules, restarts={7, 12, 20, 29}) == whole
-
-
-class KilledError(Exception):
-    """The process of a search ends."""
-
-
-def killed(*_: object) -> None:
-    raise KilledError
-
-
-@pytest.mark.parametrize(
-    ("pruner", "call", "state"),
-    [
-        ("none", "complete", TrialState.COMPLETE),
-        ("forecast", "complete", TrialState.COMPLETE),
-        ("median", "stop", TrialState.PRUNED),
-        ("median", "is_given_up", TrialState.PRUNED),
-    ],
-)
-def test_what_a_killed_search_did_not_say_of_a_trial_is_said_when_it_goes_on(
-    pruner: str, call: str, state: TrialState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage = optuna.storages.InMemoryStorage()
-    options = {"n_startup_trials": 1} if pruner == "median" else {}
-    rules = Rules(length=9, trials=20, epochs=180, sampler="random", pruner=pruner, pruner_options=options)
-    undisturbed = {order.number: order.until for order in orders(rules, restarts=set())}
-    search = Search(Space((RATE, SIZES)), rules, storage)
-    with monkeypatch.context() as patch:
-        while (order := search.next()) is not None:
-            is_last = undisturbed[order.number] == order.until and (order.until == 9) == (call == "complete")
-            if is_last:
-                patch.setattr(Trials, call, killed)
-                with pytest.raises(KilledError):
-                    search.told(order.number, [loss(order)])
-                break
-            search.told(order.number, [loss(order)])
-    assert order is not None
-    again = Search(Space((RATE, SIZES)), rules, storage)
-    assert again.trials.all()[order.number].state == state
-    assert order.number not in again.ladder.paused()
-
-
 def test_a_trial_has_its_own_number_when_another_process_adds_one_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -283,24 +187,6 @@ def test_a_trial_has_its_own_number_when_another_process_adds_one_at_once(
     trials = Trials(storage, "search", ["minimize"])
     monkeypatch.setattr(storage, "create_new_trial", create_two)
     assert trials.add(create_trial(state=TrialState.RUNNING)) == 0
-
-
-def test_a_trial_that_a_pruner_let_go_on_is_not_asked_about_again() -> None:
-    storage = optuna.storages.InMemoryStorage()
-    rules = Rules(length=3, pruner="median", epochs=60, pruner_options={"n_startup_trials": 1})
-    search = Search(Space((RATE, SIZES)), rules, storage)
-    first, second = search.next(), search.next()
-    assert first is not None
-    assert second is not None
-    search.told(first.number, [200.0])
-    search.told(second.number, [100.0])
-    while search.ladder.climbers[second.number].height < 2:
-        order = search.next()
-        assert order is not None
-        if order.number == second.number:
-            search.told(order.number, [90.0])
-    again = Search(Space((RATE, SIZES)), rules, storage)  # for which the first would be above the median
-    assert again.trials.all()[first.number].state == TrialState.RUNNING
 
 
 def test_the_recorded_grid_is_searched_within_the_bar() -> None:

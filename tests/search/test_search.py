@@ -288,7 +288,9 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
 
 def test_killed_between_ask_and_tell_it_loses_and_doubles_nothing(zygote: Zygote, tmp_path: Path) -> None:
     trial = kills.Trial.in_folder(zygote, tmp_path)
-    fault = Fault("vae_lab.jobs.search.trials.Trials.add", 2, AFTER)  # `make search-kills` does all
+    states = [state for _, state, *_ in kills.ended(trial.whole).trials]
+    assert states.index("FAIL") == 1  # before the kill, so that what goes on must know of its epochs
+    fault = Fault("vae_lab.jobs.search.trials.Trials.add", 3, AFTER)  # `make search-kills` does all
     assert kills.lost(trial, tmp_path / "killed", fault) == ""
 
 

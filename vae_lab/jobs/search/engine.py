@@ -198,8 +198,9 @@ class Search:
         reached = self.trials.reached(trial)
         steps = [reached[rung] for rung in self.ladder.rungs if rung in reached]
         values = [self.trials.lowered(step[:-1]) for step in steps]
-        self.ladder.resume(trial.number, values, [int(step[-1]) for step in steps])
-        if trial.state in (TrialState.PRUNED, TrialState.FAIL):
+        spent, failed = [int(step[-1]) for step in steps], trial.state == TrialState.FAIL
+        self.ladder.resume(trial.number, values, spent, failed=failed)
+        if trial.state == TrialState.PRUNED:
             self.ladder.drop(trial.number)
         elif trial.state == TrialState.RUNNING and steps and not self.trials.has_passed(trial):
             self._follow_up(trial.number, steps[-1][:-1])

@@ -66,17 +66,27 @@ class Ladder:
         self.climbers[number] = Climber(number)
         return self.go_on(number)
 
-    def resume(self, number: int, values: Sequence[Sequence[float]], spent: Sequence[int]) -> None:
+    def resume(
+        self,
+        number: int,
+        values: Sequence[Sequence[float]],
+        spent: Sequence[int],
+        *,
+        failed: bool = False,
+    ) -> None:
         """Puts a trial of an earlier process where it paused.
 
         Args:
             number: The trial.
             values: On each rung up to there, the lower the better.
             spent: The epochs of all by each of these.
+            failed: Whether it failed on its next segment, whose epochs are spent as they were then.
         """
         climber = self.climbers[number] = Climber(number, [[*value] for value in values], [*spent])
-        climber.over = climber.height == len(self.rungs)
-        self.spent += self.rungs[climber.height - 1] if climber.height else 0
+        at_top = climber.height == len(self.rungs)
+        climber.over = at_top or failed
+        ordered = climber.height + (failed and not at_top)  # segments
+        self.spent += self.rungs[ordered - 1] if ordered else 0
 
     def go_on(self, number: int) -> Segment:
         """Returns the next segment of a trial, which is under way from now on."""
