@@ -1,10 +1,13 @@
-"""A search that has been run, shared by the tests of this folder."""
+"""A search that has been run, and what it left, shared by the tests of this folder."""
 
+import shutil
 from pathlib import Path
 
+import optuna
 import pytest
 
 from tests.conftest import made_once, trained
+from vae_lab.tracking import KIND, RUN, Store, StoredRun
 
 SPACE = ("model.latent_size=range(2,9)", "optimizer.lr=tag(log,interval(1e-4,1e-1))")
 LINE = (
@@ -42,3 +45,21 @@ SHORT = (  # one point for one epoch
 def hunted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which LINE has run."""
     return made_once(tmp_path_factory, "hunt", lambda folder: trained(folder, *LINE))
+
+
+def storage(folder: Path) -> optuna.Study:
+    address = f"sqlite:///{folder}/mlflow.searches.db"
+    (summary,) = optuna.get_all_study_summaries(address)
+    return optuna.load_study(study_name=summary.study_name, storage=address)
+
+
+def runs(folder: Path) -> list[StoredRun]:
+    return Store.open(f"sqlite:///{folder}/mlflow.db").tagged(KIND, RUN)
+
+
+@pytest.fixture
+def again(hunted: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, with its state, to go on in."""
+    shutil.copytree(hunted, folder, dirs_exist_ok=True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    return folder

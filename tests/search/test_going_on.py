@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from tests.search.bowl import RATE, SIZES, loss
 from vae_lab.jobs.search.engine import Order, Rules, Search
 from vae_lab.jobs.search.space import Space
+from vae_lab.jobs.search.telling import searched as searched_so_far
 from vae_lab.jobs.search.trials import Trials
 
 
@@ -135,3 +136,15 @@ def test_a_trial_that_a_pruner_let_go_on_is_not_asked_about_again() -> None:
             search.told(order.number, [90.0])
     again = Search(Space((RATE, SIZES)), rules, storage)  # for which the first would be above the median
     assert again.trials.all()[first.number].state == TrialState.RUNNING
+
+
+def test_trials_that_another_process_added_meanwhile_are_not_told() -> None:
+    storage, rules = optuna.storages.InMemoryStorage(), Rules(length=3, trials=9)
+    search, other = (Search(Space((RATE, SIZES)), rules, storage) for _ in range(2))
+    for one in (search, other, search):
+        order = one.next()
+        assert order is not None
+        one.told(order.number, [loss(order)])
+    names = {0: "first", 2: "third"}
+    told = searched_so_far(search, ["test/loss"], names.__getitem__)
+    assert [step.run for step in told.steps] == ["first", "third"]

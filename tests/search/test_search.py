@@ -2,12 +2,9 @@
 
 import shlex
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
-import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
@@ -18,36 +15,16 @@ from tests.faults.children import Zygote
 from tests.faults.injected import AFTER, Fault
 from tests.guide import lines, read, trains, write_files
 from tests.search import kills
-from tests.search.conftest import LINE, SHORT
+from tests.search.conftest import LINE, SHORT, runs, storage
 from vae_lab.errors import LabError
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
-from vae_lab.jobs.search.storage import held
-from vae_lab.jobs.search.trials import Trials
 from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
-from vae_lab.tracking import FINGERPRINT, KIND, RUN, Store, StoredRun, reader
+from vae_lab.tracking import FINGERPRINT, Store, reader
 
 Lab = Callable[..., tuple[int, str, str]]
-
-
-def storage(folder: Path) -> optuna.Study:
-    address = f"sqlite:///{folder}/mlflow.searches.db"
-    (summary,) = optuna.get_all_study_summaries(address)
-    return optuna.load_study(study_name=summary.study_name, storage=address)
-
-
-def runs(folder: Path) -> list[StoredRun]:
-    return Store.open(f"sqlite:///{folder}/mlflow.db").tagged(KIND, RUN)
-
-
-@pytest.fixture
-def again(hunted: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, with its state, to go on in."""
-    shutil.copytree(hunted, folder, dirs_exist_ok=True)
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
-    return folder
 
 
 def test_trials_are_runs_of_one_study(hunted: Path) -> None:
@@ -167,44 +144,11 @@ def test_keys_of_a_search_are_refused_where_there_is_none(lab: Lab, line: tuple[
     assert err == "vae-lab: search.trials=3: is of a search; add -m hydra/sweeper=search, or leave it out.\n"
 
 
-def test_a_database_that_is_away_is_named_in_one_line(folder: Path, lab: Lab) -> None:
-    code, out, err = lab(*SHORT, "search.storage=postgresql://127.0.0.1:9/trials")
-    assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith(
-        "vae-lab: search.storage=postgresql://127.0.0.1:9/trials: cannot be used now: connection refused. "
-    )
-    assert "Traceback" not in err
-    assert not [*folder.iterdir()]
-
-
-def test_a_driver_that_is_not_there_is_named_in_one_line(folder: Path, lab: Lab) -> None:
-    code, _, err = lab(*SHORT, "search.storage=postgresql+psycopg2://127.0.0.1:9/trials")
-    assert code == 2
-    assert err.splitlines()[-1].endswith("cannot be opened: No module named 'psycopg2'")
-
-
-def test_a_database_with_mlflows_tables_gets_none_of_optunas(folder: Path, lab: Lab, database: Path) -> None:
-    shutil.copy(database, folder / "others.db")
-    code, _, err = lab(*SHORT, "search.storage=sqlite:///others.db")
-    assert code == 2
-    assert "others.db: is a database of MLflow's" in err
-    with closing(sqlite3.connect(folder / "others.db")) as tables:
-        assert not tables.execute("SELECT name FROM sqlite_master WHERE name = 'trials'").fetchall()
-
-
 def test_what_is_measured_after_every_epoch_is_what_runs_have(hunted: Path) -> None:
     run = next(run for run in runs(hunted) if run.status == "FINISHED")
     points = reader(f"sqlite:///{hunted}/mlflow.db").points([run.run_id], run.metrics)[run.run_id]
     every = {metric for metric, steps in points.items() if sorted(steps) == [1, 2, 3, 4]}
     assert every == {*OF_EVERY_EPOCH}
-
-
-def test_a_second_command_at_once_is_refused_in_one_line(again: Path, lab: Lab) -> None:
-    with held(f"sqlite:///{again}/mlflow.searches.db", storage(again).study_name):
-        code, out, err = lab(*LINE, "search.trials=10")
-    assert (code, out) == (2, "")
-    assert err.startswith("vae-lab: hunt: another process is at work on this search.")
-    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("lost", ["run", "store"])
@@ -243,41 +187,6 @@ def test_a_trial_whose_run_failed_for_what_may_pass_is_gone_on_with(
     code, _, err = lab(*SHORT)
     assert code == 0, err
     assert [trial.state for trial in storage(folder).trials] == [TrialState.COMPLETE]
-
-
-def test_a_storage_that_goes_away_leaves_no_run_running(
-    folder: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object) -> None:
-        raise optuna.exceptions.StorageInternalError("away")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trials, "report", away)
-        code, _, err = lab(*SHORT, "train.epochs=2", "search.epochs=2", "search.eta=2")
-    assert code == 1
-    assert "mlflow.searches.db: cannot be used now: away. Once it can, the same command goes on." in err
-    assert "Traceback" not in err
-    assert [run.status for run in runs(folder)] == ["KILLED"]
-
-
-def test_a_storage_elsewhere_is_in_no_record_and_experiments_do_not_share_trials(
-    folder: Path, lab: Lab
-) -> None:
-    code, out, err = lab(*SHORT, f"search.storage=sqlite:///{folder}/elsewhere.db", "study.name=short")
-    assert code == 0, out + err
-    assert (folder / "elsewhere.db").exists()
-    store = Store.open(f"sqlite:///{folder}/mlflow.db")
-    parent = load_study(store, "short").parent
-    for run in (parent, *runs(folder)):
-        assert "elsewhere" not in repr(run)
-    assert "elsewhere" not in store.download(parent.run_id, "report.html").read_text()
-    assert "search." not in runs(folder)[0].tags["vae_lab.command"]  # what a single run does not read
-    line = [f"search.storage=sqlite:///{folder}/elsewhere.db", "study.name=short"]
-    code, _, err = lab(*SHORT, *line, "tracking.experiment=another")
-    assert code == 0, err
-    searches = optuna.get_all_study_summaries(f"sqlite:///{folder}/elsewhere.db")
-    assert [search.n_trials for search in searches] == [1, 1]  # one of each experiment
-    assert len(runs(folder)) == 1  # which has the same result
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from vae_lab.jobs.search.engine import Order, Rules, Search
 from vae_lab.jobs.search.objectives import directions
 from vae_lab.jobs.search.points import Points
 from vae_lab.jobs.search.source import SearchSource
-from vae_lab.jobs.search.storage import errors_in_one_line, held, opened, storage_address
+from vae_lab.jobs.search.storage import closed_at_last, errors_in_one_line, held, opened, storage_address
 from vae_lab.jobs.search.telling import searched
 from vae_lab.report.terminal import output
 from vae_lab.studies.plan import Plan
@@ -91,8 +91,8 @@ def run_search(master: DictConfig, arguments: Sequence[str], points: Points, cre
     mine = [experiment.name, experiment.creation_time, tracking.owner(store.uri)]
     name = f"{plan.name} {_digest(points, settings, rules, mine)}"
     tags = {tracking.STUDY: plan.name, tracking.COMMAND: multirun_command(master.hydra, arguments)}
-    with held(place, name), errors_in_one_line(place):
-        search = Search(points.space, rules, storage or opened(place), name, points.identity)
+    with held(place, name), errors_in_one_line(place), closed_at_last(storage or opened(place)) as trials:
+        search = Search(points.space, rules, trials, name, points.identity)
         search.trials.name_objectives(settings.search.metrics)
         with parent_run(store, experiment.name, tags, plan, anew=False) as parent:
             _search(search, crew, Members(parent, plan, points, rules.trials), settings.search.metrics)

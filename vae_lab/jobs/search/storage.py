@@ -1,10 +1,10 @@
-"""Where the trials of a search are kept: Optuna's storage, and who of this machine has a search in hand."""
+"""Where the trials of a search are kept: Optuna's storage, and who has a search in hand."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from vae_lab.errors import LabError, UserError
 from vae_lab.files import state_folder
@@ -25,7 +26,13 @@ from vae_lab.tracking.folders import unwritable
 
 SETTING, VALID = "search.storage=", "sqlite:///FILE, postgresql://HOST/NAME"
 OF_MLFLOW = {"experiments", "runs"}  # tables; beside them Optuna's would share the one that counts versions
-CONNECT_SECONDS = 10
+PSYCOPG, IN_TIME = "postgresql+psycopg:", {"connect_timeout": 10}  # seconds
+# Of the connection that holds a search, which is silent for hours: no end of it for that, and signs of life,
+# so that the lock of a machine that lost its power is free after minutes.
+SILENT = """
+    SELECT set_config(name, CASE name WHEN 'tcp_keepalives_idle' THEN '60' ELSE '0' END, false)
+    FROM pg_settings WHERE name IN ('idle_session_timeout', 'tcp_keepalives_idle')
+"""
 
 
 def storage_address(asked: str | None, store: str) -> str:
@@ -61,12 +68,12 @@ def opened(uri: str) -> RDBStorage:
         LabError: It does not answer, or is no database.
     """
     address, options = engine_address(uri), dict[str, Any]()
-    if address.startswith("postgresql+psycopg:"):
+    if address.startswith(PSYCOPG):
         if find_spec("psycopg") is None:
             raise UserError(
                 f"{SETTING}{store_name(uri)}: needs psycopg: pip install 'vae-lab[search,server]'"
             )
-        options = {"connect_args": {"connect_timeout": CONNECT_SECONDS}, "pool_pre_ping": True}
+        options = {"connect_args": IN_TIME, "pool_pre_ping": True}
     with errors_in_one_line(uri), FileLock(_folder() / "opening"):  # the second finds the tables there
         try:
             engine = sqlalchemy.create_engine(address, **options)
@@ -74,9 +81,21 @@ def opened(uri: str) -> RDBStorage:
                 raise _of_mlflow(uri)
             engine.dispose()
             # Optuna fills in what stands in braces.
-            return RDBStorage(address.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+            storage = RDBStorage(address.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+            storage.engine.dispose()  # it connects again when it is used
+            return storage
         except (ImportError, RuntimeError) as error:  # a driver is not there; the tables are another Optuna's
             raise UserError(f"{SETTING}{store_name(uri)}: cannot be opened: {first_line(error)}") from error
+
+
+@contextmanager
+def closed_at_last(storage: RDBStorage) -> Iterator[RDBStorage]:
+    """Yields a storage, and closes its connections."""
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 @contextmanager
@@ -95,24 +114,53 @@ def errors_in_one_line(uri: str) -> Iterator[None]:
 
 @contextmanager
 def held(uri: str, search: str) -> Iterator[None]:
-    """Holds a search, by its name in its storage: no other process of this machine works at it meanwhile.
+    """Holds a search, by its name in its storage: no other process works at it meanwhile.
+
+    A file holds it on this machine, and in PostgreSQL a lock of the database on all of them.
 
     Raises:
         UnderWayError: Another process has it.
+        LabError: The database does not answer.
     """
     lock = FileLock(_folder() / f"{_key(f'{store_address(uri)} {search}')}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        study = search.rpartition(" ")[0]
-        raise UnderWayError(
-            f"{study}: another process is at work on this search. Give the command again when it has ended; "
-            "another search.seed is another search."
-        ) from None
+        raise _under_way(search) from None
     try:
-        yield
+        with _held_in_database(uri, search):
+            yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _held_in_database(uri: str, search: str) -> Iterator[None]:
+    """Holds a search in PostgreSQL, which lets go of it when the connection ends, with its process, too."""
+    address = engine_address(uri)
+    if not address.startswith("postgresql"):
+        yield
+        return
+    options = {"connect_args": IN_TIME} if address.startswith(PSYCOPG) else {}
+    number = int.from_bytes(hashlib.sha256(search.encode()).digest()[:8], signed=True)
+    with ExitStack() as connected:
+        with errors_in_one_line(uri):
+            engine = sqlalchemy.create_engine(
+                address, poolclass=NullPool, isolation_level="AUTOCOMMIT", **options
+            )
+            connection = connected.enter_context(engine.connect())
+            connection.execute(sqlalchemy.text(SILENT))
+            is_mine = connection.scalar(sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(number)))
+        if not is_mine:
+            raise _under_way(search)
+        yield
+
+
+def _under_way(search: str) -> UnderWayError:
+    return UnderWayError(
+        f"{search.rpartition(' ')[0]}: another process is at work on this search. Give the command again "
+        "when it has ended; another search.seed is another search."
+    )
 
 
 def _of_mlflow(uri: str) -> UserError:

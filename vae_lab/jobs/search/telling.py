@@ -17,7 +17,7 @@ LEAST = 8  # trials from which the importance of keys is told
 
 
 def searched(search: Search, metrics: list[str], name_of: Callable[[int], str]) -> Searched:
-    """Returns a search as it is by now.
+    """Returns a search as it is by now, without trials that another process added meanwhile.
 
     Args:
         search: It.
@@ -28,6 +28,7 @@ def searched(search: Search, metrics: list[str], name_of: Callable[[int], str]) 
     steps = [
         Step(name_of(trial.number), epoch, values, int(spent))
         for trial in search.trials.all()
+        if trial.number in search.points
         for epoch, (*values, spent) in search.trials.reached(trial).items()
     ]
     return Searched(
