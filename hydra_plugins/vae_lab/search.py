@@ -76,7 +76,7 @@ class SearchSweeper(AblationSweeper):
         """Returns what makes jobs of points, by the config and the command line."""
         from vae_lab.jobs.commands import hydra_words
         from vae_lab.jobs.search.points import Points
-        from vae_lab.jobs.search.space import space_of
+        from vae_lab.jobs.search.reading import space_of
 
         assert self.hydra_context is not None
         assert self.config is not None

@@ -10,7 +10,8 @@ from tests.search.bowl import RATE, SIZES, loss
 from vae_lab.errors import UserError
 from vae_lab.jobs.grammar import PARSER
 from vae_lab.jobs.search.engine import Rules, Search
-from vae_lab.jobs.search.space import Dimension, Space, space_of
+from vae_lab.jobs.search.reading import space_of
+from vae_lab.jobs.search.space import Dimension, Space
 from vae_lab.jobs.search.trials import Trials
 
 KIND = Dimension("optimizer", choices=("adam", "sgd"))
@@ -53,6 +54,53 @@ def test_a_condition_is_there_only_where_it_holds() -> None:
     } == {False}
 
 
+MOMENTUM = Dimension("optimizer.momentum", low=0.5, high=0.9)
+IN_A_FILE = {
+    "space": {"optimizer": "choice(adam,sgd)", "optimizer.lr": "tag(log,interval(1e-4,1e-2))"},
+    "conditional": [{"where": {"optimizer": "sgd"}, "space": {"optimizer.momentum": "interval(0.5,0.9)"}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "varied", "below", "fixed"),
+    [
+        ([], [KIND, RATE], [MOMENTUM], {}),
+        (["optimizer=sgd"], [RATE, MOMENTUM], [], {"optimizer": "sgd"}),
+        (["optimizer=adam"], [RATE], [], {"optimizer": "adam"}),
+        (["optimizer=adam,adamw"], [KIND._replace(choices=("adam", "adamw")), RATE], [], {}),
+        (["optimizer.momentum=0.9"], [KIND, RATE], [Dimension("optimizer.momentum", (0.9,))], {}),
+        (["+optimizer.momentum=0.9"], [KIND, RATE], [Dimension("+optimizer.momentum", (0.9,))], {}),
+        (["optimizer.momentum=0.6,0.7"], [KIND, RATE], [Dimension("optimizer.momentum", (0.6, 0.7))], {}),
+        (
+            ["optimizer=sgd", "optimizer.momentum=0.9"],
+            [RATE],
+            [],
+            {"optimizer": "sgd", "optimizer.momentum": "0.9"},
+        ),
+        (
+            ["optimizer=sgd", "optimizer.momentum=0.6,0.7"],
+            [RATE, Dimension("optimizer.momentum", (0.6, 0.7))],
+            [],
+            {"optimizer": "sgd"},
+        ),
+        (
+            ["optimizer=adam", "optimizer.momentum=0.9"],  # which Adam has not: refused when it is composed
+            [RATE],
+            [],
+            {"optimizer": "adam", "optimizer.momentum": "0.9"},
+        ),
+    ],
+)
+def test_the_line_narrows_what_a_file_has_under_conditions(
+    line: list[str], varied: list[Dimension], below: list[Dimension], fixed: dict[str, str]
+) -> None:
+    space, of_all = spaces(*line, **IN_A_FILE)
+    assert [*space.dimensions] == varied
+    assert [dim for condition in space.conditions for dim in condition.dimensions] == below
+    assert [condition.where for condition in space.conditions] == [{"optimizer": "sgd"}] * bool(below)
+    assert of_all == fixed
+
+
 @pytest.mark.parametrize(
     ("line", "rule"),
     [
@@ -87,6 +135,16 @@ def test_what_is_no_space_is_said_in_one_line(line: str, rule: str) -> None:
         (
             {"conditional": [{"where": {"model": "rnn"}, "space": {"model.layers": "1,2"}}]},
             "must be one of vae, cvae",
+        ),
+        (
+            {"conditional": [{"where": {"width": 9}, "space": {"model.layers": "1,2"}}]}
+            | {"space": {"width": "range(2,9)"}},
+            "must be one of those from 2 to 8",
+        ),
+        (
+            {"conditional": [{"where": {"model": "vae"}, "space": {"width": "3,4"}}]}
+            | {"space": {"width": "range(2,9)"}},
+            "is in search.space already",
         ),
     ],
 )

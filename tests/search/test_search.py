@@ -203,6 +203,17 @@ def test_killed_between_ask_and_tell_it_loses_and_doubles_nothing(zygote: Zygote
     assert kills.lost(trial, tmp_path / "killed", fault) == ""
 
 
+@pytest.mark.parametrize(
+    "words", [["optimizer=sgd"], ["optimizer.momentum=0.9"], ["optimizer.momentum=0.6,0.7"]]
+)
+def test_the_line_narrows_the_guides_study_with_a_condition(folder: Path, lab: Lab, words: list[str]) -> None:
+    write_files(read("search.md"), folder)
+    line = ["--config-dir", ".", "experiments=which_optimizer", "data=digits", *words]
+    code, _, err = lab(*line, "hydra/launcher=basic")  # which is looked at after every point was composed
+    assert code == 2
+    assert "hydra/launcher=workers or ray" in err
+
+
 def test_the_guide_does_what_it_says(tmp_path: Path) -> None:
     guide = read("search.md")
     write_files(guide, tmp_path)

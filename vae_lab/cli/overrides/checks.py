@@ -6,7 +6,7 @@ import itertools
 import logging
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -110,22 +110,34 @@ def _spellings(
 def _known_late(
     line: Line, loader: ConfigLoader, overrides: Sequence[Override], groups: Sequence[Override]
 ) -> set[str]:
-    """Returns the keys that only an option of a group has of which several are asked for.
+    """Returns the keys that only some of the points have: those of one of several options of a group.
 
-    Hydra looks for them in the config before any of these has been chosen, and does not find them.
+    Hydra looks for them in the config before any of these has been chosen, and does not find them. Several
+    are asked for on the line, or by the space of a search.
     """
-    several = {override.key_or_group for override in groups if override.is_sweep_override()}
+    several = {override.key_or_group: override.is_sweep_override() for override in groups}
     late = {
         override.key_or_group
         for override in overrides
         if override.type == OverrideType.CHANGE
         and override.key_or_group not in valid_keys()
-        and override.key_or_group.partition(".")[0] in several - {override.key_or_group}
+        and _may_be_late(override.key_or_group, several)
     }
     if not late:
         return late
     base = _compose(loader, line._replace(overrides=[str(override.input_line) for override in groups]))
-    return {key for key in late if OmegaConf.select(base, key) is None}
+    of_search = dict.fromkeys(map(str, OmegaConf.select(base, "search.space") or ()), True)
+    return {
+        key
+        for key in late
+        if (of_search | several).get(key.partition(".")[0]) and OmegaConf.select(base, key) is None
+    }
+
+
+def _may_be_late(key: str, several: Mapping[str, bool]) -> bool:
+    """Returns whether a key is below a group of which the line asks for several options, or for none."""
+    group, dot, _ = key.partition(".")
+    return bool(dot) and group != "hydra" and several.get(group, True)
 
 
 def _options(override: Override, options: list[str]) -> list[str]:
