@@ -1,8 +1,12 @@
 """Searches without training: spaces, proposals, and who goes on."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks import search as benchmark
@@ -10,6 +14,9 @@ from tests.search.bowl import RATE, SIZES, loss
 from vae_lab.errors import UserError
 from vae_lab.jobs.grammar import PARSER
 from vae_lab.jobs.search.engine import Rules, Search
+from vae_lab.jobs.search.forecast import Numbers
+from vae_lab.jobs.search.objectives import Direction
+from vae_lab.jobs.search.pool import ForecastSampler
 from vae_lab.jobs.search.reading import space_of
 from vae_lab.jobs.search.space import Dimension, Space
 from vae_lab.jobs.search.trials import Trials
@@ -245,6 +252,46 @@ def test_a_trial_has_its_own_number_when_another_process_adds_one_at_once(
     trials = Trials(storage, "search", ["minimize"])
     monkeypatch.setattr(storage, "create_new_trial", create_two)
     assert trials.add(create_trial(state=TrialState.RUNNING)) == 0
+
+
+@pytest.mark.parametrize(
+    "directions", [("minimize",), ("maximize",), ("minimize", "maximize"), ("maximize", "maximize")]
+)
+def test_the_forecast_draws_near_the_best_whichever_way_is_better(
+    directions: tuple[Direction, ...],
+) -> None:
+    width = Dimension("width", low=0, high=1)  # 1 is best for every objective
+    desk = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler())
+    signs = [1 if direction == "maximize" else -1 for direction in directions]
+    distributions: dict[str, BaseDistribution] = {"width": optuna.distributions.FloatDistribution(0, 1)}
+    for place in np.linspace(0, 1, 21):
+        values = [sign * float(place) for sign in signs]
+        steps = {1: values[0]} if len(values) == 1 else {}
+        params = {"width": float(place)}
+        desk.add_trial(
+            create_trial(values=values, params=params, distributions=distributions, intermediate_values=steps)
+        )
+    drawn: list[float] = []
+
+    def judge(points: Sequence[tuple[float, ...]]) -> Numbers:
+        drawn.extend(at for (at,) in points)
+        return np.zeros(len(points))
+
+    ForecastSampler(Space((width,)), judge, seed=0).before_trial(desk, desk.trials[-1])
+    assert np.mean(np.array(drawn) > 0.75) > 0.4  # 0.25 of those at random
+
+
+def test_a_sampler_learns_the_objectives_of_a_paused_trial_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = Rules(length=9, trials=12, epochs=60, directions=("minimize", "maximize"))
+    search, learned = Search(Space((RATE, SIZES)), rules), list[object]()
+    order = search.next()
+    assert order is not None
+    search.told(order.number, [3.0, 5.0])
+    monkeypatch.setattr(search.proposals, "propose", lambda trials, paused, is_new: learned.append(paused))
+    search.next()
+    assert learned == [{order.number: [3.0, 5.0]}]
 
 
 def test_the_recorded_grid_is_searched_within_the_bar() -> None:

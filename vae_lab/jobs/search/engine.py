@@ -164,7 +164,9 @@ class Search:
     def _proposed(self) -> FrozenTrial | None:
         if self._exhausted or len(self.points) >= self.rules.trials:
             return None
-        trial = self.proposals.propose(self.trials.all(), self.ladder.paused(), self._is_new)
+        trials, waiting = self.trials.all(), self.ladder.paused()
+        paused = {trial.number: self.trials.latest(trial) for trial in trials if trial.number in waiting}
+        trial = self.proposals.propose(trials, paused, self._is_new)
         self._exhausted = trial is None
         return trial
 

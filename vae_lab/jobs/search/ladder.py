@@ -150,18 +150,11 @@ class Ladder:
     def ranked(self, height: int) -> list[int]:
         """Returns all trials that have reached so many rungs, by their values there, the best first.
 
-        The best are those that fewest others beat; of several objectives, one beats another if it is no
-        worse in any and better in one.
+        See `best_first`.
         """
         there = {c.number: c.values[height - 1] for c in self.climbers.values() if c.height >= height}
-        if not there:
-            return []
-        table = np.array([*there.values()], dtype=float)  # (trials, objectives)
-        no_worse = (table[:, None] <= table[None]).all(2)
-        better = (table[:, None] < table[None]).any(2)
-        order = np.argsort((no_worse & better).sum(0), kind="stable")
         numbers = [*there]
-        return [numbers[place] for place in order]
+        return [numbers[place] for place in best_first([*there.values()])]
 
     def _left(self, height: int) -> int:
         """Returns how many epochs there are from a rung to the top."""
@@ -169,6 +162,22 @@ class Ladder:
 
     def _cost(self, height: int) -> int:
         return self.rungs[height] - (self.rungs[height - 1] if height else 0)
+
+
+def best_first(values: Sequence[Sequence[float]]) -> list[int]:
+    """Returns the places of values, the lower the better, in the order in which fewest others beat them.
+
+    Of several objectives, one beats another if it is no worse in any and better in one.
+
+    >>> best_first([[3.0], [1.0], [2.0]]), best_first([[1.0, 1.0], [2.0, 2.0], [0.0, 3.0]])
+    ([1, 2, 0], [0, 2, 1])
+    """
+    if not values:
+        return []
+    table = np.array(values, dtype=float)  # (trials, objectives)
+    no_worse = (table[:, None] <= table[None]).all(2)
+    better = (table[:, None] < table[None]).any(2)
+    return [int(place) for place in np.argsort((no_worse & better).sum(0), kind="stable")]
 
 
 def geometric(first: int, last: int, eta: float) -> list[int]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from vae_lab.jobs.search.forecast import Numbers
+from vae_lab.jobs.search.ladder import best_first
 from vae_lab.jobs.search.space import Space, Value
 
 POOL = 500  # points that are looked at
@@ -94,7 +95,10 @@ class ForecastSampler(BaseSampler):
         """Chooses the point of a trial."""
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         taken = {tuple(sorted(other.params.items(), key=str)) for other in others}
-        pool = {tuple(sorted(point.items(), key=str)): point for point in self._pool(others)}
+        pool = {
+            tuple(sorted(point.items(), key=str)): point
+            for point in self._pool(_best(others, study.directions))
+        }
         points = [point for key, point in pool.items() if key not in taken]
         points = points or [next(iter(pool.values()))]
         self.chosen = points[int(np.argmin(self.judge([self.space.encoded(point) for point in points])))]
@@ -105,13 +109,25 @@ class ForecastSampler(BaseSampler):
         """Returns the value of the chosen point."""
         return self.chosen[param_name]
 
-    def _pool(self, trials: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
-        best = sorted(
-            (trial for trial in trials if trial.intermediate_values),
-            key=lambda trial: trial.intermediate_values[max(trial.intermediate_values)],
-        )[:BEST]
+    def _pool(self, best: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
         draws = [Draw(self.generator) for _ in range(POOL // 2 if best else POOL)]
         draws += [
             Draw(self.generator, best[place % len(best)].params) for place in range(POOL // 2 if best else 0)
         ]
         return [self.space.suggested(draw) for draw in draws]
+
+
+def _best(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
+    """Returns the trials that were best when they were seen last."""
+    signs = [-1 if direction == StudyDirection.MAXIMIZE else 1 for direction in directions]
+    followed = [trial for trial in trials if _latest(trial)]
+    lowered = [
+        [sign * value for sign, value in zip(signs, _latest(trial), strict=True)] for trial in followed
+    ]
+    return [followed[place] for place in best_first(lowered)[:BEST]]
+
+
+def _latest(trial: FrozenTrial) -> list[float]:
+    """Returns the objectives where a trial was seen last; of several, Optuna has those of whole ones only."""
+    steps = trial.intermediate_values
+    return [steps[max(steps)]] if steps else trial.values or []

@@ -64,6 +64,11 @@ class Trials:
         epochs = sorted(int(key.removeprefix(REACHED)) for key in trial.user_attrs if key.startswith(REACHED))
         return {epoch: trial.user_attrs[f"{REACHED}{epoch}"] for epoch in epochs}
 
+    def latest(self, trial: FrozenTrial) -> list[float]:
+        """Returns the objectives' values where a trial has paused last."""
+        reached = self.reached(trial)
+        return reached[max(reached)][:-1]
+
     def lowered(self, values: Sequence[float]) -> list[float]:
         """Returns values so that the lower ones are the better ones."""
         return [sign * value for sign, value in zip(self.signs, values, strict=True)]
