@@ -3,10 +3,11 @@ import re
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from vae_lab.report import drawing
@@ -15,7 +16,9 @@ from vae_lab.report.charts.data_spectrum import data_spectrum
 from vae_lab.report.charts.latent_use import MOST_LABELLED, LatentUse, latent_use
 from vae_lab.report.charts.loss_curves import LossCurves, run_losses, study_losses
 from vae_lab.report.charts.rate_distortion import RateDistortion
+from vae_lab.report.charts.searches import best_so_far
 from vae_lab.report.pictures import load_picture
+from vae_lab.studies.searched import Searched, Step
 
 TWO_SEEDS = [
     LossCurves("2", [[5.0, 3.0], [6.0, 4.0]], [[7.0, 4.0], [8.0, 5.0]]),
@@ -257,3 +260,19 @@ def test_a_data_set_s_spectrum_names_the_ranks(tmp_path: Path) -> None:
     for suffix in ("png", "pdf", "svg"):
         drawing.save(chart, tmp_path / f"spectrum.{suffix}")
         assert (tmp_path / f"spectrum.{suffix}").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_search_shows_its_whole_trials_whichever_way_is_better(
+    direction: Literal["minimize", "maximize"],
+) -> None:
+    sign = 1 if direction == "minimize" else -1
+    ends = [
+        Step(name, 3, [100.0 + sign * worse], at) for at, (name, worse) in enumerate([("a", 5), ("b", 9)])
+    ]
+    stopped = Step("c", 1, [100.0 + sign * 400], 3)
+    searched = Searched(["test/loss"], [direction], 3, 9, 3, [*ends, stopped])
+    figure = Figure()
+    best_so_far("best", searched, "loss").draw(figure)
+    low, high = figure.axes[0].get_ylim()
+    assert [low < step.values[0] < high for step in (*ends, stopped)] == [True, True, False]

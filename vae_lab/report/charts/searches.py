@@ -25,9 +25,11 @@ def best_so_far(name: str, searched: Searched, heading: str) -> Drawing:
             end = max(step.spent for step in searched.steps)
             best.append((end, best[-1][1]))
             axes.step(*zip(*best, strict=True), where="post", color=colour(0))
-            low, high = min(value for _, value in best), max(step.values[0] for step in whole)
+            low, high = min(step.values[0] for step in whole), max(step.values[0] for step in whole)
             room = max(high - low, 0.02 * abs(low), 1e-9)
-            axes.set_ylim(low - 0.3 * room, high + 2 * room)  # what was stopped early lies far above
+            # What was stopped early lies far on the worse side.
+            below, above = (0.3, 2) if searched.directions[0] == "minimize" else (2, 0.3)
+            axes.set_ylim(low - below * room, high + above * room)
         name_axes(axes, "epochs of all trials", heading)
 
     return Drawing(name, draw, 6.4, 3.4)
