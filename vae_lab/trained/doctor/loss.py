@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from vae_lab.trained.doctor.findings import FAULT, NOTE, WARNING, Finding, UnexaminedError
-from vae_lab.trained.doctor.probes import COUNT, TOLERANCE, Probed, Term, probed
+from vae_lab.trained.doctor.probes import TOLERANCE, Probed, Term, probed
 from vae_lab.trained.doctor.subject import Subject
 
 ERRORS = (
@@ -29,7 +29,8 @@ def check_loss(subject: Subject) -> Iterator[Finding]:
     if loss.kl is None:
         return
     yield from _of_batch(loss.kl, loss.reconstruction)
-    yield from _of_reductions(loss, _an_image(loss.kl), _an_image(loss.reconstruction), subject.beta)
+    kl, reconstruction = (_an_image(term, loss.n) for term in (loss.kl, loss.reconstruction))
+    yield from _of_reductions(loss, kl, reconstruction, subject.beta)
 
 
 def _of_formula(loss: Probed) -> Iterator[Finding]:
@@ -58,9 +59,9 @@ def _of_batch(kl: Term, reconstruction: Term) -> Iterator[Finding]:
         yield Finding("batch_size", FAULT, seen, 2.0, "1, both terms alike")
 
 
-def _an_image(term: Term) -> float:
-    """Returns the scale of a term for a mean over images."""
-    return term.scale / COUNT if term.summed else term.scale
+def _an_image(term: Term, images: int) -> float:
+    """Returns the scale of a term for a mean over the images of the minibatch."""
+    return term.scale / images if term.summed else term.scale
 
 
 def _of_reductions(loss: Probed, kl: float, reconstruction: float, beta: float) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from vae_lab.objectives import cross_entropy, kl_per_dimension
 from vae_lab.trained.doctor.findings import UnexaminedError, reason_of
 from vae_lab.trained.doctor.subject import IMAGES, LOGITS, Subject, pixels_of
 
-COUNT = 32  # images
+COUNT = 32  # images, at most
 TOLERANCE = 0.02  # of ratios that are one and the same
 OUTPUTS = 4  # probes; the first is what the others are compared with
 BASE = -0.5  # the log-variance of the first posterior; 0 is a pole of one wrong formula
@@ -64,6 +64,7 @@ class Probed(NamedTuple):
     kl: Term | None
     reconstruction: Term | None
     kl_ratios: list[float]  # the loss's changes over the right KL's: by the mean, by smaller and by larger σ
+    n: int  # images of the minibatch
     D: int
     Z: int
 
@@ -129,7 +130,7 @@ class _Probes:
         ratios = [change / expected for change, expected in zip(changes, right, strict=True)]
         reconstruction = self._reconstruction(negative_log)
         D, Z = pixels_of(self.x).shape[1], self.posteriors[0].mean.shape[-1]
-        return Probed(self._kl(changes), reconstruction, ratios, D, Z)
+        return Probed(self._kl(changes), reconstruction, ratios, len(self.x), D, Z)
 
     def _kl(self, changes: Sequence[float]) -> Term | None:
         if all(abs(change) <= self.noise for change in changes):

@@ -17,7 +17,7 @@ from vae_lab.models import Posterior
 from vae_lab.trained.doctor.findings import FAULT, WARNING, Finding, UnexaminedError
 from vae_lab.trained.doctor.subject import Subject, in_mode
 
-COUNT, DRAWS = 32, 48  # images and draws an image
+COUNT, DRAWS = 32, 48  # images, at most, and draws an image
 UNSEEN = 1e-12  # spread, of the outputs' mean square, below which it is rounding
 DOUBTFUL, WRONG = 1.4, 2.0  # times the right spread, or its part
 TELLING = math.log(3)  # by which spreads of σ and σ² differ, where nothing hides one in the other
@@ -110,7 +110,7 @@ def _telling_spreads(subject: Subject) -> _Spreads:
             if best is None:
                 raise
             break
-        if len(spreads.right) < COUNT / 2:
+        if len(spreads.right) < len(subject.images) / 2:
             break
         if best is None or spreads.hidden > best.hidden:
             best = spreads
