@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vae_lab.models import VAE
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import reader
 from vae_lab.trained.explorer.contents import gather
@@ -16,7 +18,31 @@ from vae_lab.trained.loading import model_of
 from vae_lab.trained.model import TrainedModel
 
 READY = "html[data-state=ready]"
+SHOWN = "[...document.querySelectorAll('#images .model canvas')].map((c) => c.toDataURL())"
 NAMES = ("vae L2 Z15 s0", "vae L4 Z15 s0", "vae L3 Z10 s0", "cvae L3 Z15 s0")
+
+
+def images(page: Any) -> list[str]:
+    """What the models show, after the next frame."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return list(page.evaluate(SHOWN))
+
+
+def said(page: Any) -> str:
+    images(page)
+    return str(page.locator("#said").text_content())
+
+
+def with_name(lab: TrainedModel, name: str, module: VAE | None = None) -> TrainedModel:
+    """The same model under another name, or with another module."""
+    return TrainedModel(
+        replace(lab.run, name=name),
+        lab.config,
+        module or lab.module,
+        lab.objective,
+        device=lab.device,
+        load_data=lambda: lab.data,
+    )
 
 
 @pytest.fixture(scope="session")

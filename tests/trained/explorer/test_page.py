@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.trained.explorer.conftest import READY
+from tests.trained.explorer.conftest import READY, images, said, with_name
 from vae_lab.data import Images, binarized
 from vae_lab.errors import UserError
 from vae_lab.models import VAE
@@ -24,19 +23,7 @@ from vae_lab.trained.explorer.widget import Explorer
 from vae_lab.trained.model import TrainedModel
 
 pytestmark = pytest.mark.timeout(240)
-SHOWN = "[...document.querySelectorAll('#images .model canvas')].map((c) => c.toDataURL())"
 HOSTILE = "<img src=x onerror=document.body.remove()></script><b>\u202e"
-
-
-def images(page: Any) -> list[str]:
-    """What the models show, after the next frame."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return list(page.evaluate(SHOWN))
-
-
-def said(page: Any) -> str:
-    images(page)
-    return str(page.locator("#said").text_content())
 
 
 def test_it_asks_for_nothing_and_complains_of_nothing(browser: Any, address: str) -> None:
@@ -254,18 +241,6 @@ def test_the_facts_name_study_runs_commit_data_and_date(
     assert page.locator("footer dt").all_inner_texts() == [
         "Study", "Runs", "Commit", "Trained", "Data", "Page written",
     ]  # fmt: skip
-
-
-def with_name(lab: TrainedModel, name: str, module: VAE | None = None) -> TrainedModel:
-    """The same model under another name, or with another module."""
-    return TrainedModel(
-        replace(lab.run, name=name),
-        lab.config,
-        module or lab.module,
-        lab.objective,
-        device=lab.device,
-        load_data=lambda: lab.data,
-    )
 
 
 def test_texts_of_a_run_are_texts(opened: Any, models: list[TrainedModel], tmp_path: Path) -> None:

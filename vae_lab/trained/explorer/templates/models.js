@@ -14,7 +14,7 @@ class Model {
 
   condition(label) {
     const values = new Float32Array(this.conditions);
-    if (this.conditions) values[label] = 1;
+    if (this.conditions) for (const [one, share] of sharesOf(label)) values[one] += share;
     return values;
   }
 
@@ -43,6 +43,24 @@ class Model {
   lift([u, v]) {
     return Float32Array.from(this.centre, (value, i) => value + u * this.axes[0][i] + v * this.axes[1][i]);
   }
+}
+
+// What a conditional model is told is a label, or a blend of several: a list of labels, each with its share.
+function sharesOf(label) {
+  return typeof label === "number" ? [[label, 1]] : label;
+}
+
+// Returns the label at a share of a blend's way; between two labels it is a blend of them.
+function blendedLabel({ from, to }, share) {
+  if (from.label === to.label || share === 0) return from.label;
+  if (share === 1) return to.label;
+  const parts = (label, weight) => sharesOf(label).map(([one, part]) => [one, weight * part]);
+  return [...parts(from.label, 1 - share), ...parts(to.label, share)];
+}
+
+// Returns the label that has the largest share of a blend.
+function mainLabel(label) {
+  return sharesOf(label).reduce((best, part) => (part[1] > best[1] ? part : best))[0];
 }
 
 // Whatever the models are shown: it has an image, or none for a draw, a label or null, words, and for each

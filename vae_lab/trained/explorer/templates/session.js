@@ -4,9 +4,9 @@ class Session {
   constructor(models, { images, labels, numbers, shape, classes, trained }) {
     Object.assign(this, { models, images, labels, numbers, shape, classes, trained });
     this.shown = models.map(() => true);
-    this.label = 0;
+    this.label = 0; // of a blend's labels the one that has the largest share
     this.active = 0; // the rank of the dimension that the strips go along
-    this.blend = null; // { from, to, share }, both with latent vectors of every model
+    this.blend = null; // { from, to, share }, both with latent vectors of every model and the label for all
     this.awaiting = false; // whether the next image ends a blend
     this.preview = null; // what the pointer shows, until it leaves
     this.strips = 0; // counts what changes the strips
@@ -55,7 +55,6 @@ class Session {
       this.blendTo(start);
       return;
     }
-    this.awaiting = false;
     this.blend = null;
     this.preview = null;
     this.start = start;
@@ -70,10 +69,10 @@ class Session {
     this.changed();
   }
 
-  blendTo(start, from = { ...this.start, z: this.z }) {
+  blendTo(start, from = { ...this.start, z: this.z, label: this.ownLabel() }, share = 0.5) {
     this.awaiting = false;
     this.preview = null;
-    const to = { ...start, z: start.starts.map((end) => end && end.mean) };
+    const to = { ...start, z: start.starts.map((end) => end && end.mean), label: start.label ?? from.label };
     this.blend = { from, to };
     this.start = {
       image: null,
@@ -81,8 +80,7 @@ class Session {
       words: `Blend from “${from.words}” to “${to.words}”`,
       starts: this.models.map(() => null),
     };
-    if (from.label !== null && from.label !== undefined) this.label = from.label;
-    this.share(0.5);
+    this.share(share);
     this.strips += 1;
   }
 
@@ -91,6 +89,7 @@ class Session {
     this.blend.share = share;
     this.z = this.models.map((model, i) => model.works ? mixed(from.z[i], to.z[i], share) : null);
     if (from.image && to.image) this.start.image = mixed(from.image, to.image, share);
+    this.label = mainLabel(this.ownLabel());
     this.changed();
   }
 
@@ -114,6 +113,7 @@ class Session {
 
   choose(label) {
     this.label = label;
+    if (this.blend) this.blend.from.label = this.blend.to.label = label;
     this.strips += 1;
     this.changed();
   }
@@ -140,7 +140,12 @@ class Session {
   }
 
   labelNow() {
-    return this.preview?.label ?? this.label;
+    return this.preview?.label ?? this.ownLabel();
+  }
+
+  // The same without what the pointer shows; between the two labels of a blend it is a blend of them.
+  ownLabel() {
+    return this.blend ? blendedLabel(this.blend, this.blend.share) : this.label;
   }
 
   imageNow() {

@@ -72,7 +72,7 @@ class Sliders {
     const { session } = this;
     const conditional = session.models.filter(({ works, conditions }) => works && conditions);
     byId("labels").hidden = !conditional.length;
-    byId("labels-of").textContent = `Label, for ${conditional.map(({ name }) => name).join(", ")}`;
+    this.labelsOf = `Label, for ${conditional.map(({ name }) => name).join(", ")}`;
     this.labels = session.trained.map((label) => {
       const input = make("input", { type: "radio", name: "label", value: label });
       input.addEventListener("change", () => session.choose(label));
@@ -103,7 +103,15 @@ class Sliders {
         tick.style.left = portion(session.z[model.place][dimension], reach);
       }
     }
-    this.labels.forEach((input, i) => (input.checked = session.trained[i] === session.labelNow()));
+    this.renderLabels(session.labelNow());
+  }
+
+  // Of a blend no label is chosen, and the legend says which ones it is of.
+  renderLabels(label) {
+    const { classes, trained } = this.session;
+    this.labels.forEach((input, i) => (input.checked = trained[i] === label));
+    const parts = sharesOf(label).map(([one, share]) => `${Math.round(100 * share)} % ${classes[one]}`);
+    byId("labels-of").textContent = this.labelsOf + (parts.length > 1 ? `: ${parts.join(", ")}` : "");
   }
 }
 

@@ -15,8 +15,8 @@ class Source {
     });
     byId("share").addEventListener("input", (event) => session.share(Number(event.target.value) / 100));
     byId("centred").checked = this.habits.even;
-    byId("centred").addEventListener("change", () => this.own && this.offer(this.own.picture, this.own.words));
-    const drawn = (picture, ended) => this.offer(picture, "Your drawing", ended);
+    byId("centred").addEventListener("change", () => this.own && this.offer(this.own, true, true));
+    const drawn = (picture, ended) => this.offer({ picture, words: "Your drawing", source: this.pad }, ended);
     this.pad = new Pad(session.shape, this.habits, drawn);
     this.listenForFiles();
     session.watch(() => this.render());
@@ -59,14 +59,20 @@ class Source {
   }
 
   // Shows a picture of the user's to all models; a conditional one is told the label that fits it best.
-  offer(picture, words, ended = true) {
+  // Further strokes of a drawing, and the picture made anew, change that end of a blend which it has become.
+  offer(own, ended = true, anew = false) {
     const { session } = this;
+    const { picture, words, source } = own;
     const { image, done } = adapted(picture, session.shape, this.habits, byId("centred").checked);
-    this.own = { picture, words };
+    this.own = own;
     const conditional = session.models.some(({ works, conditions }) => works && conditions);
     const label = ended ? nearestLabel(session.models, image, session.trained) : session.label;
     const told = conditional && ended ? [`label ${session.classes[label]} fits best`] : [];
-    session.take(startOf(session.models, image, label, [words, ...done, ...told].join(", ")), false);
+    const start = { ...startOf(session.models, image, label, [words, ...done, ...told].join(", ")), source };
+    const isEnd = session.blend?.to.source === source;
+    if (!ended && (isEnd || session.awaiting)) session.look(start);
+    else if (isEnd) session.blendTo(start, session.blend.from, session.blend.share);
+    else session.take(start, ended && !anew);
   }
 
   listenForFiles() {
@@ -91,7 +97,8 @@ class Source {
       context.fillStyle = "#fff"; // paper below what is transparent
       context.fillRect(0, 0, canvas.width, canvas.height);
       context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-      this.offer(pixelsOf(canvas, this.session.shape[0]), file.name);
+      const picture = pixelsOf(canvas, this.session.shape[0]);
+      this.offer({ picture, words: file.name, source: picture });
     } catch {
       byId("said").textContent = `${file.name} is no picture that this browser can read.`;
     }

@@ -95,14 +95,21 @@ class Stage {
     if (this.version !== session.strips && !session.preview) this.drawStrips();
   }
 
+  blendsLabels() {
+    const { blend, models, shown } = this.session;
+    const conditional = models.some(({ works, conditions }, i) => works && conditions && shown[i]);
+    return conditional && blend.from.label !== blend.to.label;
+  }
+
   drawStrips() {
     const { session } = this;
     this.version = session.strips;
     const blending = session.blending();
     const rank = session.active + 1;
     const across = `from ${decimal(-SPAN, 0)} to ${SPAN}`;
+    const blended = "From the one image to the other, each model in its own latent space";
     this.legend.textContent = blending
-      ? "From the one image to the other, each model in its own latent space"
+      ? `${blended}${this.blendsLabels() ? ", a CVAE's labels as well" : ""}`
       : `Along dimension ${rank}, ${across}: each model's own number ${rank} by information`;
     session.models.forEach((model, i) => {
       const { canvas } = this.rows[i];
@@ -119,7 +126,8 @@ class Stage {
         const at = tile / (canvas.tiles - 1);
         if (blending) z.set(mixed(session.blend.from.z[i], session.blend.to.z[i], at));
         else if (!missing) z[dimension] = traversed(at);
-        paint(canvas, model.decode(z, session.label), session.shape, [tile * (session.shape[2] + GAP), 0]);
+        const label = blending ? blendedLabel(session.blend, at) : session.label;
+        paint(canvas, model.decode(z, label), session.shape, [tile * (session.shape[2] + GAP), 0]);
       }
     });
   }
