@@ -175,8 +175,10 @@ def _levelled(ink: Plane, changes: list[str]) -> Plane:
     level = float(np.median(border))
     ground = level + SPREAD * float(np.median(np.abs(border - level)))
     strongest = float(ink.max())
-    if strongest - ground < DRAWN / 2 or (ground < FAINT and strongest > 1 - 2 * FAINT):
+    if ground < FAINT and strongest > 1 - 2 * FAINT:
         return ink
+    if strongest - ground < DRAWN / 2:  # an empty sheet, however grey
+        return (ink - ground).clip(0, 1)
     changes.append(f"contrast raised: {ground:.2f} to {strongest:.2f} made 0 to 1")
     return ((ink - ground) / (strongest - ground)).clip(0, 1)
 

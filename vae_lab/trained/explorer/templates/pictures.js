@@ -1,4 +1,9 @@
-// Images on canvases in their own pixels, and pictures of any size made into images of the data's shape.
+// Images on canvases in their own pixels, and pictures of any size made into images of the data's shape, as
+// `own_pictures.py` makes them, with the same numbers.
+
+const DRAWN = 0.3; // by which a pixel differs from the ground where something is drawn
+const FAINT = 0.02; // of a ground that is dark, or light, as it should be; of a colour that is grey
+const GRAIN = 2; // median deviations of the ground that are ground, too: paper has a grain
 
 // Paints an image in [0, 1], of 1 or 3 channels, on a canvas that has its pixels.
 function paint(canvas, image, [channels, height, width], at = [0, 0]) {
@@ -27,12 +32,37 @@ function pixelsOf(canvas, channels) {
   const { width, height } = canvas;
   const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
   const values = new Float32Array(channels * width * height);
+  let coloured = false;
   for (let i = 0; i < width * height; i++) {
-    const [red, green, blue] = data.subarray(4 * i, 4 * i + 3);
-    if (channels === 1) values[i] = (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
+    const [red, green, blue] = [data[4 * i], data[4 * i + 1], data[4 * i + 2]];
+    if (channels === 1) values[i] = greyOf(red, green, blue);
     else [red, green, blue].forEach((value, channel) => (values[channel * width * height + i] = value / 255));
+    coloured ||= Math.max(red, green, blue) - Math.min(red, green, blue) > 255 * FAINT;
   }
-  return { values, width, height, channels };
+  return { values, width, height, channels, coloured };
+}
+
+function greyOf(red, green, blue) {
+  return (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
+}
+
+// Puts white below what is transparent, or black below a light picture; returns what was done.
+function madeOpaque(canvas) {
+  const context = canvas.getContext("2d");
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  let [light, mass, least] = [0, 0, 255];
+  for (let i = 0; i < data.length; i += 4) {
+    const alpha = data[i + 3];
+    light += alpha * greyOf(data[i], data[i + 1], data[i + 2]);
+    mass += alpha;
+    least = Math.min(least, alpha);
+  }
+  if (least === 255) return [];
+  const ground = light > 0.5 * mass ? "black" : "white";
+  context.globalCompositeOperation = "destination-over";
+  context.fillStyle = ground;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return [`what is transparent made ${ground}`];
 }
 
 // Returns the part of a picture in a window [left, top, width, height], which may reach beyond it, averaged to
@@ -97,7 +127,7 @@ function inkBox({ values, width, height }, ground) {
   for (let row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
       const ink = Math.abs(values[row * width + column] - ground);
-      if (ink < 0.2) continue;
+      if (ink <= DRAWN) continue;
       [left, right] = [Math.min(left, column), Math.max(right, column)];
       [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
       mass += ink;
@@ -109,15 +139,39 @@ function inkBox({ values, width, height }, ground) {
   return { wide: right - left + 1, high: bottom - top + 1, x: x / mass, y: y / mass };
 }
 
+// Returns a picture whose ground is 0 or 1, as it should be, and whose strongest stroke is the other one.
+function levelled(picture, ground, done) {
+  const ink = picture.values.map((value) => Math.abs(value - ground));
+  const border = borderOf({ ...picture, values: ink });
+  const level = median(border);
+  const darkest = level + GRAIN * median(border.map((value) => Math.abs(value - level)));
+  const strongest = ink.reduce((most, value) => Math.max(most, value), 0);
+  if (darkest < FAINT && strongest > 1 - 2 * FAINT) return picture;
+  const isEmpty = strongest - darkest < DRAWN / 2; // a sheet, however grey
+  if (!isEmpty) done.push(`contrast raised: ${darkest.toFixed(2)} to ${strongest.toFixed(2)} made 0 to 1`);
+  const range = isEmpty ? 1 : strongest - darkest;
+  const values = ink.map((value) => Math.abs(Math.min(1, Math.max(0, (value - darkest) / range)) - ground));
+  return { ...picture, values };
+}
+
+// Makes thin strokes, which have become faint when they were made small, as strong as they were.
+function strengthen(image, ground) {
+  const strongest = image.reduce((most, value) => Math.max(most, Math.abs(value - ground)), DRAWN);
+  image.forEach((value, i) => (image[i] = ground + (value - ground) / strongest));
+}
+
 // Returns an image of the data's shape and what was done to a picture for it.
 function adapted(picture, shape, habits, centred) {
   const [channels, height, width] = shape;
-  const done = [];
+  const done = [...(picture.changes ?? [])];
   let source = picture;
+  const isOfTheirSize = source.width === width && source.height === height;
+  if (channels === 1 && picture.coloured) done.push("colour made grey");
   if (channels === 1 && groundOf(picture) !== habits.ground) {
     source = { ...picture, values: picture.values.map((value) => 1 - value) };
     done.push("inverted");
   }
+  if (habits.even && !isOfTheirSize) source = levelled(source, habits.ground, done);
   let scale = Math.max(source.width / width, source.height / height);
   let [x, y] = [source.width / 2, source.height / 2];
   const box = centred ? inkBox(source, habits.ground) : null;
@@ -125,20 +179,28 @@ function adapted(picture, shape, habits, centred) {
     scale = Math.max(box.wide / (width * habits.extent), box.high / (height * habits.extent));
     [x, y] = [box.x, box.y];
     done.push("centred");
-  }
+  } else if (centred) done.push("nothing is drawn on it");
   const view = [x - (scale * width) / 2, y - (scale * height) / 2, scale * width, scale * height];
-  if (source.width !== width || source.height !== height || box) done.push(`scaled to ${width} × ${height}`);
-  return { image: resampled(source, view, shape, habits.ground), done };
+  if (!isOfTheirSize || box) done.push(`scaled to ${width} × ${height}`);
+  const image = resampled(source, view, shape, habits.ground);
+  if (box && channels === 1) strengthen(image, habits.ground);
+  return { image, done };
 }
 
-function groundOf({ values, width, height }) {
-  let [sum, count] = [0, 0];
+function groundOf(picture) {
+  return median(borderOf(picture)) < 0.5 ? 0 : 1;
+}
+
+function borderOf({ values, width, height }) {
+  const border = [];
   for (let row = 0; row < height; row++) {
-    for (let column = 0; column < width; column++) {
-      if (row > 0 && row < height - 1 && column > 0 && column < width - 1) continue;
-      sum += values[row * width + column];
-      count += 1;
-    }
+    const step = row % (height - 1 || 1) ? width - 1 || 1 : 1;
+    for (let column = 0; column < width; column += step) border.push(values[row * width + column]);
   }
-  return sum / count < 0.5 ? 0 : 1;
+  return border;
+}
+
+function median(values) {
+  const sorted = Float32Array.from(values).sort();
+  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
 }

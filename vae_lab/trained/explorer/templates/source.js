@@ -93,11 +93,9 @@ class Source {
       const canvas = document.createElement("canvas");
       canvas.width = Math.max(1, Math.round(bitmap.width * scale));
       canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-      const context = canvas.getContext("2d");
-      context.fillStyle = "#fff"; // paper below what is transparent
-      context.fillRect(0, 0, canvas.width, canvas.height);
-      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-      const picture = pixelsOf(canvas, this.session.shape[0]);
+      canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+      const changes = madeOpaque(canvas);
+      const picture = { ...pixelsOf(canvas, this.session.shape[0]), changes };
       this.offer({ picture, words: file.name, source: picture });
     } catch {
       byId("said").textContent = `${file.name} is no picture that this browser can read.`;

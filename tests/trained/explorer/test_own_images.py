@@ -1,0 +1,103 @@
+"""Images of one's own on the explorer's page: opened pictures and drawings, on data of other shapes, too."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.nn import functional
+
+from tests.trained.explorer.conftest import said, with_name
+from tests.trained.test_own_pictures import seven
+from vae_lab.data import Images
+from vae_lab.models import VAE
+from vae_lab.trained.explorer.contents import gather
+from vae_lab.trained.explorer.page import html
+from vae_lab.trained.model import TrainedModel
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def of_shape(lab: TrainedModel, height: int, width: int) -> TrainedModel:
+    """A model of the digits in the middle of images of another shape, on a dark ground."""
+
+    def placed(images: Images) -> Images:
+        scale = min(height, width) // 14
+        large = images.pixels.reshape(-1, 8, 8).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        rows, columns = height - 8 * scale, width - 8 * scale
+        sides = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        return Images(functional.pad(large, sides).flatten(1), images.labels, images.peak)
+
+    other = with_name(lab, "other", VAE(height * width, 0, 5, layers=1, hidden_size=8).eval())
+    other.shape = (1, height, width)
+    other.data = lab.data._replace(
+        train=placed(lab.data.train), test=placed(lab.data.test), shape=other.shape, checksum="0" * 12
+    )
+    return other
+
+
+@pytest.fixture(scope="module")
+def large(models: list[TrainedModel]) -> TrainedModel:
+    """A model of 28 x 28 images."""
+    return of_shape(models[0], 28, 28)
+
+
+@pytest.fixture(scope="module")
+def large_page(large: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of that model lies."""
+    file = tmp_path_factory.mktemp("large") / "large.html"
+    file.write_text(html(gather([large])), encoding="utf-8")
+    return file.as_uri()
+
+
+def chosen(page: Any, picture: Image.Image, name: str = "own.png") -> np.ndarray[Any, Any]:
+    """What the page makes of a picture that is opened there."""
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    content = {"name": name, "mimeType": "image/png", "buffer": written.getvalue()}
+    page.locator("#file").set_input_files(content)
+    page.locator("#said", has_text=name).wait_for(state="attached")
+    return np.array(page.evaluate("Array.from(session.start.image)"))
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (seven((400, 400), "black", "white"), ["centred, scaled to 28 × 28"]),
+        (seven((400, 400), "white", "black"), ["inverted, centred"]),
+        (seven((400, 400), "#00000000", "#ffffffff", "RGBA"), ["what is transparent made black, centred"]),
+        (seven((400, 400), "#00000000", "#000000ff", "RGBA"), ["what is transparent made white, inverted"]),
+        (seven((400, 400), "#b4b4b4", "#202020"), ["inverted, contrast raised: 0.29 to 0.87 made 0 to 1"]),
+        (seven((300, 300), "#d8d0b8", "#203080"), ["colour made grey, inverted, contrast raised"]),
+        (seven((500, 500), "black", "#404040"), ["contrast raised: 0.00 to 0.25"]),
+    ],
+    ids=["dark", "light", "light on nothing", "dark on nothing", "grey paper", "paper", "faint"],
+)
+def test_the_page_makes_of_a_picture_what_python_makes(
+    opened: Any, large_page: str, large: TrainedModel, picture: Image.Image, words: list[str]
+) -> None:
+    page = opened(large_page)
+    image = chosen(page, picture)
+    for part in words:
+        assert part in said(page)
+    assert ("inverted" in said(page)) == any("inverted" in part for part in words)
+    expected = large.read(picture).image.flatten().cpu().numpy()
+    assert abs(image - expected).mean() < 0.04, "a stroke may lie a part of a pixel further"
+    assert image.max() > 0.95
+    assert np.median(image) < 0.02
+
+
+@pytest.mark.parametrize("ground", ["white", "#909090", "black"])
+def test_an_empty_sheet_is_said_to_be_one(
+    opened: Any, large_page: str, large: TrainedModel, ground: str
+) -> None:
+    page = opened(large_page)
+    sheet = Image.new("L", (60, 50), ground)
+    assert chosen(page, sheet).max() < 0.02
+    assert "nothing is drawn on it" in said(page)
+    image, changes = large.read(sheet)
+    assert float(image.max()) < 0.02
+    assert "nothing is drawn on it" in changes
