@@ -1,5 +1,8 @@
 import threading
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -40,3 +43,12 @@ def test_models_built_in_threads_have_the_weights_of_models_built_alone() -> Non
     for thread in threads:
         thread.join()
     assert all(torch.equal(alone[seed], together[seed]) for seed in range(8))
+
+
+def test_equal_numbers_of_any_kind_are_one_seed() -> None:
+    seeds: list[Any] = [np.int64(1), np.uint8(1), torch.tensor(1), True]
+    assert {seeding.derive_seed(seed, "shuffle") for seed in seeds} == {seeding.derive_seed(1, "shuffle")}
+    assert seeding.derive_seed(0, "shuffle", 1) == 955032806499468100
+    for seed in (None, "1", 1.0):
+        with pytest.raises(TypeError):
+            seeding.derive_seed(seed, "shuffle")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ def derive_seed(seed: int, *name: str | int) -> int:
         >>> derive_seed(0, "shuffle", 1)
         955032806499468100
     """
-    digest = hashlib.sha256(repr((seed, *name)).encode()).digest()
+    number = int(operator.index(seed))  # equal numbers of NumPy's, say, have another repr
+    digest = hashlib.sha256(repr((number, *name)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

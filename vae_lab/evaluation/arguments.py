@@ -151,6 +151,22 @@ def checked_count(name: str, value: Any, least: int = 1, most: int = MOST) -> in
     return number
 
 
+def checked_seed(seed: Any) -> int:
+    """Returns a seed as a plain whole number, so that equal numbers of any kind start the same draws.
+
+    Raises:
+        UserError: It is no whole number.
+
+    Examples:
+        >>> checked_seed(np.int64(3)), checked_seed(True)
+        (3, 1)
+    """
+    try:
+        return int(operator.index(seed))
+    except TypeError:
+        raise UserError(f"seed={quoted(seed)}: must be a whole number.") from None
+
+
 def is_number(value: Any) -> bool:
     """Returns whether a value is a single number: Python's, NumPy's or a tensor of no axes.
 

@@ -23,6 +23,7 @@ from vae_lab.evaluation.arguments import (
     checked_labels,
     checked_latents,
     checked_number,
+    checked_seed,
     is_number,
 )
 from vae_lab.evaluation.decoded import TOGETHER, prior_samples
@@ -189,10 +190,10 @@ class ModelInHand:
         Args:
             count: How many.
             label: The class of all of them; without one a CVAE draws its classes in turn.
-            seed: Starts the draw; the same on every device.
+            seed: Starts the draw; a whole number, the same on every device.
 
         Raises:
-            UserError: `count` is below 1, or the model cannot draw that class.
+            UserError: `count` is below 1, `seed` is none, or the model cannot draw that class.
         """
         if label is not None:
             if not self.conditional:
@@ -201,9 +202,8 @@ class ModelInHand:
                 raise UserError(f"label={quoted(label)}: must be one class, which all images have.")
             label = int(self._conditions(label, 1).argmax())
         classes = ([label] if label is not None else self.classes) if self.conditional else []
-        drawn = prior_samples(
-            self.module, self.likelihood, checked_count("count", count), seed=seed, classes=classes
-        )
+        number, start = checked_count("count", count), checked_seed(seed)
+        drawn = prior_samples(self.module, self.likelihood, number, seed=start, classes=classes)
         return self._images(drawn.to(self.device))
 
     def traverse(

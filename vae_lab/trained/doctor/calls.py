@@ -6,6 +6,7 @@ Shapes: N images, D pixels of an image over all channels, Z latent dimensions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vae_lab.errors import UserError, quoted
 from vae_lab.models import Posterior
 from vae_lab.trained.doctor.findings import reason_of
+from vae_lab.trained.doctor.subject import in_mode
 
 Call = Callable[..., Any]
 TRIED = 16  # images
@@ -44,12 +46,14 @@ class Calls:
         self.module, self.to_log_var = module, to_log_var
         self.encode, self.decode, self.forward = encode, decode, forward or module
         self.size = 0  # D
+        self.undecoded = ""  # why no decoder works, where there is one
+        self.places: dict[str, tuple[int, int] | None] = {}  # of mean and spread among a function's tensors
 
     def settle(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Tries the calls; returns the images in the form that the module takes.
 
         Raises:
-            UserError: The module does not take the images in any form, or gives no posterior.
+            UserError: The module takes the images in no form, or gives no posterior, or `decode` fails.
         """
         self.size = images.flatten(1).shape[1]
         encoders = [self.encode] if self.encode else [getattr(self.module, "encode", None), None]
@@ -61,6 +65,8 @@ class Calls:
                 try:
                     self._try(form[:TRIED], some)
                     return form
+                except UserError:
+                    raise
                 except Exception as error:  # a module of anybody's raises what it likes
                     reasons.append(f"{tuple(form.shape)}: {reason_of(error)}")
         takes = "lambda x" if labels is None else "lambda x, labels"
@@ -73,24 +79,29 @@ class Calls:
     @torch.no_grad()
     def _try(self, x: Tensor, labels: Tensor | None) -> None:
         mean = self.encoded(x, labels).mean
+        with suppress(Exception):  # it is asked again by the checks that need it, and may say why it fails
+            self.passed(x, labels)
         named = (getattr(self.module, name, None) for name in ("decode", "decoder"))
         decoders = [self.decode] if self.decode else [part for part in named if part is not None]
-        given, self.decode = self.decode, None
+        described, self.decode, self.undecoded = self.decode, None, ""
         for decoder in decoders:
             try:
                 self.decode = decoder
                 self.decoded(mean, labels)
+                self.undecoded = ""
                 return
-            except Exception:
-                self.decode = given
-                if given:
-                    raise
+            except Exception as error:
+                self.decode = described
+                reason = f"fails for {len(mean)} z: {reason_of(error)}"
+                if described:
+                    raise UserError(f"decode: {quoted(reason, 400)}") from error
+                self.undecoded = self.undecoded or reason
 
     def encoded(self, x: Tensor, labels: Tensor | None) -> Posterior:
         """Returns the posterior, by the encoder if there is one, else by the forward pass."""
         if self.encode is None:
             return self.passed(x, labels)[1]
-        posterior = self._posterior(_called(self.encode, x, labels), x)
+        posterior = self._posterior("encode", _called(self.encode, x, labels), x, labels)
         if posterior is None:
             raise TypeError("encode gives no (mean, log_var) of one shape (N, Z)")
         return posterior
@@ -106,7 +117,8 @@ class Calls:
     def passed(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Posterior]:
         """Returns what the decoder gives for a draw of the module's own, and the posterior."""
         result = _called(self.forward, x, labels)
-        image, posterior = self._image(result, len(x), other_than=x), self._posterior(result, x)
+        image = self._image(result, len(x), other_than=x)
+        posterior = self._posterior("forward", result, x, labels)
         if posterior is None and self.encode is not None:
             posterior = self.encoded(x, labels)
         if image is None or posterior is None:
@@ -125,21 +137,56 @@ class Calls:
         named = [part for name, part in fit if name in RECONSTRUCTION]
         return next(iter(named or [part for _, part in fit]), None)
 
-    def _posterior(self, result: Any, x: Tensor) -> Posterior | None:
-        parts = [
-            (name, part)
-            for name, part in _tensors(result)
-            if part.ndim == 2 and len(part) == len(x) and name not in RECONSTRUCTION
-        ]
-        by_name = dict(parts)
+    def _posterior(self, function: str, result: Any, x: Tensor, labels: Tensor | None) -> Posterior | None:
+        by_name = {name: part for name, part in _tensors(result) if part.ndim == 2 and len(part) == len(x)}
         mean = next((by_name[name] for name in MEAN if name in by_name), None)
         spread = next((by_name[name] for name in SPREAD if name in by_name), None)
         if mean is None or spread is None:
-            pair = [part for _, part in parts if part.shape[1] != self.size]
-            if len(pair) < 2 or pair[0].shape != pair[1].shape:
+            latents = self._latents(result, x)
+            if len(latents) < 2:
                 return None
-            mean, spread = pair[:2]
+            if function not in self.places:
+                self.places[function] = self._told_apart(function, latents, x, labels)
+            places = self.places[function]
+            if places is None and (function == "encode" or self.encode is None):
+                raise TypeError(
+                    f"{function} gives {len(latents)} tensors of shape {tuple(latents[0].shape)}; which are "
+                    "mean and log_var, and which is a draw of z, cannot be told"
+                )
+            if places is None:
+                return None
+            mean, spread = (latents[place] for place in places)
         return Posterior(mean, self.to_log_var(spread))
+
+    def _latents(self, result: Any, x: Tensor) -> list[Tensor]:
+        """Returns what a module gives of the shape (N, Z): as many numbers an image, and no pixels."""
+        parts = [
+            part
+            for name, part in _tensors(result)
+            if part.ndim == 2 and len(part) == len(x) and name not in RECONSTRUCTION
+        ]
+        latents = [part for part in parts if part.shape[1] != self.size]
+        return [part for part in latents if part.shape == latents[0].shape]
+
+    def _told_apart(
+        self, function: str, latents: list[Tensor], x: Tensor, labels: Tensor | None
+    ) -> tuple[int, int] | None:
+        """Returns which of some tensors are mean and spread; None where that cannot be told.
+
+        A draw of z is neither: it changes from call to call, if not in evaluation mode then in training mode.
+        """
+        call = self.forward if function == "forward" or self.encode is None else self.encode
+
+        def again() -> list[Tensor]:
+            return self._latents(_called(call, x, labels), x)
+
+        steady = _unchanged(latents, again())
+        if len(steady) == len(latents) > 2:
+            with in_mode(self.module, training=True):
+                steady = _unchanged(again(), again())
+        if not steady and len(latents) == 2:  # all of it is noisy, as with dropout
+            steady = [0, 1]
+        return (steady[0], steady[1]) if len(steady) == 2 else None
 
 
 def _called(function: Call, first: Tensor, labels: Tensor | None) -> Any:
@@ -150,6 +197,12 @@ def _called(function: Call, first: Tensor, labels: Tensor | None) -> Any:
         return function(first, labels)
     except TypeError:  # takes no labels
         return function(first)
+
+
+def _unchanged(once: list[Tensor], again: list[Tensor]) -> list[int]:
+    """Returns the places of the tensors that two calls give alike, but for rounding."""
+    pairs = zip(once, again, strict=True)
+    return [place for place, pair in enumerate(pairs) if torch.allclose(*pair, rtol=1e-5, equal_nan=True)]
 
 
 def _tensors(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -78,9 +78,11 @@ def check_decoder(subject: Subject) -> None:
     """Calls the decoder with as many z as the checks do, which may be more than it was ever called with.
 
     Raises:
-        UnexaminedError: It fails.
+        UnexaminedError: It fails, or has failed when it was first called.
     """
     if subject.decode is None:
+        if subject.undecoded:
+            raise UnexaminedError(subject.undecoded)
         return
     for part in (subject.first(COUNT), subject):
         mean = part.encode(part.images, part.labels).mean

@@ -39,6 +39,7 @@ class Subject:
         labels: Their conditions, in the form that the module takes; None for a VAE.
         encode: q(z | x, c) of images and conditions.
         decode: What the decoder gives for z (N, Z) and conditions.
+        undecoded: Why `decode` is None, where the module has a decoder.
         forward: What the decoder gives for a draw of z that the module makes itself, and the posterior.
         loss: The total of a minibatch for what the decoder gave, images and posterior.
         output: One of `OUTPUTS`; None if nobody says.
@@ -56,6 +57,7 @@ class Subject:
     encode: Callable[[Tensor, Tensor | None], Posterior]
     labels: Tensor | None = None
     decode: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    undecoded: str = ""
     forward: Callable[[Tensor, Tensor | None], tuple[Tensor, Posterior]] | None = None
     loss: Callable[[Tensor, Tensor, Posterior], Tensor] | None = None
     output: str | None = None

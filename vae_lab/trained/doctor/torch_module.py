@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vae_lab.errors import UserError, choices, quoted
+from vae_lab.evaluation.arguments import checked_seed, is_number
 from vae_lab.models import VAE
+from vae_lab.seeding import global_generator
 from vae_lab.trained.doctor.audit import audited
 from vae_lab.trained.doctor.calls import TRIED, Call, Calls
 from vae_lab.trained.doctor.findings import Report
@@ -40,7 +42,8 @@ def audited_module(module: nn.Module, images: Any, labels: Any, *, seed: int, **
     """
     for name in described.keys() - {"loss", "beta", *DESCRIBED}:
         raise UserError(f"{quoted(name)}: unknown argument{choices(name, DESCRIBED)}")
-    return audited(subject_of(module, images, labels, **described), seed=seed)
+    number = checked_seed(seed)
+    return audited(subject_of(module, images, labels, **described), seed=number)
 
 
 def subject_of(
@@ -53,41 +56,75 @@ def subject_of(
     output: str | None = None,
     spread: str = "log_var",
     train_images: Any = None,
-    losses: Sequence[float] = (),
+    losses: Sequence[float] | None = None,
     **calls: Call | None,
 ) -> Subject:
     """Returns a module as a subject; `calls` are its functions, where they are not found by their names."""
-    _check(module, output, spread, beta)
+    _check(module, output, spread)
+    _check_functions({"loss": loss, **calls})
     like = next((weight for weight in module.parameters() if weight.is_floating_point()), torch.empty(0))
     x, condition = _images("images", images, like), _labels(labels, len(images), like.device)
     to_log_var, to_spread = SPREADS[spread]
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     told: dict[str, Any] = {
         "loss": None if loss is None else lambda out, x, q: total(loss(out, x, q.mean, to_spread(q.log_var))),
-        "beta": float(beta),
+        "beta": _weight(beta),
         "train_images": None if train_images is None else _images("train_images", train_images, like),
-        "losses": [float(value) for value in losses],
+        "losses": _numbers("losses", losses),
     }
     if isinstance(module, VAE):
+        _check_that_nothing_else_is_said({"output": output, **calls})
         if (pixels := x.flatten(1).shape[1]) != module.data_size:
             raise UserError(f"images: have {pixels} pixels; the model takes {module.data_size}.")
         return lab_subject(name, module, x, condition, **told)
     known = Calls(module, to_log_var=to_log_var, **calls)
-    with in_mode(module, training=False):
+    with in_mode(module, training=False), global_generator(0, "doctor", "calls", device=like.device):
         x = known.settle(x, condition)
     told |= {"forward": known.passed, "decode": known.decoded if known.decode else None, "output": output}
+    told |= {"undecoded": known.undecoded}
     return Subject(name, module, x, known.encoded, condition, **told)
 
 
-def _check(module: nn.Module, output: str | None, spread: str, beta: float) -> None:
+def _check(module: nn.Module, output: str | None, spread: str) -> None:
     if not isinstance(module, nn.Module):
         raise UserError(f"module={quoted(module)}: must be a torch.nn.Module.")
-    if output not in (None, *OUTPUTS):
+    if output is not None and not (isinstance(output, str) and output in OUTPUTS):
         raise UserError(f"output={quoted(output)}: unknown{choices(output, OUTPUTS)}")
-    if spread not in SPREADS:
+    if not isinstance(spread, str) or spread not in SPREADS:
         raise UserError(f"spread={quoted(spread)}: unknown{choices(spread, SPREADS)}")
-    if not isinstance(beta, int | float) or not 0 <= beta < float("inf"):
+
+
+def _check_functions(functions: Mapping[str, Any]) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise UserError(f"{name}={quoted(function)}: must be a function.")
+
+
+def _check_that_nothing_else_is_said(described: Mapping[str, Any]) -> None:
+    for name, value in described.items():
+        if value is not None:
+            raise UserError(
+                f"{name}={quoted(value)}: must be left out for a model of the lab's, which is known."
+            )
+
+
+def _weight(beta: Any) -> float:
+    try:
+        weight = float(beta) if is_number(beta) else -1.0
+    except (TypeError, ValueError):  # an array's text is a number of no axes, too
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
         raise UserError(f"beta={quoted(beta)}: must be a finite number of at least 0.")
+    return weight
+
+
+def _numbers(name: str, values: Any) -> list[float]:
+    try:
+        if isinstance(values, str):
+            raise TypeError
+        return [float(value) for value in (() if values is None else values)]
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{name}={quoted(values)}: must be a list of numbers, one a step.") from None
 
 
 def total(result: Any) -> Tensor:
