@@ -14,7 +14,7 @@ from typing import Any
 
 import platformdirs
 
-from vae_lab.errors import LabError
+from vae_lab.errors import LabError, UserError, quoted
 
 PACKAGE = Path(__file__).resolve().parent
 # A wheel carries the YAML folders inside the package; in the repository they lie beside it.
@@ -50,6 +50,24 @@ def full_disk_told(folder: Path, told: Callable[[OSError], LabError]) -> Iterato
         if shutil.disk_usage(folder).free < LITTLE_SPACE:
             raise told(OSError(ENOSPC, os.strerror(ENOSPC))) from error
         raise
+
+
+def from_home(name: str, setting: str = "") -> Path:
+    """Returns a path that a user gave, whose ~ or ~name at the beginning is a home folder.
+
+    Args:
+        name: The path as it was given.
+        setting: What a message begins with.
+
+    Raises:
+        UserError: There is no user of that name.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{setting}{quoted(name)}: no user has this home folder; write ~/ for yours, or the whole path."
+        ) from None
 
 
 def from_start(path: Path) -> Path:

@@ -114,6 +114,7 @@ def test_every_spelling_of_a_file_is_one_store(folder: Path, monkeypatch: pytest
         ("http://me:se/cret@server", "tracking.uri=http://server: not an address"),
         ("http://me:se cret@server", "tracking.uri=http://server: not an address"),
         ("http://server?token=secret", "tracking.uri=http://server: a server's address ends with its path"),
+        ("sqlite:///~no-such-user/x.db", "tracking.uri=~no-such-user/x.db: no user has this home folder"),
         ("http://server#secret", "a server's address ends with its path"),
         ("mssql+pyodbc:///?odbc_connect=PWD%3Dsecret", "tracking.uri=mssql+pyodbc:///: odbc_connect hides"),
         ("postgresql://me:secret@server:port/lab", "tracking.uri=postgresql://server:port/lab: not an"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ from PIL import Image, ImageDraw
 from vae_lab.cli.group import commands
 from vae_lab.cli.sample import parsed_labels
 from vae_lab.errors import UserError
+from vae_lab.report.drawing import Drawing
+from vae_lab.report.pictures import image_grid
+from vae_lab.trained import sheets
+from vae_lab.trained.model import TrainedModel
 
 Command = Callable[..., Result]
 CVAE, VAE = "reference:cvae L3 Z15 s0", "reference:vae L3 Z15 s0"
@@ -102,6 +107,20 @@ def test_what_was_done_to_a_picture_of_ones_own_is_said(command: Command, folder
         (("interpolate", VAE, "--from", "11"), "label=11: no held-out image has it"),
         (("interpolate", VAE, "--steps", "0"), "steps=0: must be"),
         (("traverse", VAE, "--span", "nan"), "span=nan: must be a finite number"),
+        (("traverse", VAE, "--rows", "16"), "rows=16: must be a whole number from 1 to 15"),
+        (
+            ("reconstruct", CVAE, "3", "--digit", "7"),
+            "--digit 7: is said of pictures of your own",
+        ),
+        (("reconstruct", CVAE, "--invert"), "--invert: is said of pictures of your own, and no file"),
+        (("reconstruct", CVAE, "3", "--no-invert"), "--no-invert: is said of pictures of your own"),
+        (
+            ("reconstruct", VAE, "x.png", "--digit", "9"),
+            "--digit 9: vae L3 Z15 s0 is a VAE, which is told",
+        ),
+        (("reconstruct", VAE, "~no-such-user/x.png"), "~no-such-user/x.png: no user has this home folder"),
+        (("interpolate", VAE, "--to", "~no-such-user/x"), "~no-such-user/x: no user has this home folder"),
+        (("traverse", VAE, "--around", "~no-such-user/x"), "~no-such-user/x: no user has this home folder"),
         (("reconstruct", VAE, "."), ".: is no picture that can be read"),
     ],
 )
@@ -119,3 +138,24 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 def test_labels_are_numbers_and_spans_of_them(text: str) -> None:
     with pytest.raises(UserError, match="must be classes"):
         parsed_labels(text)
+
+
+def test_dimensions_that_are_not_drawn_are_said(vae: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = []
+
+    def drawn(*parts: Any) -> Drawing:
+        titles.append(parts[4].splitlines()[1])
+        return image_grid(*parts)
+
+    monkeypatch.setattr(sheets, "image_grid", drawn)
+    sheets.traversals(vae, None, None, 2, 3.0)
+    sheets.traversals(vae, None, 3, 2, 3.0)
+    monkeypatch.setattr(sheets, "HIGHEST", 4)
+    sheets.traversals(vae, None, None, 2, 3.0)
+    first = [f"along the first {count} of 15 latent dimensions from" for count in (3, 4)]
+    starts = ["along each latent dimension from", *first]
+    assert [title.startswith(start) for title, start in zip(titles, starts, strict=True)] == [True] * 3, (
+        titles
+    )
+    with pytest.raises(UserError, match="rows=5: must be a whole number from 1 to 4"):
+        sheets.traversals(vae, None, 5, 2, 3.0)

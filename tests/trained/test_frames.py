@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -89,6 +90,12 @@ def test_tables_need_neither_pytorch_nor_mlflow(uri: str) -> None:
     )
     out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert not {"torch", "mlflow"} & {*out.split()}
+
+
+@pytest.mark.parametrize("table", [vae_lab.runs, vae_lab.curves])
+def test_a_study_that_is_no_name_is_one_line(uri: str, table: Any) -> None:
+    with pytest.raises(UserError, match=r"^study=5: must be a study's name, or the id of a parent run\.$"):
+        table(5, uri=uri)
 
 
 def test_a_measure_of_the_end_is_no_curve() -> None:

@@ -137,6 +137,14 @@ def test_arrays_of_any_layout_and_columns_of_tables_are_taken(cvae: TrainedModel
     assert all(torch.equal(other, first) for other in others)
 
 
+def test_equal_seeds_of_any_kind_draw_the_same(vae: TrainedModel) -> None:
+    for number in (0, 1):
+        drawn, kinds = vae.sample(2, seed=number), (np.int64, np.uint8, torch.tensor, bool)
+        for kind in kinds:
+            assert torch.equal(vae.sample(2, seed=kind(number)), drawn), kind  # type: ignore[arg-type]
+    assert not torch.equal(vae.sample(2, seed=0), drawn)
+
+
 def test_many_samples_are_decoded_in_parts(vae: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     logits = vae.module.logits
@@ -220,6 +228,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("vae", lambda lab, x: picture(x, scale=0), "scale=0: must be a whole number from 1"),
     ("vae", lambda lab, x: lab.traverse(span="wide"), "span=wide: must be a finite number"),
     ("vae", lambda lab, x: lab.interpolate(x[0], x[1][..., :5]), "images: are no numbers of one shape"),
+    ("vae", lambda lab, x: lab.sample(1, seed=None), "seed=None: must be a whole number."),
+    ("vae", lambda lab, x: lab.sample(1, seed="a"), "seed=a: must be a whole number."),
+    ("vae", lambda lab, x: lab.read(5), "picture=5: must be a file's name or a picture of Pillow's."),
+    ("vae", lambda lab, x: lab.explore(5), "5: must be a model that vae_lab.load has returned."),
+    ("vae", lambda lab, x: lab.explore(height="tall"), "height=tall: must be a whole number from 1"),
     ("vae", lambda lab, x: lab.examples(2, label=11), "label=11: no held-out image has it. Valid: 0, 1, 2"),
 ]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from vae_lab.cli import picture
 from vae_lab.cli.options import trained_model
+from vae_lab.errors import UserError, quoted
 
 HELD_OUT = 10  # images, where no picture is given
 
@@ -49,7 +52,28 @@ def reconstruct(
     from vae_lab.trained.subjects import held_out, subject_named
 
     file = picture.place(out)
+    check_options(pictures, label, invert)
     lab = loading.load(run, uri=uri, device=device, trust=trusted)
+    if label is not None and not lab.conditional:
+        raise UserError(f"--digit {label}: {quoted(lab.run.name)} is a VAE, which is told no class.")
     subjects = [subject_named(lab, name, label, invert) for name in pictures] or held_out(lab, HELD_OUT)
     picture.say_changes(subjects)
     picture.write(sheets.reconstructions(lab, subjects), lab, file)
+
+
+def check_options(pictures: Sequence[str], label: int | None, invert: bool | None) -> None:
+    """Checks that there is a picture of the user's for what is said of one.
+
+    Raises:
+        UserError: There is none.
+    """
+    from vae_lab.tracking import whole_number
+
+    if any(whole_number(name) is None for name in pictures):
+        return
+    option = "" if invert is None else "--invert" if invert else "--no-invert"
+    option = option if label is None else f"--digit {label}"
+    if option:
+        raise UserError(
+            f"{option}: is said of pictures of your own, and no file is named; held-out images are known."
+        )

@@ -15,7 +15,7 @@ from vae_lab.cli.options import trained_model
     metavar="IMAGE",
     help="A class, for its first held-out image, or a picture; by default the mean of the prior.",
 )
-@click.option("--rows", type=int, help="Latent dimensions. [default: all]")
+@click.option("--rows", type=int, help="Latent dimensions. [default: all, at most 200]")
 @click.option("--steps", type=int, default=9, show_default=True, help="Images a row.")
 @click.option(
     "--span", type=float, default=3.0, show_default=True, help="How far, in standard deviations of the prior."

@@ -123,10 +123,7 @@ def _place(name: str, root: str | None) -> Path:
 
 
 def _folder(root: str) -> Path:
-    try:
-        return files.from_start(Path(root).expanduser())
-    except RuntimeError as error:  # ~nobody
-        raise UserError(f"data.root={quoted(root)}: {error}") from None
+    return files.from_start(files.from_home(root, "data.root="))
 
 
 def _read(name: str, paths: dict[str, Path]) -> Dataset:

@@ -197,7 +197,7 @@ def _of_file(text: str, setting: str) -> Address:
             )
         SQLITE_OPTIONS[key](value)
     # SQLAlchemy takes dots out of a path before the system follows its links.
-    path = Path(os.path.abspath(files.from_start(Path(name).expanduser())))
+    path = Path(os.path.abspath(files.from_start(files.from_home(name, setting))))
     file = Path(os.path.realpath(path))
     if path.is_symlink() and not file.parent.is_dir():  # a disk that is not there now, say
         raise UserError(f"{path}: leads to {file}, and there is no folder {file.parent}.")

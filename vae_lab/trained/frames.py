@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pandas import DataFrame, Index, MultiIndex, to_datetime
 
+from vae_lab.errors import UserError, quoted
 from vae_lab.metrics import CATALOGUE
 from vae_lab.studies.comparison import varied_keys
 from vae_lab.studies.plan import Plan
@@ -27,14 +28,14 @@ def runs(study: str | None = None, *, uri: str | None = None) -> DataFrame:
     store = reader(uri)
     if study is None:
         return _table(store.tagged(KIND, RUN)[::-1], ())
-    loaded = load_study(store, study)
+    loaded = load_study(store, _checked_name(study))
     return StudyTable.of(_table(loaded.runs, _varied(loaded.plan)), loaded)
 
 
 def curves(study: str, *, uri: str | None = None) -> DataFrame:
     """Returns a table with a row a run and epoch; `vae_lab.curves` says more."""
     store = reader(uri)
-    loaded = load_study(store, study)
+    loaded = load_study(store, _checked_name(study))
     # Of several attempts at a run the finished one counts.
     by_name = {run.name: run for run in sorted(loaded.runs, key=lambda run: run.status == "FINISHED")}
     attempts = [run for run in loaded.runs if by_name[run.name] is run]
@@ -49,6 +50,12 @@ def curves(study: str, *, uri: str | None = None) -> DataFrame:
             rows.append([*said, *(metrics.get(key, {}).get(epoch) for key in columns)])
     index = MultiIndex.from_tuples(places, names=["run", "epoch"]) if places else None
     return DataFrame(rows, index=index, columns=[*_varied(loaded.plan), *columns])
+
+
+def _checked_name(study: object) -> str:
+    if not isinstance(study, str):
+        raise UserError(f"study={quoted(study)}: must be a study's name, or the id of a parent run.")
+    return study
 
 
 def _varied(plan: Plan) -> list[str]:

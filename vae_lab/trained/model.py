@@ -16,8 +16,9 @@ from PIL.Image import Image
 
 from vae_lab.data import Dataset
 from vae_lab.data.arrays import MOST_CLASSES
-from vae_lab.errors import LabError
+from vae_lab.errors import LabError, UserError, quoted
 from vae_lab.evaluation import ModelInHand
+from vae_lab.evaluation.arguments import checked_count
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.tracking import IMAGES, StoredRun
@@ -111,7 +112,9 @@ class TrainedModel(ModelInHand):
         Raises:
             UserError: There is no such file, or none that can be read.
         """
-        opened = open_picture(Path(picture)) if isinstance(picture, str | Path) else picture
+        if not isinstance(picture, str | Path | Image):
+            raise UserError(f"picture={quoted(picture)}: must be a file's name or a picture of Pillow's.")
+        opened = picture if isinstance(picture, Image) else open_picture(Path(picture))
         image, changes = adapted(opened, self._look, invert=invert)
         return Adapted(image.to(self.device), changes)
 
@@ -123,16 +126,19 @@ class TrainedModel(ModelInHand):
             height: Of the frame in a notebook, in pixels.
 
         Raises:
-            UserError: Their data differ, or they are too many.
+            UserError: Their data differ, they are too many, or one is none of `vae_lab.load`.
             LabError: The data cannot be had.
         """
         # Late: what traces a model takes a second to import.
         from vae_lab.trained.explorer.contents import gather
         from vae_lab.trained.explorer.page import html
 
+        for other in others:
+            if not isinstance(other, TrainedModel):
+                raise UserError(f"{quoted(other)}: must be a model that vae_lab.load has returned.")
         models = [self, *others]
         title = ", ".join(model.run.name for model in models)
-        return Explorer(html(gather(models)), title, height)
+        return Explorer(html(gather(models)), title, checked_count("height", height))
 
     def __repr__(self) -> str:
         """Returns the run's name, its held-out loss and its id."""

@@ -63,7 +63,7 @@ def traversals(
     Args:
         lab: The model.
         subject: The image from whose posterior mean one dimension at a time leaves; None for the prior's.
-        rows: How many dimensions; None for all, the first 200.
+        rows: How many dimensions; None for all, of more than 200 the first 200, which is said.
         steps: Images a row.
         span: In standard deviations of the prior.
 
@@ -71,7 +71,8 @@ def traversals(
         UserError: A number is out of range.
     """
     checked_count("steps", steps, most=WIDEST)
-    count = min(lab.latent_size if rows is None else checked_count("rows", rows), lab.latent_size, HIGHEST)
+    most = min(lab.latent_size, HIGHEST)
+    count = most if rows is None else checked_count("rows", rows, most=most)
     dimensions = lab.order[:count].tolist()
     start, label, where = None, None, "the mean of the prior"
     if subject is not None:
@@ -81,7 +82,9 @@ def traversals(
         label = lab.classes[0]
         where = f"{where}, class {label}"
     images = lab.traverse(start, label=label, dimensions=dimensions, steps=steps, span=span)
-    title = f"along each latent dimension from -{span:g} to {span:g}, around {where}"
+    all_of_them, first = "each latent dimension", f"the first {count} of {lab.latent_size} latent dimensions"
+    which = all_of_them if count == lab.latent_size else first
+    title = f"along {which} from -{span:g} to {span:g}, around {where}"
     names = [f"{dimension}: {lab.kl[dimension]:.2f} nats" for dimension in dimensions]
     return _sheet(lab, "traversal", images, title, names)
 

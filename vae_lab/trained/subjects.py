@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from vae_lab.data import one_hot
 from vae_lab.errors import quoted
+from vae_lab.files import from_home
 from vae_lab.objectives import kl_per_dimension
 from vae_lab.tracking import whole_number
 from vae_lab.trained.model import TrainedModel
@@ -54,7 +54,7 @@ def subject_named(
     if (number := whole_number(name)) is not None:
         images, _ = lab.examples(1, number)
         return Subject(images, number, f"a held-out {number}")
-    path = Path(name).expanduser()
+    path = from_home(name)
     image, changes = lab.read(path, invert=invert)
     if lab.conditional and label is None:
         label = likeliest_label(lab, image)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException, OverrideParseException
@@ -36,7 +36,7 @@ def spelled_as_text(override: Override) -> str | None:
         return f"{key}={in_quotes(value)}"
     if not isinstance(override._value, ChoiceSweep):
         return None
-    if override.key_or_group == FOLDER_KEY and Path(value).expanduser().exists():
+    if override.key_or_group == FOLDER_KEY and os.path.exists(os.path.expanduser(value)):
         return f"{key}={in_quotes(value)}"
     if not any(isinstance(item, int | float) for item in override._value.list):
         return None
