@@ -47,7 +47,8 @@ class Calls:
         self.encode, self.decode, self.forward = encode, decode, forward or module
         self.size = 0  # D
         self.undecoded = ""  # why no decoder works, where there is one
-        self.places: dict[str, tuple[int, int] | None] = {}  # of mean and spread among a function's tensors
+        # The places of mean and spread, by a function's name and how many tensors of their shape it gives.
+        self.places: dict[tuple[str, int], tuple[int, int] | None] = {}
 
     def settle(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Tries the calls; returns the images in the form that the module takes.
@@ -145,9 +146,10 @@ class Calls:
             latents = self._latents(result, x)
             if len(latents) < 2:
                 return None
-            if function not in self.places:
-                self.places[function] = self._told_apart(function, latents, x, labels)
-            places = self.places[function]
+            key = function, len(latents)
+            if key not in self.places:
+                self.places[key] = self._told_apart(function, latents, x, labels)
+            places = self.places[key]
             if places is None and (function == "encode" or self.encode is None):
                 raise TypeError(
                     f"{function} gives {len(latents)} tensors of shape {tuple(latents[0].shape)}; which are "
