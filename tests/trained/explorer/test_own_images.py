@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 from torch.nn import functional
 
-from tests.trained.explorer.conftest import said, with_name
+from tests.trained.explorer.conftest import images, said, with_name
 from tests.trained.test_own_pictures import seven
 from vae_lab.data import Images
 from vae_lab.models import VAE
@@ -101,3 +103,86 @@ def test_an_empty_sheet_is_said_to_be_one(
     image, changes = large.read(sheet)
     assert float(image.max()) < 0.02
     assert "nothing is drawn on it" in changes
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 14), (14, 28)])
+def test_ink_lies_where_the_pointer_is_on_images_that_are_no_squares(
+    opened: Any, models: list[TrainedModel], tmp_path: Path, height: int, width: int
+) -> None:
+    file = tmp_path / "oblong.html"
+    file.write_text(html(gather([of_shape(models[0], height, width)])), encoding="utf-8")
+    page = opened(file.as_uri())
+    page.locator("#centred").uncheck()
+    pad = page.locator("#pad")
+    box = pad.bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.03)
+    for share in (0.1, 0.5, 0.9):
+        page.locator("#clear").click()
+        pad.scroll_into_view_if_needed()
+        box = pad.bounding_box()
+        page.mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"])
+        page.mouse.down()
+        page.mouse.up()
+        image = np.reshape(page.evaluate("Array.from(session.start.image)"), (height, width))
+        assert image.max() > 0.5, f"a dot at {share} on {box}"
+        rows, columns = np.indices(image.shape) + 0.5
+        for places, side in ((rows, height), (columns, width)):
+            centre = (places * image).sum() / image.sum() / side
+            assert centre == pytest.approx(share, abs=0.6 / side), "a dot at the edge is cut"
+    pad.focus()
+    for key in ["ArrowLeft"] * 30 + ["ArrowUp"] * 30:
+        page.keyboard.press(key)
+    pen, paper = page.locator("#pen").bounding_box(), pad.bounding_box()
+    for edge, length in (("x", "width"), ("y", "height")):
+        assert pen[edge] + pen[length] / 2 == pytest.approx(paper[edge], abs=2), "the pen is in the corner"
+
+
+def test_a_file_that_is_no_picture_is_said_where_it_is_seen(opened: Any, address: str) -> None:
+    for width in (360, 1280):
+        page = opened(address, width)
+        page.locator("#dimension-8").scroll_into_view_if_needed()
+        content = {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}
+        page.locator("#file").set_input_files(content)
+        trouble = page.locator("#trouble", has_text="no.png is no picture that this browser can read.")
+        trouble.wait_for(state="visible")
+        box = trouble.bounding_box()
+        assert 0 <= box["x"] < box["x"] + box["width"] <= width
+        assert 0 <= box["y"] < box["y"] + box["height"] <= 860
+        page.locator("#prior").click()
+        images(page)
+        assert trouble.is_hidden()
+
+
+def test_what_keys_point_at_is_said_and_what_a_mouse_points_at_is_not(opened: Any, address: str) -> None:
+    page = opened(address)
+    at_first = said(page)
+    page.locator("canvas.map").first.focus()
+    words = []
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+        words.append(said(page))
+    assert len({*words, at_first}) == 4, words
+    assert all(
+        re.match(r"Held-out image \d|An image decoded by .* at −?\d+\.\d\d, −?\d", one) for one in words
+    )
+    page.keyboard.press("Escape")
+    assert said(page) == at_first
+    box = page.locator("canvas.map").first.bounding_box()
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    assert said(page) == at_first
+
+
+def test_a_file_can_be_chosen_twice(opened: Any, address: str) -> None:
+    page = opened(address)
+    chosen(page, seven((40, 40), "black", "white"))
+    assert page.locator("#file").input_value() == ""
+
+
+def test_a_finger_scrolls_the_page_from_all_images_but_those_to_draw_on(opened: Any, address: str) -> None:
+    page = opened(address, 360, has_touch=True)
+    images(page)
+    held = page.locator("canvas").evaluate_all(
+        "all => all.filter((one) => getComputedStyle(one).touchAction !== 'auto')"
+        ".map((one) => one.id || one.className)"
+    )
+    assert held == ["pad", *["map"] * 4]

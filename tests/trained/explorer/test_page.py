@@ -192,7 +192,7 @@ def test_a_drawing_and_a_dropped_picture_reach_every_model(opened: Any, address:
     page.locator("#file").set_input_files(
         {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"}
     )
-    page.locator("#said", has_text="no picture that").wait_for(state="attached")
+    page.locator("#trouble", has_text="no picture that").wait_for(state="visible")
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ class LatentMap {
       const from = this.pointer ?? this.toScreen(this.model.project(this.session.z[this.model.place]));
       const inside = (value) => Math.min(this.side, Math.max(0, value));
       this.pointer = from.map((value, axis) => inside(value + moves[event.key][axis]));
-      this.session.look(this.startAt(this.pointer));
+      this.session.look(this.startAt(this.pointer), true);
     } else if (event.key === "Enter" && this.pointer) {
       const start = this.startAt(this.pointer);
       if (event.shiftKey) this.session.blendTo(start);

@@ -9,6 +9,7 @@ class Session {
     this.blend = null; // { from, to, share }, both with latent vectors of every model and the label for all
     this.awaiting = false; // whether the next image ends a blend
     this.preview = null; // what the pointer shows, until it leaves
+    this.pointsAloud = false; // whether that is said, as where keys point and nobody may see it
     this.strips = 0; // counts what changes the strips
     this.watchers = [];
   }
@@ -46,7 +47,7 @@ class Session {
   place(model, coordinates) {
     const z = model.lift(coordinates);
     const image = model.decode(z, this.label).slice();
-    const words = `An image decoded by ${model.name} at a place of its map`;
+    const words = `An image decoded by ${model.name} at ${coordinates.map((u) => decimal(u)).join(", ")} of its map`;
     return startOf(this.models, image, this.label, words, { [model.place]: z });
   }
 
@@ -124,9 +125,10 @@ class Session {
     this.changed();
   }
 
-  look(start) {
+  look(start, aloud = false) {
     if (start === null && this.preview === null) return;
     this.preview = start;
+    this.pointsAloud = aloud;
     this.changed();
   }
 

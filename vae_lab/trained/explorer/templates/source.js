@@ -76,7 +76,10 @@ class Source {
   }
 
   listenForFiles() {
-    byId("file").addEventListener("change", (event) => this.read(event.target.files[0]));
+    byId("file").addEventListener("change", ({ target }) => {
+      this.read(target.files[0]);
+      target.value = ""; // else the same file, changed on the disk, would be no change
+    });
     document.addEventListener("paste", (event) => this.read(event.clipboardData?.files[0]));
     document.addEventListener("dragover", (event) => event.preventDefault());
     document.addEventListener("drop", (event) => {
@@ -98,14 +101,17 @@ class Source {
       const picture = { ...pixelsOf(canvas, this.session.shape[0]), changes };
       this.offer({ picture, words: file.name, source: picture });
     } catch {
-      byId("said").textContent = `${file.name} is no picture that this browser can read.`;
+      byId("trouble").textContent = `${file.name} is no picture that this browser can read.`;
+      byId("trouble").hidden = false;
+      this.troubled = this.session.start; // with another image the message goes
     }
   }
 
   render() {
     const { session } = this;
-    const words = (session.preview ?? session.start).words;
-    if (!session.preview && this.said !== words) byId("said").textContent = this.said = words;
+    const words = session.preview && !session.pointsAloud ? this.said : (session.preview ?? session.start).words;
+    if (this.said !== words) byId("said").textContent = this.said = words;
+    if (session.start !== this.troubled) byId("trouble").hidden = true;
     byId("await").setAttribute("aria-pressed", String(session.awaiting));
     byId("blend").hidden = !session.blend;
     if (session.blend) {
@@ -121,6 +127,9 @@ class Pad {
     Object.assign(this, { channels, habits, drawn });
     this.canvas = byId("pad");
     const scale = Math.max(2, Math.round(224 / Math.max(width, height)));
+    const paper = this.canvas.parentElement.style; // of the data's proportions, so that a place on it is one of theirs
+    paper.aspectRatio = `${width} / ${height}`;
+    paper.maxWidth = `${12 * Math.min(1, width / height)}rem`;
     [this.canvas.width, this.canvas.height] = [width * scale, height * scale];
     this.thick = Math.max(width, height) * scale * 0.085;
     this.pen = [this.canvas.width / 2, this.canvas.height / 2];
@@ -140,8 +149,9 @@ class Pad {
   listen() {
     const { canvas } = this;
     const at = ({ clientX, clientY }) => {
-      const { left, top, width, height } = canvas.getBoundingClientRect();
-      return [((clientX - left) / width) * canvas.width, ((clientY - top) / height) * canvas.height];
+      const { left, top } = canvas.getBoundingClientRect();
+      const [x, y] = [clientX - left - canvas.clientLeft, clientY - top - canvas.clientTop];
+      return [(x / canvas.clientWidth) * canvas.width, (y / canvas.clientHeight) * canvas.height];
     };
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
@@ -160,7 +170,7 @@ class Pad {
     context.lineWidth = this.thick;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
-    context.moveTo(...this.pen);
+    context.moveTo(this.pen[0] - 0.01, this.pen[1]); // a line without length would be no dot
     context.lineTo(...point);
     context.stroke();
     this.canvas.parentElement.classList.add("drawn");
@@ -175,7 +185,7 @@ class Pad {
   }
 
   key(event) {
-    const step = this.canvas.width / 28;
+    const step = Math.max(this.canvas.width, this.canvas.height) / 28;
     const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
     if (event.key in moves) {
       const inside = (value, axis) => Math.min([this.canvas.width, this.canvas.height][axis], Math.max(0, value));
