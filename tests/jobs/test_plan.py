@@ -15,6 +15,8 @@ from tests.conftest import SMALL
 from tests.jobs.test_resuming import stopped_after
 from vae_lab.cli import main
 from vae_lab.jobs.plan import costs
+from vae_lab.studies.claims import judge_study
+from vae_lab.studies.study import load_study
 from vae_lab.tracking import ENVIRONMENT, Store, StoredRun
 
 __all__ = ["stopped_after"]
@@ -178,3 +180,22 @@ def test_a_plan_says_that_the_end_of_a_multirun_is_left_out_while_nothing_tells_
     assert "tables and the page at its end are not in the time" in " ".join(plan(*LINE)[1].split())
     assert lab(*LINE)[0] == 0
     assert "at its end" not in " ".join(plan(*LINE, "seed=3,4")[1].split())
+
+
+def test_a_plan_judges_by_the_tests_that_its_runs_allow_and_over_dropped_claims(lab: Lab, plan: Lab) -> None:
+    """Six seeds that seeds=auto chose, of two claims of which one is dropped; `train` would say the same."""
+    both = CLAIM.replace("}}]", "}}, {id: C2, text: It does not., metric: test/loss, expect: better, "
+                         "of: {model.layers: 3}, than: {model.layers: 2}}]")  # fmt: skip
+    line = ("-m", *QUIET, "train.epochs=1", "model.layers=2,3", "study.name=depth")
+    code, _, err = lab(*line, both, "seeds=auto", "max_seeds=6")
+    assert code == 0, err
+    code, out, err = plan(*line, CLAIM, "seeds=6", "--format", "csv")
+    assert code == 0, err
+    assert "seeds=auto chose runs of it" in err
+    (row,) = tables(out)[-1]
+    assert (row["claim"], row["at least (seeds)"]) == ("C1", "6.0"), "swaps at looks; fixed ones say 5"
+    assert "over 2 claims, 1 of them dropped" in " ".join(plan(*line, CLAIM, "seeds=6")[1].split())
+    assert lab(*line, CLAIM, "seeds=6")[0] == 0
+    verdict, _ = judge_study(load_study(Store.open(), "depth"))
+    assert verdict.sequential
+    assert row["so far"].partition(",")[0] == verdict.verdict

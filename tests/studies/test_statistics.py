@@ -146,7 +146,7 @@ def test_an_effect_without_noise_costs_the_anytime_test_few_replicates_more() ->
 def test_rounds_grow_and_are_the_looks() -> None:
     done = [6]
     while done[-1] < 80:
-        done.append(statistics.next_look(done[-1]))
+        done.append(statistics.next_look(done[-1], 200) or 0)
     assert tuple(done[:9]) == statistics.LOOKS
     assert done[9:] == [55, 69, 87]
     assert sum(SHARES) == pytest.approx(1)
@@ -385,20 +385,40 @@ def test_replicates_for_power_grow_with_noise_and_never_end_without_an_effect() 
     assert tuple(clear) == (6, 6, 6)
 
 
-@pytest.mark.parametrize("paired", [True, False])
-def test_the_replicates_that_are_said_to_be_needed_have_the_power(paired: bool) -> None:
-    """Eleven claims, differences whose spread is 0.8 of their mean."""
-    spread = 0.8 / math.sqrt(1 if paired else 2)
-    test = statistics.PAIRED if paired else statistics.UNPAIRED
-    wanted = stats.norm.ppf((np.arange(4000) + 0.5) / 4000) * 0.8 + 1
-    large = statistics.Pair(wanted, np.zeros(4000))
-    needed = statistics.replicates_for_power(large, LEVEL, 11, test=test)
-    n = int(needed.estimate)
-    rng = np.random.default_rng(0)
-    first = 1 + spread * rng.normal(size=(1000, n))
-    second = np.zeros((1000, n)) if paired else spread * rng.normal(size=(1000, n))
-    power = (test.directions(statistics.Pair(first, second)).up <= LEVEL / 11).mean()
-    assert 0.72 < power < 0.88
+@pytest.mark.parametrize(
+    ("test", "contrasts", "effect"),
+    [
+        *((test, 11, 1.25) for test in (statistics.PAIRED, statistics.UNPAIRED, statistics.LOOKED)),
+        *((statistics.BETS, *case) for case in ((11, 1.25), (8, 1.0), (1, 1.0), (1, 0.5))),
+        *((statistics.PAIRED, *case) for case in ((1, 1.5), (31, 2.0))),
+        *((statistics.LOOKED, *case) for case in ((8, 1.0), (11, 2.0))),
+    ],
+)
+def test_the_replicates_that_are_said_to_be_needed_have_the_power(
+    test: statistics.Test, contrasts: int, effect: float
+) -> None:
+    """Differences with a standard deviation of 1; of a test with looks the one before the last has less."""
+    large = statistics.Pair(stats.norm.ppf((np.arange(4000) + 0.5) / 4000) + effect, np.zeros(4000))
+    n = int(statistics.replicates_for_power(large, LEVEL, contrasts, test=test).estimate)
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(size=(2, 1000, n)) * (1 if test.paired else math.sqrt(0.5))
+    pair = statistics.Pair(first + effect, second * (not test.paired))
+    one_less = statistics.Pair(pair.first[:, : n - 1], pair.second[:, : n - 1])
+    power, of_fewer = ((test.directions(some).up <= LEVEL / contrasts).mean() for some in (pair, one_less))
+    assert power > 0.72
+    assert of_fewer < 0.82
+    assert test.looks or power < 0.88 or of_fewer < 0.72, "one replicate makes much of it"
+    assert not test.looks or n in test.looks
+
+
+def test_an_effect_too_small_for_bets_or_for_the_last_look_needs_no_number_of_replicates() -> None:
+    small = statistics.Pair(stats.norm.ppf((np.arange(400) + 0.5) / 400) + 0.2, np.zeros(400))
+    for test in (statistics.BETS, statistics.LOOKED):
+        assert statistics.replicates_for_power(small, LEVEL, test=test).estimate == math.inf
+    assert statistics.next_replicates(44, statistics.LOOKED) == math.inf
+    x = draws(200, 1000) + 0.2
+    ever = np.asarray(statistics.BETS.directions(statistics.Pair(x, np.zeros_like(x))).up) <= LEVEL
+    assert ever.mean() < 0.5
 
 
 def grid(seeds: int = 3, **effects: float) -> pd.DataFrame:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from vae_lab.jobs.job import Job
     from vae_lab.jobs.lines.rounds import Grid
     from vae_lab.report.tables import Table
+    from vae_lab.studies.plan import Plan
+    from vae_lab.tracking import StoredRun
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -87,6 +89,16 @@ def _tables_of_run(job: Job, began: float) -> list[Table]:
     return [points_table(job.name, estimated, None), whole_table(estimated, time.monotonic() - began)]
 
 
+def _declared(plan: Plan, seen: Sequence[StoredRun], tracking: DictConfig) -> Plan:
+    """Returns a plan with all claims that the store knows to have been declared of it."""
+    from vae_lab.jobs.lines.declarations import with_declarations
+    from vae_lab.tracking import Store
+    from vae_lab.tracking.environment import experiment_name
+
+    store = Store.open(tracking.uri)
+    return with_declarations(plan, store, seen, experiment_name(store, tracking.experiment))
+
+
 def _tables_of_multirun(
     master: DictConfig, grid: Grid, launcher: Launcher | None, began: float
 ) -> list[Table]:
@@ -101,11 +113,15 @@ def _tables_of_multirun(
     first = next(rounds(master, grid, list))
     check_names(jobs[0].settings)
     name = study_name(master, first.axes)
-    planned = announced(plan_of(master, first, name, master.seeds == "auto"), first)
     jobs = [*first.jobs.values()]
     prepared = time.monotonic() - began
     shared = {key: getattr(launcher, key, standard) for key, standard in (("stack", 1), ("workers", 1))}
-    estimated = estimates.estimate(jobs, estimates.readable_store(jobs[0].settings.tracking.uri), **shared)
+    store = estimates.readable_store(jobs[0].settings.tracking.uri)
+    estimated = estimates.estimate(jobs, store, **shared)
+    planned = plan_of(master, first, name, master.seeds == "auto")
+    if store is not None:  # as `train` does: by the tests that its runs allow, over all claims ever declared
+        planned = _declared(planned, estimated.seen, jobs[0].settings.tracking)
+    planned = announced(planned, first)
     if master.seeds == "auto":
         seeds = len(next(iter(planned.replicate.values())))
         estimated.remarks.append(

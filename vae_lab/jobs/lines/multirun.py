@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -272,11 +273,12 @@ def _conclude(parent: Parent, status: str) -> None:
     name = unambiguous_name(store, store.record(run_id))
     again = name if " " not in name else run_id
     verdicts = conclusion.verdicts
-    if any(verdict.settled or verdict.standing for verdict in verdicts):
+    lows = [verdict.needed.low for verdict in verdicts if verdict.needed and verdict.needed.low < math.inf]
+    if any(verdict.settled or verdict.standing for verdict in verdicts) or (verdicts and not lows):
         terminal.print()
         print_verdicts(verdicts, terminal)
     elif verdicts:
-        needed = max(verdict.needed.low for verdict in verdicts if verdict.needed)
+        needed = max(lows)
         terminal.print(
             f"\nAll {len(verdicts)} claims are undecided: they take at least {needed:.0f} seeds "
             f"(seeds={needed:.0f}) and every claim's metric (evaluation=full has all). "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,7 +40,8 @@ def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -
     """Yields what a multirun wants to have run: at once, or with `seeds=auto` a round after the other.
 
     The first round has every point, so that all tables have it; each later one more seeds of the points that
-    a claim compares which is open: not settled, and not given up as more than `max_seeds` would settle.
+    a claim compares which is open: not settled, and not given up as more than `max_seeds` would settle. Each
+    round judges anew, so that a claim that was given up can come back.
 
     Args:
         master: The composed config of the multirun.
@@ -65,24 +66,29 @@ def _until_settled(
 ) -> Iterator[Round]:
     most = master.max_seeds
     seeds = claims.round_target(_untrained(master, _prepared(grid, 1), declared), 0, most)
+    assert seeds is not None, "nothing is settled before it has run"
     current = _prepared(grid, seeds)
     plan = plan_of(master, current, "", sequential=True)
     unplanned_ids = unplanned(plan, [_params(job) for job in current.jobs.values()]).values()
-    given_up = set(itertools.chain.from_iterable(unplanned_ids))
-    while seeds is not None:
+    never = set(itertools.chain.from_iterable(unplanned_ids))
+    given_up: set[str] = set()
+    while True:
         yield current
-        verdicts = judge()
-        if seeds < most:
-            given_up |= _given_up([verdict for verdict in verdicts if verdict.claim.id not in given_up], most)
-        unsettled = [verdict for verdict in verdicts if not verdict.settled]
-        still_open = [verdict for verdict in unsettled if verdict.claim.id not in given_up]
-        seeds = claims.round_target(verdicts, seeds, most) if still_open else None
-        _say_what_follows(unsettled, still_open, seeds, most)
-        if seeds is not None:
-            further = _prepared(
-                grid, seeds, partial(_compared, [verdict.claim for verdict in still_open], plan)
-            )
-            current = Round(further.axes, {**current.jobs, **further.jobs})
+        unsettled = [verdict for verdict in judge() if not verdict.settled]
+        planned = [verdict for verdict in unsettled if verdict.claim.id not in never]
+        given_up = _given_up(planned, given_up, most)
+        still_open = [verdict for verdict in planned if verdict.claim.id not in given_up]
+        going_on = [verdict for verdict in still_open if _has_a_look_left(verdict, most)]
+        # A claim that came back may have fewer seeds than others have: then it gets as many first.
+        seeds = claims.round_target(going_on, seeds, most) or seeds
+        wanted = [verdict.claim for verdict in going_on]
+        further = _prepared(grid, seeds, partial(_compared, wanted, plan)) if wanted else current
+        wider = Round(further.axes, {**current.jobs, **further.jobs})
+        ends = len(wider.jobs) == len(current.jobs)
+        _say_what_follows(unsettled, still_open, None if ends else seeds, most)
+        if ends:
+            return
+        current = wider
 
 
 def _untrained(master: DictConfig, outline: Round, declared: Sequence[Claim]) -> list[Verdict]:
@@ -110,21 +116,28 @@ def _params(job: Job) -> dict[str, str]:
     return config.parameters(job.settings)
 
 
-def _given_up(verdicts: Iterable[Verdict], most: int) -> set[str]:
-    """Returns the claims that not even the lower end of the seeds that they probably take can settle.
+def _given_up(unsettled: Iterable[Verdict], before: Collection[str], most: int) -> set[str]:
+    """Returns the claims that have no fair chance to be settled, were their effects as large as may be.
 
-    Stopping early never raises the chance of a wrong verdict: the tests hold for any rule of stopping.
+    Neither giving up nor coming back raises the chance of a wrong verdict: the tests hold at all numbers of
+    seeds at once, whatever says which of them is reached.
     """
     ids = set()
-    for verdict in verdicts:
-        if verdict.needed is not None and verdict.needed.low > most:
-            ids.add(verdict.claim.id)
-            progress.console.print(
-                f"{verdict.claim.id} is given up: it would take {verdict.needed.low:,.0f} seeds at least, "
-                f"and max_seeds={most}.",
-                soft_wrap=True,
-            )
+    for verdict in unsettled:
+        name, was, soonest = verdict.claim.id, verdict.claim.id in before, verdict.soonest
+        if soonest > most and (was or _has_a_look_left(verdict, most)):
+            ids.add(name)
+            least = f"{soonest:,.0f} seeds at least" if math.isfinite(soonest) else "more than a test can use"
+            said = f"{name} is given up: it would take {least}, and max_seeds={most}."
+        else:
+            said = f"{name} comes back: {soonest:,.0f} seeds may settle it, and max_seeds={most}."
+        if was != (name in ids):
+            progress.console.print(said, soft_wrap=True)
     return ids
+
+
+def _has_a_look_left(verdict: Verdict, most: int) -> bool:
+    return claims.round_target([verdict], verdict.n, most) is not None
 
 
 def _say_what_follows(
@@ -145,8 +158,10 @@ def _expected(verdict: Verdict) -> str:
     """`(about 14 seeds, 9 to 40)`: what a claim probably takes."""
     assert verdict.needed is not None, "it is undecided"
     estimate, low, high = verdict.needed
+    if not math.isfinite(low):
+        return "(no look is left)"
     if not math.isfinite(estimate):
-        return f"(no effect seen, {low:.0f} seeds at least)"
+        return f"({low:.0f} seeds at least)"
     upper = f"to {high:,.0f}" if math.isfinite(high) else "or more"
     return f"(about {estimate:,.0f} seeds, {low:,.0f} {upper})"
 

@@ -33,6 +33,7 @@ from vae_lab.tracking import (
     resolve_address,
     sqlite_file,
 )
+from vae_lab.tracking.abandoned import newest_finished
 from vae_lab.tracking.database import is_empty
 
 TO_TRAIN = ("missing", "interrupted")  # states of what a line trains
@@ -62,6 +63,7 @@ class Estimate(NamedTuple):
     disk: float  # bytes more in the store
     checkpoints: float  # bytes of what is under way at once
     remarks: list[str]
+    seen: list[StoredRun]  # finished runs of the same results, also where none is taken in place of another
 
 
 class Needs(NamedTuple):
@@ -112,10 +114,12 @@ def estimate(
         workers: How many are trained at once, None for the machine's choice.
     """
     runs = stored_runs(store)
-    points = _points(jobs, runs, "" if store is None else store.uri)
+    alike, uri = _alike(jobs, runs), "" if store is None else store.uri
+    points = [Point(job, present(job, some, uri)) for job, some in zip(jobs, alike, strict=True)]
+    seen = [run for some in alike if (run := newest_finished(some)) is not None]
     places = [place for place, point in enumerate(points) if point.present.state in TO_TRAIN]
     if not places:
-        return Estimate(points, CoreShares(1, 1), 0.0, 0.0, 0.0, 0.0, [])
+        return Estimate(points, CoreShares(1, 1), 0.0, 0.0, 0.0, 0.0, [], seen)
     left = [jobs[place] for place in places]
     packs, shares = shared_out(left, stack, workers, len(jobs))
     priced = costs([[left[i] for i in pack] for pack in packs], shares, runs)
@@ -127,7 +131,6 @@ def estimate(
             seconds = _seconds(cost, point) / len(pack)
             points[places[i]] = point._replace(seconds=seconds, source=source, disk=cost.kept)
     at_once = shares.workers * max(map(len, packs))
-    checkpoint = max(cost.checkpoint for cost, _ in priced)
     parents = [] if store is None or len(jobs) == 1 else store.tagged(KIND, SWEEP)
     end = after_the_last(parents, runs, len(jobs))
     return Estimate(
@@ -135,16 +138,18 @@ def estimate(
         seconds=_shared(lengths, shares.workers) + (end or 0.0),
         memory=_memory(left, at_once),
         disk=sum(point.disk for point in points),
-        checkpoints=min(at_once, len(left)) * checkpoint,
+        checkpoints=min(at_once, len(left)) * max(cost.checkpoint for cost, _ in priced),
         remarks=[*_remarks(left), *([NO_END] if end is None and len(jobs) > 1 else [])],
+        seen=seen,
     )  # fmt: skip
 
 
-def _points(jobs: Sequence[Job], runs: Sequence[StoredRun], uri: str) -> list[Point]:
+def _alike(jobs: Sequence[Job], runs: Iterable[StoredRun]) -> list[list[StoredRun]]:
+    """Returns for each job the runs of the same result, newest first."""
     by_fingerprint: dict[str, list[StoredRun]] = defaultdict(list)
     for run in runs:
         by_fingerprint[run.tags.get(FINGERPRINT, "")].append(run)
-    return [Point(job, present(job, by_fingerprint[job.parts.fingerprint], uri)) for job in jobs]
+    return [by_fingerprint[job.parts.fingerprint] for job in jobs]
 
 
 def _seconds(cost: Cost, point: Point) -> float:
@@ -211,6 +216,7 @@ def needs_of_claims(plan: Plan, points: Sequence[Point]) -> list[Needs]:
             later if later.n and finished else None,
         )
         for now, later in zip(least, seen, strict=True)
+        if not now.dropped
     ]
 
 

@@ -96,7 +96,9 @@ def claims_table(needs: Sequence[Needs], plan: Plan) -> Table:
         (Column("so far", numeric=False), [_so_far(need.verdict) for need in needs]),
         (Column("says", numeric=False), [need.text for need in needs]),
     ]
-    note = f"At least: over {len(needs)} claims, however large the effects."
+    dropped = sum(claim.dropped is not None for claim in plan.declared)
+    of_them = f", {dropped} of them dropped after runs had been seen" if dropped else ""
+    note = f"At least: over {len(needs) + dropped} claims{of_them}, however large the effects."
     return Table.of(f"{replicate.capitalize()}s that can settle the claims", columns, note)
 
 

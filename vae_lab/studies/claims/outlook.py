@@ -12,7 +12,9 @@ from vae_lab.studies.statistics import Needed, Test
 MOST_REPLICATES = 1_000  # what is beyond is as good as out of reach
 
 
-def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test) -> Needed:
+def needed_replicates(
+    evidence: Evidence, level: float, claims: int, test: Test, power: float = 0.8
+) -> Needed:
     """Returns how many replicates would settle a claim if its effects stayed as they are.
 
     Args:
@@ -20,19 +22,21 @@ def needed_replicates(evidence: Evidence, level: float, claims: int, test: Test)
         level: Of all claims together.
         claims: Those that share the level out, see `sharing`.
         test: Of the evidence.
+        power: Probability of a verdict.
     """
-    least, n = _least(evidence, level, claims, test), evidence.n
+    least, n, share = _least(evidence, level, claims, test), evidence.n, evidence.seeds_a_value
     if n < least:
         return Needed(least, least, math.inf)
     likely = [
-        statistics.replicates_for_power(way.pair, level, claims * way.contrasts, test=test)
+        statistics.replicates_for_power(way.pair, level, claims * way.contrasts, power, test=test)
         for way in evidence.ways
         if way.pair.differences.mean() > 0
     ]
+    following = share * statistics.next_replicates(n // share, test)
     if not likely:  # not a difference yet, which says nothing of those to come
-        return Needed(math.inf, n + 1, math.inf)
+        return Needed(math.inf, following, math.inf)
     soonest = map(min, zip(*likely, strict=True))  # whichever way settles it first
-    return Needed(*(max(evidence.seeds_a_value * number, n + 1) for number in soonest))
+    return Needed(*(max(share * number, following) for number in soonest))
 
 
 def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test: Test, replicate: str) -> str:
@@ -44,6 +48,9 @@ def outlook(needed: Needed, evidence: Evidence, level: float, claims: int, test:
     if n < least:
         few = f"{counted(n, replicate)} can never reach the level of {level:g} over {among}"
         return f"{few}, which needs at least {least}"
+    if test.looks and math.isinf(needed.estimate):
+        last = f"the last look, at {evidence.seeds_a_value * test.looks[-1]} {replicate}s"
+        return f"{last}, would probably not show an effect of this size"
     if needed.estimate > MOST_REPLICATES:
         return f"an effect of this size would need more than {MOST_REPLICATES:,} {replicate}s"
     high = f"to {needed.high:.0f}" if needed.high <= MOST_REPLICATES else "or more"

@@ -54,6 +54,8 @@ class Verdict:
     standing: str = ""  # of a claim that was declared or dropped after runs had been seen: that it was
     dropped: bool = False  # whether the study no longer has the claim
     paired: bool = True  # whether the test is of differences within seeds
+    soonest: float = 0.0  # the fewest replicates that have a fair chance to settle it, if undecided
+    looks: tuple[int, ...] = ()  # the numbers of replicates at which the test looks; empty: at any
     caution: str = ""  # why p may be too small
 
     @property
@@ -131,19 +133,16 @@ def round_target(verdicts: Sequence[Verdict], done: int, most: int) -> int | Non
     """Returns how many replicates a sequential study has after its next round; None once it is over.
 
     First as many as could settle anything, then those of the next look. It is over when every claim is
-    settled or no look is left up to `most`. The verdicts must be sequential ones; those of fixed tests,
+    settled or has no look left up to `most`. The verdicts must be sequential ones; those of fixed tests,
     looked at again and again, err far above their level.
     """
     still_open = [verdict for verdict in verdicts if not verdict.settled]
-    if not still_open or done >= most:
+    if not still_open:
         return None
     if not done:
         least = min(verdict.needed.estimate for verdict in still_open if verdict.needed)
         return min(most, math.ceil(least))
-    target = statistics.next_look(done)
-    if target > most:  # bets count every pair, swaps those of the looks
-        return most if any(verdict.paired for verdict in still_open) else None
-    return target
+    return statistics.next_look(done, most, [verdict.looks for verdict in still_open])
 
 
 def _verdict(claim: Claim, judged: Judged, result: Settled, design: Design) -> Verdict:
@@ -153,22 +152,33 @@ def _verdict(claim: Claim, judged: Judged, result: Settled, design: Design) -> V
         least = statistics.least_replicates(claim.level, among, judged.test) * judged.seeds_a_value
         nothing = (math.nan, -math.inf, math.inf, 0, p, adjusted_p, math.nan)
         open_end = Needed(least, least, math.inf)
-        paired = judged.test.paired
-        return Verdict(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential, paired=paired)
+        return Verdict(
+            *(claim, UNDECIDED, *nothing, open_end, judged.reason, sequential),
+            paired=judged.test.paired,
+            soonest=least,
+            looks=_looks(judged.test, judged.seeds_a_value),
+        )
     evidence, test = judged
-    needed = needed_replicates(evidence, claim.level, among, test) if verdict == UNDECIDED else None
+    asked = evidence, claim.level, among, test
+    needed = needed_replicates(*asked) if verdict == UNDECIDED else None
     effect = evidence.effect(1 - claim.level)
     clause = _clause(verdict, evidence, effect, design.replicate)
     if needed is not None:
-        clause += f"; {outlook(needed, evidence, claim.level, among, test, design.replicate)}"
+        clause += f"; {outlook(needed, *asked, design.replicate)}"
     caution = SKEWED if _is_skewed(evidence) else ""
     agreement = float(evidence.agreement.mean())
     text = " ".join(filter(None, (sentence(claim, clause), caution)))
     return Verdict(
         *(claim, verdict, *effect[:3], evidence.n, p, adjusted_p, agreement, needed, text, sequential),
         paired=test.paired,
+        soonest=0.0 if needed is None else needed_replicates(*asked, statistics.FAIR_CHANCE).low,
+        looks=_looks(test, evidence.seeds_a_value),
         caution=caution,
     )
+
+
+def _looks(test: Test, seeds_a_value: int) -> tuple[int, ...]:
+    return tuple(look * seeds_a_value for look in test.looks)
 
 
 def _is_skewed(evidence: Evidence) -> bool:

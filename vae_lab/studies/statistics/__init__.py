@@ -27,7 +27,13 @@ from vae_lab.studies.statistics.differences import (
     within,
 )
 from vae_lab.studies.statistics.factors import holm, importance, tied_with_best
-from vae_lab.studies.statistics.power import Needed, least_replicates, replicates_for_power
+from vae_lab.studies.statistics.power import (
+    FAIR_CHANCE,
+    Needed,
+    least_replicates,
+    next_replicates,
+    replicates_for_power,
+)
 from vae_lab.studies.statistics.sequential import (
     BETS,
     LOOKED,
@@ -41,6 +47,7 @@ from vae_lab.studies.statistics.sequential import (
 
 __all__ = [
     "BETS",
+    "FAIR_CHANCE",
     "LOOKED",
     "LOOKS",
     "PAIRED",
@@ -64,6 +71,7 @@ __all__ = [
     "least_replicates",
     "mean_interval",
     "next_look",
+    "next_replicates",
     "probability_of_better",
     "replicates_for_power",
     "sign_flip",

@@ -80,7 +80,7 @@ class Test(NamedTuple):
     interval: Callable[[Pair, float], Interval]
     paired: bool
     floor: Callable[[int], float]  # the smallest p of n replicates, on the two-sided scale
-    share: float = 1.0  # of the level that a later look at the data has
+    looks: tuple[int, ...] = ()  # the numbers of replicates at which it looks; empty: at any
 
 
 class _Rearrangements(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -142,9 +143,7 @@ BETS = Test(
     paired=True,
     floor=lambda n: float(anytime_sign_flip(np.ones(n)).up),
 )
-LOOKED = Test(
-    "swaps at looks", anytime_swap, swap_sequence, paired=False, floor=_swap_floor, share=SHARES[-1]
-)
+LOOKED = Test("swaps at looks", anytime_swap, swap_sequence, paired=False, floor=_swap_floor, looks=LOOKS)
 
 
 def anytime(test: Test, level: float, contrasts: int = 1) -> Test:
@@ -162,12 +161,24 @@ def anytime(test: Test, level: float, contrasts: int = 1) -> Test:
     return LOOKED if reached else BETS
 
 
-def next_look(done: int) -> int:
-    """Returns the replicates after the next round: a quarter more at least, and one of `LOOKS`.
+def next_look(done: int, most: int, tests: Sequence[Sequence[int]] = ((),)) -> int | None:
+    """Returns the replicates after the next round, a quarter more at least; None if `most` leaves no look.
+
+    It is the soonest look of one of the tests that is as far ahead, else the last of any that `most` leaves.
+
+    Args:
+        done: Replicates so far.
+        most: Of all replicates.
+        tests: The looks of each; one that looks at any number, as bets do, is taken along at `LOOKS`.
 
     Examples:
-        >>> next_look(6), next_look(9), next_look(44)
-        (8, 13, 55)
+        >>> next_look(6, 99), next_look(9, 99), next_look(44, 99), next_look(44, 50), next_look(50, 50)
+        (8, 13, 55, 50, None)
+        >>> pairs_of_seeds = [2 * look for look in LOOKS]
+        >>> next_look(10, 12, [LOOKS, pairs_of_seeds]), next_look(10, 12, [LOOKS])
+        (12, None)
     """
     least = math.ceil(done * GROWTH)
-    return next((look for look in LOOKS if look >= least), least)
+    at_any = (*LOOKS, max(least, LOOKS[-1]), most)
+    left = [look for looks in tests for look in looks or at_any if done < look <= most]
+    return min((look for look in left if look >= least), default=max(left, default=None))
