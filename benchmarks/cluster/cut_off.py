@@ -1,10 +1,15 @@
-"""Proof 1: a worker's host is cut off in mid-run, and healed after its run was redone by another."""
+"""Proof 1: a worker's host is cut off in mid-run, and healed after its run was redone by another.
+
+The store is a server with users on a host of its own.
+"""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import processes
@@ -35,22 +40,41 @@ def prove(folder: Path, runs: int) -> str:
     done = subprocess.run([*STUDY, seeds], cwd=still, env=environment(still), capture_output=True, text=True)
     if done.returncode:
         raise processes.FailedError(done.stderr[-2000:])
-    with ray_hosts(folder, workers=2) as ray:
-        said, lost = _with_a_cut(cut, ray, [*STUDY, seeds], after=runs // 4)
+    with ray_hosts(folder, workers=2, further="store") as ray, _served(ray.further, folder) as store:
+        said, lost = _with_a_cut(cut, ray, [*STUDY, seeds], store, after=runs // 4)
     doubled = [epoch for epoch, times in Counter(EPOCH.findall(said)).items() if times > 1]
     if doubled:
         raise WrongError(f"epochs that were recorded more than once: {doubled}")
-    count = check_same(cut, still)
+    count = check_same(folder / "server", still)
     return (
         f"{count} runs on two hosts, one cut off in the middle of {lost} and healed: each finished once, "
-        "bit-identical, none begun anew; no worker's environment or arguments name the store"
+        "bit-identical, none begun anew; no worker's environment or arguments name the store, a server on a "
+        "host of its own"
     )
 
 
-def _with_a_cut(folder: Path, ray: RayHosts, study: list[str], after: int) -> tuple[str, str]:
+@contextmanager
+def _served(host: Host, folder: Path) -> Iterator[str]:
+    """Yields the address of a team's server on a host, once it answers."""
+    command = [*LAB, "server", f"--host={host.address}", f"--folder={folder / 'server'}"]
+    variables = {**environment(folder), "MLFLOW_AUTH_ADMIN_PASSWORD": SECRET}
+    process = host.start(command, variables, folder, subprocess.PIPE)
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line.decode(errors="replace"))
+        if "Ctrl-C" in said[-1]:
+            break
+    else:
+        raise processes.FailedError("".join(said))
+    yield f"http://{host.address}:5000"
+    process.kill()
+
+
+def _with_a_cut(folder: Path, ray: RayHosts, study: list[str], store: str, after: int) -> tuple[str, str]:
     """Runs a study, cuts a host off after so many runs; returns what it said and the run that was lost."""
-    store = f"sqlite:///{folder / 'mlflow.db'}"
-    own = {"MLFLOW_TRACKING_URI": store, "MLFLOW_TRACKING_PASSWORD": SECRET}
+    user = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": SECRET}
+    own = {"MLFLOW_TRACKING_URI": store, **user}
     variables = {**environment(folder), **ray.token, **own}
     command = [*study, "hydra/launcher=ray", f"hydra.launcher.address={ray.address}"]
     said, finished, is_cut, lost = [], 0, False, ""

@@ -28,28 +28,34 @@ HEALTH = {
 
 
 class RayHosts(NamedTuple):
-    """Hosts with a Ray on them."""
+    """Hosts with a Ray on them, and a further one without."""
 
     head: Host
     workers: list[Host]
+    further: Host
     address: str
     token: dict[str, str]  # the variables that let a command in
 
 
 @contextmanager
-def ray_hosts(folder: Path, workers: int) -> Iterator[RayHosts]:
-    """Yields a head and workers, once all of them are there; what each prints goes into the folder."""
+def ray_hosts(folder: Path, workers: int, further: str) -> Iterator[RayHosts]:
+    """Yields a head and workers, once all of them are there; what each prints goes into the folder.
+
+    Args:
+        folder: An empty one.
+        workers: How many.
+        further: The name of a host of the same network that is none of Ray's.
+    """
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     names = ["head", *(f"worker{number}" for number in range(1, workers + 1))]
-    with network(*names) as hosts:
-        head, *others = hosts
+    with network(*names, further) as (head, *others, apart):
         address = f"{head.address}:{PORT}"
         as_head = ["--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false"]
         started = [_start(head, as_head, folder, token)]
         _until_there(head, folder, token, address, 1)
         started += [_start(host, [f"--address={address}", "--num-cpus=1"], folder, token) for host in others]
-        _until_there(head, folder, token, address, len(hosts))
-        yield RayHosts(head, others, address, token)
+        _until_there(head, folder, token, address, len(names))
+        yield RayHosts(head, others, apart, address, token)
         for process in started:
             process.terminate()
 
