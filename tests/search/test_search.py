@@ -7,23 +7,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 from optuna.trial import TrialState
 
 import vae_lab
-from tests.conftest import trained
+from tests.conftest import SMALL, trained
 from tests.faults.children import Zygote
 from tests.faults.injected import AFTER, Fault
 from tests.guide import lines, read, trains, write_files
 from tests.search import kills
 from tests.search.conftest import LINE, SHORT, runs, storage
 from vae_lab.errors import LabError
+from vae_lab.jobs.commands import run_command
+from vae_lab.jobs.job import job_of
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
+from vae_lab.jobs.search.running import confirming
 from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import FINGERPRINT, Store, reader
 
+Compose = Callable[..., DictConfig]
 Lab = Callable[..., tuple[int, str, str]]
 
 
@@ -93,6 +98,33 @@ def test_its_best_is_confirmed_and_a_stopped_run_trained_whole(again: Path, lab:
     one, other = (result(again, run.run_id) for run in (whole, untroubled))
     assert one[0] == other[0]
     assert all(map(torch.equal, one[1], other[1]))
+
+
+@pytest.mark.parametrize("name", ["search_rate", "seed", "tracking.mine"])
+def test_the_command_that_confirms_keeps_flags_and_keys_that_only_begin_as_those_of_a_search(
+    composed: Compose, name: str
+) -> None:
+    flags = ("--config-dir", "search", "--config-name", name)
+    own = ("hydra/sweeper=search", "hydra.sweeper.n=1", "++search.trials=3", "seed=4", "study.name=hunt")
+    others = ("+searched.thing=1", "+seeded=2", "study.question=which", "tracking.experiment=mine")
+    job = job_of(composed(*SMALL, "seed=4"), [*own[2:], *others], {}, (*flags, *own[:2]))
+    last = ("study.name=hunt confirmed", "seed=5,6,7,8,9", "hydra/sweeper=ablation")
+    words = shlex.split(confirming(job, "hunt"))
+    assert words == ["vae-lab", "train", "-m", *flags, *others, *last]
+
+
+def test_a_recorded_command_keeps_the_name_of_its_config(composed: Compose) -> None:
+    flags = ("--config-name", "hydra.sweeper.mine")
+    job = job_of(composed(*SMALL), SMALL, {}, (*flags, "hydra.sweeper.n=1"))
+    assert shlex.split(run_command(job)) == ["vae-lab", "train", *flags, *SMALL]
+
+
+@pytest.mark.parametrize("user", ["", "me:planted@"])
+def test_the_command_that_confirms_names_the_store_without_its_users(composed: Compose, user: str) -> None:
+    uri = f"tracking.uri=http://{user}lab:5000"
+    words = confirming(job_of(composed(*SMALL), [uri], {}), "hunt")
+    assert "planted" not in words
+    assert (uri in words) == (not user)
 
 
 @pytest.mark.parametrize(

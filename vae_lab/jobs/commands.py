@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from hydra.conf import HydraConf
 from omegaconf import DictConfig, OmegaConf
@@ -45,7 +46,7 @@ def hydra_words(hydra: DictConfig | HydraConf) -> tuple[str, ...]:
 def run_command(job: Job) -> str:
     """Returns the command that trains this configuration again, alone even where a sweep trained it."""
     overrides = [text for text in public(job.overrides) if not is_of(text, MULTIRUN_KEYS)]
-    words = [text for text in job.hydra_words if not is_of(text, MULTIRUN_PARTS)]
+    words = without(job.hydra_words, MULTIRUN_PARTS)
     if job.settings.seeds is not None or "seeds=null" in job.overrides:
         overrides.append("seeds=null")  # else a study's YAML would ask for several
     swept = job.multirun is not None or any(is_of(text, STUDY_GROUPS) for text in overrides)
@@ -65,6 +66,17 @@ def multirun_command(hydra: DictConfig, arguments: Sequence[str]) -> str:
 def public(overrides: Iterable[str]) -> list[str]:
     """Returns the overrides without those of the stores of runs and of a search's trials."""
     return [text for text in overrides if not is_of(text, STORES)]
+
+
+def without(words: Iterable[str], parts: Iterable[str]) -> list[str]:
+    """Returns the words of a line without the overrides of some keys or groups; flags keep their values.
+
+    Examples:
+        >>> without(["--config-name", "search", "search.trials=3", "searched=1"], ["search"])
+        ['--config-name', 'search', 'searched=1']
+    """
+    pairs = pairwise(["", *words])
+    return [word for before, word in pairs if before.startswith("--") or not is_of(word, parts)]
 
 
 def is_of(override: str, parts: Iterable[str]) -> bool:

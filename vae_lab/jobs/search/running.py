@@ -13,8 +13,9 @@ import msgspec
 from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import config, tracking
+from vae_lab.errors import without_credentials
 from vae_lab.jobs import grammar, progress
-from vae_lab.jobs.commands import multirun_command
+from vae_lab.jobs.commands import is_of, multirun_command, without
 from vae_lab.jobs.crews.crew import Crew, train_all
 from vae_lab.jobs.job import Job, Multirun
 from vae_lab.jobs.lines.multirun import MultirunError, Parent, check_names, parent_run
@@ -253,12 +254,22 @@ def _print_best(search: Search, points: Points, study: str) -> None:
     front = " (one of the front)" if len(search.rules.directions) > 1 else ""
     terminal.print(f"\nBest of {len(search.points)} trials{front}: {job.name}", soft_wrap=True)
     terminal.print(f"On fresh seeds {confirming(job, study)}", soft_wrap=True)
+    if any(map(_names_secret, job.overrides)):
+        said = "Add tracking.uri=... as before: it names a user or a password, which are not printed."
+        terminal.print(said, soft_wrap=True)
 
 
 def confirming(job: Job, study: str) -> str:
-    """Returns the command that trains the best of a search again, on seeds that it was not chosen by."""
-    own = ("tracking", "search", "seed", "study.name", "hydra/sweeper", "hydra.sweeper")
-    words = [text for text in (*job.hydra_words, *job.overrides) if not text.lstrip("+~").startswith(own)]
+    """Returns the command that trains the best of a search again, on seeds that it was not chosen by.
+
+    It has the store and the experiment of the search; but no address with a user or a password.
+    """
+    own = ("search", "seed", "study.name", "hydra/sweeper", "hydra.sweeper")
+    words = [word for word in without([*job.hydra_words, *job.overrides], own) if not _names_secret(word)]
     seeds = ",".join(str(job.settings.seed + step) for step in range(1, CONFIRMING + 1))
     name = f"study.name={grammar.written(f'{study} confirmed')}"
     return shlex.join(["vae-lab", "train", "-m", *words, name, f"seed={seeds}", "hydra/sweeper=ablation"])
+
+
+def _names_secret(override: str) -> bool:
+    return is_of(override, ["tracking"]) and without_credentials(override) != override
