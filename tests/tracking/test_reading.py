@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from mlflow.entities import Metric, Param, RunTag
 
 from vae_lab import tracking
 from vae_lab.errors import LabError, UserError
+from vae_lab.jobs.runs.measuring import target_named
 from vae_lab.tracking import KIND, RUN, SWEEP, Store, member_tag
 from vae_lab.tracking.reading import reader
-from vae_lab.tracking.tables import Tables
+from vae_lab.tracking.tables import COLUMNS, Tables
+from vae_lab.trained.reference import chosen_run
 
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 RUNS = 1000
@@ -132,6 +135,38 @@ def test_deleted_runs_and_experiments_are_not_read(folder: Path) -> None:
     store.client.delete_experiment(store.experiment("closed").experiment_id)
     assert [run.run_id for run in opened().tagged(KIND, RUN)] == [active.run_id]
     assert opened().tagged(KIND, RUN) == store.tagged(KIND, RUN)
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_a_deleted_run_is_named_as_deleted_by_every_reader(folder: Path, what: str) -> None:
+    store = Store.open(create=True)
+    run_id = store.start("lab", "deleted", kind=RUN).run_id
+    if what == "run":
+        store.client.delete_run(run_id)
+    else:
+        store.client.delete_experiment(store.experiment("lab").experiment_id)
+    for reads in (store.record, opened().record, partial(chosen_run, opened()), partial(target_named, store)):
+        with pytest.raises(UserError, match=rf"^{run_id}: was deleted in .*mlflow\.db; restore it"):
+            reads(run_id)
+    assert store.record(run_id, deleted=True).name == "deleted"
+
+
+def test_the_columns_that_are_looked_for_are_all_that_reading_takes(many: Path, folder: Path) -> None:
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        connection.execute("ATTACH ? AS whole", (str(many / "mlflow.db"),))
+        for table, columns in COLUMNS.items():
+            connection.execute(f"CREATE TABLE {table} AS SELECT {', '.join(columns)} FROM whole.{table}")
+    connection.close()
+    (parent,) = opened().tagged(KIND, SWEEP)
+    first, *_ = members = opened().members(parent.run_id, running=True)
+    assert opened().any_tagged(KIND, [SWEEP]) == [parent]
+    assert opened().record(parent.run_id) == parent
+    assert opened().experiments()[first.experiment_id] == "lab 1"
+    assert opened().history(members[-1].run_id, "test/loss") == []  # the copies have none
+    measured = next(run.run_id for run in members if opened().history(run.run_id, "test/loss"))
+    assert opened().points([measured], ["test/loss"])[measured]["test/loss"] == {0: 103, 1: 102, 2: 101}
+    with pytest.raises(LabError, match="has no artifact"):
+        opened().download(first.run_id, "model/model.pt")
 
 
 def test_a_value_that_looks_like_sql_is_only_a_value(folder: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vae_lab.errors import UserError
+
 KIND, STUDY, FINGERPRINT = "vae_lab.kind", "vae_lab.study", "vae_lab.fingerprint"
 RUN, SWEEP = "run", "sweep"  # values of the tag KIND
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
@@ -65,6 +67,18 @@ class StoredRun:
     def kind(self) -> str:
         """RUN for a training, SWEEP for the parent of a multirun, empty for a stranger's run."""
         return self.tags.get(KIND, "")
+
+
+class DeletedRunError(UserError):
+    """A run was deleted that is asked for; until it is deleted for good its rows are there.
+
+    Args:
+        run_id: Its id.
+        store: The store's name.
+    """
+
+    def __init__(self, run_id: str, store: str) -> None:
+        super().__init__(f"{run_id}: was deleted in {store}; restore it in MLflow's UI, or name another run.")
 
 
 def _time(at: object) -> int:

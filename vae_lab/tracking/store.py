@@ -47,6 +47,7 @@ from vae_lab.tracking.records import (
     KIND,
     OWNER,
     PROCESS,
+    DeletedRunError,
     Points,
     StoredRun,
     checksum_tag,
@@ -306,13 +307,20 @@ class Store:
         """Returns the names of all active experiments by their ids."""
         return {known.experiment_id: known.name for known in self.ask(self.client.search_experiments)}
 
-    def record(self, run_id: str) -> StoredRun:
+    def record(self, run_id: str, *, deleted: bool = False) -> StoredRun:
         """Returns the run of that id.
 
+        Args:
+            run_id: The id.
+            deleted: Whether it may be one that was deleted, but not for good.
+
         Raises:
-            UserError: The store has none.
+            UserError: The store has none, or it was deleted.
         """
-        return _record(self._run(run_id))
+        run = self._run(run_id)
+        if run.info.lifecycle_stage != "active" and not deleted:
+            raise DeletedRunError(run_id, store_name(self.uri))
+        return _record(run)
 
     def _run(self, run_id: str) -> Run:
         try:

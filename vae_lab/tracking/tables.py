@@ -18,7 +18,14 @@ from typing import Any
 from vae_lab.errors import LabError, UserError
 from vae_lab.tracking.artifacts import download_artifact
 from vae_lab.tracking.database import open_database
-from vae_lab.tracking.records import Points, StoredRun, checksum_tag, member_tag, metric_value
+from vae_lab.tracking.records import (
+    DeletedRunError,
+    Points,
+    StoredRun,
+    checksum_tag,
+    member_tag,
+    metric_value,
+)
 
 COLUMNS = {
     "experiments": ("experiment_id", "name", "lifecycle_stage", "artifact_location"),
@@ -29,7 +36,7 @@ COLUMNS = {
     ),
     "params": ("run_uuid", "key", "value"),
     "tags": ("run_uuid", "key", "value"),
-    "metrics": ("run_uuid", "key", "value", "step", "is_nan"),
+    "metrics": ("run_uuid", "key", "value", "step", "timestamp", "is_nan"),
     "latest_metrics": ("run_uuid", "key", "value", "is_nan"),
 }
 
@@ -40,6 +47,7 @@ _TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
 _ANY_TAGGED = "SELECT run_uuid FROM tags WHERE key = ? AND value IN (SELECT value FROM json_each(?))"
 _RUNNING = f"{_TAGGED} AND run_uuid IN (SELECT run_uuid FROM runs WHERE status = 'RUNNING')"
 _NAMED = "SELECT ?"
+_STORED = "SELECT run_uuid FROM runs WHERE run_uuid = ?"
 # In MLflow's own order: runs that began in the same millisecond stand by their ids.
 _RUNS = """
     SELECT run_uuid, experiment_id, runs.name, status, start_time, end_time
@@ -88,10 +96,12 @@ class Tables:
         """Returns the run of that id.
 
         Raises:
-            UserError: The store has none.
+            UserError: The store has none, or it was deleted.
         """
         for run in self._runs(_NAMED, run_id):
             return run
+        if self._rows(_STORED, run_id):
+            raise DeletedRunError(run_id, str(self._file))
         raise self._unknown(run_id)
 
     def _runs(self, ids: str, *values: str, measured: bool = True) -> list[StoredRun]:

@@ -12,6 +12,7 @@ from vae_lab.metrics import HIGHER, LOWER, Metric, metric_named
 from vae_lab.studies.names import UnknownStudyError, find_parents, owner_of
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import FAULT, FINGERPRINT, KIND, RUN, STUDY, SWEEP, Reader, StoredRun, store_name
+from vae_lab.tracking.records import DeletedRunError
 
 BEST = "best"
 BY_DEFAULT = "test/loss"  # what a study's best run is best in
@@ -131,6 +132,8 @@ def _with_id(store: Reader, name: str) -> StoredRun | None:
         return None
     try:
         return store.record(name)
+    except DeletedRunError:
+        raise
     except UserError:
         pass
     both = [*store.tagged(KIND, RUN), *store.tagged(KIND, SWEEP)]

@@ -71,7 +71,7 @@ def earlier_multiruns(store: Store, runs: Iterable[StoredRun], study: str, exper
     for run_id in ids:
         store.courier.catch_up(run_id)  # of a process that ended while the store was away
         try:
-            parent = store.record(run_id)
+            parent = store.record(run_id, deleted=True)
             plan = Plan.from_json(store.download(run_id, PLAN_FILE).read_text(encoding="utf-8"))
         except (LabError, OSError, ValueError):  # it was deleted for good, or ended before it had a plan
             continue

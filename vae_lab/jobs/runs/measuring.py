@@ -26,6 +26,7 @@ from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import EVALUATION, RUN, Recorder, Store, StoredRun
 from vae_lab.tracking.abandoned import close_abandoned
+from vae_lab.tracking.records import DeletedRunError
 
 SUMMARY = {  # what a line says of the measures, as far as they were taken
     "test/negative_log_marginal": "-log p(x) {:.2f}",
@@ -51,10 +52,12 @@ def target_named(store: Store, name: str) -> Target:
     """Returns the finished runs of a run id, a parent's id or a study's name; closes those of dead processes.
 
     Raises:
-        UserError: The store knows no such name, or the run has not finished.
+        UserError: The store knows no such name, the run was deleted, or it has not finished.
     """
     try:
         run = store.record(name)
+    except DeletedRunError:
+        raise
     except UserError:
         run = None
     if run is None or run.kind != RUN:
