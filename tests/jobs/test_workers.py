@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -8,6 +9,7 @@ from omegaconf import DictConfig
 from tests.conftest import SMALL
 from vae_lab import load, tracking
 from vae_lab.errors import LabError, UserError
+from vae_lab.jobs.crews import workers
 from vae_lab.jobs.crews.crew import RunsTogether, Source, train_all
 from vae_lab.jobs.crews.workers import (
     CoreShares,
@@ -19,7 +21,10 @@ from vae_lab.jobs.crews.workers import (
 )
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.lines.single import run_once
+from vae_lab.jobs.runs.run import Run
+from vae_lab.models import VAE
 from vae_lab.tracking import Store
+from vae_lab.training import DivergedError
 
 Lab = Callable[..., tuple[int, str, str]]
 Compose = Callable[..., DictConfig]
@@ -173,6 +178,30 @@ def test_a_diverging_run_of_a_stack_fails_alone(lab: Lab) -> None:
         "lr": "FAILED",
     }
     assert "training diverged" in found["lr=1e+20 vae L3 Z15 s0"].tags["vae_lab.error"]
+
+
+def test_runs_that_ended_keep_neither_models_nor_curves(
+    folder: object, composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def models() -> int:
+        gc.collect()
+        return sum(type(item) is VAE for item in gc.get_objects())  # others warn when asked
+
+    def begun(job: Job) -> Run:
+        runs.append(Run(job))
+        return runs[-1]
+
+    runs: list[Run] = []
+    monkeypatch.setattr(workers, "Run", begun)
+    before = models()
+    rates = ("optimizer.lr=1e20", "optimizer.lr=1e-5", "optimizer.lr=1e21")
+    jobs = [job(composed, "optimizer=sgd", "train.epochs=1", rate) for rate in rates]
+    results = train_in_workers(jobs, partial(thread_crew, workers=1))
+    assert [*map(type, results)] == [DivergedError, str, DivergedError]
+    assert models() == before
+    assert [run.history for run in runs] == [[], [], []]
+    failed = [run for run in Store.open().records() if run.status == "FAILED"]
+    assert ["training diverged" in run.tags[tracking.ERROR] for run in failed] == [True, True]
 
 
 def test_a_config_that_is_not_valid_stops_all_before_the_first(folder: object, composed: Compose) -> None:

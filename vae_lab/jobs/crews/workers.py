@@ -118,6 +118,14 @@ def thread_crew(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = No
     return CrewAndPacks(Threads(min(chosen.workers, len(packs)), chosen.threads), packs)
 
 
+class _Packs(Queue):
+    """The packs of a multirun. Its runs are held to its end; of one that ended only the result counts."""
+
+    def _note(self, pack: RunsTogether) -> None:
+        for run in pack.runs:
+            run.let_go()
+
+
 def train_in_workers(
     jobs: Sequence[Job], crew_of: Callable[[Sequence[Job]], CrewAndPacks] = thread_crew
 ) -> list[Result]:
@@ -138,7 +146,7 @@ def train_in_workers(
     crew, packs = crew_of(jobs)
     runs = [Run(job) for job in jobs]
     with progress.join_display(sum(job.settings.train.epochs for job in jobs)):
-        train_all(crew, Queue(RunsTogether([runs[place] for place in pack]) for pack in packs))
+        train_all(crew, _Packs(RunsTogether([runs[place] for place in pack]) for pack in packs))
     return [run.ended() for run in runs]
 
 

@@ -65,3 +65,15 @@ def trace_of(error: BaseException) -> str:
     """Returns where an error came from; nothing of one whose message says enough."""
     expected = isinstance(error, (LabError, KeyboardInterrupt))
     return "" if expected else without_credentials("".join(traceback.format_exception(error)))
+
+
+def drop_frames(error: BaseException) -> None:
+    """Takes the tracebacks off an error and off those that led to it: their frames hold model and batches."""
+    chain: list[BaseException | None] = [error]
+    passed: set[int] = set()
+    while chain:
+        link = chain.pop()
+        if link is not None and id(link) not in passed:
+            passed.add(id(link))
+            link.__traceback__ = None
+            chain += [link.__cause__, link.__context__]

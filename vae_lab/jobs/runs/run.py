@@ -18,7 +18,16 @@ from vae_lab.jobs.progress import Display
 from vae_lab.jobs.runs.artifacts import collapse_warning, images_tag, write_config
 from vae_lab.jobs.runs.present import can_go_on, last_epoch, recorded_params
 from vae_lab.jobs.runs.ran_on import went_on
-from vae_lab.jobs.runs.reports import Assignment, Began, Failed, Finished, Reached, Report, trace_of
+from vae_lab.jobs.runs.reports import (
+    Assignment,
+    Began,
+    Failed,
+    Finished,
+    Reached,
+    Report,
+    drop_frames,
+    trace_of,
+)
 from vae_lab.jobs.runs.under_way import check_run
 from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
 from vae_lab.tracking.abandoned import unfinished_runs
@@ -192,6 +201,12 @@ class Run:
             self._display.__exit__(type(error), error, error.__traceback__)
             if isinstance(error, Exception):
                 self.result = error
+
+    def let_go(self) -> None:
+        """Lets go of what nobody asks of a run that has ended: its curves, and the frames of its error."""
+        self.history, self._recorded = [], {}
+        if isinstance(self.result, Exception):
+            drop_frames(self.result)
 
     def _begin(self, began: Began) -> None:
         """Records what the run is trained on, beside what its epochs until now ran on.
