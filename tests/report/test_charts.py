@@ -16,9 +16,10 @@ from vae_lab.report.charts.data_spectrum import data_spectrum
 from vae_lab.report.charts.latent_use import MOST_LABELLED, LatentUse, latent_use
 from vae_lab.report.charts.loss_curves import LossCurves, run_losses, study_losses
 from vae_lab.report.charts.rate_distortion import RateDistortion
-from vae_lab.report.charts.searches import best_so_far
+from vae_lab.report.charts.searches import best_so_far, search_charts
 from vae_lab.report.pictures import load_picture
-from vae_lab.studies.searched import Searched, Step
+from vae_lab.report.searches import headings
+from vae_lab.studies.searched import Searched, State, Step
 
 TWO_SEEDS = [
     LossCurves("2", [[5.0, 3.0], [6.0, 4.0]], [[7.0, 4.0], [8.0, 5.0]]),
@@ -276,3 +277,43 @@ def test_a_search_shows_its_whole_trials_whichever_way_is_better(
     best_so_far("best", searched, "loss").draw(figure)
     low, high = figure.axes[0].get_ylim()
     assert [low < step.values[0] < high for step in (*ends, stopped)] == [True, True, False]
+
+
+def test_crosses_are_the_trials_that_were_stopped_and_triangles_those_that_broke_off() -> None:
+    steps = [Step("whole", 3, [5.0], 3), Step("stopped", 1, [9.0], 4), Step("failed", 1, [8.0], 5)]
+    states: dict[str, State] = {
+        "whole": "whole",
+        "stopped": "stopped",
+        "failed": "failed",
+        "at once": "failed",
+    }
+    searched = Searched(["test/loss"], ["minimize"], 3, 9, 4, steps, spent=8, states=states)
+    figure = Figure()
+    ((chart, said),) = search_charts(searched)
+    chart.draw(figure)
+    marks = {line.get_marker(): np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines[:3]}
+    assert marks == {"x": [9.0], "v": [8.0], "o": [5.0]}
+    assert (
+        np.max(np.asarray(figure.axes[0].lines[-1].get_xdata())) == 8
+    )  # epochs after the last pause are spent, too
+    assert said.endswith(
+        "crosses are trials that were stopped, triangles those that failed or were left, where "
+        "they paused last."
+    )
+
+
+@pytest.mark.parametrize("objectives", [2, 3])
+def test_a_line_joins_the_best_of_two_objectives_and_of_more_every_pair_is_drawn(objectives: int) -> None:
+    values = [[1.0, 4.0, 2.0], [2.0, 5.0, 1.0], [3.0, 1.0, 3.0], [4.0, 6.0, 9.0]]
+    metrics = ["test/kl", "test/reconstruction", "test/loss"][:objectives]
+    steps = [Step(f"r{at}", 1, ends[:objectives], at + 1) for at, ends in enumerate(values)]
+    searched = Searched(metrics, ["minimize"] * objectives, 1, 4, 4, steps)
+    figure = Figure()
+    _, (chart, said) = search_charts(searched)
+    chart.draw(figure)
+    labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+    assert labels == [*itertools.combinations(headings(searched), 2)]
+    joined = {line.get_linestyle() for axes in figure.axes for line in axes.lines}
+    assert ("-" in joined) == (objectives == 2)
+    assert ("the line joins" in said) == (objectives == 2)
+    assert ("in all 3 objectives" in said) == (objectives == 3)

@@ -52,12 +52,25 @@ def test_page_and_tables_say_what_was_found(hunted: Path) -> None:
     searched = Searched.from_json(text)
     assert max(step.spent for step in searched.steps) <= searched.budget == 20
     assert {*searched.importance["test/loss"]} == {"model.latent_size", "optimizer.lr"}
+    assert {*searched.states} == {run.name for run in runs(hunted)}
+    assert {*searched.states.values()} == {"whole", "stopped"}
+    assert searched.spent == max(step.spent for step in searched.steps)
     (best,) = searched.best()
     html = store.download(study.parent.run_id, "report.html").read_text()
     assert "The search" in html
     assert "What mattered" in html
     assert best in html
     assert "epochs of all trials" in html
+
+
+def test_a_search_of_which_every_trial_failed_says_so(folder: Path, lab: Lab) -> None:
+    code, _, err = lab(*SHORT, "optimizer.lr=1e30", "search.epochs=2", "study.name=lost")
+    assert code == 1
+    assert "2 of 2 runs failed:" in err
+    store = reader(f"sqlite:///{folder}/mlflow.db")
+    html = store.download(load_study(store, "lost").parent.run_id, "report.html").read_text()
+    assert "2 trials took 2 epochs, 100 % of what all whole ones take: 0 of full length" in html
+    assert "2 failed." in html
 
 
 def test_given_again_it_trains_nothing_and_finds_the_same(again: Path, lab: Lab) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vae_lab.errors import LabError
 from vae_lab.report.latent_size import recipe_sentence, recipe_table
 from vae_lab.report.published import published_tables
-from vae_lab.report.searches import headings, importance_table, sentence, trials_table
+from vae_lab.report.searches import importance_table, sentence, trials_table
 from vae_lab.report.tables import Table
 from vae_lab.studies.latent_size import SPECTRUM_FILE, Spectrum, compare_recipes
 from vae_lab.studies.searched import SEARCH_FILE, Searched
@@ -48,7 +48,7 @@ def analysis_tables(store: Reader, study: Study) -> list[Table]:
 def _search(store: Reader, study: Study) -> Analysis | None:
     if not study.plan.search:
         return None
-    from vae_lab.report.charts.searches import best_so_far, front  # late: Matplotlib takes a second
+    from vae_lab.report.charts.searches import search_charts  # late: Matplotlib takes a second
 
     try:
         text = store.download(study.parent.run_id, SEARCH_FILE).read_text(encoding="utf-8")
@@ -58,16 +58,11 @@ def _search(store: Reader, study: Study) -> Analysis | None:
         searched = Searched.from_json(text)
     except ValueError as error:
         raise LabError(f"{study.parent.run_id}: its {SEARCH_FILE} cannot be read: {error}") from error
-    if not searched.steps:
+    if not searched.steps and not searched.states:
         return None
-    named = headings(searched)
-    chart = best_so_far("search_best_so_far", searched, named[0])
-    said = "The best trial of full length by the epochs of all; crosses are trials that were stopped."
-    charts = [(chart, said)]
-    if len(named) > 1:
-        said = "Trials of full length; the line joins those that no other is better than in both objectives."
-        charts.append((front("search_front", searched, named), said))
-    tables = [table for table in (importance_table(searched), trials_table(searched)) if table is not None]
+    charts = search_charts(searched) if searched.steps else []
+    mattered = importance_table(searched)
+    tables = [*([mattered] if mattered else []), *([trials_table(searched)] if searched.steps else [])]
     return Analysis("search", "The search", [sentence(searched)], tables, charts)
 
 

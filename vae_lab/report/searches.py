@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from vae_lab.metrics import metric_named
@@ -13,9 +14,10 @@ SHOWN = 20  # trials of the table
 STOPPED = "The trials that were followed longest, the best of them first."
 BEST = "Best of full length; of several objectives, every trial that no other is better than."
 MATTERED = (
-    "What a key explains alone of the variance over the space (fANOVA, Hutter et al. 2014), by what the "
-    "forecast of the learning curves expects at full length."
+    "What a key explains alone of the variance over the space, and what only several explain together "
+    "(fANOVA, Hutter et al. 2014), by what the forecast of the learning curves expects at full length."
 )
+TOGETHER = "several keys together"
 
 
 def headings(searched: Searched) -> list[str]:
@@ -25,16 +27,25 @@ def headings(searched: Searched) -> list[str]:
 
 
 def sentence(searched: Searched) -> str:
-    """Returns in one sentence what was tried and for how much."""
-    steps, whole = searched.newest(), searched.whole()
-    spent = max((step.spent for step in searched.steps), default=0)
-    full = searched.length * len(steps)
+    """Returns in few sentences what was tried, for how much, and how the trials ended."""
+    counts = Counter[str](searched.states.values() or ["whole"] * len(searched.whole()))
+    trials = len(searched.states) or len(searched.newest())
+    spent = max([searched.spent, *(step.spent for step in searched.steps)])
+    full = searched.length * trials
     share = f", {100 * spent / full:.0f} % of what all whole ones take" if full else ""
-    return (
-        f"{len(steps)} trials took {spent} epochs{share}: {len(whole)} have their full length of "
-        f"{searched.length}, {len(steps) - len(whole)} were stopped before. The command of such a run trains "
-        "it to its end."
-    )
+    words = {
+        "whole": f"of full length ({searched.length} epochs)",
+        "stopped": "stopped before",
+        "failed": "failed",
+        "left": "left before their end",
+    }
+    ends = [f"{counts[state]} {ended}" for state, ended in words.items() if counts[state] or state == "whole"]
+    said = [f"{trials} trials took {spent} epochs{share}: {', '.join(ends)}."]
+    if counts["stopped"]:
+        said.append("The command of a run that was stopped trains it to its end.")
+    if counts["left"]:
+        said.append("The command of the search goes on with those that were left.")
+    return " ".join(said)
 
 
 def trials_table(searched: Searched) -> Table:
@@ -55,13 +66,22 @@ def trials_table(searched: Searched) -> Table:
 
 def importance_table(searched: Searched) -> Table | None:
     """Returns what mattered for each objective; None if too little is known."""
-    if not searched.importance:
+    importance = {metric: searched.importance[metric] for metric in searched.together}
+    if not importance:
         return None
-    keys = list(dict.fromkeys(key for shares in searched.importance.values() for key in shares))
+    keys = list(dict.fromkeys(key for shares in importance.values() for key in shares))
     columns: list[tuple[Column, Sequence[Cell | float | str | None]]] = [
-        (Column("key", numeric=False), [key_name(key) for key in keys])
+        (Column("key", numeric=False), [*map(key_name, keys), TOGETHER])
     ]
-    for metric, shares in searched.importance.items():
+    for metric, shares in importance.items():
         column = Column(f"share of {metric_named(metric).heading}", "%", 0)
-        columns.append((column, [100 * shares[key] if key in shares else None for key in keys]))
-    return Table.of("What mattered", columns, MATTERED)
+        cells = [shares.get(key) for key in keys]
+        cells.append(searched.together[metric])
+        columns.append((column, [None if share is None else 100 * share for share in cells]))
+    partial = [
+        key_name(key) for key in keys if all(shares.get(key) is None for shares in importance.values())
+    ]
+    note = MATTERED
+    if partial:
+        note += f" Not every trial has {', '.join(partial)}: what such keys explain is part of the last row."
+    return Table.of("What mattered", columns, note)

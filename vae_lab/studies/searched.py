@@ -14,6 +14,9 @@ from vae_lab.studies.plan import read_json
 
 SEARCH_FILE = "search.json"
 
+# Of full length; not trained further on purpose; failed for good; or left where the same command goes on.
+State = Literal["whole", "stopped", "failed", "left"]
+
 
 class Step(Struct, frozen=True, forbid_unknown_fields=True):
     """A trial that paused or ended."""
@@ -43,7 +46,14 @@ class Searched(Struct, frozen=True, forbid_unknown_fields=True):
     budget: int  # epochs of all
     trials: int  # most
     steps: list[Step] = []
-    importance: dict[str, dict[str, float]] = {}  # of each objective: key to its share of the variance
+    # Of each objective: key to the share of the variance that it explains alone; None of one that not every
+    # trial has.
+    importance: dict[str, dict[str, float | None]] = {}
+    # Of each objective: the share that only several keys together explain. Searches of earlier versions lack
+    # it, as theirs are shares of what the keys explain alone, and the two below.
+    together: dict[str, float] = {}
+    spent: int = 0  # epochs of all trials in the end
+    states: dict[str, State] = {}  # of each trial, by the name of its run
 
     def lowered(self, values: Sequence[float]) -> tuple[float, ...]:
         """Returns the values of the objectives so that the lower ones are the better ones."""
@@ -53,6 +63,14 @@ class Searched(Struct, frozen=True, forbid_unknown_fields=True):
     def whole(self) -> list[Step]:
         """Returns the ends of the trials of full length, in the order in which they got there."""
         return [step for step in self.newest() if step.epoch == self.length]
+
+    def early(self, *, stopped: bool) -> list[Step]:
+        """Returns the ends of trials that were stopped before their full length, or of those that broke off.
+
+        In a search of an earlier version all count as stopped.
+        """
+        ends = [step for step in self.newest() if step.epoch < self.length]
+        return [step for step in ends if (self.states.get(step.run, "stopped") == "stopped") == stopped]
 
     def newest(self) -> list[Step]:
         """Returns the last step of each trial, by the epochs of all that were spent by then."""

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from matplotlib.figure import Figure
 
-from vae_lab.report.drawing import MUTED, Drawing, colour, name_axes
+from vae_lab.report.drawing import MUTED, TALLEST, Drawing, colour, name_axes
+from vae_lab.report.searches import headings
 from vae_lab.studies.searched import Searched
+
+BESIDE = 2  # pairs of objectives in a row
+
+
+def search_charts(searched: Searched) -> list[tuple[Drawing, str]]:
+    """Returns the charts of a search that has any step, and what each shows in words."""
+    named = headings(searched)
+    before = "were stopped" if searched.states else "ended before"  # of searches of earlier versions
+    said = f"The best trial of full length by the epochs of all; crosses are trials that {before}"
+    if searched.early(stopped=False):
+        said += ", triangles those that failed or were left, where they paused last"
+    charts = [(best_so_far("search_best_so_far", searched, named[0]), f"{said}.")]
+    if len(named) > 1:
+        said = "Trials of full length; the line joins those that no other is better than in both objectives."
+        if len(named) > 2:
+            said = (
+                "Trials of full length by every pair of objectives; in colour are those that no other is "
+                f"better than in all {len(named)} objectives."
+            )
+        charts.append((front("search_front", searched, named), said))
+    return charts
 
 
 def best_so_far(name: str, searched: Searched, heading: str) -> Drawing:
@@ -15,14 +38,15 @@ def best_so_far(name: str, searched: Searched, heading: str) -> Drawing:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        stopped = [step for step in searched.newest() if step.epoch < searched.length]
+        stopped, broken = searched.early(stopped=True), searched.early(stopped=False)
         whole = searched.whole()
-        for steps, marker, shade in ((stopped, "x", MUTED), (whole, "o", colour(1))):
+        marks = ((stopped, "x", MUTED), (broken, "v", MUTED), (whole, "o", colour(1)))
+        for steps, marker, shade in marks:
             if steps:
                 places, values = [step.spent for step in steps], [step.values[0] for step in steps]
                 axes.plot(places, values, marker, color=shade, markersize=4, linestyle="")
         if best := searched.best_so_far():
-            end = max(step.spent for step in searched.steps)
+            end = max([searched.spent, *(step.spent for step in searched.steps)])
             best.append((end, best[-1][1]))
             axes.step(*zip(*best, strict=True), where="post", color=colour(0))
             low, high = min(step.values[0] for step in whole), max(step.values[0] for step in whole)
@@ -35,19 +59,30 @@ def best_so_far(name: str, searched: Searched, heading: str) -> Drawing:
     return Drawing(name, draw, 6.4, 3.4)
 
 
-def front(name: str, searched: Searched, headings: Sequence[str]) -> Drawing:
-    """The first two objectives of all trials of full length, and the front of the best of them."""
+def front(name: str, searched: Searched, named: Sequence[str]) -> Drawing:
+    """All trials of full length by each pair of objectives, and the best of them.
+
+    Of two objectives a line joins the best, which are a front. Of more it would join points that others beat
+    in both that are drawn.
+    """
+    pairs = [*combinations(range(len(named)), 2)]
+    columns = min(BESIDE, len(pairs))
+    rows = -(-len(pairs) // columns)
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
         best = {*searched.best()}
         whole = searched.whole()
-        others = [step.values[:2] for step in whole if step.run not in best]
-        if others:
-            axes.plot(*zip(*others, strict=True), "o", color=MUTED, markersize=4)
-        edge = sorted(step.values[:2] for step in whole if step.run in best)
-        if edge:
-            axes.plot(*zip(*edge, strict=True), "o-", color=colour(0), markersize=5, linewidth=1)
-        name_axes(axes, *headings[:2])
+        for place, (across, up) in enumerate(pairs, start=1):
+            axes = figure.add_subplot(rows, columns, place)
+            others = [(step.values[across], step.values[up]) for step in whole if step.run not in best]
+            if others:
+                axes.plot(*zip(*others, strict=True), "o", color=MUTED, markersize=4)
+            edge = sorted((step.values[across], step.values[up]) for step in whole if step.run in best)
+            if edge:
+                style = "o-" if len(pairs) == 1 else "o"
+                axes.plot(*zip(*edge, strict=True), style, color=colour(0), markersize=5, linewidth=1)
+            name_axes(axes, named[across], named[up])
 
-    return Drawing(name, draw, 5.4, 4.1)
+    if len(pairs) == 1:
+        return Drawing(name, draw, 5.4, 4.1)
+    return Drawing(name, draw, 4.0 * columns, min(3.2 * rows, TALLEST))
