@@ -22,7 +22,7 @@ from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
-from vae_lab.jobs.search.running import confirming
+from vae_lab.jobs.search.running import confirming, on_fresh_seeds
 from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
@@ -135,9 +135,10 @@ def test_a_recorded_command_keeps_the_name_of_its_config(composed: Compose) -> N
 @pytest.mark.parametrize("user", ["", "me:planted@"])
 def test_the_command_that_confirms_names_the_store_without_its_users(composed: Compose, user: str) -> None:
     uri = f"tracking.uri=http://{user}lab:5000"
-    words = confirming(job_of(composed(*SMALL), [uri], {}), "hunt")
-    assert "planted" not in words
-    assert (uri in words) == (not user)
+    command, *further = on_fresh_seeds(job_of(composed(*SMALL), [uri], {}), "hunt")
+    assert "planted" not in command
+    assert (uri in command) == (not user)
+    assert [line.partition("=")[0] for line in further] == ["Add tracking.uri"] * bool(user)
 
 
 @pytest.mark.parametrize(

@@ -253,10 +253,16 @@ def _print_best(search: Search, points: Points, study: str) -> None:
     job = points.job(search.points[number])
     front = " (one of the front)" if len(search.rules.directions) > 1 else ""
     terminal.print(f"\nBest of {len(search.points)} trials{front}: {job.name}", soft_wrap=True)
-    terminal.print(f"On fresh seeds {confirming(job, study)}", soft_wrap=True)
+    for line in on_fresh_seeds(job, study):
+        terminal.print(line, soft_wrap=True)
+
+
+def on_fresh_seeds(job: Job, study: str) -> list[str]:
+    """Returns in words how to train the best of a search again, and what its command leaves out."""
+    lines = [f"On fresh seeds {confirming(job, study)}"]
     if any(map(_names_secret, job.overrides)):
-        said = "Add tracking.uri=... as before: it names a user or a password, which are not printed."
-        terminal.print(said, soft_wrap=True)
+        lines.append("Add tracking.uri=... as before: it names a user or a password, which are not printed.")
+    return lines
 
 
 def confirming(job: Job, study: str) -> str:
