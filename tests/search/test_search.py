@@ -2,9 +2,11 @@
 
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -20,6 +22,7 @@ from tests.search.conftest import LINE, SHORT, runs, storage
 from vae_lab.errors import LabError
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
+from vae_lab.jobs.parts import prepared
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
 from vae_lab.jobs.search.running import confirming, on_fresh_seeds
@@ -216,6 +219,37 @@ def test_trials_whose_runs_are_gone_are_trained_once_more(
     (after,) = runs(folder)
     assert after.status == "FINISHED"
     assert after.tags[FINGERPRINT] == before.tags[FINGERPRINT]
+
+
+@pytest.mark.parametrize("other", ["code", "data"])
+def test_trials_of_other_code_or_data_are_those_of_another_search(
+    folder: Path, lab: Lab, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = [*SHORT, "study.name=short"]
+    assert lab(*line)[0] == 0
+    loaded = prepared.run_data
+    with monkeypatch.context() as patch:
+        if other == "code":
+            patch.setattr(prepared, "_code_of_training", lambda *_: "other")
+        else:
+            patch.setattr(prepared, "run_data", lambda *of: loaded(*of)._replace(checksum="other"))
+        code, _, err = lab(*line)
+    assert code == 0, err
+    assert "short: its trials so far (1) are of other code or other data, or do not say of which" in err
+    assert "any more" not in err
+    before, now = sorted(runs(folder), key=lambda run: run.started)
+    assert trials_by_fingerprint(folder) == {run.tags[FINGERPRINT]: 1 for run in (before, now)}
+    assert [run.run_id for run in load_study(Store.open(), "short").runs] == [now.run_id]
+    assert "begins anew" not in lab(*line)[2]  # with code and data of before it goes on with the first
+    assert len(runs(folder)) == sum(trials_by_fingerprint(folder).values()) == 2
+
+
+def trials_by_fingerprint(folder: Path) -> dict[str, int]:
+    """How many trials of all searches in a folder have each fingerprint."""
+    address = f"sqlite:///{folder}/mlflow.searches.db"
+    names = optuna.get_all_study_names(address)
+    trials = [trial for name in names for trial in optuna.load_study(study_name=name, storage=address).trials]
+    return dict(Counter(trial.user_attrs.get("fingerprint", "none") for trial in trials))
 
 
 def test_a_trial_whose_run_failed_for_what_may_pass_is_gone_on_with(

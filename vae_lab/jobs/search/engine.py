@@ -68,6 +68,7 @@ class Search:
         name: Of the study there; one that is there already is gone on with.
         identity: Returns what two points have in common that come to the same run; None for a point that
             cannot be trained.
+        fingerprint: Returns that of a point's run, which the trial keeps.
 
     Raises:
         UserError: A sampler or pruner does not exist, or not with these options or so many objectives.
@@ -80,8 +81,9 @@ class Search:
         storage: BaseStorage | str = "memory",
         name: str = "search",
         identity: Identity = lambda values: tuple(sorted(values.items())),
+        fingerprint: Callable[[Mapping[str, Value]], str] = lambda values: "",
     ) -> None:
-        self.space, self.rules, self.identity = space, rules, identity
+        self.space, self.rules, self.identity, self.fingerprint = space, rules, identity, fingerprint
         self.ladder = Ladder(rules.rungs, rules.budget)
         foresight = Foresight(self.ladder, self._point, rules.seed)
         self.proposals = Proposals(
@@ -114,7 +116,7 @@ class Search:
         if number != NEW:
             segment = self.ladder.go_on(number)
         else:
-            number = self.trials.add(proposed[0])
+            number = self.trials.add(proposed[0], self.fingerprint(proposed[0].params))
             self._note(number, proposed[0])
             segment = self.ladder.enter(number)
         return Order(number, self.points[number], segment.until)

@@ -70,6 +70,15 @@ class Points:
             log.warning(f"Left out: {error}")
             return None
 
+    def fingerprint(self, values: Mapping[str, Value]) -> str:
+        """Returns the fingerprint of a point's run: of its config, and of code and data of today.
+
+        Raises:
+            UserError: The point is not valid.
+            LabError: The data cannot be had.
+        """
+        return self.job(values).parts.fingerprint
+
     def axes(self) -> dict[str, list[str]]:
         """Returns what varies, with the values that are known beforehand."""
         finite = {dim.key: dim.values() if dim.choices else [] for dim in self.space.all_dimensions()}

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 from omegaconf import DictConfig, OmegaConf
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
 
 from vae_lab import config, tracking
 from vae_lab.errors import without_credentials
@@ -26,6 +28,7 @@ from vae_lab.jobs.search.points import Points
 from vae_lab.jobs.search.source import SearchSource
 from vae_lab.jobs.search.storage import closed_at_last, errors_in_one_line, held, opened, storage_address
 from vae_lab.jobs.search.telling import searched
+from vae_lab.jobs.search.trials import FINGERPRINT, study_of_today
 from vae_lab.report.terminal import output
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.searched import SEARCH_FILE
@@ -93,13 +96,31 @@ def run_search(master: DictConfig, arguments: Sequence[str], points: Points, cre
     name = f"{plan.name} {_digest(points, settings, rules, mine)}"
     tags = {tracking.STUDY: plan.name, tracking.COMMAND: multirun_command(master.hydra, arguments)}
     with held(place, name), errors_in_one_line(place), closed_at_last(storage or opened(place)) as trials:
-        search = Search(points.space, rules, trials, name, points.identity)
+        search = _search_of_today(points, rules, trials, name)
         search.trials.name_objectives(settings.search.metrics)
         with parent_run(store, experiment.name, tags, plan, anew=False) as parent:
             _search(search, crew, Members(parent, plan, points, rules.trials), settings.search.metrics)
     _print_best(search, points, plan.name)
     if parent.failures:
         raise MultirunError(f"{len(parent.failures)} of {len(search.points)} runs failed:", parent.failures)
+
+
+def _search_of_today(points: Points, rules: Rules, storage: BaseStorage, name: str) -> Search:
+    """Returns the search of that name whose trials are all of today's code and data; says so of a new one."""
+
+    def is_of_today(trial: FrozenTrial) -> bool:
+        noted = trial.user_attrs.get(FINGERPRINT)
+        return noted is not None and noted == points.fingerprint(trial.params)
+
+    study, others = study_of_today(storage, name, is_of_today)
+    search = Search(points.space, rules, storage, study, points.identity, points.fingerprint)
+    if others and not search.points:
+        progress.console.print(
+            f"{name.rpartition(' ')[0]}: its trials so far ({others}) are of other code or other data, or do "
+            "not say of which: the search begins anew.",
+            soft_wrap=True,
+        )
+    return search
 
 
 def _search(search: Search, crew: Crew, members: Members, metrics: Sequence[str]) -> None:
@@ -221,7 +242,7 @@ class Members:
 
 
 def _digest(points: Points, settings: DictConfig, rules: Rules, mine: Sequence[object]) -> str:
-    """Returns what two commands share that go on with the same trials.
+    """Returns what two commands share that go on with the same trials, if code and data are the same, too.
 
     That are space, base and objectives, and whose they are.
 

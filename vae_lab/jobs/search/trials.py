@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.pruners import BasePruner
@@ -15,6 +15,34 @@ from vae_lab.jobs.search.proposals import without_remarks
 # User attributes of a trial.
 REACHED = "epoch "  # with the epoch: the objectives' values there, and epochs spent by then
 PASSED = "passed"  # the last epoch at which Optuna's pruner did not stop it
+FINGERPRINT = "fingerprint"  # of its run: its values are those of this code and these data
+
+
+def study_of_today(
+    storage: BaseStorage, name: str, is_of_today: Callable[[FrozenTrial], bool]
+) -> tuple[str, int]:
+    """Returns the study in a storage whose trials are all of today's code and data.
+
+    Where code or data change, a search begins anew in a study beside the first, with a number after its name;
+    where they change back, the first is gone on with.
+
+    Args:
+        storage: Optuna's.
+        name: Of the first study.
+        is_of_today: Whether a trial's run would come to the same result now.
+
+    Returns:
+        Its name, a new one if there is none, and how many trials the studies before it have.
+    """
+    ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
+    study, others, place = name, 0, 1
+    while study in ids:
+        trials = storage.get_all_trials(ids[study], deepcopy=False)
+        if all(map(is_of_today, trials)):
+            break
+        others, place = others + len(trials), place + 1
+        study = f"{name}-{place}"
+    return study, others
 
 
 class Trials:
@@ -55,8 +83,9 @@ class Trials:
         """Returns all trials in the order of their numbers."""
         return self.study.get_trials(deepcopy=False)
 
-    def add(self, trial: FrozenTrial) -> int:
-        """Adds a trial that is running, and returns its number."""
+    def add(self, trial: FrozenTrial, fingerprint: str = "") -> int:
+        """Adds a trial that is running, with the fingerprint of its run, and returns its number."""
+        trial.set_user_attr(FINGERPRINT, fingerprint)
         return self.storage.get_trial_number_from_id(self.storage.create_new_trial(self._study_id(), trial))
 
     def reached(self, trial: FrozenTrial) -> dict[int, list[float]]:
