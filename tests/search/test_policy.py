@@ -1,6 +1,7 @@
 """Searches without training: spaces, proposals, and who goes on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -61,11 +62,39 @@ def test_a_condition_is_there_only_where_it_holds() -> None:
     } == {False}
 
 
+SIZE_BY_KIND = [
+    {"where": {"optimizer": "adam"}, "space": {"train.batch_size": "choice(32,64)"}},
+    {"where": {"optimizer": "sgd"}, "space": {"train.batch_size": "choice(128,256)"}},
+]
+
+
+@pytest.mark.parametrize("sampler", ["forecast", "random", "tpe", "nsgaii"])
+def test_a_key_below_two_conditions_has_the_values_of_the_one_that_holds(sampler: str) -> None:
+    space, _ = spaces("optimizer=adam,sgd", "model.layers=range(1,5)", conditional=SIZE_BY_KIND)
+    storage = optuna.storages.InMemoryStorage()
+    search = Search(space, Rules(length=3, trials=16, sampler=sampler, epochs=48), storage)
+    while (order := search.next()) is not None:
+        sizes = (32, 64) if order.values["optimizer"] == "adam" else (128, 256)
+        assert order.values["train.batch_size"] in sizes
+        search.told(order.number, [float(str(order.values["train.batch_size"])) / order.until])
+    assert len({tuple(sorted(point.items())) for point in search.points.values()}) == 16
+    assert Search(space, search.rules, storage).points == search.points
+
+
 MOMENTUM = Dimension("optimizer.momentum", low=0.5, high=0.9)
-IN_A_FILE = {
+IN_A_FILE: dict[str, Any] = {
     "space": {"optimizer": "choice(adam,sgd)", "optimizer.lr": "tag(log,interval(1e-4,1e-2))"},
     "conditional": [{"where": {"optimizer": "sgd"}, "space": {"optimizer.momentum": "interval(0.5,0.9)"}}],
 }
+
+
+def test_only_a_key_below_two_conditions_has_a_name_of_its_own_in_the_storage() -> None:
+    space, _ = spaces(space=IN_A_FILE["space"], conditional=[*SIZE_BY_KIND, *IN_A_FILE["conditional"]])
+    search, names = Search(space, Rules(length=3, sampler="random", pruner="none", epochs=60)), set[str]()
+    while (order := search.next()) is not None:
+        names |= {*search.trials.all()[order.number].params}
+    sizes = {f"train.batch_size where optimizer={kind}" for kind in ("adam", "sgd")}
+    assert names == {"optimizer", "optimizer.lr", "optimizer.momentum"} | sizes
 
 
 @pytest.mark.parametrize(
@@ -152,6 +181,16 @@ def test_what_is_no_space_is_said_in_one_line(line: str, rule: str) -> None:
             {"conditional": [{"where": {"model": "vae"}, "space": {"width": "3,4"}}]}
             | {"space": {"width": "range(2,9)"}},
             "is in search.space already",
+        ),
+        (
+            {"space": {"width": "range(2,9)"}}
+            | {
+                "conditional": [
+                    {"where": {"model": "vae"}, "space": {"model.layers": "1,2"}},
+                    {"where": {"width": 3}, "space": {"model.layers": "1,3"}},
+                ]
+            },
+            "model.layers: has other values in search.conditional[0], which can hold at the same time",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from vae_lab.jobs.search.ladder import NEW, Ladder, geometric
 from vae_lab.jobs.search.objectives import Direction
 from vae_lab.jobs.search.policies import Foresight, Halving, Point, Policy
 from vae_lab.jobs.search.proposals import Proposals, built, named
-from vae_lab.jobs.search.space import Space, Value
+from vae_lab.jobs.search.space import Space, Value, by_key
 from vae_lab.jobs.search.trials import Trials
 
 OWN_PRUNERS = ("forecast", "halving", "none")
@@ -105,7 +105,7 @@ class Search:
         def propose() -> Point | None:
             if not proposed and (trial := self._proposed()) is not None:
                 proposed.append(trial)
-            return self.space.encoded(proposed[0].params) if proposed else None
+            return self.space.encoded(by_key(proposed[0].params)) if proposed else None
 
         begun = (c.number for c in self.ladder.climbers.values() if c.paused and not c.values)
         number = next(begun, None)  # before it was anywhere, its process ended
@@ -116,7 +116,7 @@ class Search:
         if number != NEW:
             segment = self.ladder.go_on(number)
         else:
-            number = self.trials.add(proposed[0], self.fingerprint(proposed[0].params))
+            number = self.trials.add(proposed[0], self.fingerprint(by_key(proposed[0].params)))
             self._note(number, proposed[0])
             segment = self.ladder.enter(number)
         return Order(number, self.points[number], segment.until)
@@ -177,8 +177,8 @@ class Search:
         return identity is not None and identity not in self._taken
 
     def _note(self, number: int, trial: FrozenTrial) -> None:
-        self.points[number] = dict(trial.params)
-        self._taken.add(self.identity(trial.params))
+        self.points[number] = by_key(trial.params)
+        self._taken.add(self.identity(self.points[number]))
 
     def _point(self, number: int) -> Point:
         return self.space.encoded(self.points[number])

@@ -81,8 +81,10 @@ class Points:
 
     def axes(self) -> dict[str, list[str]]:
         """Returns what varies, with the values that are known beforehand."""
-        finite = {dim.key: dim.values() if dim.choices else [] for dim in self.space.all_dimensions()}
-        return {key.lstrip("+~"): [*map(str, values)] for key, values in finite.items()}
+        known: dict[str, dict[str, None]] = {}
+        for dim in self.space.all_dimensions():
+            known.setdefault(dim.key.lstrip("+~"), {}).update(dict.fromkeys(map(str, dim.choices)))
+        return {key: [*values] for key, values in known.items()}
 
 
 def _plain(key: str, prefixes: dict[str, str]) -> str:

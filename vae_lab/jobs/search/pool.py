@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from vae_lab.jobs.search.forecast import Numbers
 from vae_lab.jobs.search.ladder import best_first
-from vae_lab.jobs.search.space import Space, Value
+from vae_lab.jobs.search.space import Space, Value, by_key, key_of
 
 POOL = 500  # points that are looked at
 BEST = 5  # trials near which half of them lie
@@ -35,8 +35,8 @@ class Draw:
         self.generator, self.near = generator, near or {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        """Returns one of the choices; mostly that of the trial."""
-        if name in self.near and self.generator.random() > NEAR * 2:
+        """Returns one of the choices; mostly that of the trial, if it is one of them."""
+        if self.near.get(name, self) in choices and self.generator.random() > NEAR * 2:
             return self.near[name]
         return choices[int(self.generator.integers(len(choices)))]
 
@@ -94,7 +94,7 @@ class ForecastSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Chooses the point of a trial."""
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        taken = {tuple(sorted(other.params.items(), key=str)) for other in others}
+        taken = {tuple(sorted(by_key(other.params).items(), key=str)) for other in others}
         pool = {
             tuple(sorted(point.items(), key=str)): point
             for point in self._pool(_best(others, study.directions))
@@ -107,7 +107,7 @@ class ForecastSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Returns the value of the chosen point."""
-        return self.chosen[param_name]
+        return self.chosen[key_of(param_name)]
 
     def _pool(self, best: Sequence[FrozenTrial]) -> list[dict[str, Value]]:
         draws = [Draw(self.generator) for _ in range(POOL // 2 if best else POOL)]

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from vae_lab.errors import UserError, quoted
 from vae_lab.jobs.search.pool import ForecastSampler, Judge
-from vae_lab.jobs.search.space import Space, Value
+from vae_lab.jobs.search.space import Space, Value, by_key, key_of
 from vae_lab.seeding import derive_seed
 
 SEQUENCE = "sequence"  # user attribute of a trial: what its sampler kept for the whole study by then
@@ -145,7 +145,7 @@ class Proposals:
             with without_remarks():
                 sampler = self._sampler(seed) if attempt < TRIES else last(seed=seed % 2**32)
                 trial = self._asked(sampler, seen, sequence)
-            if is_new(trial.params):
+            if is_new(by_key(trial.params)):
                 return trial
             sequence = trial.user_attrs.get(SEQUENCE, {})
         return None
@@ -164,7 +164,7 @@ class Proposals:
         asked, now = desk.trials[-1], storage.get_study_system_attrs(study_id)
         return create_trial(
             state=TrialState.RUNNING,
-            params=values,
+            params={name: values[key_of(name)] for name in asked.params},
             distributions=asked.distributions,
             user_attrs={SEQUENCE: now} if now else {},
             system_attrs=asked.system_attrs,

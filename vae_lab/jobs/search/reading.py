@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -43,6 +44,7 @@ def space_of(search: DictConfig, given: Sequence[Override]) -> tuple[Space, dict
     }
     says = Says(lines, swept, fixed, known)
     conditions = [_condition(place, item, says) for place, item in enumerate(search.conditional)]
+    _check_apart(conditions)
     always = {_name(dim.key): dim for item in conditions if not item.where for dim in item.dimensions}
     sometimes = tuple(item for item in conditions if item.where and item.dimensions)
     inside = {_name(dim.key) for item in sometimes for dim in item.dimensions} - always.keys()
@@ -171,6 +173,21 @@ def _condition(place: int, item: Any, says: Says) -> Condition:
     if not left:  # what is fixed is so for all points
         dims = {name: dim for name, dim in dims.items() if name not in says.fixed}
     return Condition(left, tuple(dims.values()) if is_possible else ())
+
+
+def _check_apart(conditions: Sequence[Condition]) -> None:
+    """Raises a UserError for a key with two sets of values that can hold at once."""
+    for (first, one), (second, other) in itertools.combinations(enumerate(conditions), 2):
+        if any(one.where[key] != other.where[key] for key in one.where.keys() & other.where.keys()):
+            continue
+        dims = {_name(dim.key): dim for dim in one.dimensions}
+        for dim in other.dimensions:
+            if dims.get(_name(dim.key), dim) != dim:
+                raise UserError(
+                    f"search.conditional[{second}]: space: {_name(dim.key)}: has other values in "
+                    f"search.conditional[{first}], which can hold at the same time; must be the same values, "
+                    "or each `where` another value of one key."
+                )
 
 
 def _narrowed(name: str, line: Override, says: Says) -> Dimension:

@@ -26,6 +26,7 @@ from vae_lab.jobs.search.engine import Order, Rules, Search
 from vae_lab.jobs.search.objectives import directions
 from vae_lab.jobs.search.points import Points
 from vae_lab.jobs.search.source import SearchSource
+from vae_lab.jobs.search.space import by_key
 from vae_lab.jobs.search.storage import closed_at_last, errors_in_one_line, held, opened, storage_address
 from vae_lab.jobs.search.telling import searched
 from vae_lab.jobs.search.trials import FINGERPRINT, study_of_today
@@ -110,7 +111,7 @@ def _search_of_today(points: Points, rules: Rules, storage: BaseStorage, name: s
 
     def is_of_today(trial: FrozenTrial) -> bool:
         noted = trial.user_attrs.get(FINGERPRINT)
-        return noted is not None and noted == points.fingerprint(trial.params)
+        return noted is not None and noted == points.fingerprint(by_key(trial.params))
 
     study, others = study_of_today(storage, name, is_of_today)
     search = Search(points.space, rules, storage, study, points.identity, points.fingerprint)

@@ -10,6 +10,7 @@ from vae_lab.jobs import grammar
 
 Value = str | int | float | bool | None
 DIGITS = 4  # significant ones of a suggested number: what a name of a run can show
+WHERE = " where "  # after the key, in Optuna's name of a parameter whose values depend on another's
 
 
 class Trial(Protocol):
@@ -74,16 +75,16 @@ class Dimension(NamedTuple):
         step = self.step or 0
         return [*self.choices] or [self.low + place * step for place in range(int(self.size()))]
 
-    def suggested(self, trial: Trial) -> Value:
-        """Returns the value that a trial suggests."""
+    def suggested(self, trial: Trial, name: str) -> Value:
+        """Returns the value that a trial suggests for its parameter of that name."""
         if self.choices:
-            value: Value = trial.suggest_categorical(self.key, self.choices)
+            value: Value = trial.suggest_categorical(name, self.choices)
             return value
         if isinstance(self.step, int):
             low, high = int(self.low), int(self.high)
             # Optuna takes a step or a logarithm.
-            return trial.suggest_int(self.key, low, high, step=1 if self.log else self.step, log=self.log)
-        return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
+            return trial.suggest_int(name, low, high, step=1 if self.log else self.step, log=self.log)
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def rounded(self, value: Value) -> Value:
         """Returns a number with so many digits as names show, if it is within the bounds then.
@@ -132,6 +133,10 @@ class Condition(NamedTuple):
     where: dict[str, Value]
     dimensions: tuple[Dimension, ...]
 
+    def holds(self, values: Mapping[str, Value]) -> bool:
+        """Returns whether a point has these values."""
+        return self.where.items() <= values.items()
+
 
 class Space(NamedTuple):
     """What varies in a search.
@@ -147,11 +152,22 @@ class Space(NamedTuple):
 
     def suggested(self, trial: Trial) -> dict[str, Value]:
         """Returns the values that a trial suggests, those of conditions only where they hold."""
-        values = {dim.key: dim.rounded(dim.suggested(trial)) for dim in self.dimensions}
+        values = {dim.key: dim.rounded(dim.suggested(trial, dim.key)) for dim in self.dimensions}
         for condition in self.conditions:
-            if condition.where.items() <= values.items():
-                values |= {dim.key: dim.rounded(dim.suggested(trial)) for dim in condition.dimensions}
+            if condition.holds(values):
+                for dim in condition.dimensions:
+                    values[dim.key] = dim.rounded(dim.suggested(trial, self._parameter(dim, condition)))
         return values
+
+    def _parameter(self, dim: Dimension, condition: Condition) -> str:
+        """Returns what Optuna calls a dimension below a condition: by its key, if that has no other values.
+
+        Optuna takes one set of choices for each name.
+        """
+        conditional = (other for item in self.conditions for other in item.dimensions)
+        if {other for other in conditional if other.key == dim.key} == {dim}:
+            return dim.key
+        return f"{dim.key}{WHERE}{', '.join(f'{key}={value}' for key, value in condition.where.items())}"
 
     def size(self) -> float:
         """Returns how many points there are at most: infinitely many, if a number may be any in between."""
@@ -161,7 +177,7 @@ class Space(NamedTuple):
         """Returns a point as coordinates from 0 to 1; what a condition leaves out stands in the middle."""
         coordinates = [part for dim in self.dimensions for part in dim.encoded(values[dim.key])]
         for condition in self.conditions:
-            absent = not condition.where.items() <= values.items()
+            absent = not condition.holds(values)
             for dim in condition.dimensions:
                 coordinates += dim.encoded(values.get(dim.key), absent=absent)
         return tuple(coordinates)
@@ -180,6 +196,20 @@ class Space(NamedTuple):
             first = {dim.key: dim.ends()[0] for dim in condition.dimensions}
             for dim in condition.dimensions:
                 yield from (base | condition.where | first | {dim.key: end} for end in dim.ends())
+
+
+def by_key(parameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns a point by its keys from parameters by the names that Optuna has for them.
+
+    >>> by_key({"optimizer": "sgd", "train.batch_size where optimizer=sgd": 128})
+    {'optimizer': 'sgd', 'train.batch_size': 128}
+    """
+    return {key_of(name): value for name, value in parameters.items()}
+
+
+def key_of(name: str) -> str:
+    """Returns the key that a parameter's name in Optuna stands for."""
+    return name.partition(WHERE)[0]
 
 
 def overrides(values: Mapping[str, Value]) -> dict[str, str]:
