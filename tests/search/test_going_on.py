@@ -12,6 +12,7 @@ from vae_lab.jobs.search.engine import Order, Rules, Search
 from vae_lab.jobs.search.space import Space
 from vae_lab.jobs.search.telling import searched as searched_so_far
 from vae_lab.jobs.search.trials import Trials
+from vae_lab.studies.searched import Searched, Step
 
 
 def searched(storage: str, *, killed: bool) -> list[tuple[int, int, float]]:
@@ -147,4 +148,11 @@ def test_trials_that_another_process_added_meanwhile_are_not_told() -> None:
         one.told(order.number, [loss(order)])
     names = {0: "first", 2: "third"}
     told = searched_so_far(search, ["test/loss"], names.__getitem__)
-    assert [step.run for step in told.steps] == ["first", "third"]
+    assert [(step.run, step.trial) for step in told.steps] == [("first", 0), ("third", 2)]
+
+
+def test_trials_whose_runs_have_one_name_are_told_apart() -> None:
+    steps = [Step("a", 1, [9.0], 1, 0), Step("a", 1, [8.0], 2, 1), Step("a", 3, [5.0], 4, 0)]
+    told = Searched(["test/loss"], ["minimize"], 3, 8, 2, steps)
+    assert [(step.trial, step.epoch) for step in told.newest()] == [(1, 1), (0, 3)]
+    assert [step.trial for step in told.best_ends()] == [0]

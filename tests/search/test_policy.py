@@ -62,6 +62,33 @@ def test_a_condition_is_there_only_where_it_holds() -> None:
     } == {False}
 
 
+@pytest.mark.parametrize("sampler", ["forecast", "random", "grid", "tpe"])
+def test_a_range_of_decimals_has_its_values_and_no_others(sampler: str) -> None:
+    space, _ = spaces("objective.beta=range(0.1,0.6,0.1)")
+    search = Search(space, Rules(length=3, trials=12, sampler=sampler, pruner="none", epochs=36))
+    orders = list(iter(search.next, None))
+    assert sorted(float(str(order.values["objective.beta"])) for order in orders) == [0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.1 + 2 * 0.1])
+def test_a_condition_on_a_decimal_holds_wherever_a_point_has_it(beta: float) -> None:
+    conditional = [{"where": {"objective.beta": beta}, "space": {"model.layers": "1,2"}}]
+    space, _ = spaces("objective.beta=range(0.1,0.6,0.1)", conditional=conditional)
+    search = Search(space, Rules(length=3, trials=12, pruner="none", epochs=36))
+    orders = list(iter(search.next, None))
+    assert len(orders) == 6
+    for order in orders:
+        assert ("model.layers" in order.values) == (order.values["objective.beta"] == 0.3)
+
+
+def test_a_range_of_halves_in_steps_of_one_keeps_its_halves() -> None:
+    (dim,) = spaces("objective.beta=range(0.5,4)")[0].dimensions
+    assert dim.values() == [0.5, 1.5, 2.5, 3.5]
+    search = Search(Space((dim,)), Rules(length=3, trials=9, pruner="none", epochs=27))
+    orders = list(iter(search.next, None))
+    assert {order.values["objective.beta"] for order in orders} == {*dim.values()}
+
+
 SIZE_BY_KIND = [
     {"where": {"optimizer": "adam"}, "space": {"train.batch_size": "choice(32,64)"}},
     {"where": {"optimizer": "sgd"}, "space": {"train.batch_size": "choice(128,256)"}},
@@ -145,6 +172,8 @@ def test_the_line_narrows_what_a_file_has_under_conditions(
         ("optimizer.lr=tag(fast,interval(1,2))", "must be log"),
         ("model.layers=range(4,1)", "the lower one first"),
         ("model.layers=tag(log,range(1,9,2))", "must be 1, or an interval"),
+        ("objective.beta=range(0.5,inf)", "must be finite numbers"),
+        ("objective.beta=tag(log,range(0.5,9))", "must be whole numbers, or an interval"),
         ("seed=0,1", "does not vary the seed"),
         ("search.trials=3,4", "is of the search as a whole"),
         ("model.layers=3", "nothing varies"),

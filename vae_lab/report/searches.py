@@ -50,7 +50,7 @@ def sentence(searched: Searched) -> str:
 
 def trials_table(searched: Searched) -> Table:
     """Returns the trials that were followed longest."""
-    best = {*searched.best()}
+    best = searched.best_ends()
     followed = sorted(searched.newest(), key=lambda step: (-step.epoch, searched.lowered(step.values)))
     steps = followed[:SHOWN]
     columns: list[tuple[Column, Sequence[Cell | float | str | None]]] = [
@@ -59,7 +59,7 @@ def trials_table(searched: Searched) -> Table:
     ]
     for place, key in enumerate(searched.metrics):
         metric = metric_named(key)
-        cells = [Cell(step.values[place], best=step.run in best) for step in steps]
+        cells = [Cell(step.values[place], best=step in best) for step in steps]
         columns.append((Column(metric.heading, metric.unit, metric.digits), cells))
     return Table.of("How far trials went", columns, STOPPED, best=BEST)
 

@@ -25,6 +25,7 @@ class Step(Struct, frozen=True, forbid_unknown_fields=True):
     epoch: int
     values: list[float]  # of each objective
     spent: int  # epochs of all trials by then
+    trial: int = -1  # its number, as names of runs may be alike; -1 in files that do not say so
 
 
 class Searched(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +54,7 @@ class Searched(Struct, frozen=True, forbid_unknown_fields=True):
     # it, as theirs are shares of what the keys explain alone, and the two below.
     together: dict[str, float] = {}
     spent: int = 0  # epochs of all trials in the end
-    states: dict[str, State] = {}  # of each trial, by the name of its run
+    states: dict[str, State] = {}  # of each trial, by its number
 
     def lowered(self, values: Sequence[float]) -> tuple[float, ...]:
         """Returns the values of the objectives so that the lower ones are the better ones."""
@@ -70,11 +71,12 @@ class Searched(Struct, frozen=True, forbid_unknown_fields=True):
         In a search of an earlier version all count as stopped.
         """
         ends = [step for step in self.newest() if step.epoch < self.length]
-        return [step for step in ends if (self.states.get(step.run, "stopped") == "stopped") == stopped]
+        return [step for step in ends if (self.states.get(str(step.trial), "stopped") == "stopped") == stopped]
 
     def newest(self) -> list[Step]:
         """Returns the last step of each trial, by the epochs of all that were spent by then."""
-        return sorted({step.run: step for step in self.steps}.values(), key=lambda step: step.spent)
+        last = {(step.run, step.trial): step for step in self.steps}
+        return sorted(last.values(), key=lambda step: step.spent)
 
     def best_so_far(self) -> list[tuple[int, float]]:
         """Returns the first objective of the best trial of full length, over the epochs that were spent."""
@@ -85,9 +87,13 @@ class Searched(Struct, frozen=True, forbid_unknown_fields=True):
         return best
 
     def best(self) -> list[str]:
-        """Returns the best trial of full length; of several objectives all that no other is better than."""
-        ends = [(step.run, self.lowered(step.values)) for step in self.whole()]
-        return [run for run, values in ends if not any(_beats(others, values) for _, others in ends)]
+        """Returns the name of the best trial of full length; of several objectives those of `best_ends`."""
+        return [step.run for step in self.best_ends()]
+
+    def best_ends(self) -> list[Step]:
+        """Returns the end of the best trial; of several objectives of all that no other is better than."""
+        ends = [(step, self.lowered(step.values)) for step in self.whole()]
+        return [step for step, values in ends if not any(_beats(others, values) for _, others in ends)]
 
     def to_json(self) -> str:
         """Returns the search as text for `from_json`."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab.errors import UserError, quoted
 from vae_lab.jobs import grammar
-from vae_lab.jobs.search.space import Condition, Dimension, Space, Value
+from vae_lab.jobs.search.space import Condition, Dimension, Space, Value, stepped
 
 TAGS = ("log",)
 KINDS = "choice(a,b), range(first,end,step), interval(low,high), int(interval(low,high)) or tag(log,...)"
@@ -124,7 +124,12 @@ def dimension(override: Override) -> Dimension:
     if isinstance(sweep, RangeSweep) and sweep.start is not None and sweep.stop is not None:
         if (every := sweep.step) <= 0:
             raise UserError(f"{line}: step {every:g}: must be above 0.")
-        last = sweep.start + every * (math.ceil(round((sweep.stop - sweep.start) / every, 9)) - 1)
+        if not all(map(math.isfinite, (sweep.start, sweep.stop, every))):
+            raise UserError(f"{line}: must be finite numbers.")
+        if sweep.start != int(sweep.start):
+            every = float(every)  # halves, say, in steps of 1 are no whole numbers
+        count = math.ceil(round((sweep.stop - sweep.start) / every, 9))
+        last = stepped(sweep.start, every, count - 1)
         return _numbers(line, Dimension(key, (), sweep.start, last, every, log))
     return Dimension(key, tuple(dict.fromkeys(map(_choice, override.sweep_string_iterator()))))
 
@@ -143,6 +148,8 @@ def _numbers(line: str, numbers: Dimension) -> Dimension:
         raise UserError(f"{line}: from {low:g}: with tag(log,...) must be above 0.")
     if log and step is not None and step != 1:
         raise UserError(f"{line}: step {step:g}: with tag(log,...) must be 1, or an interval.")
+    if log and isinstance(step, float):
+        raise UserError(f"{line}: with tag(log,range(...)) must be whole numbers, or an interval.")
     return numbers
 
 
@@ -168,7 +175,7 @@ def _condition(place: int, item: Any, says: Says) -> Condition:
             is_possible &= says.fixed[name].value() == value
         else:
             is_possible &= says.known[name].has(value)
-            left[says.known[name].key] = value
+            left[says.known[name].key] = says.known[name].rounded(value)
     dims = {name: _narrowed(name, line, says) for name, line in lines.items()}
     if not left:  # what is fixed is so for all points
         dims = {name: dim for name, dim in dims.items() if name not in says.fixed}

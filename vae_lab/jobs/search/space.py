@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from vae_lab.jobs import grammar
@@ -72,8 +73,9 @@ class Dimension(NamedTuple):
         >>> Dimension("model.layers", low=2, high=6, step=2).values()
         [2, 4, 6]
         """
-        step = self.step or 0
-        return [*self.choices] or [self.low + place * step for place in range(int(self.size()))]
+        if self.choices or self.step is None:
+            return [*self.choices]
+        return [stepped(self.low, self.step, place) for place in range(int(self.size()))]
 
     def suggested(self, trial: Trial, name: str) -> Value:
         """Returns the value that a trial suggests for its parameter of that name."""
@@ -87,12 +89,18 @@ class Dimension(NamedTuple):
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def rounded(self, value: Value) -> Value:
-        """Returns a number with so many digits as names show, if it is within the bounds then.
+        """Returns a number as runs have it: at its step, or with the digits of names if the bounds allow.
 
         >>> Dimension("optimizer.lr", low=1e-4, high=1e-2).rounded(0.000312349)
         0.0003123
+        >>> Dimension("objective.beta", low=0.1, high=0.5, step=0.1).rounded(0.1 + 2 * 0.1)
+        0.3
         """
-        if self.choices or self.step is not None or not isinstance(value, float):
+        if self.choices or not _is_number(value):
+            return value
+        if self.step is not None:
+            return stepped(self.low, self.step, round((value - self.low) / self.step))
+        if isinstance(value, int):
             return value
         short = float(f"{value:.{DIGITS}g}")
         return short if self.low <= short <= self.high else value
@@ -121,6 +129,17 @@ class Dimension(NamedTuple):
         if self.choices:
             return [*self.choices]
         return [int(end) if isinstance(self.step, int) else end for end in (self.low, self.high)]
+
+
+def stepped(low: float, step: float, place: int) -> int | float:
+    """Returns the number so many steps above the lowest, with their decimals, which floats do not add up to.
+
+    >>> stepped(0.1, 0.1, 2), 0.1 + 2 * 0.1
+    (0.3, 0.30000000000000004)
+    """
+    if isinstance(step, int):
+        return int(low) + place * step
+    return float(Decimal(str(low)) + place * Decimal(str(step)))
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -33,7 +33,7 @@ def searched(search: Search, metrics: list[str], name_of: Callable[[int], str]) 
     rules = search.rules
     trials = [trial for trial in search.trials.all() if trial.number in search.points]
     steps = [
-        Step(name_of(trial.number), epoch, values, int(spent))
+        Step(name_of(trial.number), epoch, values, int(spent), trial.number)
         for trial in trials
         for epoch, (*values, spent) in search.trials.reached(trial).items()
     ]
@@ -53,7 +53,7 @@ def searched(search: Search, metrics: list[str], name_of: Callable[[int], str]) 
             for metric, shares in importance.items()
         },
         spent=search.ladder.spent,
-        states={name_of(trial.number): STATES.get(trial.state, "left") for trial in trials},
+        states={str(trial.number): STATES.get(trial.state, "left") for trial in trials},
     )
 
 

@@ -70,14 +70,14 @@ def front(name: str, searched: Searched, named: Sequence[str]) -> Drawing:
     rows = -(-len(pairs) // columns)
 
     def draw(figure: Figure) -> None:
-        best = {*searched.best()}
+        best = searched.best_ends()
         whole = searched.whole()
         for place, (across, up) in enumerate(pairs, start=1):
             axes = figure.add_subplot(rows, columns, place)
-            others = [(step.values[across], step.values[up]) for step in whole if step.run not in best]
+            others = [(step.values[across], step.values[up]) for step in whole if step not in best]
             if others:
                 axes.plot(*zip(*others, strict=True), "o", color=MUTED, markersize=4)
-            edge = sorted((step.values[across], step.values[up]) for step in whole if step.run in best)
+            edge = sorted((step.values[across], step.values[up]) for step in best)
             if edge:
                 style = "o-" if len(pairs) == 1 else "o"
                 axes.plot(*zip(*edge, strict=True), style, color=colour(0), markersize=5, linewidth=1)
