@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -19,11 +20,13 @@ from tests.faults.injected import AFTER, Fault
 from tests.guide import lines, read, trains, write_files
 from tests.search import kills
 from tests.search.conftest import LINE, SHORT, runs, storage
+from vae_lab import config
 from vae_lab.errors import LabError
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
 from vae_lab.jobs.parts import prepared
 from vae_lab.jobs.runs.run import Run
+from vae_lab.jobs.search import running
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
 from vae_lab.jobs.search.running import confirming, on_fresh_seeds
 from vae_lab.studies.searched import SEARCH_FILE, Searched
@@ -219,6 +222,26 @@ def test_trials_whose_runs_are_gone_are_trained_once_more(
     (after,) = runs(folder)
     assert after.status == "FINISHED"
     assert after.tags[FINGERPRINT] == before.tags[FINGERPRINT]
+
+
+def test_each_trial_is_asked_once_for_what_the_plan_says_of_it(
+    folder: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def parameters(settings: DictConfig) -> dict[str, str]:
+        flat = config.parameters(settings)
+        asked.append(flat["model.layers"])
+        return flat
+
+    monkeypatch.setattr(running, "config", SimpleNamespace(**vars(config) | {"parameters": parameters}))
+    line = [*SHORT[:-1], "model.layers=1,2,3", "search.epochs=3", "study.name=short"]
+    code, _, err = lab(*line)
+    assert code == 0, err
+    assert sorted(asked) == ["1", "2", "3"]
+    plan = load_study(Store.open(), "short").plan
+    assert plan.cross["model.layers"] == asked  # in the order in which they were tried
+    assert plan.fingerprints == {run.tags[FINGERPRINT] for run in runs(folder)}
 
 
 @pytest.mark.parametrize("other", ["code", "data"])

@@ -175,11 +175,13 @@ class Members:
     def __init__(self, parent: Parent, plan: Plan, points: Points, planned: int) -> None:
         self.parent, self.plan, self.points, self.planned = parent, plan, points, planned
         self.jobs: dict[int, Job] = {}
+        # Of each job, so that it is asked once: to record 10,000 trials as they come asks 50 million times.
+        self._keys: dict[int, tuple[str, str]] = {}
+        self._varied: dict[int, dict[str, str]] = {}
 
     def job_of(self, order: Order) -> Job:
         """Returns the job of an order's point, which is in the plan from now on."""
-        job = self._job(order.values)
-        self.jobs[order.number] = job
+        job = self._enter(order.number, order.values)
         self.record()
         return job
 
@@ -211,7 +213,7 @@ class Members:
         """Makes the runs of a trial the search's that it did not touch: of an earlier process, or command."""
         if number in self.jobs:
             return
-        job = self.jobs[number] = self._job(values)
+        job = self._enter(number, values)
         if self.settled(job) is None:
             for run in unfinished_runs(self.parent.store, tracking.FINGERPRINT, job.parts.fingerprint)[:1]:
                 self._adopt(run)
@@ -221,15 +223,21 @@ class Members:
 
     def record(self) -> None:
         """Writes the plan with the runs and the values that there are by now."""
-        runs = [self.jobs[number].key for number in sorted(self.jobs)]
-        varied: dict[str, list[str]] = {}
-        for number in sorted(self.jobs):
-            params = config.parameters(self.jobs[number].settings)
-            for key in self.plan.cross:
-                if key in params and params[key] not in varied.setdefault(key, []):
-                    varied[key].append(params[key])
-        cross = {key: varied.get(key, []) for key in self.plan.cross}
+        numbers = sorted(self.jobs)
+        varied: dict[str, dict[str, None]] = {key: {} for key in self.plan.cross}
+        for number in numbers:
+            for key, value in self._varied[number].items():
+                varied[key][value] = None
+        runs, cross = [self._keys[number] for number in numbers], {key: [*varied[key]] for key in varied}
         record_plan(self.parent.recorder, msgspec.structs.replace(self.plan, runs=runs, cross=cross))
+
+    def _enter(self, number: int, values: Mapping[str, Any]) -> Job:
+        """Returns the job of a trial by its settings, which is the search's from now on."""
+        job = self.jobs[number] = self._job(values)
+        parameters = config.parameters(job.settings)
+        self._keys[number] = job.key
+        self._varied[number] = {key: parameters[key] for key in self.plan.cross if key in parameters}
+        return job
 
     def _job(self, values: Mapping[str, Any]) -> Job:
         job = self.points.job(values)
