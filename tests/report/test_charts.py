@@ -280,22 +280,16 @@ def test_a_search_shows_its_whole_trials_whichever_way_is_better(
 
 
 def test_crosses_are_the_trials_that_were_stopped_and_triangles_those_that_broke_off() -> None:
-    steps = [Step("whole", 3, [5.0], 3), Step("stopped", 1, [9.0], 4), Step("failed", 1, [8.0], 5)]
-    states: dict[str, State] = {
-        "whole": "whole",
-        "stopped": "stopped",
-        "failed": "failed",
-        "at once": "failed",
-    }
+    steps = [Step("one", 3, [5.0], 3, 0), Step("two", 1, [9.0], 4, 1), Step("two", 1, [8.0], 5, 2)]
+    states: dict[str, State] = {"0": "whole", "1": "stopped", "2": "failed", "3": "failed"}
     searched = Searched(["test/loss"], ["minimize"], 3, 9, 4, steps, spent=8, states=states)
     figure = Figure()
     ((chart, said),) = search_charts(searched)
     chart.draw(figure)
     marks = {line.get_marker(): np.asarray(line.get_ydata()).tolist() for line in figure.axes[0].lines[:3]}
     assert marks == {"x": [9.0], "v": [8.0], "o": [5.0]}
-    assert (
-        np.max(np.asarray(figure.axes[0].lines[-1].get_xdata())) == 8
-    )  # epochs after the last pause are spent, too
+    # Epochs after the last pause are spent, too.
+    assert np.max(np.asarray(figure.axes[0].lines[-1].get_xdata())) == 8
     assert said.endswith(
         "crosses are trials that were stopped, triangles those that failed or were left, where "
         "they paused last."

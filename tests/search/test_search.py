@@ -58,7 +58,7 @@ def test_page_and_tables_say_what_was_found(hunted: Path) -> None:
     searched = Searched.from_json(text)
     assert max(step.spent for step in searched.steps) <= searched.budget == 20
     assert {*searched.importance["test/loss"]} == {"model.latent_size", "optimizer.lr"}
-    assert {*searched.states} == {run.name for run in runs(hunted)}
+    assert {*searched.states} == {str(trial.number) for trial in storage(hunted).trials}
     assert {*searched.states.values()} == {"whole", "stopped"}
     assert searched.spent == max(step.spent for step in searched.steps)
     (best,) = searched.best()

@@ -71,7 +71,9 @@ class Searched(Struct, frozen=True, forbid_unknown_fields=True):
         In a search of an earlier version all count as stopped.
         """
         ends = [step for step in self.newest() if step.epoch < self.length]
-        return [step for step in ends if (self.states.get(str(step.trial), "stopped") == "stopped") == stopped]
+        return [
+            step for step in ends if (self.states.get(str(step.trial), "stopped") == "stopped") == stopped
+        ]
 
     def newest(self) -> list[Step]:
         """Returns the last step of each trial, by the epochs of all that were spent by then."""
