@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from vae_lab.jobs.job import Job
 from vae_lab.jobs.plan.trial import Cost, measured
 from vae_lab.jobs.runs.artifacts import evaluation_tag
 from vae_lab.jobs.runs.present import recorded_params
-from vae_lab.jobs.runs.ran_on import DEVICE, ran_on
+from vae_lab.jobs.runs.ran_on import DEVICE, NOT_RECORDED, THEN, ran_on
 from vae_lab.tracking import StoredRun
 from vae_lab.tracking.records import parsed_object
 
@@ -23,6 +24,7 @@ MOST_TRIALS = 12  # kinds of runs that are tried; of more, those between are est
 NEWEST = 20  # runs of a kind that are asked how long they took
 # What a run's time depends on most: facts of the machine, and groups of parameters.
 SAME_MACHINE = ("processor", "cores", "threads", "GPU")
+CPU = re.compile(r"cpu \(\d+ threads\)")
 SIZES = ("model", "data", "train", "objective", "optimizer")
 NUMBER = 4  # bytes
 COPIES = 3  # of a weight in a checkpoint: itself and, with Adam, two moments
@@ -40,12 +42,19 @@ class Kind(NamedTuple):
 def kind_of_job(job: Job) -> Kind:
     """Returns the kind of a job."""
     data = job.parts.data
-    measures = evaluation_tag(job.settings, data).get(tracking.EVALUATION, "")
+    measures = evaluation_tag(job.settings, data).get(tracking.EVALUATION, tracking.NO_EVALUATION)
     return Kind(_sizes(recorded_params(job)), f"{data.name} {data.checksum}", measures)
 
 
 def _kind_of_run(run: StoredRun) -> Kind:
-    return Kind(_sizes(run.params), run.tags.get("vae_lab.data", ""), run.tags.get(tracking.EVALUATION, ""))
+    return Kind(_sizes(run.params), run.tags.get("vae_lab.data", ""), _measured_in_time(run.tags))
+
+
+def _measured_in_time(tags: Mapping[str, str]) -> str:
+    """Returns how a run was measured before it ended; what `vae-lab evaluate` added is not in its time."""
+    # Runs of earlier versions do not say which of their measures were added, where they have any.
+    unsaid = NOT_RECORDED if tracking.EVALUATION in tags else tracking.NO_EVALUATION
+    return tags.get(tracking.EVALUATION_AT_END, unsaid)
 
 
 def _sizes(params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -93,7 +102,7 @@ def _spent(kind: Kind, pack: Sequence[Job], shares: CoreShares, runs: Sequence[S
         and run.ended > run.started
         and tracking.ATTEMPT not in run.tags  # it was resumed, after nobody knows how long
         and run.tags.get("vae_lab.stack", "1") == str(len(pack))
-        and _facts(run.tags) == facts
+        and _facts(run.tags, run.params.get("train.epochs", "")) == facts
         and _kind_of_run(run) == kind
     ][:NEWEST]
     if not alike:
@@ -125,10 +134,19 @@ def after_the_last(parents: Sequence[StoredRun], runs: Sequence[StoredRun], coun
     return statistics.median(seconds) * count if seconds else None
 
 
-def _facts(tags: Mapping[str, str]) -> dict[str, str]:
-    """Returns the facts in a run's tags on which its time depends most."""
-    facts = parsed_object(tags.get(tracking.ENVIRONMENT, ""))
-    return {DEVICE: tags.get(DEVICE, "")} | {key: str(facts[key]) for key in SAME_MACHINE if key in facts}
+def _facts(tags: Mapping[str, str], epochs: str = "") -> dict[str, str]:
+    """Returns the facts in a run's tags on which its time depends most.
+
+    Args:
+        tags: The run's.
+        epochs: That it was trained for; what it was measured on after the last of them is left out.
+    """
+    recorded = parsed_object(tags.get(tracking.ENVIRONMENT, ""))
+    facts = {key: str(recorded[key]) for key in SAME_MACHINE if key in recorded}
+    facts[DEVICE] = tags.get(DEVICE, "")
+    trained_on = {key: fact.partition(f" to epoch {epochs}{THEN}")[0] for key, fact in facts.items()}
+    # The threads in the name of a CPU are a fact of their own, and of a plan those of its process.
+    return trained_on | ({DEVICE: "cpu"} if CPU.fullmatch(trained_on[DEVICE]) else {})
 
 
 def _tried(

@@ -163,7 +163,8 @@ class Run:
         recorder.log(finished.metrics, self.settings.train.epochs, when=self._at)
         self._metrics = {**self._metrics, **finished.metrics}
         self._warn_of_collapse()
-        recorder.tag(finished.tags)
+        at_end = finished.tags.get(tracking.EVALUATION, tracking.NO_EVALUATION)
+        recorder.tag({**finished.tags, tracking.EVALUATION_AT_END: at_end})
         with recorder.artifacts(sealed=finished.read_back) as folder:
             write_config(self.settings, folder)
             for path, content in finished.files.items():
