@@ -15,7 +15,10 @@ from tests.conftest import SMALL
 from tests.jobs.test_resuming import stopped_after
 from vae_lab.cli import main
 from vae_lab.jobs.plan import costs
+from vae_lab.jobs.plan.tables import claims_table
+from vae_lab.jobs.plan.trial import Cost
 from vae_lab.studies.claims import judge_study
+from vae_lab.studies.plan import Declared, Plan
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import ENVIRONMENT, EVALUATION_AT_END, Store, StoredRun
 
@@ -139,6 +142,48 @@ def test_the_seeds_that_can_settle_each_claim(plan: Lab) -> None:
     assert [row["claim"] for row in claims] == ["C1"], err
     # Two architectures share no seed: swaps between samples settle from four on.
     assert [(row["at least (seeds)"], row["can be settled"]) for row in claims] == [("4.0", "no")]
+
+
+def test_what_no_number_of_seeds_settles_is_said_to_be_settled_by_none(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is planned for what C1 compares, and evaluation=quick does not measure what C2 is about."""
+    monkeypatch.setattr(costs, "measured", lambda packs, _: [Cost(1.0, 1.0, 1.0, 0.0, 0.0)] * len(packs))
+    both = CLAIM.replace("}}]", "}}, {id: C2, text: Clearer., metric: eval/sharpness, expect: better, "
+                         "of: {model: cvae}, than: {model: vae}}]")  # fmt: skip
+    code, out, err = plan(
+        "-m", *QUIET, "model=vae,cvae", "model.layers=2", "seeds=12", both, "--format", "csv"
+    )
+    assert code == 0, err
+    assert "Claim C1 stays undecided" in err
+    assert "Claim C2 stays undecided" in err
+    found = [(row["claim"], row["at least (seeds)"], row["can be settled"]) for row in tables(out)[-1]]
+    assert found == [("C1", "", "no"), ("C2", "", "no")]
+
+
+def test_claims_that_more_rounds_settle_are_held_against_the_most_seeds_of_seeds_auto(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first round has the six seeds that C1 takes; the spread over three sizes takes more."""
+    monkeypatch.setattr(costs, "measured", lambda packs, _: [Cost(1.0, 1.0, 1.0, 0.0, 0.0)] * len(packs))
+    spread = ("}}, {id: C2, text: It is steadier., metric: test/loss, expect: smaller_spread, along: "
+              "model.layers, of: {model: cvae}, than: {model: vae}}]")  # fmt: skip
+    line = ("-m", *QUIET, "model=vae,cvae", "model.layers=2,3,4", CLAIM.replace("}}]", spread))
+    code, out, err = plan(*line, "seeds=auto", "max_seeds=22", "--format", "csv")
+    assert code == 0, err
+    claims = tables(out)[-1]
+    assert {row["at most (seeds)"] for row in claims} == {"22.0"}
+    least = [float(row["at least (seeds)"]) for row in claims]
+    first = float(tables(out)[0][0]["seeds"])
+    assert least[0] <= first < least[1] <= 22
+    assert [row["can be settled"] for row in claims] == ["yes", "yes"]
+
+
+def test_a_claim_that_was_taken_back_before_any_run_was_seen_is_not_counted() -> None:
+    claim = {"id": "C1", "metric": "test/loss"}
+    declared = [Declared("a", 1, 0, claim, dropped=0), Declared("b", 2, 0, claim, dropped=3)]
+    note = claims_table([], Plan("depth", declared=declared)).note
+    assert "over 1 claims, 1 of them dropped after runs had been seen" in note
 
 
 def test_of_many_sizes_some_are_tried_and_the_others_lie_between(

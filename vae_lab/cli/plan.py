@@ -122,15 +122,16 @@ def _tables_of_multirun(
     if store is not None:  # as `train` does: by the tests that its runs allow, over all claims ever declared
         planned = _declared(planned, estimated.seen, jobs[0].settings.tracking)
     planned = announced(planned, first)
-    if master.seeds == "auto":
+    most = master.max_seeds if master.seeds == "auto" else None
+    if most:
         seeds = len(next(iter(planned.replicate.values())))
         estimated.remarks.append(
-            f"seeds=auto: this is the first round, of {seeds} seeds; further ones, up to max_seeds="
-            f"{master.max_seeds}, train what a claim that is open compares."
+            f"seeds=auto: this is the first round, of {seeds} seeds; further ones, up to max_seeds={most}, "
+            "train what a claim that is open compares."
         )
     needs = estimates.needs_of_claims(planned, estimated.points)
     return [
         points_table(name, estimated, planned),
         whole_table(estimated, prepared),
-        *([claims_table(needs, planned)] if needs else []),
+        *([claims_table(needs, planned, most)] if needs else []),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from vae_lab.jobs.plan.costs import after_the_last, costs
 from vae_lab.jobs.plan.trial import Cost, judges_are_there
 from vae_lab.jobs.runs.present import Present, present
 from vae_lab.metrics import SAMPLES
-from vae_lab.studies.claims import Verdict, judge_study
+from vae_lab.studies.claims import Verdict, judge_study, parse, unmeasured
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.planned import imagined_runs
 from vae_lab.studies.study import Study, interrupted_if_gone, with_point
@@ -71,7 +72,7 @@ class Needs(NamedTuple):
 
     claim: str
     text: str
-    least: float  # whatever the effect
+    least: float  # whatever the effect; infinite if it compares what no run of the line has, or measures
     verdict: Verdict | None  # of the runs that have finished; None if none of its have
 
 
@@ -204,7 +205,9 @@ def needs_of_claims(plan: Plan, points: Sequence[Point]) -> list[Needs]:
         for value in REPLICATES
     ]
     distinct = {tuple(params.items()): params for params in alike}
-    metrics = [str(claim["metric"]) for claim in plan.claims]
+    declared = parse(plan.claims, plan.own_metrics)
+    never = {claim.id for claim, _ in unmeasured(declared, points[0].job.settings.evaluation)}
+    metrics = [claim.metric for claim in declared if claim.id not in never]
     least = _judged(plan, imagined_runs(distinct.values(), metrics))
     finished = [point.present.stored for point in points if point.present.stored is not None]
     seen = _judged(plan, [run for run in finished if run.status == "FINISHED"]) if finished else least
@@ -212,7 +215,7 @@ def needs_of_claims(plan: Plan, points: Sequence[Point]) -> list[Needs]:
         Needs(
             now.claim.id,
             now.claim.text,
-            now.needed.low if now.needed else 0.0,
+            (now.needed.low if now.needed else 0.0) if now.n else math.inf,
             later if later.n and finished else None,
         )
         for now, later in zip(least, seen, strict=True)

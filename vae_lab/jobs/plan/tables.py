@@ -9,6 +9,7 @@ from vae_lab import config
 from vae_lab.jobs.plan.costs import BETWEEN, STORE, TRIAL
 from vae_lab.jobs.plan.estimate import Estimate, Needs, Point
 from vae_lab.report.tables import Column, Columns, Table
+from vae_lab.report.tables.content import finite
 from vae_lab.studies.claims import Verdict
 from vae_lab.studies.plan import Plan
 
@@ -81,22 +82,25 @@ def whole_table(estimate: Estimate, prepared: float) -> Table:
     return Table.of("The whole line", columns, " ".join(estimate.remarks))
 
 
-def claims_table(needs: Sequence[Needs], plan: Plan) -> Table:
-    """Returns one row a claim: the seeds that can settle it, and what the runs that are there say."""
+def claims_table(needs: Sequence[Needs], plan: Plan, most: int | None = None) -> Table:
+    """Returns one row a claim: the seeds that can settle it, and what the runs that are there say.
+
+    Args:
+        needs: Of each claim.
+        plan: The study's.
+        most: Seeds that further rounds may come to; None if the plan has all there will be.
+    """
     replicate = next(iter(plan.replicate), "seed")
-    planned = len(plan.replicate.get(replicate, ["0"]))
+    heading, seeds = ("at most", most) if most else ("planned", len(plan.replicate.get(replicate, ["0"])))
     columns: Columns = [
         (Column("claim", numeric=False), [need.claim for need in needs]),
-        (Column("at least", f"{replicate}s", 0), [float(need.least) for need in needs]),
-        (Column("planned", f"{replicate}s", 0), [float(planned) for _ in needs]),
-        (
-            Column("can be settled", numeric=False),
-            ["yes" if need.least <= planned else "no" for need in needs],
-        ),
+        (Column("at least", f"{replicate}s", 0), [finite(float(need.least)) for need in needs]),
+        (Column(heading, f"{replicate}s", 0), [float(seeds) for _ in needs]),
+        (Column("can be settled", numeric=False), ["yes" if need.least <= seeds else "no" for need in needs]),
         (Column("so far", numeric=False), [_so_far(need.verdict) for need in needs]),
         (Column("says", numeric=False), [need.text for need in needs]),
     ]
-    dropped = sum(claim.dropped is not None for claim in plan.declared)
+    dropped = len(plan.former)
     of_them = f", {dropped} of them dropped after runs had been seen" if dropped else ""
     note = f"At least: over {len(needs) + dropped} claims{of_them}, however large the effects."
     return Table.of(f"{replicate.capitalize()}s that can settle the claims", columns, note)
