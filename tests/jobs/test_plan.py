@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,8 @@ import pytest
 from tests.conftest import SMALL
 from tests.jobs.test_resuming import stopped_after
 from vae_lab.cli import main
-from vae_lab.jobs.plan import costs
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.plan import costs, estimate, trial
 from vae_lab.jobs.plan.tables import claims_table
 from vae_lab.jobs.plan.trial import Cost
 from vae_lab.studies.claims import judge_study
@@ -195,6 +196,53 @@ def test_of_many_sizes_some_are_tried_and_the_others_lie_between(
     points, _ = tables(out)
     assert len(points) == 5
     assert [row["by"] for row in points].count("trials of others") == 2
+
+
+def test_sizes_lie_between_trials_of_the_same_evaluation_only(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of these takes as many seconds as its evaluation has draws, whatever its size."""
+    monkeypatch.setattr(costs, "MOST_TRIALS", 4)
+
+    def measured(packs: Sequence[Sequence[Job]], _: object) -> list[Cost]:
+        return [Cost(0.0, 0.0, pack[0].settings.evaluation.posterior_draws, 0.0, 0.0) for pack in packs]
+
+    monkeypatch.setattr(costs, "measured", measured)
+    axes = ("model.hidden_size=4,5,6", "evaluation.posterior_draws=10,1000")
+    points, _ = tables(plan("-m", *QUIET, *axes, "seed=0,1", "--format", "csv")[1])
+    assert [float(row["a run (s)"]) for row in points] == [10, 1000] * 3
+    assert [row["by"] for row in points].count("trials of others") == 2
+
+
+def test_samples_are_judged_as_long_as_their_number_and_data_take(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_seconds_of_samples", lambda job: 10.0 * job.settings.evaluation.samples)
+    monkeypatch.setattr(trial, "_cost", lambda *_: Cost(0.0, 0.0, 1.0, 0.0, 0.0))
+    line = ("-m", *QUIET, "evaluation.samples=0,100,1000", "seed=0")
+    points, _ = tables(plan(*line, "--format", "csv")[1])
+    assert [float(row["a run (s)"]) for row in points] == [1, 1001, 10_001]
+
+
+def test_judges_that_are_not_there_are_named_wherever_some_of_the_line_are(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "judges_are_there", lambda job: job.settings.evaluation.judges == 2)
+    monkeypatch.setattr(costs, "measured", lambda packs, _: [Cost(1.0, 1.0, 1.0, 0.0, 0.0)] * len(packs))
+    _, out, _ = plan("-m", *QUIET, "evaluation.samples=100", "evaluation.judges=3,2")
+    assert "classifiers that judge samples of digits are trained first" in " ".join(out.split())
+
+
+def test_the_whole_time_is_that_of_the_rows_by_as_many_at_once(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six runs, an hour each: by one worker six hours, by two of them three, and some seconds until then."""
+    monkeypatch.setattr(costs, "measured", lambda packs, _: [Cost(600.0, 1200.0, 600.0, 0, 0)] * len(packs))
+    line = ("-m", *QUIET, "model.layers=2,3", "seed=0,1,2", "--format", "csv")
+    for workers, hours in ((1, 6), (2, 3)):
+        points, whole = tables(plan(*line, f"hydra.launcher.workers={workers}")[1])
+        assert sum(float(row["all (s)"]) for row in points) == 6 * 3600
+        assert whole[0]["takes"] == f"{hours} h 0 min"
 
 
 def test_measures_that_came_later_are_not_in_the_time_that_a_run_took(lab: Lab, plan: Lab) -> None:

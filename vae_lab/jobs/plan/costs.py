@@ -12,7 +12,7 @@ import numpy as np
 from vae_lab import tracking
 from vae_lab.jobs.crews.workers import CoreShares
 from vae_lab.jobs.job import Job
-from vae_lab.jobs.plan.trial import Cost, measured
+from vae_lab.jobs.plan.trial import Cost, measured, seconds_of_judging
 from vae_lab.jobs.runs.artifacts import evaluation_tag
 from vae_lab.jobs.runs.present import recorded_params
 from vae_lab.jobs.runs.ran_on import DEVICE, NOT_RECORDED, THEN, ran_on
@@ -37,6 +37,9 @@ class Kind(NamedTuple):
     params: tuple[tuple[str, str], ...]
     data: str
     evaluation: str
+
+
+Key = tuple[Kind, int]  # with how many runs a pack has
 
 
 def kind_of_job(job: Job) -> Kind:
@@ -78,8 +81,8 @@ def costs(
         shares: How many packs are trained at once, and with how many threads.
         runs: The store's.
     """
-    known: dict[tuple[Kind, int], tuple[Cost, str]] = {}
-    tried: dict[tuple[Kind, int], Sequence[Job]] = {}
+    known: dict[Key, tuple[Cost, str]] = {}
+    tried: dict[Key, Sequence[Job]] = {}
     keys = [(kind_of_job(pack[0]), len(pack)) for pack in packs]
     for key, pack in zip(keys, packs, strict=True):
         if key in known or key in tried:
@@ -149,26 +152,39 @@ def _facts(tags: Mapping[str, str], epochs: str = "") -> dict[str, str]:
     return trained_on | ({DEVICE: "cpu"} if CPU.fullmatch(trained_on[DEVICE]) else {})
 
 
-def _tried(
-    tried: Mapping[tuple[Kind, int], Sequence[Job]], shares: CoreShares
-) -> dict[tuple[Kind, int], tuple[Cost, str]]:
-    """Returns the costs of kinds of packs: of MOST_TRIALS by a trial, of those between by their size."""
+def _tried(tried: Mapping[Key, Sequence[Job]], shares: CoreShares) -> dict[Key, tuple[Cost, str]]:
+    """Returns the costs of kinds of packs: of MOST_TRIALS by a trial, of those between by their size.
+
+    Data and evaluation take their time whatever the size: of each, two kinds are tried at least.
+    """
     if not tried:
         return {}
-    keys = sorted(tried, key=lambda key: _size(tried[key]))
-    places = np.unique(np.linspace(0, len(keys) - 1, min(len(keys), MOST_TRIALS)).round().astype(int))
-    taken = measured([tried[keys[place]] for place in places], shares)
-    sizes = [_size(tried[keys[place]]) for place in places]
-    columns = [
-        np.interp([_size(tried[key]) for key in keys], sizes, column) for column in zip(*taken, strict=True)
-    ]
-    chosen = dict(zip(places.tolist(), taken, strict=True))
+    groups: dict[tuple[str, str], dict[Key, int]] = {}
+    for key, size in sorted(((key, _size(pack)) for key, pack in tried.items()), key=lambda item: item[1]):
+        groups.setdefault((key[0].data, key[0].evaluation), {})[key] = size
+    most = max(2, MOST_TRIALS // len(groups))
+    chosen = [key for sizes in groups.values() for key in _spread([*sizes], most)]
+    taken = dict(zip(chosen, measured([tried[key] for key in chosen], shares), strict=True))
+    priced = {key: cost for sizes in groups.values() for key, cost in _by_size(sizes, taken).items()}
+    judging = seconds_of_judging([tried[key] for key in priced], shares.threads)
     return {
-        key: (chosen[place], TRIAL)
-        if place in chosen
-        else (Cost(*(float(column[place]) for column in columns)), BETWEEN)
-        for place, key in enumerate(keys)
+        key: (cost._replace(end=cost.end + seconds), TRIAL if key in taken else BETWEEN)
+        for (key, cost), seconds in zip(priced.items(), judging, strict=True)
     }
+
+
+def _spread(keys: Sequence[Key], most: int) -> list[Key]:
+    """Returns the first, the last and some between, `most` in all."""
+    places = np.linspace(0, len(keys) - 1, min(len(keys), most)).round().astype(int)
+    return [keys[place] for place in np.unique(places)]
+
+
+def _by_size(sizes: Mapping[Key, int], taken: Mapping[Key, Cost]) -> dict[Key, Cost]:
+    """Returns the costs of packs that differ in size, of some of which they are known."""
+    places = [size for key, size in sizes.items() if key in taken]
+    columns = zip(*(taken[key] for key in sizes if key in taken), strict=True)
+    rows = zip(*(np.interp([*sizes.values()], places, column).tolist() for column in columns), strict=True)
+    return {key: taken.get(key, Cost(*row)) for key, row in zip(sizes, rows, strict=True)}
 
 
 def _size(pack: Sequence[Job]) -> int:

@@ -180,12 +180,11 @@ def _memory(left: Sequence[Job], at_once: int) -> float:
 
 def _remarks(left: Sequence[Job]) -> list[str]:
     """Returns what the estimate leaves out."""
-    judged = {job.parts.data.name: job for job in left if job.settings.evaluation[SAMPLES]}
+    judged = [job for job in left if job.settings.evaluation[SAMPLES] and not judges_are_there(job)]
     return [
         f"The classifiers that judge samples of {name} are trained first, once: that and the judging are not "
         "in the time."
-        for name, job in judged.items()
-        if not judges_are_there(job)
+        for name in dict.fromkeys(job.parts.data.name for job in judged)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 import time
@@ -60,6 +61,8 @@ class Cost(NamedTuple):
 def measured(packs: Sequence[Sequence[Job]], shares: CoreShares) -> list[Cost]:
     """Returns what each pack costs, measured with as many beside each other as when they are trained.
 
+    The judging of samples is left out, see `seconds_of_judging`.
+
     Args:
         packs: Jobs that are trained as one stack, or one alone.
         shares: How many packs are trained at once, and with how many threads.
@@ -72,12 +75,29 @@ def measured(packs: Sequence[Sequence[Job]], shares: CoreShares) -> list[Cost]:
             return _cost(store, pack)
 
         with ThreadPoolExecutor(shares.workers) as pool:
-            costs = list(pool.map(measure, beside))[: len(packs)]
-        torch.set_num_threads(shares.threads)
-        samples = _seconds_of_samples(packs[0][0])
-        return [
-            cost._replace(end=cost.end + samples * len(pack)) for cost, pack in zip(costs, packs, strict=True)
-        ]
+            return list(pool.map(measure, beside))[: len(packs)]
+
+
+def seconds_of_judging(packs: Sequence[Sequence[Job]], threads: int) -> list[float]:
+    """Returns the seconds in which the samples of each pack are judged, which hardly depend on the model.
+
+    Args:
+        packs: Jobs that are trained as one stack, or one alone.
+        threads: Of each.
+    """
+    torch.set_num_threads(threads)
+    known: dict[tuple[str, int, int], float] = {}
+    with progress.silent():
+        for job in itertools.chain.from_iterable(packs):
+            if (key := _judging(job)) not in known:
+                known[key] = _seconds_of_samples(job)
+    return [sum(known[_judging(job)] for job in pack) for pack in packs]
+
+
+def _judging(job: Job) -> tuple[str, int, int]:
+    """Returns what the time depends on in which a job's samples are judged."""
+    chosen = job.settings.evaluation
+    return job.parts.data.checksum, chosen[SAMPLES], chosen.judges
 
 
 @contextmanager
@@ -193,7 +213,7 @@ def _seconds_of_draws(learner: Learner, job: Job) -> float:
 
 
 def _seconds_of_samples(job: Job) -> float:
-    """Returns the seconds in which samples are judged, which hardly depend on the model."""
+    """Returns the seconds in which the samples of a run are judged."""
     if not judges_are_there(job):
         return 0.0
     count = job.settings.evaluation[SAMPLES]
