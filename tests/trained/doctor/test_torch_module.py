@@ -160,3 +160,31 @@ def test_a_model_of_the_labs_is_called_as_it_is(x: Tensor, name: str) -> None:
     described: Any = {name: "images" if name == "output" else lambda *parts: parts}
     with pytest.raises(UserError, match=f"^{name}=.*: must be left out for a model of the lab's"):
         vae_lab.doctor(VAE(64, latent_size=4), x, **described)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.arange(32) % 5, "labels: 3 is no class of this model. Valid: whole numbers from 0 to 2."),
+        (-torch.ones(32), "labels: -1 is no class of this model."),
+        (torch.full((32,), 1.5), "labels: 1.5 is no class of this model."),
+        (torch.full((32,), torch.nan), "labels: nan is no class of this model."),
+        (torch.zeros(32, 1), "labels of shape (32, 1): must have shape (32,)"),
+        (torch.eye(3)[torch.arange(32) % 3], "labels of shape (32, 3): must have shape (32,)"),
+        (None, "labels: a CVAE needs the class of every image. Valid: whole numbers from 0 to 2."),
+    ],
+)
+def test_a_model_of_the_labs_is_given_a_class_that_it_knows_for_every_image(
+    x: Tensor, labels: Tensor | None, message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        vae_lab.doctor(VAE(64, 3, latent_size=4), x[:32], labels=labels)
+    assert str(error.value).startswith(message)
+
+
+def test_labels_of_a_model_of_the_labs_are_whole_numbers_of_any_type_or_one_for_all(x: Tensor) -> None:
+    module, whole = VAE(64, 3, latent_size=4), torch.arange(32) % 3
+    seen = str(vae_lab.doctor(module, x[:32], labels=whole))
+    assert str(vae_lab.doctor(module, x[:32], labels=whole.double())) == seen
+    same = vae_lab.doctor(module, x[:32], labels=1)
+    assert "all labels are the same" in same.unexamined.values()

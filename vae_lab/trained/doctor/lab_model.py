@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vae_lab.data import one_hot
-from vae_lab.errors import UserError
+from vae_lab.evaluation.arguments import checked_labels
 from vae_lab.models import VAE, Posterior
 from vae_lab.trained.doctor.subject import LOGITS, Subject
 
@@ -23,15 +22,13 @@ def lab_subject(name: str, module: VAE, images: Tensor, labels: Tensor | None, *
         name: In the report.
         module: The model.
         images: (N, *) in [0, 1], of D pixels.
-        labels: (N,); None for a VAE.
+        labels: Whole numbers (N,); None for a VAE.
         described: Further fields of `Subject`.
 
     Raises:
-        UserError: A CVAE has no labels.
+        UserError: A CVAE has no labels, or those of classes that it does not know.
     """
     C, Z = module.condition_size, module.latent_size
-    if C and labels is None:
-        raise UserError(f"labels: must be given, as the model has a condition of {C} classes.")
 
     def condition(like: Tensor, c: Tensor | None) -> Tensor:
         return like.new_zeros(len(like), 0) if c is None else c.to(like)
@@ -45,7 +42,7 @@ def lab_subject(name: str, module: VAE, images: Tensor, labels: Tensor | None, *
         name=name,
         module=module,
         images=images.flatten(1),
-        labels=one_hot(labels.long(), C) if C and labels is not None else None,
+        labels=checked_labels(labels, len(images), C, images.device) if C else None,
         encode=lambda x, c: module.posterior(x, condition(x, c)),
         decode=lambda z, c: module.logits(z, condition(z, c)),
         forward=passed,

@@ -162,9 +162,11 @@ def _labels(given: Any, count: int, device: torch.device) -> Tensor | None:
     if given is None:
         return None
     labels = _tensor("labels", given, device)
-    if not labels.ndim or len(labels) != count:
+    labels = labels if labels.ndim else labels.expand(count)
+    if len(labels) != count:
         raise UserError(
-            f"labels: have shape {tuple(labels.shape)} for {count} images; needed is one an image."
+            f"labels: have shape {tuple(labels.shape)} for {count} images; needed is one an image, or "
+            "one for all."
         )
     return labels
 
