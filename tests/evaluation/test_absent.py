@@ -15,7 +15,7 @@ from vae_lab.data import Dataset, dataset
 from vae_lab.data.idx import write
 from vae_lab.data.sources import FILES
 from vae_lab.evaluation import Measures, classifier, full, judges, network, samples
-from vae_lab.jobs.runs.artifacts import ABSENT
+from vae_lab.jobs.runs.absence import ABSENT
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.tracking import Store

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from tests.conftest import SMALL
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.jobs.runs import measuring
+from vae_lab.jobs.runs.absence import ABSENT
 from vae_lab.metrics import metric_named
-from vae_lab.tracking import EVALUATION, RUN, Store, StoredRun
+from vae_lab.tracking import EVALUATION, NOTE, RUN, Store, StoredRun
 
 Lab = Callable[..., tuple[int, str, str]]
 CHEAP = ("evaluation.importance_samples=2", "evaluation.importance_images=20", "evaluation.samples=200")
@@ -156,3 +158,93 @@ def test_mistakes_are_one_message(lab: Lab) -> None:
         result = evaluate(*arguments)
         assert isinstance(result.exception, UserError)
         assert message in str(result.exception)
+
+
+BRIEF = (*SMALL, "train.epochs=1", "evaluation.pictures=false")
+OWN = ("evaluation=quick", "evaluation.metrics=[my_bright.bright]")
+BRIGHT = """
+from vae_lab.metrics import metric
+
+@metric("brightness")
+def bright(model, images, labels):
+    return {}
+
+@metric("darkness")
+def dark(model, images, labels):
+    raise ValueError("too dark")
+"""
+
+
+@pytest.fixture
+def rewrite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Writes the file of a metric of one's own anew, as a process that starts later would read it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(folder))
+
+    def write(returned: str) -> None:
+        (folder / "my_bright.py").write_text(BRIGHT.format(returned))
+        sys.modules.pop("my_bright", None)
+
+    yield write
+    sys.modules.pop("my_bright", None)
+
+
+def test_a_metric_that_fails_by_new_code_has_neither_the_value_nor_the_tag_of_it(
+    lab: Lab, rewrite: Callable[[str], None]
+) -> None:
+    rewrite("0.25")
+    assert lab(*BRIEF, *OWN)[0] == 0
+    (before,) = runs()
+    assert before.metrics["own/bright"] == 0.25
+    assert "own/bright=" in before.tags[EVALUATION]
+    rewrite("1 / 0")
+    assert evaluate(before.run_id, *OWN).exit_code == 0
+    (failed,) = runs()
+    assert "own/bright" not in failed.metrics
+    assert failed.metrics.keys() == before.metrics.keys() - {"own/bright"}
+    assert EVALUATION not in failed.tags
+    assert failed.tags[ABSENT] == "own/bright (division by zero)"
+    assert "\n\nNot measured: own/bright (division by zero).\n\nPictures: " in failed.tags[NOTE]
+    rewrite("0.5")
+    assert "✓" in evaluate(before.run_id, *OWN).output
+    (measured,) = runs()
+    assert measured.metrics["own/bright"] == 0.5
+    assert ABSENT not in measured.tags
+    assert measured.tags[NOTE] == before.tags[NOTE]
+    assert "has these measures" in evaluate(before.run_id, *OWN).output
+
+
+def test_a_metric_that_fails_after_training_is_measured_once_its_cause_is_gone(
+    lab: Lab, rewrite: Callable[[str], None], folder: Path
+) -> None:
+    rewrite("float(__import__('pathlib').Path('level.txt').read_text())")
+    assert lab(*BRIEF, *OWN)[0] == 0
+    (failed,) = runs()
+    assert EVALUATION not in failed.tags
+    assert "level.txt" in failed.tags[ABSENT]
+    (folder / "level.txt").write_text("0.75")
+    assert "✓" in evaluate(failed.run_id, *OWN).output
+    (measured,) = runs()
+    assert measured.metrics["own/bright"] == 0.75
+    assert ABSENT not in measured.tags
+    assert "Not measured" not in measured.tags[NOTE]
+
+
+def test_reasons_of_what_is_not_measured_now_stay(lab: Lab, rewrite: Callable[[str], None]) -> None:
+    rewrite("1 / 0")
+    assert lab(*BRIEF, *OWN)[0] == 0
+    (run,) = runs()
+    assert evaluate(run.run_id, OWN[0], "evaluation.metrics=[my_bright.dark]").exit_code == 0
+    (measured,) = runs()
+    assert measured.tags[ABSENT] == "own/bright (division by zero); own/dark (too dark)"
+
+
+def test_fewer_judges_leave_no_errors_of_more(lab: Lab) -> None:
+    judged = ("evaluation.posterior_draws=0", "evaluation.importance_samples=0", "evaluation.samples=100")
+    assert lab(*BRIEF, "evaluation=full", *judged, "evaluation.judges=2")[0] == 0
+    (run,) = runs()
+    assert "eval/recall_error" in run.metrics
+    assert "✓" in evaluate(run.run_id, *judged, "evaluation.judges=1").output
+    (measured,) = runs()
+    assert "eval/recall" in measured.metrics
+    assert "eval/recall_error" not in measured.metrics

@@ -19,6 +19,7 @@ EXPERIMENT_NAME, EXPERIMENT_NUMBER = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMEN
 EVALUATION = "vae_lab.evaluation"  # tag: the settings at which each of a run's measures was taken
 EVALUATION_AT_END = "vae_lab.evaluation_at_end"  # tag: that of EVALUATION when a run ended, or NO_EVALUATION
 NO_EVALUATION = "none"  # value of the tag EVALUATION_AT_END
+WITHDRAWN = "vae_lab.withdrawn"  # tag: a metric that is NaN could not be measured anew, and has no value
 ENVIRONMENT, COMMAND = "vae_lab.environment", "vae_lab.command"
 FAULT = "vae_lab.fault"  # tag: the fault that a run was given on purpose
 ERROR = "vae_lab.error"  # tag: the first line of what ended a run that did not finish
@@ -49,7 +50,7 @@ class StoredRun:
     name: str
     status: str  # one of STATUSES
     params: Mapping[str, str]
-    metrics: Mapping[str, float]  # the last value of each
+    metrics: Mapping[str, float]  # the last value of each that has not been withdrawn
     tags: Mapping[str, str]
     started: int  # milliseconds since 1970
     ended: int = 0  # the same; 0 while it has not
@@ -64,6 +65,9 @@ class StoredRun:
         }
         for field, value in forms.items():
             object.__setattr__(self, field, value)
+        if WITHDRAWN in self.tags:  # a store deletes no value
+            valid = {key: value for key, value in self.metrics.items() if not math.isnan(value)}
+            object.__setattr__(self, "metrics", valid)
 
     @property
     def kind(self) -> str:

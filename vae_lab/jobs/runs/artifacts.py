@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_lab import checkpoints, evaluation, tracking
 from vae_lab.data import Dataset
-from vae_lab.errors import quoted, without_credentials
+from vae_lab.errors import without_credentials
 from vae_lab.faults import FAULTS, config_with
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.parts.own_metrics import measured_by, own_metrics
 from vae_lab.jobs.parts.prepared import Parts, dataset
+from vae_lab.jobs.runs.absence import paragraph
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
@@ -32,7 +33,6 @@ PICTURE_SCALE = 2  # screen pixels a pixel, so that 28 x 28 images can be seen i
 PICTURE_ROWS = 4
 SIDE = 10  # rows and columns of the final grids
 STRIP = 20  # samples in the strip of the contact sheet
-ABSENT = "vae_lab.absent"  # tag: measures that the data do not define, and why
 
 
 def final_measures(
@@ -74,8 +74,11 @@ def final_measures(
     return measures
 
 
-def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
-    """Returns the tag that says how `final_measures` measured, and by which classifiers, if it did."""
+def evaluation_tag(settings: DictConfig, data: Dataset, absent: Collection[str] = ()) -> dict[str, str]:
+    """Returns the tag that says how `final_measures` measured, and by which classifiers, if it did.
+
+    Of the `absent` measures no metric of the user's own is in it: its code has measured nothing.
+    """
     chosen = settings.evaluation
     counts = [key for key in EVALUATION_COUNTS if chosen[key]]
     others = [key for count in counts for key in EVALUATION_SETTINGS[count] if key not in counts]
@@ -83,13 +86,8 @@ def evaluation_tag(settings: DictConfig, data: Dataset) -> dict[str, str]:
         key: evaluation.classifier.key(data.checksum) if key == "classifier" else chosen[key]
         for key in (*counts, *others)
     }
-    facts |= {own.metric.key: own.code for own in own_metrics(chosen.metrics)}
+    facts |= {own.metric.key: own.code for own in own_metrics(chosen.metrics) if own.metric.key not in absent}
     return {tracking.EVALUATION: " ".join(f"{key}={value}" for key, value in facts.items())} if facts else {}
-
-
-def absent_tag(measures: evaluation.Measures) -> dict[str, str]:
-    """Returns the tag that says which measures the data do not define, and why; empty if all are there."""
-    return {ABSENT: quoted(measures.reasons(), 1000)} if measures.absent else {}
 
 
 def images_tag(data: Dataset) -> str:
@@ -218,7 +216,7 @@ def description(job: Job, metrics: Mapping[str, float], absent: str = "") -> str
         if settings.fault in FAULTS
         else ""
     )
-    undefined = f"\n\nNot measured: {absent}." if absent else ""
+    undefined = f"\n\n{paragraph(absent)}" if absent else ""
     weighted = "" if settings.objective.beta == 1 else f" (weighted by {settings.objective.beta:g})"
     active = metrics.get("test/active_units")
     used = "" if active is None else f"; {active:.0f} of {size} latent dimensions are active"

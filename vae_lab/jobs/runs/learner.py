@@ -14,8 +14,8 @@ from vae_lab.data import Batches
 from vae_lab.errors import LabError
 from vae_lab.files import full_disk_told
 from vae_lab.jobs.parts.built import build_model, build_objective, build_optimizer, build_schedule
+from vae_lab.jobs.runs.absence import absent_tag
 from vae_lab.jobs.runs.artifacts import (
-    absent_tag,
     description,
     evaluation_tag,
     final_measures,
@@ -132,7 +132,7 @@ class Learner:
         return Finished(
             self.place,
             metrics=measures.metrics,
-            tags=evaluation_tag(settings, parts.data) | absent_tag(measures),
+            tags=evaluation_tag(settings, parts.data, measures.absent) | absent_tag(measures.reasons()),
             files=files,
             read_back=tuple(read_back(self.model)),
             note=description(self.job, self.history[-1] | measures.metrics, measures.reasons()),

@@ -17,7 +17,8 @@ from vae_lab.jobs.parts.own_metrics import own_metrics
 from vae_lab.jobs.parts.prepared import run_data
 from vae_lab.jobs.parts.stored import check_data, stored_config, trained_model, without_foreign_data
 from vae_lab.jobs.progress import console
-from vae_lab.jobs.runs.artifacts import absent_tag, evaluation_tag, final_measures
+from vae_lab.jobs.runs.absence import measured_anew, without_absent
+from vae_lab.jobs.runs.artifacts import evaluation_tag, final_measures
 from vae_lab.jobs.runs.ran_on import ran_on, went_on
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.report.conclusion import conclude
@@ -185,7 +186,7 @@ def measure_run(
         LabError: Its model cannot be read, or its data have changed.
     """
     data = check_data(run, run_data(settings, devices.resolve(settings.train.device)))
-    present = _measured_at(run.tags)
+    present = without_absent(_measured_at(run.tags), run)
     wanted = _measured_at(evaluation_tag(settings, data))
     settings = settings if again else _without_present(settings, present, wanted)
     if not wants_measures(settings):
@@ -195,11 +196,13 @@ def measure_run(
     model, objective = trained_model(store, run.run_id, settings, data.test.pixels.device, names)
     measured = final_measures(settings, data, objective, model)
     step = _last_step(store, run)
-    recorder.log(measured.metrics, step)
+    metrics, tags = measured_anew(run, settings, measured)
     now = ran_on(data.test.pixels.device) | tracking.code_tags()
-    recorder.tag(absent_tag(measured) | went_on(run.tags, now, step))
+    recorder.tag(tags | went_on(run.tags, now, step))
+    recorder.log(metrics, step)
     # Last, so that a run is said to have only what it has.
-    recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in (present | wanted).items())})
+    facts = {key: value for key, value in (present | wanted).items() if key not in measured.absent}
+    recorder.tag({EVALUATION: " ".join(f"{key}={value}" for key, value in facts.items()) or None})
     return measured.metrics
 
 
