@@ -12,9 +12,11 @@ import torch
 
 from tests.test_stacks import alone, batches, member, same
 from vae_lab import evaluation
+from vae_lab.config import checked
 from vae_lab.data import Dataset
 from vae_lab.evaluation.bounds import log_weight
 from vae_lab.jobs.parts.own_losses import is_stackable
+from vae_lab.jobs.parts.prepared import prepare
 from vae_lab.models import VAE, Posterior, autoencoded
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.stacks import Stack, train_together
@@ -107,10 +109,62 @@ class OverTheBatch(Objective):
         return terms._replace(loss=terms.loss + posterior.mean.square().mean())
 
 
+class Derived(Objective):
+    """Computes with numbers that its class derives from its weights."""
+
+    def __init__(self, *arguments: Any, held: type = float, **weights: Any) -> None:
+        super().__init__(*arguments, **weights)
+        self.half = held(self.beta / 2)
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *further: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *further, **more)
+        return terms._replace(loss=terms.reconstruction + float(self.half) * terms.kl)
+
+
+class Held:
+    """A number that no state shows."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def __float__(self) -> float:
+        return self.number
+
+
+class OfItsWarmUp(Objective):
+    """Takes a warm-up for a number, after which its penalty is weighed as that of one run."""
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *further: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *further, **more)
+        past = more["epochs_done"] > torch.as_tensor(self.warmup_epochs).min()
+        return terms._replace(loss=terms.loss + past * torch.as_tensor(self.penalty_weight).max())
+
+
+def stack_keys(composed: Any, *overrides: str) -> list[str | None]:
+    """The stack's keys of runs with beta = 1 and beta = 8 and of two seeds of the latter."""
+    line = ("data=digits", "train.device=cpu", *overrides)
+    runs = (["objective.beta=1"], ["objective.beta=8"], ["objective.beta=8", "seed=1"])
+    return [prepare(checked(composed(*line, *run))).stack_key for run in runs]
+
+
+def test_runs_whose_losses_hold_other_numbers_share_no_stack(composed: Any) -> None:
+    plain = stack_keys(composed)
+    assert plain[0] == plain[1] == plain[2]
+    low, high, of_other_seed = stack_keys(composed, f"objective._target_={__name__}.Derived")
+    assert None not in (low, high)
+    assert low != high
+    assert high == of_other_seed, "seeds do"
+
+
 def test_only_losses_that_keep_runs_apart_are_stacked(weighted: Any) -> None:
     likelihoods = import_module("my_likelihoods")
-    sizes = {"data_size": 16, "latent_size": 2}
-    assert is_stackable(weighted(3), **sizes)
-    assert is_stackable(weighted(3, kind=likelihoods.DiscretizedLogistic()), **sizes)
-    assert not is_stackable(OverTheBatch(likelihood("bernoulli")), **sizes)
-    assert not is_stackable(weighted(3, kind=likelihoods.LearnedStd(0.1)), **sizes)
+    sizes = 16, 2
+    assert is_stackable(weighted(3), *sizes)
+    assert is_stackable(weighted(3, kind=likelihoods.DiscretizedLogistic()), *sizes)
+    assert not is_stackable(OverTheBatch(likelihood("bernoulli")), *sizes)
+    one, two = (Derived(likelihood("bernoulli"), beta=beta, held=Held) for beta in (1.0, 3.0))
+    assert not is_stackable(one, *sizes, other=two), "what its class derives, too"
+    weights: dict[str, Any] = {"warmup_epochs": 2, "penalty": "l1", "penalty_weight": 0.5}
+    assert not is_stackable(OfItsWarmUp(likelihood("bernoulli"), **weights), *sizes)
+    assert is_stackable(Objective(likelihood("bernoulli"), **weights), *sizes)
+    assert not is_stackable(weighted(3, kind=likelihoods.LearnedStd(0.1)), *sizes)

@@ -15,9 +15,21 @@ from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.parts.arguments import reason_of
 from vae_lab.models import Posterior
 from vae_lab.objectives import Objective, Terms, outputs_of, weights_of
-from vae_lab.stacks import stack_objectives
+from vae_lab.stacks import WEIGHTS, stack_objectives
 
 IMAGES = 3  # n of a trial
+PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    list,
+    tuple,
+    dict,
+    set,
+)  # which tell by their text what they are
 
 
 def is_own(thing: object) -> bool:
@@ -64,13 +76,44 @@ def _check(name: str, value: object, shape: tuple[int, ...]) -> None:
         raise UserError(f"{name} is not finite for logits of a standard normal distribution.")
 
 
-def is_stackable(objective: Objective, data_size: int, latent_size: int) -> bool:
+def state(objective: Objective) -> str:
+    """Returns what a loss holds beside the weights in which runs of a stack may differ, if it is plain.
+
+    A stack computes with the attributes of its first run: what a class derives from `beta` must be equal.
+
+    Examples:
+        >>> from vae_lab.objectives import likelihood
+        >>> losses = [Objective(likelihood("bernoulli"), beta=beta, penalty="l1") for beta in (1.0, 4.0)]
+        >>> {state(loss) for loss in losses}
+        {"[('penalty', 'l1')]"}
+    """
+    held = {key: value for key, value in vars(objective).items() if key not in WEIGHTS}
+    held = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in held.items()}
+    return repr(
+        sorted((key, value) for key, value in held.items() if value is None or isinstance(value, PLAIN))
+    )
+
+
+def other_weight(weight: float) -> float:
+    """Returns another value for a weight of a loss.
+
+    >>> other_weight(1.0)
+    3.0
+    """
+    return 2 * weight + 1
+
+
+def is_stackable(
+    objective: Objective, data_size: int, latent_size: int, other: Objective | None = None
+) -> bool:
     """Returns whether a loss of two runs at once is that of either alone, as it must be in a stack.
 
     Args:
         objective: The loss.
         data_size: D.
         latent_size: Z.
+        other: The same with other weights, as its class makes it; without it, or if its `state` is another,
+            with which it can be in no stack with the loss, a copy of the loss is given other weights.
 
     Examples:
         >>> from vae_lab.objectives import likelihood
@@ -80,16 +123,21 @@ def is_stackable(objective: Objective, data_size: int, latent_size: int) -> bool
     if any(True for _ in weights_of(objective.likelihood)):
         return False  # each run has its own
     logits, x, posterior, noise = _numbers(objective, (2,), data_size, latent_size)
-    both = [copy.copy(objective), copy.copy(objective)]
-    both[1].beta = 2 * objective.beta + 1
+    if other is None or state(other) != state(objective):
+        other = copy.copy(objective)
+        for name in WEIGHTS:
+            setattr(other, name, other_weight(getattr(objective, name)))
+    warm = 1 + max(float(objective.warmup_epochs), float(other.warmup_epochs))
     try:
-        together = stack_objectives(both, torch.device("cpu"))(logits, x, posterior, noise, epochs_done=0.5)
-        for run, alone in enumerate(both):
-            of_run = Posterior(posterior.mean[run], posterior.log_var[run])
-            parts = (logits.select(-3, run), x[run], of_run, noise.select(-3, run))
-            for stacked, term in zip(together, alone(*parts, epochs_done=0.5), strict=True):
-                if not torch.allclose(stacked[run], term, rtol=1e-4, atol=1e-4):
-                    return False
+        stack = stack_objectives([objective, other], torch.device("cpu"))
+        for epochs_done in (0.5, warm):
+            together = stack(logits, x, posterior, noise, epochs_done=epochs_done)
+            for run, alone in enumerate((objective, other)):
+                of_run = Posterior(posterior.mean[run], posterior.log_var[run])
+                parts = (logits.select(-3, run), x[run], of_run, noise.select(-3, run))
+                for stacked, term in zip(together, alone(*parts, epochs_done=epochs_done), strict=True):
+                    if not torch.allclose(stacked[run], term, rtol=1e-4, atol=1e-4):
+                        return False
     except Exception:  # a class of the user's own, which knows of no further axis
         return False
     return True

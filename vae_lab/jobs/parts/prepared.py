@@ -22,7 +22,7 @@ from vae_lab import by_hand, config, devices, faults, machine, models, objective
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches, binarized
 from vae_lab.data.arrays import checked, remarks
-from vae_lab.errors import UserError, quoted
+from vae_lab.errors import LabError, UserError, quoted
 from vae_lab.files import imported
 from vae_lab.jobs.parts.arguments import blaming_keys, reason_of
 from vae_lab.jobs.parts.built import (
@@ -34,7 +34,7 @@ from vae_lab.jobs.parts.built import (
     model_arguments,
     model_of,
 )
-from vae_lab.jobs.parts.own_losses import is_own, is_stackable, try_loss
+from vae_lab.jobs.parts.own_losses import is_own, is_stackable, other_weight, state, try_loss
 from vae_lab.jobs.parts.own_metrics import own_metrics
 from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood, Objective, join
@@ -116,7 +116,7 @@ def prepare(settings: DictConfig) -> Parts:
         loss = faults.config_with(settings).objective
         names = {f"objective.{key}": loss[key] for key in ("_target_", "likelihood")}
         try_loss(objective, names, *sizes)
-        can_be_stacked = can_be_stacked and is_stackable(objective, *sizes)
+        can_be_stacked = can_be_stacked and is_stackable(objective, *sizes, _with_other_weights(settings))
     copies = 2 + _count_state_tensors(settings, device)
     needed = _needed_memory(settings, model, data, device, copies=copies, draws=objective.draws or 1)
     return Parts(
@@ -126,7 +126,7 @@ def prepare(settings: DictConfig) -> Parts:
         objective=objective,
         model_arguments=arguments,
         weights=model.weights,
-        stack_key=_stack_key(settings, arguments) if can_be_stacked else None,
+        stack_key=_stack_key(settings, arguments, objective) if can_be_stacked else None,
         memory=needed,
     )
 
@@ -170,7 +170,18 @@ def _outline(settings: DictConfig, arguments: Mapping[str, Any], likelihood: Lik
     return _outlines[chosen]
 
 
-def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
+def _with_other_weights(settings: DictConfig) -> Objective | None:
+    """Returns the configured loss with other weights, as its class makes it; None if it refuses them."""
+    other = settings.copy()
+    for name in stacks.WEIGHTS:
+        other.objective[name] = other_weight(other.objective[name])
+    try:
+        return build_objective(other)
+    except LabError:
+        return None
+
+
+def _stack_key(settings: DictConfig, arguments: Mapping[str, Any], objective: Objective) -> str:
     """Returns what runs of one stack share; they may differ in seed, optimizer, schedule and loss weights."""
     built = faults.config_with(settings)
     loss = config.plain(built, ["objective"])["objective"]
@@ -179,6 +190,7 @@ def _stack_key(settings: DictConfig, arguments: Mapping[str, Any]) -> str:
         arguments,
         config.plain(settings, ["data", "train", "fault"]),
         {key: loss[key] for key in SHARED_BY_STACK},
+        state(objective) if is_own(objective) else "",
     ]
     return json.dumps(shared, sort_keys=True, default=str)
 
