@@ -8,6 +8,7 @@ from vae_lab.errors import UserError
 from vae_lab.jobs.lines.grid import axes, jobs
 
 Compose = Callable[..., DictConfig]
+ALONE: dict[str, object] = {"one_at_a_time": {}, "replicate": {}}
 PARSER = OverridesParser.create()
 REPORT = {
     "cross": {"model": ["vae", "cvae"]},
@@ -116,3 +117,37 @@ def test_a_forced_key_replaces_its_axis(composed: Compose) -> None:
         "vae L3 Z3 s0",
     ]
     assert names({"replicate": {"seed": [0]}}, composed, "++seed=0,1") == ["vae L3 Z15 s0", "vae L3 Z15 s1"]
+
+
+def composing(composed: Compose, options: dict[str, list[str]]) -> Callable[[list[str]], DictConfig]:
+    """Composes with options of one's own of the group `model`."""
+    return lambda line: composed(*[part for word in line for part in options.get(word, [word])])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        ("model=vae", "model._target_=my_models.VAE", "vae"),
+        ("model._target_=a.Ladder", "model._target_=b.Ladder", "ladder"),
+        ("model.hidden_size=5", "model.hidden_size=9", "vae"),
+        ("model.layers=2", "model.layers=4", "vae"),
+    ],
+)
+def test_models_of_one_name_are_refused_before_they_are_averaged(
+    composed: Compose, first: str, second: str, name: str
+) -> None:
+    varied = axes(OmegaConf.create({"cross": {"model": ["one", "two"]}, **ALONE}), [], PARSER)
+    compose = composing(composed, {"model=one": [first], "model=two": [second]})
+    with pytest.raises(UserError, match=f"^model=one and model=two: .* of one name, {name}, and would"):
+        jobs(varied, compose)
+
+
+def test_models_that_keys_or_names_tell_apart_can_be_varied(composed: Compose) -> None:
+    options = {"model=one": ["model._target_=my_models.One"]}
+    varied = axes(OmegaConf.create({"cross": {"model": ["vae", "cvae", "one"]}, **ALONE}), [], PARSER)
+    points = jobs(varied, composing(composed, options))
+    assert [point.name for point in points] == ["vae L3 Z15 s0", "cvae L3 Z15 s0", "one L3 Z15 s0"]
+    assert names({"also": {"wide": {"model": "vae", "model.hidden_size": 9}}}, composed) == [
+        *["vae L3 Z15 s0", "wide vae L3 Z15 s0"]
+    ]
+    assert len(names({"cross": {"model._target_": ["a.Ladder", "b.Ladder"]}}, composed)) == 2

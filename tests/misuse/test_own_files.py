@@ -107,6 +107,15 @@ def test_a_file_with_the_other_ending_is_named(lab: Lab, folder: Path) -> None:
     assert message == "own/model/narrow.yml: Hydra reads files that end in .yaml; give it that ending.\n"
 
 
+def test_models_of_one_name_are_not_averaged(lab: Lab, folder: Path) -> None:
+    own_file(folder, "model/mine.yaml", "defaults: [vae]\n_target_: my_models.VAE\n")
+    message = refused(lab, "--config-dir", "own", *TINY, "-m", "model=vae,mine", "seed=0,1")
+    assert message == (
+        "model=vae and model=mine: are different models of one name, vae, and would be averaged; name their "
+        "classes apart, or vary keys one by one, as in model.hidden_size=50,100.\n"
+    )
+
+
 def test_a_model_cannot_choose_the_launcher_of_its_multirun(lab: Lab, folder: Path) -> None:
     own_file(folder, "model/packed.yaml", "defaults: [vae, override /hydra/launcher: stacked]\n")
     message = refused(lab, "--config-dir", "own", *TINY, "-m", "model=vae,packed")

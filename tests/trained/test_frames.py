@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,9 +12,10 @@ import pytest
 import vae_lab
 from vae_lab.errors import UserError
 from vae_lab.metrics import KL_DIMENSION
-from vae_lab.studies.study import load_study
-from vae_lab.tracking import Reader, Store, reader
-from vae_lab.trained import frames
+from vae_lab.studies.plan import Plan
+from vae_lab.studies.study import Study, load_study
+from vae_lab.tracking import RUN, Reader, Store, reader
+from vae_lab.trained import frames, reference
 from vae_lab.trained.study_table import StudyTable
 
 
@@ -101,3 +104,21 @@ def test_a_study_that_is_no_name_is_one_line(uri: str, table: Any) -> None:
 def test_a_measure_of_the_end_is_no_curve() -> None:
     assert "test/loss" in frames.CURVES
     assert not [key for key in frames.CURVES if key.startswith((KL_DIMENSION, "eval/", "test/iwae"))]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_results(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(database, tmp_path / "mlflow.db")
+    writer = Store.open(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    for loss, fingerprint in ((3.0, "a"), (5.0, "b")):
+        recorder = writer.start("lab", "twin", kind=RUN, tags={"vae_lab.fingerprint": fingerprint})
+        recorder.log({"test/loss": loss}, 1)
+        recorder.finish("FINISHED")
+    twins = writer.tagged("vae_lab.kind", RUN)
+    for module in (frames, reference):
+        monkeypatch.setattr(module, "load_study", lambda *_: Study(twins[0], Plan("twins"), twins))
+    table = vae_lab.curves("twins", uri=writer.uri)
+    assert {*table["test/loss"]} == {3.0, 5.0}
+    with pytest.raises(UserError, match=r"^twins:twin: 2 runs of different results .* Valid: their ids: "):
+        reference.chosen_run(reader(writer.uri), "twins:twin")

@@ -11,7 +11,7 @@ from vae_lab.metrics import CATALOGUE
 from vae_lab.studies.comparison import varied_keys
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import load_study
-from vae_lab.tracking import KIND, RUN, STUDY, StoredRun, reader
+from vae_lab.tracking import FINGERPRINT, KIND, RUN, STUDY, StoredRun, reader
 from vae_lab.trained.study_table import StudyTable
 
 OF_STEPS = ("train/step_loss",)  # a value a step, not an epoch
@@ -37,8 +37,8 @@ def curves(study: str, *, uri: str | None = None) -> DataFrame:
     store = reader(uri)
     loaded = load_study(store, _checked_name(study))
     # Of several attempts at a run the finished one counts.
-    by_name = {run.name: run for run in sorted(loaded.runs, key=lambda run: run.status == "FINISHED")}
-    attempts = [run for run in loaded.runs if by_name[run.name] is run]
+    last = {_result(run): run for run in sorted(loaded.runs, key=lambda run: run.status == "FINISHED")}
+    attempts = [run for run in loaded.runs if last[_result(run)] is run]
     points = store.points([run.run_id for run in attempts], CURVES)
     columns = [key for key in CURVES if any(key in metrics for metrics in points.values())]
     rows, places = [], []
@@ -50,6 +50,11 @@ def curves(study: str, *, uri: str | None = None) -> DataFrame:
             rows.append([*said, *(metrics.get(key, {}).get(epoch) for key in columns)])
     index = MultiIndex.from_tuples(places, names=["run", "epoch"]) if places else None
     return DataFrame(rows, index=index, columns=[*_varied(loaded.plan), *columns])
+
+
+def _result(run: StoredRun) -> tuple[str, str]:
+    """Returns what several attempts at a run share, and no other run of the study."""
+    return run.tags.get(FINGERPRINT, run.run_id), run.name
 
 
 def _checked_name(study: object) -> str:

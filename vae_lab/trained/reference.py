@@ -121,7 +121,7 @@ def _of_study(study: Study, name: str, member: str) -> Choice:
     if first == BEST:
         return best_run(study, name, key or BY_DEFAULT)
     if runs := [run for run in study.runs if member in (run.name, run.run_id)]:
-        return _only(runs, f"{name}:{member}")
+        return _only(runs, f"{name}:{member}", valid="their ids")
     known = [BEST, f"{BEST}:METRIC", *dict.fromkeys(run.name for run in study.runs)]
     raise UserError(f"{quoted(name)}:{quoted(member)}: no such run{choices(member, known, known[:LISTED])}")
 
@@ -144,18 +144,18 @@ def _with_id(store: Reader, name: str) -> StoredRun | None:
     return matches[0] if matches else None
 
 
-def _only(runs: Sequence[StoredRun], name: str) -> Choice:
+def _only(runs: Sequence[StoredRun], name: str, valid: str = "their ids or STUDY:NAME") -> Choice:
     """Returns the run of that name: the newest finished one, if all have one result."""
     finished = [run for run in runs if run.status == "FINISHED"]
     if not finished:
         states = " and ".join(sorted({run.status for run in runs}))
         raise UserError(f"{quoted(name)}: is {states}; only finished runs have a model.")
     if len({run.tags.get(FINGERPRINT, run.run_id) for run in finished}) > 1:
-        valid = "; ".join(map(_described, finished[:LISTED]))
+        listed = "; ".join(map(_described, finished[:LISTED]))
         more = "; ..." if len(finished) > LISTED else ""
         raise UserError(
-            f"{quoted(name)}: {len(finished)} runs of different results have this name. Valid: their ids or "
-            f"STUDY:NAME: {valid}{more}."
+            f"{quoted(name)}: {len(finished)} runs of different results have this name. Valid: {valid}: "
+            f"{listed}{more}."
         )
     return Choice(max(finished, key=lambda run: run.started))
 

@@ -21,6 +21,7 @@ from vae_lab.config import SHOWN_IN_EVERY_NAME
 from vae_lab.errors import UserError, quoted
 from vae_lab.jobs import grammar
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.lines.model_names import check_model_names
 
 REPLICATED = "seed"  # a list of seeds given on the command line repeats every point
 MOST_RUNS = 10_000  # of a multirun; to compose, check and prepare so many takes a minute
@@ -242,7 +243,7 @@ def jobs(
         hydra_words: What the line said to Hydra itself.
 
     Raises:
-        UserError: The first point that is not valid, with its overrides.
+        UserError: The first point that is not valid, with its overrides; models that share a name.
     """
     distinct: dict[Identity, Job] = {}
     known = {} if known is None else known
@@ -261,6 +262,7 @@ def jobs(
         if departure in axes.also and departure not in job.points:
             job = replace(job, points=(*job.points, departure))
         distinct[identity] = known[identity] = job
+    check_model_names(distinct.values())
     return list(distinct.values())
 
 

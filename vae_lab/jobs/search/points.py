@@ -12,6 +12,7 @@ from vae_lab import config
 from vae_lab.errors import UserError
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.lines import grid
+from vae_lab.jobs.lines.model_names import check_model_names
 from vae_lab.jobs.search.space import Space, Value, overrides
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,9 @@ class Points:
         Raises:
             UserError: One of them is not valid.
         """
-        first, *_ = [self.job(values) for values in self.space.corners()]
-        return first
+        jobs = [self.job(values) for values in self.space.corners()]
+        check_model_names(jobs)
+        return jobs[0]
 
     def identity(self, values: Mapping[str, Value]) -> Hashable | None:
         """Returns what points that come to the same run have in common; None for one that is not valid."""
