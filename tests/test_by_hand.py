@@ -1,6 +1,7 @@
 import contextlib
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 from vae_lab import devices, seeding, training
 from vae_lab.by_hand import SeriesVAE, updated_in_backward
 from vae_lab.data import Batches, Dataset
-from vae_lab.models import VAE, autoencoded
-from vae_lab.objectives import Objective, join, likelihood
+from vae_lab.models import VAE, Posterior, autoencoded
+from vae_lab.objectives import Objective, Terms, join, likelihood
 from vae_lab.stacks import Stack
 from vae_lab.training import Epoch, train
 
@@ -155,7 +156,9 @@ def test_whatever_else_is_trained_by_autograd(name: str) -> None:
         assert {id(stepping), id(count)} == {id(model), id(optimizer)}
 
 
-def trained(data: Dataset, precision: str, parts: tuple[int, ...] = (2,)) -> tuple[VAE, list[Epoch]]:
+def trained(
+    data: Dataset, precision: str, parts: tuple[int, ...] = (2,), loss: type[Objective] = Objective
+) -> tuple[VAE, list[Epoch]]:
     """Trains up to each number of epochs in turn, from what a checkpoint would hold."""
     epochs: list[Epoch] = []
     weights, state = None, None
@@ -168,7 +171,7 @@ def trained(data: Dataset, precision: str, parts: tuple[int, ...] = (2,)) -> tup
             model.load_state_dict(weights)
             optimizer.load_state_dict(state)
         batches = Batches(data.train, batch_size=36, C=0, seed=0)
-        objective = Objective(likelihood("bernoulli"))
+        objective = loss(likelihood("bernoulli"))
         epochs += train(
             model,
             objective,
@@ -221,6 +224,7 @@ def test_weights_come_back_also_where_the_block_ends_by_an_error() -> None:
         ):
             for x, c, noise in batches:
                 logits, posterior = stepping(x, c, noise)
+                count.zero_grad()
                 (logits.sum() + posterior.mean.sum()).backward()
                 count.step()
             if breaks:
@@ -253,3 +257,59 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_the_same_to_the_last_bit(
     )
     assert [epoch.step_losses for epoch in epochs] == [epoch.step_losses for epoch in resumed_epochs]
     assert all(map(torch.equal, model.state_dict().values(), resumed.state_dict().values()))
+
+
+class Watching(Objective):
+    """A loss that looks at the gradient of its reconstruction, in one way or another."""
+
+    def __call__(self, logits: Tensor, x: Tensor, posterior: Posterior, *more: Any, **named: Any) -> Terms:
+        terms = super().__call__(logits, x, posterior, *more, **named)
+        return self.seen(terms, posterior) if logits.requires_grad else terms
+
+    def seen(self, terms: Terms, posterior: Posterior) -> Terms:
+        torch.autograd.grad(terms.reconstruction.sum(), posterior.mean, retain_graph=True)
+        return terms
+
+
+class Clearing(Watching):
+    """A loss that has a backward pass of its own, whose gradients the loop drops."""
+
+    def seen(self, terms: Terms, posterior: Posterior) -> Terms:
+        terms.reconstruction.sum().backward(retain_graph=True)
+        return terms
+
+
+class Adaptive(Watching):
+    """A loss that is weighed by the size of that gradient."""
+
+    def seen(self, terms: Terms, posterior: Posterior) -> Terms:
+        (slope,) = torch.autograd.grad(terms.reconstruction.sum(), posterior.mean, retain_graph=True)
+        return terms._replace(loss=terms.reconstruction + slope.norm() * terms.kl)
+
+
+class Smooth(Watching):
+    """A loss with that gradient as a part of it, so that it is differentiated again."""
+
+    def seen(self, terms: Terms, posterior: Posterior) -> Terms:
+        (slope,) = torch.autograd.grad(terms.reconstruction.sum(), posterior.mean, create_graph=True)
+        return terms._replace(loss=terms.loss + slope.square().sum(-1))
+
+
+@pytest.mark.parametrize("loss", [Watching, Clearing])
+def test_a_loss_that_takes_a_gradient_moves_no_weights(rows: Dataset, loss: type[Objective]) -> None:
+    model, epochs = trained(rows, "float32", loss=loss)
+    expected_model, expected = trained(rows, "float32")
+    assert [epoch.step_losses for epoch in epochs] == [epoch.step_losses for epoch in expected]
+    assert all(map(torch.equal, model.state_dict().values(), expected_model.state_dict().values()))
+
+
+@pytest.mark.parametrize("loss", [Adaptive, Smooth])
+def test_a_loss_made_of_a_gradient_is_trained_as_by_autograd(
+    rows: Dataset, loss: type[Objective], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, by_hand = trained(rows, "float32", loss=loss)
+    monkeypatch.setattr(training, "updated_in_backward", lambda *pair: nullcontext(pair[:2]))
+    expected_model, by_autograd = trained(rows, "float32", loss=loss)
+    for epoch, expected in zip(by_hand, by_autograd, strict=True):
+        assert epoch.step_losses == pytest.approx(expected.step_losses, rel=1e-5)
+    torch.testing.assert_close(model.state_dict(), expected_model.state_dict(), rtol=1e-4, atol=1e-4)

@@ -205,6 +205,19 @@ def test_stacked_layers_are_layers_side_by_side() -> None:
     torch.testing.assert_close(StackedLinear(bare)(x), expected)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_stacked_layers_can_be_differentiated_twice(bias: bool) -> None:
+    layer = StackedLinear([nn.Linear(3, 2, bias=bias).double() for _ in range(2)])
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    weights = [parameter.detach().requires_grad_() for parameter in layer.parameters()]
+
+    def output(x: Tensor, *values: Tensor) -> Tensor:
+        names = dict(zip(["weight", "bias"], values, strict=False))
+        return torch.func.functional_call(layer, names, (x,))  # type: ignore[no-any-return]
+
+    assert torch.autograd.gradgradcheck(output, (x, *weights))
+
+
 def test_models_of_linear_layers_alone_can_be_stacked() -> None:
     assert stackable(VAE(9, latent_size=2, hidden_size=4))
     assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))

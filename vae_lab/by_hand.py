@@ -21,6 +21,10 @@ from torch import Tensor, nn
 from vae_lab.models import VAE, Decoding, Float32Linear, Posterior, StackedLinear, keeps_float32
 
 
+class DifferentiatedTwiceError(Exception):
+    """A loss differentiates a gradient that it took through a series, which autograd alone can follow."""
+
+
 class Optimizer(Protocol):
     """The part of an optimizer that a training loop calls."""
 
@@ -39,13 +43,17 @@ def updated_in_backward(
 
     For the lab's VAE with ReLUs and a fused Adam or AdamW on a CPU these are a `SeriesVAE` and a count of its
     steps, and after the block weights and state are as if the optimizer had made the steps. Any other pair is
-    given back as it is.
+    given back as it is. Weights move in a backward pass between `zero_grad` and `step`; any other only gives
+    gradients, as to a loss that is made of some.
 
     Args:
         model: One VAE, or one of `StackedLinear` layers.
         optimizer: One over its parameters.
         precision: `bfloat16` multiplies matrices in that format, but for layers that keep float32;
             weights and moments stay as they are.
+
+    Raises:
+        DifferentiatedTwiceError: In the block, where a gradient is to be differentiated again.
     """
     parts = _linear_layers(model)
     if parts is None or not _is_fused_adam(optimizer, parts):
@@ -130,12 +138,15 @@ class _Adam:
         self.rooms = {
             dtype: torch.empty(largest, dtype=dtype) for dtype in {first.dtype, self.product_format}
         }
+        self.moves_weights = False  # in the next backward pass
 
     def zero_grad(self) -> None:
-        """Does nothing: no gradient is left over from the last step."""
+        """Has the next backward pass move the weights; no gradient is left over from the last step."""
+        self.moves_weights = True
 
     def step(self) -> None:
         """Counts a step; the weights have moved in the backward pass."""
+        self.moves_weights = False
         self.count += 1
 
     def state(self, parameter: Tensor) -> dict[str, Tensor]:
@@ -239,7 +250,7 @@ class _Layer:
 
 
 class _Series(torch.autograd.Function):
-    """Layers one after another, all but the last followed by a ReLU; the backward pass moves their weights.
+    """Layers one after another, all but the last followed by a ReLU; the backward pass of a step moves them.
 
     Args of apply: x (*, n, in), a scalar that wants a gradient, by which autograd knows that there is a
     backward pass, and the layers. The output is in the format of x.
@@ -258,17 +269,21 @@ class _Series(torch.autograd.Function):
         return hidden.to(x.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise DifferentiatedTwiceError
+        moves_weights = ctx.layers[0].adam.moves_weights
         for layer, x in zip(ctx.layers[:0:-1], ctx.inputs[:0:-1], strict=True):
             gradient = gradient.to(layer.product_format)
             of_input = _product(gradient, layer.factors[0])  # before the weights move
-            layer.move(x, gradient)
+            if moves_weights:
+                layer.move(x, gradient)
             gradient = _through_relu(of_input, x, 0, grad_input=of_input)
         first = ctx.layers[0]
         gradient = gradient.to(first.product_format)
         of_x = _product(gradient, first.factors[0]).to(ctx.format) if ctx.needs_input_grad[0] else None
-        first.move(ctx.inputs[0], gradient)
+        if moves_weights:
+            first.move(ctx.inputs[0], gradient)
         return of_x, None, None
 
 
@@ -276,7 +291,7 @@ _through_relu = torch.ops.aten.threshold_backward.grad_input
 
 
 class SeriesVAE:
-    """A VAE as two series of layers whose backward pass moves their weights; one such pass a forward pass.
+    """A VAE as two series of layers whose weights move in the backward pass of a step, one a forward pass.
 
     Args:
         encoder: Layers to the heads, mean and log-variance joined.

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vae_lab import devices, interruption, seeding
-from vae_lab.by_hand import Optimizer, updated_in_backward
+from vae_lab.by_hand import DifferentiatedTwiceError, Optimizer, updated_in_backward
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
 from vae_lab.models import VAE, Decoding, Posterior, autoencoded, is_stochastic
@@ -118,30 +118,25 @@ class Trainer:
         """
         self.model.train()
         start = time.perf_counter()
-        batches = self.batches
-        shape = self.objective.noise_shape(len(batches.images), self.model.latent_size)
-        # One draw an epoch: K runs of a stack cost K launches here, not at every step.
-        noises = seeding.draw_for_each_seed(
-            seed,
-            lambda generator: torch.randn(shape, generator=generator, device=self.device),
-            "posterior",
-            epoch,
-            device=self.device,
-        )
-        if noises.ndim > len(shape) > 2:
-            noises = noises.transpose(0, 1)  # an image's draws before the runs of a stack
+        batches, noises = self.batches, self._noises(epoch, seed)
         progress = torch.arange(len(batches), device=self.device) / len(batches) + (epoch - 1)
         curve = []
         with (
             devices.float32_products(self.precision, self.device),
             self._model_generator(epoch, seed),
-            self._stepping(optimizer) as (model, stepping),
+            ExitStack() as by_hand,
         ):
+            model, stepping = by_hand.enter_context(self._stepping(optimizer))
             for (x, c), noise, epochs_done in zip(
                 batches(epoch), torch.split(noises, batches.batch_size, dim=-2), progress, strict=True
             ):
                 interruption.check_now()
-                terms = self._terms(model, x, c, noise, epochs_done)
+                try:
+                    terms = self._terms(model, x, c, noise, epochs_done)
+                except DifferentiatedTwiceError:  # the rest of the epoch is autograd's
+                    by_hand.close()
+                    model, stepping = self.model, optimizer
+                    terms = self._terms(model, x, c, noise, epochs_done)
                 stepping.zero_grad()
                 share = 1 / terms.loss.shape[-1]  # of an image: the loss is their mean
                 terms.loss.backward(torch.full_like(terms.loss, share))  # type: ignore[no-untyped-call]
@@ -149,6 +144,22 @@ class Trainer:
                 curve.append(mean_terms(terms))  # no .item(): it would wait for the device
         step_terms = torch.stack(curve).cpu()  # the epoch's only wait for the device
         return step_terms, time.perf_counter() - start
+
+    def _noises(self, epoch: int, seed: int | list[int]) -> Tensor:
+        """Returns an epoch's noise (*, N, Z) of all N images, or (L, *, N, Z) of L draws an image.
+
+        One draw an epoch: K runs of a stack cost K launches here, not at every step.
+        """
+        shape = self.objective.noise_shape(len(self.batches.images), self.model.latent_size)
+        noises = seeding.draw_for_each_seed(
+            seed,
+            lambda generator: torch.randn(shape, generator=generator, device=self.device),
+            "posterior",
+            epoch,
+            device=self.device,
+        )
+        is_stack_of_draws = noises.ndim > len(shape) > 2
+        return noises.transpose(0, 1) if is_stack_of_draws else noises  # an image's draws before the runs
 
     def _model_generator(self, epoch: int, seed: int | list[int]) -> AbstractContextManager[None]:
         """Returns the context in which a stochastic model's draws are seeded; threads take turns in it."""

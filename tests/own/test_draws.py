@@ -15,7 +15,7 @@ from vae_lab import evaluation
 from vae_lab.config import checked
 from vae_lab.data import Dataset
 from vae_lab.evaluation.bounds import log_weight
-from vae_lab.jobs.parts.own_losses import is_stackable
+from vae_lab.jobs.parts.own_losses import is_stackable, try_loss
 from vae_lab.jobs.parts.prepared import prepare
 from vae_lab.models import VAE, Posterior, autoencoded
 from vae_lab.objectives import Objective, likelihood
@@ -154,6 +154,37 @@ def test_runs_whose_losses_hold_other_numbers_share_no_stack(composed: Any) -> N
     assert None not in (low, high)
     assert low != high
     assert high == of_other_seed, "seeds do"
+
+
+class Weighed(Objective):
+    """Weighs the KL by the size of a gradient, which it takes where there are gradients."""
+
+    axes: tuple[int, ...] = (-2, -1)
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *further: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *further, **more)
+        if not logits.requires_grad:
+            return terms
+        (slope,) = torch.autograd.grad(terms.reconstruction.sum(), posterior.mean, retain_graph=True)
+        weight = slope.square().sum(self.axes, keepdim=True)[..., 0]
+        return terms._replace(loss=terms.reconstruction + weight * terms.kl)
+
+
+class WeighedOverRuns(Weighed):
+    """The same, of all runs of a stack at once."""
+
+    def __call__(self, logits: Any, *parts: Any, **more: Any) -> Any:
+        self.axes = tuple(range(-logits.ndim, 0))
+        return super().__call__(logits, *parts, **more)
+
+
+def test_a_loss_that_takes_gradients_is_tried_with_them() -> None:
+    runs_apart, over_runs = Weighed(likelihood("bernoulli")), WeighedOverRuns(likelihood("bernoulli"))
+    names = {"objective._target_": "my.Loss", "objective.likelihood": "bernoulli"}
+    for loss in (runs_apart, over_runs):
+        try_loss(loss, names, data_size=16, latent_size=2)
+    assert is_stackable(runs_apart, data_size=16, latent_size=2)
+    assert not is_stackable(over_runs, data_size=16, latent_size=2)
 
 
 def test_only_losses_that_keep_runs_apart_are_stacked(weighted: Any) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from tests.misuse.conftest import TINY, Answer
@@ -93,6 +94,25 @@ class MeanLoss(Objective):
         return Terms(*(term.mean() for term in super().__call__(*parts, **more)))
 
 
+class Unguarded(Objective):
+    """Takes a gradient also where there is none."""
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *parts: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *parts, **more)
+        torch.autograd.grad(terms.loss.sum(), posterior.mean, retain_graph=True)
+        return terms
+
+
+class Freed(Objective):
+    """Takes a gradient, and leaves nothing for the step's."""
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *parts: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *parts, **more)
+        if logits.requires_grad:
+            torch.autograd.grad(terms.loss.sum(), posterior.mean)
+        return terms
+
+
 class Needs(Objective):
     """One argument more."""
 
@@ -126,6 +146,8 @@ MISTAKES: list[tuple[dict[str, Any], list[str], str]] = [
         ["objective._target_={}.Loss"],
         "loss must have shape (3,) for 3 images, and is of shape ()",
     ),
+    ({"Loss": Unguarded}, ["objective._target_={}.Loss"], "does not require grad"),
+    ({"Loss": Freed}, ["objective._target_={}.Loss"], "backward through the graph a second time"),
     ({"Loss": Endless}, ["objective._target_={}.Loss"], "loss is not finite"),
     (
         {"Loss": Needs},

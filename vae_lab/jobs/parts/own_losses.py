@@ -18,18 +18,7 @@ from vae_lab.objectives import Objective, Terms, outputs_of, weights_of
 from vae_lab.stacks import WEIGHTS, stack_objectives
 
 IMAGES = 3  # n of a trial
-PLAIN = (
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    list,
-    tuple,
-    dict,
-    set,
-)  # which tell by their text what they are
+PLAIN = (bool, int, float, complex, str, bytes, list, tuple, dict, set)  # their text tells what they are
 
 
 def is_own(thing: object) -> bool:
@@ -38,7 +27,7 @@ def is_own(thing: object) -> bool:
 
 
 def try_loss(objective: Objective, names: dict[str, str], data_size: int, latent_size: int) -> None:
-    """Computes a loss of the user's own, or one with a likelihood of the user's own, once.
+    """Computes a loss or a likelihood of the user's own, in training and on held-out images.
 
     Args:
         objective: The loss.
@@ -49,7 +38,7 @@ def try_loss(objective: Objective, names: dict[str, str], data_size: int, latent
     Raises:
         UserError: It fails, or gives what is no loss of every image.
     """
-    logits, x, posterior, noise = _numbers(objective, (), data_size, latent_size)
+    numbers = logits, x, posterior, noise = _numbers(objective, (), data_size, latent_size)
     likelihood, asked = objective.likelihood, ""
     try:
         if is_own(likelihood):
@@ -57,15 +46,23 @@ def try_loss(objective: Objective, names: dict[str, str], data_size: int, latent
             _check("negative_log", likelihood.negative_log(logits, x), tuple(logits.shape[:-1]))
             _check("mean", likelihood.mean(logits), (*logits.shape[:-1], data_size))
         asked = "objective._target_"
-        terms = objective(logits, x, posterior, noise, epochs_done=0.5)
-        if not isinstance(terms, Terms):
-            raise UserError(f"gives a {type(terms).__name__}, not vae_lab.objectives.Terms.")
-        for name, term in terms._asdict().items():
-            _check(name, term, (IMAGES,))
+        encoded_logits, encoded = _as_encoded(logits, posterior, noise)
+        terms = _checked(objective(encoded_logits, x, encoded, noise, epochs_done=0.5))
+        torch.autograd.grad(terms.loss.sum(), encoded, allow_unused=True)
+        with torch.no_grad():  # as on held-out images
+            _checked(objective(*numbers, epochs_done=0.5))
     except LabError as error:
         raise UserError(f"{asked}={names[asked]}: {error}") from error
     except Exception as error:
         raise UserError(f"{asked}={names[asked]}: {reason_of(error)}") from error
+
+
+def _checked(terms: object) -> Terms:
+    if not isinstance(terms, Terms):
+        raise UserError(f"gives a {type(terms).__name__}, not vae_lab.objectives.Terms.")
+    for name, term in terms._asdict().items():
+        _check(name, term, (IMAGES,))
+    return terms
 
 
 def _check(name: str, value: object, shape: tuple[int, ...]) -> None:
@@ -131,16 +128,31 @@ def is_stackable(
     try:
         stack = stack_objectives([objective, other], torch.device("cpu"))
         for epochs_done in (0.5, warm):
-            together = stack(logits, x, posterior, noise, epochs_done=epochs_done)
+            together = _terms(stack, logits, x, posterior, noise, epochs_done)
             for run, alone in enumerate((objective, other)):
                 of_run = Posterior(posterior.mean[run], posterior.log_var[run])
                 parts = (logits.select(-3, run), x[run], of_run, noise.select(-3, run))
-                for stacked, term in zip(together, alone(*parts, epochs_done=epochs_done), strict=True):
+                for stacked, term in zip(together, _terms(alone, *parts, epochs_done), strict=True):
                     if not torch.allclose(stacked[run], term, rtol=1e-4, atol=1e-4):
                         return False
     except Exception:  # a class of the user's own, which knows of no further axis
         return False
     return True
+
+
+def _terms(
+    objective: Objective, logits: Tensor, x: Tensor, posterior: Posterior, noise: Tensor, epochs_done: float
+) -> Terms:
+    """Returns the terms, with gradients: a loss may take some, of all runs at once in a stack."""
+    logits, posterior = _as_encoded(logits, posterior, noise)
+    return objective(logits, x, posterior, noise, epochs_done=epochs_done)
+
+
+def _as_encoded(logits: Tensor, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Posterior]:
+    """Returns logits and posterior as in training: with gradients, one by way of the other."""
+    mean, log_var = (values.detach().requires_grad_().clone() for values in posterior)
+    encoded = Posterior(mean, log_var)
+    return logits + encoded.sample(noise).mean(-1, keepdim=True), encoded
 
 
 def _numbers(
