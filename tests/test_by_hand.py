@@ -122,6 +122,18 @@ def with_frozen_weights() -> tuple[VAE, Adam]:
     return model, adam(model)
 
 
+def with_a_layer_in_two_places() -> tuple[VAE, Adam]:
+    model = VAE(D, layers=2)
+    model.decoder[2] = model.encoder[2]
+    return model, adam(model)
+
+
+def with_weights_in_two_places() -> tuple[VAE, Adam]:
+    model = VAE(D, layers=2)
+    model.decoder[2].weight = model.encoder[2].weight
+    return model, adam(model)
+
+
 def with_two_groups() -> tuple[VAE, Adam]:
     model = VAE(D)
     groups: list[dict[str, object]] = [
@@ -145,6 +157,8 @@ OTHERS: dict[str, Callable[[], tuple[nn.Module, torch.optim.Optimizer]]] = {
     "a likelihood's weights": with_weights_of_the_likelihood,
     "no bias": without_biases,
     "frozen weights": with_frozen_weights,
+    "a layer in two places": with_a_layer_in_two_places,
+    "weights in two places": with_weights_in_two_places,
     "two groups": with_two_groups,
 }
 

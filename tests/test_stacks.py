@@ -223,6 +223,13 @@ def test_models_of_linear_layers_alone_can_be_stacked() -> None:
     assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
     assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.PReLU()))
     assert not stackable(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1))), "its draws would be others"
+    layer, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    activation = nn.ReLU()
+    assert stackable(nn.Sequential(layer, activation, other, activation))
+    assert not stackable(nn.Sequential(layer, nn.ReLU(), layer)), "the two places would move apart"
+    other.weight = layer.weight
+    assert not stackable(nn.Sequential(layer, nn.ReLU(), other)), "so would these"
+    assert not stackable(nn.Sequential(nn.Linear(3, 3).requires_grad_(False))), "a stack would train it"
     assert not stackable(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
 
 

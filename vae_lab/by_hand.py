@@ -96,11 +96,11 @@ def _is_fused_adam(optimizer: object, parts: Parts) -> bool:
     adam = cast("torch.optim.Adam", optimizer)
     group, *further = adam.param_groups
     layers = itertools.chain(*parts[0], *parts[1])
-    weights = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    weights = [id(parameter) for layer in layers for parameter in layer.parameters()]
     states = [adam.state.get(parameter, {}) for parameter in group["params"]]
     return (
         not further
-        and weights == {id(parameter) for parameter in group["params"]}
+        and sorted(weights) == sorted(id(parameter) for parameter in group["params"])  # each has one place
         and all(weight.device.type == "cpu" and weight.requires_grad for weight in group["params"])
         and all(isinstance(number, float | int) for number in (group["lr"], *group["betas"]))
         and bool(group["fused"])

@@ -28,12 +28,17 @@ from vae_lab.training import DivergedError, Epoch, Trainer, epoch_record
 def stackable(model: nn.Module) -> bool:
     """Returns whether a model can be part of a stack: only Linear layers have weights, and it draws nothing.
 
+    All its weights are trained, and none has two places: in a stack they would move apart.
+
     Examples:
         >>> stackable(VAE(784)), stackable(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
         (True, False)
     """
     owners = [module for module in model.modules() if any(True for _ in module.parameters(recurse=False))]
     if any(True for _ in model.buffers()) or is_stochastic(model):
+        return False
+    places = [weights for _, weights in model.named_parameters(remove_duplicate=False)]
+    if len(places) != len(set(map(id, places))) or not all(weights.requires_grad for weights in places):
         return False
     return all(type(module) in (nn.Linear, Float32Linear) for module in owners)
 

@@ -1,10 +1,12 @@
 import gc
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from tests.conftest import SMALL
 from vae_lab import load, tracking
@@ -22,7 +24,7 @@ from vae_lab.jobs.crews.workers import (
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.lines.single import run_once
 from vae_lab.jobs.runs.run import Run
-from vae_lab.models import VAE
+from vae_lab.models import VAE, Posterior
 from vae_lab.tracking import Store
 from vae_lab.training import DivergedError
 
@@ -114,6 +116,85 @@ def test_runs_that_differ_in_seed_optimizer_schedule_and_weights_of_the_loss_can
         "objective.penalty=ard",
     ):
         assert key(other) != base
+
+
+class AlongFeatures(VAE):
+    """Divides what is hidden by its norm."""
+
+    axis = -1
+
+    def posterior(self, x: Tensor, c: Tensor) -> Posterior:
+        hidden = self.encoder(torch.cat([x, c], dim=-1))
+        hidden = hidden / (1e-3 + hidden.norm(dim=self.axis, keepdim=True))
+        return Posterior(self.mean(hidden), self.log_var(hidden))
+
+
+class AlongAxis1(AlongFeatures):
+    """The same, with an axis that is the features of one run, and the images of each in a stack."""
+
+    axis = 1
+
+
+class OverImages(AlongFeatures):
+    """Also tells images of a minibatch, or runs of a stack, from each other."""
+
+    axis = 0
+
+
+class FromZero(AlongAxis1):
+    """Begins with outputs that tell nothing of what is hidden."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        for layer in (self.mean, self.log_var):
+            torch.nn.init.zeros_(layer.weight)
+
+
+class Steered(VAE):
+    """Changes gradients by the norm of all of them."""
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        logits = super().logits(z, c)
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: gradient / gradient.norm())
+        return logits
+
+
+class Drawing(VAE):
+    """Draws numbers, and does not say so."""
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        return super().logits(z + 0.1 * torch.randn_like(z), c)
+
+
+class Shared(VAE):
+    """Has one layer in two places."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.decoder[2] = self.encoder[2]
+
+
+@pytest.mark.parametrize(
+    ("model", "stacked"),
+    [
+        (AlongFeatures, True),
+        (AlongAxis1, False),
+        (OverImages, False),
+        (FromZero, False),
+        (Steered, False),
+        (Drawing, False),
+        (Shared, False),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_model_of_ones_own_is_stacked_if_it_does_there_what_it_does_alone(
+    composed: Compose, model: type[VAE], stacked: bool
+) -> None:
+    chosen = [f"model._target_={__name__}.{model.__name__}", "model.layers=2"]
+    assert (job(composed, *chosen).parts.stack_key is not None) is stacked
+    with_conditions = job(composed, *chosen, "model.conditional=true", "seed=1")
+    assert (with_conditions.parts.stack_key is not None) is stacked
 
 
 def curves(run_id: str) -> Mapping[str, list[float]]:

@@ -24,6 +24,7 @@ from vae_lab.data import Dataset, batches, binarized
 from vae_lab.data.arrays import checked, remarks
 from vae_lab.errors import LabError, UserError, quoted
 from vae_lab.files import imported
+from vae_lab.jobs.parts import own_models
 from vae_lab.jobs.parts.arguments import blaming_keys, reason_of
 from vae_lab.jobs.parts.built import (
     build_model,
@@ -119,6 +120,7 @@ def prepare(settings: DictConfig) -> Parts:
         can_be_stacked = can_be_stacked and is_stackable(objective, *sizes, _with_other_weights(settings))
     copies = 2 + _count_state_tensors(settings, device)
     needed = _needed_memory(settings, model, data, device, copies=copies, draws=objective.draws or 1)
+    can_be_stacked = can_be_stacked and own_models.can_be_stacked(settings, arguments, objective)
     return Parts(
         fingerprint=run_fingerprint(settings, data),
         device=device,
