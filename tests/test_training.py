@@ -212,6 +212,35 @@ def test_auto_takes_bfloat16_only_where_a_study_has_shown_it_to_end_where_float3
     assert chosen_precision("auto", own, objective, batches, seed=0) == "tf32"
 
 
+class Restless(VAE):
+    """A model of one's own that counts minibatches and draws numbers, some of them in every mode."""
+
+    draws = True
+
+    def __init__(self, data_size: int) -> None:
+        super().__init__(data_size, latent_size=2, layers=2, hidden_size=16)
+        self.encoder.append(nn.BatchNorm1d(16)).append(nn.Dropout(0.5).eval())
+        self.decoder.append(nn.Dropout(0.5))
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        return super().logits(z + torch.randn_like(z), c)
+
+
+def test_the_trial_of_auto_leaves_a_model_as_it_is_and_draws_alike_for_every_format(
+    rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "faster_precisions", lambda device: ["tf32"])
+    monkeypatch.setattr(devices, "float32_products", lambda precision, device: contextlib.nullcontext())
+    monkeypatch.setattr(training, "PRECISION_BOUND", 0.0)
+    _, objective, batches = untrained(rows)
+    model = Restless(rows.size).to(rows.train.pixels.device)
+    modes = [module.training for module in model.modules()]
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    assert chosen_precision("auto", model, objective, batches, seed=0) == "tf32"
+    assert [module.training for module in model.modules()] == modes
+    torch.testing.assert_close(model.state_dict(), weights, rtol=0, atol=0)
+
+
 def test_auto_is_float32_where_the_hardware_has_nothing_shorter(
     rows: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

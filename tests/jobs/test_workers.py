@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from tests.conftest import SMALL
-from vae_lab import load, tracking
+from vae_lab import devices, load, tracking
+from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.crews import workers
 from vae_lab.jobs.crews.crew import RunsTogether, Source, train_all
@@ -23,7 +24,10 @@ from vae_lab.jobs.crews.workers import (
 )
 from vae_lab.jobs.job import Job, job_of
 from vae_lab.jobs.lines.single import run_once
+from vae_lab.jobs.runs.learner import Learner
+from vae_lab.jobs.runs.reports import Assignment, Reached
 from vae_lab.jobs.runs.run import Run
+from vae_lab.jobs.runs.together import train_pack
 from vae_lab.models import VAE, Posterior
 from vae_lab.tracking import Store
 from vae_lab.training import DivergedError
@@ -200,6 +204,39 @@ def test_a_model_of_ones_own_is_stacked_if_it_does_there_what_it_does_alone(
 def curves(run_id: str) -> Mapping[str, list[float]]:
     store = Store.open()
     return {name: store.history(run_id, name) for name in CURVES}
+
+
+def test_auto_takes_one_format_for_all_seeds(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "faster_precisions", lambda device: ["bfloat16"])
+    chosen = ["train.precision=auto", "objective=gaussian", "objective.std=0.05", "model.layers=2"]
+    chosen.append("model.hidden_size=400")
+    jobs = [job(composed, *chosen, f"seed={seed}") for seed in range(6)]
+    assert len({Learner(0, Assignment(one, None, 1)).precision for one in jobs}) == 1
+
+
+def last_states(*assignments: Assignment) -> list[Checkpoint]:
+    """Trains runs that are given to one worker together, and returns how they end."""
+    states: dict[int, Checkpoint] = {}
+    places = range(len(assignments))
+    for reports in train_pack(dict(enumerate(assignments)), places):
+        states |= {report.place: report.checkpoint for report in reports if isinstance(report, Reached)}
+    return [states[place] for place in places]
+
+
+def test_runs_of_another_format_are_trained_in_another_stack(composed: Compose) -> None:
+    jobs = [job(composed, "train.precision=auto", "model.layers=2", f"seed={seed}") for seed in range(3)]
+
+    def begun(index: int) -> Assignment:
+        (state,) = last_states(Assignment(jobs[index], None, 1))
+        precision = "bfloat16" if index == 1 else "float32"
+        return Assignment(jobs[index], state._replace(precision=precision), 2)
+
+    together = last_states(*map(begun, range(3)))
+    (alone,) = last_states(begun(1))
+    assert [state.precision for state in together] == ["float32", "bfloat16", "float32"]
+    assert together[1].step_losses == alone.step_losses
+    in_one_stack = last_states(begun(0), begun(2))
+    assert [state.step_losses for state in together[::2]] == [state.step_losses for state in in_one_stack]
 
 
 def test_a_runs_curve_does_not_depend_on_who_trains_beside_it(folder: object, composed: Compose) -> None:

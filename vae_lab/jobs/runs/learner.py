@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 
 from vae_lab import evaluation, training
 from vae_lab.checkpoints import Checkpoint
@@ -14,6 +15,7 @@ from vae_lab.data import Batches
 from vae_lab.errors import LabError
 from vae_lab.files import full_disk_told
 from vae_lab.jobs.parts.built import build_model, build_objective, build_optimizer, build_schedule
+from vae_lab.jobs.parts.prepared import Parts
 from vae_lab.jobs.runs.absence import absent_tag
 from vae_lab.jobs.runs.artifacts import (
     description,
@@ -26,7 +28,8 @@ from vae_lab.jobs.runs.artifacts import (
 )
 from vae_lab.jobs.runs.ran_on import ran_on
 from vae_lab.jobs.runs.reports import Assignment, Began, Finished, Reached
-from vae_lab.objectives import join
+from vae_lab.models import VAE
+from vae_lab.objectives import Objective, join
 from vae_lab.training import DivergedError, Epoch
 
 
@@ -45,11 +48,8 @@ class Learner:
         self.place, self.job, self.until = place, assignment.job, assignment.until
         self.settings = settings = self.job.settings
         # A loss of its own: several runs of a job do not share the weights that a likelihood may have.
-        self.parts = self.job.parts._replace(objective=build_objective(settings))
-        parts = self.parts
-        self.model = build_model(settings, parts.model_arguments)
-        join(self.model, parts.objective.likelihood)
-        self.model.to(parts.device)
+        self.model, objective = _first_weights(settings, self.job.parts)
+        self.parts = parts = self.job.parts._replace(objective=objective)
         self.optimizer = build_optimizer(settings, self.model.parameters())
         self.scheduler = build_schedule(settings, self.optimizer)
         self.batches = Batches(
@@ -63,9 +63,7 @@ class Learner:
         self.step_losses: list[float] = []
         self.done = 0  # finished epochs
         if assignment.checkpoint is None:
-            self.precision = training.chosen_precision(
-                settings.train.precision, self.model, parts.objective, self.batches, settings.seed
-            )
+            self.precision = self._chosen_precision()
         else:
             self._restore(assignment.checkpoint)
 
@@ -138,6 +136,15 @@ class Learner:
             note=description(self.job, self.history[-1] | measures.metrics, measures.reasons()),
         )
 
+    def _chosen_precision(self) -> str:
+        """Returns the number format; `auto` comes to the same for every seed of a configuration."""
+        if self.settings.train.precision != "auto":
+            return str(self.settings.train.precision)
+        settings, seed = self.settings.copy(), training.TRIAL_SEED
+        settings.seed = seed
+        model, objective = _first_weights(settings, self.parts)
+        return training.chosen_precision("auto", model, objective, self.batches, seed)
+
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -148,6 +155,14 @@ class Learner:
         self.done = checkpoint.epoch
         if self.parts.device.type == "cpu":
             torch.set_num_threads(checkpoint.threads)
+
+
+def _first_weights(settings: DictConfig, parts: Parts) -> tuple[VAE, Objective]:
+    """Returns the untrained model on its device and the loss; a likelihood's weights are in both."""
+    objective = build_objective(settings)
+    model = build_model(settings, parts.model_arguments)
+    join(model, objective.likelihood)
+    return model.to(parts.device), objective
 
 
 def _unwritable(error: OSError) -> LabError:

@@ -14,7 +14,7 @@ Trained = Epoch | DivergedError  # what an epoch of one run came to
 
 
 def train_pack(assignments: Mapping[int, Assignment], wanted: Container[int]) -> Iterator[list[Report]]:
-    """Trains one run, or several as a stack; one that fails leaves the others running.
+    """Trains one run, or several as a stack of each number format; one that fails leaves the others running.
 
     Args:
         assignments: One, or several of equal `Parts.stack_key` and `until`, by their places.
@@ -76,7 +76,7 @@ def _failed(place: int, error: Exception) -> Failed:
 
 
 def _least_advanced(learners: Mapping[int, Learner], wanted: Container[int]) -> dict[int, Learner]:
-    """Returns the unfinished runs that have the fewest epochs behind them; none once all are finished.
+    """Returns unfinished runs of one number format with the fewest epochs; none once all are finished.
 
     A stack that was interrupted while its runs were saved has some that are an epoch behind: these are
     trained first, up to the others.
@@ -86,14 +86,18 @@ def _least_advanced(learners: Mapping[int, Learner], wanted: Container[int]) -> 
         for place, learner in learners.items()
         if place in wanted and learner.done < learner.until
     }
-    fewest = min((learner.done for learner in unfinished.values()), default=0)
-    return {place: learner for place, learner in unfinished.items() if learner.done == fewest}
+    first = min(unfinished.values(), key=lambda learner: learner.done, default=None)
+    return {
+        place: learner
+        for place, learner in unfinished.items()
+        if first is not None and (learner.done, learner.precision) == (first.done, first.precision)
+    }
 
 
 def epochs_of(
     least_advanced: Mapping[int, Learner], learners: Mapping[int, Learner], wanted: Container[int]
 ) -> Iterator[Epoch | dict[int, Trained]]:
-    """Returns the loop over the epochs of runs that have equally many behind them, until they have caught up.
+    """Returns the loop over the epochs of runs of equal format and epochs, until they have caught up.
 
     It yields the epoch of one run, or those of a stack by their places in it, and asks `learners` and
     `wanted` after each epoch which of the stack go on.
