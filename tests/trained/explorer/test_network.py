@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 import vae_lab.trained.explorer
+from tests.trained.explorer.conftest import with_name
 from vae_lab.models import ACTIVATIONS, VAE, Posterior
 from vae_lab.objectives import likelihood
+from vae_lab.trained.explorer.contents import gather
 from vae_lab.trained.explorer.graph import Graph, UnknownOperationError, traced
+from vae_lab.trained.explorer.steps import computed
 from vae_lab.trained.explorer.weights import COARSEST, coarsest_steps, packed, step_of
 from vae_lab.trained.model import TrainedModel
 
@@ -94,8 +99,8 @@ def test_the_page_computes_what_torch_computes(computer: Any, kind: str, activat
         logits = module.logits(z, c)
         return tuple(one.mean(logits) for one in LIKELIHOODS)
 
-    encoder = traced(module, lambda x, c: tuple(module.posterior(x, c)), x=x[:1], c=c[:1])
-    decoder = traced(module, means, z=z[:1], c=c[:1])
+    encoder = traced(module, "encode", lambda x, c: tuple(module.posterior(x, c)), x[:1], c[:1])
+    decoder = traced(module, "decode", means, z[:1], c[:1])
     with torch.no_grad():
         expected = [tuple(module.posterior(x, c)), means(z, c)]
     for graph, given, wanted in zip((encoder, decoder), (x, z), expected, strict=True):
@@ -113,7 +118,7 @@ def test_the_page_computes_what_torch_computes(computer: Any, kind: str, activat
 def test_what_lies_between_zero_and_the_continuous_bernoullis_series(computer: Any) -> None:
     logits = torch.tensor([[-30.0, -1.0, -0.02, -0.005, 0.0, 0.005, 0.02, 1.0, 30.0]])
     for one in LIKELIHOODS:
-        graph = traced(nn.Identity(), one.mean, x=logits)
+        graph = traced(nn.Identity(), "mean", one.mean, logits)
         ((means,),) = computer(graph, [[logits[0]]])
         torch.testing.assert_close(means, one.mean(logits)[0], rtol=0, atol=LEVEL / 100)
 
@@ -132,7 +137,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("case", FUNCTIONS)
 def test_parts_and_choices_are_those_of_torch(computer: Any, case: str) -> None:
     x = torch.tensor([[-2.0, 1.0, -0.5, 3.0, 0.25, -4.0]])
-    graph = traced(nn.Identity(), FUNCTIONS[case], x=x)
+    graph = traced(nn.Identity(), "function", FUNCTIONS[case], x)
     ((answer,),) = computer(graph, [[x[0]]])
     torch.testing.assert_close(answer, FUNCTIONS[case](x)[0])
 
@@ -158,7 +163,76 @@ def negated_through_a_view(x: Tensor) -> Tensor:
 )
 def test_what_the_page_cannot_compute_is_named(function: Callable[[Tensor], Tensor], named: str) -> None:
     with pytest.raises(UnknownOperationError, match=named):
-        traced(nn.Identity(), function, x=torch.zeros(1, 6))
+        traced(nn.Identity(), "function", function, torch.zeros(1, 6))
+
+
+SHIFT, SCALE = torch.tensor(0.13), torch.tensor(3.0)
+
+
+class OfConstants(VAE):
+    """A VAE whose two functions have constants, a weight called `map`, a buffer in no checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 0, 3, layers=1, hidden_size=4)
+        self.map, self.exp = nn.Parameter(torch.rand(64)), nn.Parameter(torch.rand(3))
+        self.offset: Tensor
+        self.register_buffer("offset", torch.full((64,), 0.5), persistent=False)
+
+    def posterior(self, x: Tensor, c: Tensor) -> Posterior:
+        mean, log_var = super().posterior(x * self.map + SHIFT, c)
+        return Posterior(mean, log_var.exp().neg() * self.exp)
+
+    def logits(self, z: Tensor, c: Tensor) -> Tensor:
+        return super().logits(z, c) * SCALE + self.offset
+
+
+def tensors_of(content: dict[str, Any]) -> dict[str, Tensor]:
+    """What `packed` has packed, read as `weights.js` does."""
+    raw = zlib.decompress(base64.b85decode(content["bytes"].replace(",", "<")), -zlib.MAX_WBITS)
+    entries = content["tensors"]
+    count = sum(entry["size"] for entry in entries if entry["step"])
+    places = np.frombuffer(raw[: 3 * count], np.uint8).reshape(3, count).astype(np.int64)
+    numbers = (places * [[1], [2**8], [2**16]]).sum(0)
+    numbers = np.where(numbers < 2**23, numbers, numbers - 2**24) - 2**15
+    floats = np.frombuffer(raw[3 * count :], "<f4")
+    tensors = {}
+    for entry in entries:
+        size, step = entry["size"], entry["step"]
+        if step:
+            tensors[entry["name"]], numbers = torch.tensor(numbers[:size] * step), numbers[size:]
+        else:
+            tensors[entry["name"]], floats = torch.tensor(floats[:size]), floats[size:]
+    return tensors
+
+
+def test_a_page_has_every_functions_own_constants_and_each_weight_its_own_name(
+    models: list[TrainedModel],
+) -> None:
+    torch.manual_seed(0)
+    module = OfConstants().eval()
+    lab = with_name(models[0], "of constants", module)
+    contents = gather([lab])
+    assert contents.remarks == []
+    data = json.loads(contents.data)
+    (described,) = data["models"]
+    tensors = tensors_of(described["weights"])
+    x, z, none = torch.rand(1, 64), torch.randn(1, 3), torch.zeros(1, 0)
+    with torch.no_grad():
+        expected = {
+            "encode": module.posterior(x, none),
+            "decode": [lab.likelihood.mean(module.logits(z, none))],
+        }
+    for function, one in (("encode", x), ("decode", z)):
+        network = described["networks"][function]
+        values = tensors | dict(zip(network["inputs"], (one, none), strict=True))
+        answers = computed(network["steps"], network["outputs"], values)
+        for answer, right in zip(answers, expected[function], strict=True):
+            torch.testing.assert_close(answer, right[0], rtol=0, atol=0.01)
+    images = (name for name in tensors if name.lstrip(".") == "map")
+    assert sorted(tensors[name].numel() for name in images) == [
+        64,
+        2 * len(json.loads(contents.data)["labels"]),
+    ]
 
 
 def test_weights_come_back_as_multiples_of_their_step(browser: Any) -> None:

@@ -21,7 +21,7 @@ from vae_lab.report.page.setup import CHANGES, COMMIT
 from vae_lab.studies.study import Study
 from vae_lab.tracking import StoredRun
 from vae_lab.trained.explorer.choice import MOST
-from vae_lab.trained.explorer.graph import UnknownOperationError, traced
+from vae_lab.trained.explorer.graph import UnknownOperationError, check_answers, traced
 from vae_lab.trained.explorer.weights import DECODED, ENCODED, coarsest_steps, packed
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ MOST_PIXELS = 400_000  # of all of them
 SPREAD = 2.0  # standard deviations of the latent vectors at which rounded weights are tried
 LEVELS = 255  # of a pixel
 FIGURES = ("test/loss",)
+MAP = ".map"  # the tensor of the places on a model's map; a weight may be called `map`
 
 
 class Contents(NamedTuple):
@@ -155,7 +156,7 @@ def _described(model: TrainedModel, name: str, held_out: _HeldOut) -> dict[str, 
         "variance": variance,
         "reason": "",
     }
-    there = {"map": torch.from_numpy(coordinates)}
+    there = {MAP: torch.from_numpy(coordinates)}
     try:
         return {**described, **_decodable(model, held_out, there)}
     except UnknownOperationError as error:
@@ -168,13 +169,20 @@ def _decodable(model: TrainedModel, held_out: _HeldOut, further: dict[str, Tenso
     Raises:
         UnknownOperationError: The page cannot compute what the model does.
     """
-    module, mean = model.module, model.likelihood.mean
-    x, z = torch.zeros(1, math.prod(model.shape)), torch.zeros(1, model.latent_size)
-    c = torch.zeros(1, module.condition_size)
-    device = model.device
-    encoder = traced(module, lambda x, c: tuple(module.posterior(x, c)), x=x.to(device), c=c.to(device))
-    decoder = traced(module, lambda z, c: mean(module.logits(z, c)), z=z.to(device), c=c.to(device))
+    module, mean, device = model.module, model.likelihood.mean, model.device
+    x, z = torch.zeros(1, math.prod(model.shape)).to(device), torch.zeros(1, model.latent_size).to(device)
+    c = torch.zeros(1, module.condition_size).to(device)
+
+    def encode(x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+        return tuple(module.posterior(x, c))
+
+    def decode(z: Tensor, c: Tensor) -> Tensor:
+        return mean(module.logits(z, c))
+
+    encoder, decoder = traced(module, "encode", encode, x, c), traced(module, "decode", decode, z, c)
     tensors = {**encoder.tensors, **decoder.tensors}
+    check_answers(encoder._replace(tensors=tensors), encode, x, c)  # with what the page has of both
+    check_answers(decoder._replace(tensors=tensors), decode, z, c)
     if not all(bool(values.isfinite().all()) for values in tensors.values()):
         raise UnknownOperationError("its weights are no finite numbers")
     steps = _steps(model, held_out, set(encoder.tensors), set(decoder.tensors))

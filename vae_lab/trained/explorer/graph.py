@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from vae_lab.errors import LabError, quoted
 from vae_lab.trained.explorer.steps import computed
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 Options = dict[str, Any]
 
@@ -55,12 +58,16 @@ class UnknownOperationError(LabError):
 
 
 class Graph(NamedTuple):
-    """A traced function: the sizes of its inputs, its operations in order, the names of its outputs."""
+    """A traced function: the sizes of its inputs, its operations in order, the names of its outputs.
+
+    Weights have their names in the module, which two functions of it share. Every other name begins with a
+    dot, as no weight's does; that of a constant goes on with the function's.
+    """
 
     inputs: dict[str, int]
     steps: list[dict[str, Any]]
     outputs: list[str]
-    tensors: dict[str, Tensor]  # the weights that it uses, by their names in the module, and constants
+    tensors: dict[str, Tensor]  # the weights that it uses, and constants
 
     def described(self) -> dict[str, Any]:
         """Returns what the page reads of it; its tensors are packed by themselves."""
@@ -79,49 +86,57 @@ class _Function(nn.Module):
         return self.function(*inputs)
 
 
-def traced(module: nn.Module, function: Callable[..., Any], **inputs: Tensor) -> Graph:
+def traced(module: nn.Module, name: str, function: Callable[..., Any], *inputs: Tensor) -> Graph:
     """Returns the operations of a function that uses a module.
 
     Args:
         module: The module, in evaluation mode.
+        name: Of the function; two of one module have two, since each has constants of its own.
         function: Takes the inputs in their order, returns a tensor or several.
-        inputs: An example of each input, (1, size), by name.
+        inputs: An example of each input, (1, size).
 
     Raises:
         UnknownOperationError: It does something that the page does not know, or cannot be traced.
 
     Examples:
         >>> layer = nn.Linear(3, 2)
-        >>> graph = traced(layer, lambda x: layer(x).relu(), x=torch.zeros(1, 3))
+        >>> graph = traced(layer, "positive", lambda x: layer(x).relu(), torch.zeros(1, 3))
         >>> [(step["op"], step["size"]) for step in graph.steps], sorted(graph.tensors)
         ([('linear', 2), ('relu', 2)], ['bias', 'weight'])
     """
     try:
-        program = torch.export.export(_Function(module, function), tuple(inputs.values()), strict=False)
+        program = torch.export.export(_Function(module, function), inputs, strict=False)
     except Exception as error:  # a class of others may do anything
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UnknownOperationError(f"PyTorch cannot trace it: {quoted(reason)}") from error
-    signature = program.graph_signature
-    weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    own = {node: name.removeprefix(OWN) for node, name in weights.items()}
-    names = dict(zip(signature.user_inputs, inputs, strict=True))
-    reader = _Reader({**own, **signature.inputs_to_lifted_tensor_constants, **names})
+    names, tensors = _tensors(program, name)
+    reader = _Reader(names)
     for node in program.graph.nodes:
         if node.op == "call_function":
             reader.read(node)
     outputs = [reader.name(node) for node in program.graph.output_node().args[0]]
-    state = {name.removeprefix(OWN): value for name, value in program.state_dict.items()}
-    tensors = state | program.constants
     used = {operand for step in reader.steps for operand in step["of"] if operand in tensors}
-    sizes = {name: example.numel() for name, example in inputs.items()}
-    weights_used = {name: tensors[name].detach().cpu() for name in sorted(used)}
-    graph = Graph(sizes, reader.steps, outputs, weights_used)
-    _check_answers(graph, function, inputs)
+    nodes = program.graph_signature.user_inputs
+    sizes = {f".{node}": x.numel() for node, x in zip(nodes, inputs, strict=True)}
+    tensors_used = {own: tensors[own].detach().cpu() for own in sorted(used)}
+    graph = Graph(sizes, reader.steps, outputs, tensors_used)
+    check_answers(graph, function, *inputs)
     return graph
 
 
+def _tensors(program: ExportedProgram, function: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Returns the names of a program's weights and constants, by node, and the tensors by these names."""
+    signature = program.graph_signature
+    weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    constants = signature.inputs_to_lifted_tensor_constants
+    names = {node: own.removeprefix(OWN) for node, own in weights.items()}
+    names |= {node: f".{function}.{own}" for node, own in constants.items()}
+    values = {**program.state_dict, **program.constants}  # among these buffers that no checkpoint keeps
+    return names, {names[node]: values[own] for node, own in {**weights, **constants}.items()}
+
+
 @torch.no_grad()
-def _check_answers(graph: Graph, function: Callable[..., Any], inputs: Mapping[str, Tensor]) -> None:
+def check_answers(graph: Graph, function: Callable[..., Any], *inputs: Tensor) -> None:
     """Checks that the steps come to what the function does, for inputs of either sign.
 
     Raises:
@@ -129,10 +144,11 @@ def _check_answers(graph: Graph, function: Callable[..., Any], inputs: Mapping[s
     """
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
-        tried = {name: torch.randn(one.shape, generator=generator) for name, one in inputs.items()}
-        answer = function(*(tried[name].to(one) for name, one in inputs.items()))
+        tried = [torch.randn(one.shape, generator=generator) for one in inputs]
+        answer = function(*(x.to(one) for x, one in zip(tried, inputs, strict=True)))
         expected = [answer] if isinstance(answer, Tensor) else [*answer]
-        answers = computed(graph.steps, graph.outputs, {**graph.tensors, **tried})
+        values = graph.tensors | dict(zip(graph.inputs, tried, strict=True))
+        answers = computed(graph.steps, graph.outputs, values)
         for own, value in zip(answers, expected, strict=True):
             right = value.detach().cpu().float().flatten()
             if not torch.allclose(own, right, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
@@ -149,7 +165,7 @@ class _Reader:
 
     def name(self, node: fx.Node) -> str:
         """Returns the name of a value."""
-        return self.names.get(node.name, node.name)
+        return self.names.get(node.name, f".{node.name}")
 
     def read(self, node: fx.Node) -> None:
         """Adds the operation of a node, if it is one.
@@ -202,7 +218,7 @@ class _Reader:
     def _add(self, node: fx.Node, operation: str, operands: Sequence[Any], options: Options) -> None:
         names = [self.name(operand) if isinstance(operand, fx.Node) else operand for operand in operands]
         size = math.prod(_shape(node))
-        self.steps.append({"op": operation, "of": names, "to": node.name, "size": size, **options})
+        self.steps.append({"op": operation, "of": names, "to": self.name(node), "size": size, **options})
 
 
 def _arguments(node: fx.Node) -> Options:

@@ -5,7 +5,7 @@ class Model {
     Object.assign(this, described);
     this.place = place; // among the page's models: it chooses the colour
     this.works = !this.reason;
-    this.coordinates = tensors.map;
+    this.coordinates = tensors[".map"];
     if (this.works) {
       this.runEncoder = network(this.networks.encode, tensors);
       this.runDecoder = network(this.networks.decode, tensors);
