@@ -75,6 +75,12 @@ def test_a_fault_of_a_plain_torch_module_is_found_by_its_name(fault: str, images
     assert fault in report.of_grade("fault"), str(report)
 
 
+def test_the_remedy_of_a_rate_that_is_not_the_configs_is_the_configs(reports: dict[str, Report]) -> None:
+    finding = reports["rate_too_high"].finding("rate_too_high", "fault")
+    assert finding.remedy == "Train at the config's learning rate, 0.001."
+    assert finding.as_dict()["remedy"] == finding.remedy
+
+
 def test_a_sound_torch_module_has_no_fault(images: Dataset) -> None:
     assert plain_report("", 0, images).of_grade("fault") == []
 

@@ -107,7 +107,7 @@ CATALOGUE = {
         ("taldatech/soft-intro-vae-pytorch#13",),
     ),
     "rate_too_high": Entry(
-        "Lower the learning rate, to 0.001 for Adam, until the first steps lower the loss.",
+        "Lower the learning rate, to a third each time, until the first steps lower the loss.",
         ("clementchadebec/benchmark_VAE#102",),
     ),
     "diverged": Entry(

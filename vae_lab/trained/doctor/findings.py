@@ -25,6 +25,7 @@ class Finding:
         seen: What was measured, in a whole sentence with its number.
         number: That number; None where none can be given, as for a figure that is not a number.
         sound: What the number is in a sound model, such as `1 ± 0.02`.
+        own_remedy: What to change, where this model's own numbers say it better than the catalogue.
     """
 
     name: str
@@ -32,11 +33,12 @@ class Finding:
     seen: str
     number: float | None
     sound: str
+    own_remedy: str = ""
 
     @property
     def remedy(self) -> str:
         """What to change."""
-        return CATALOGUE[self.name].remedy
+        return self.own_remedy or CATALOGUE[self.name].remedy
 
     @property
     def threads(self) -> tuple[str, ...]:
