@@ -39,7 +39,7 @@ EXPECTED = adapted(seven((400, 400), "black", "white"), DARK).image
         (seven((400, 400), "white", "black").convert("1"), ["inverted"]),
         (
             Image.fromarray(np.asarray(seven((400, 400), "white", "black", "L"), np.uint16) * 257),
-            ["inverted"],
+            ["values from 0 to 65535 made 0 to 1", "inverted"],
         ),
         (seven((500, 500), "black", "#404040"), ["contrast raised: 0.00 to 0.25"]),
     ],
@@ -92,6 +92,34 @@ def test_what_the_user_says_of_its_ground_counts() -> None:
     picture = seven((100, 100), "white", "black")
     assert "inverted" not in adapted(picture, DARK, invert=False).changes
     assert "inverted" in adapted(seven((100, 100), "black", "white"), DARK, invert=True).changes
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 40), (40, 16)])
+def test_a_drawing_keeps_its_proportions_on_images_that_are_no_squares(height: int, width: int) -> None:
+    look = Look((1, height, width), 0.0, 32.0, (height / 2, width / 2))
+    for size in ((100, 200), (200, 100), (100, 100)):
+        picture = Image.new("L", (300, 300), "black")
+        picture.paste("white", (50, 50, 50 + size[0], 50 + size[1]))
+        image, changes = adapted(picture, look)
+        rows, columns = ((image[0, 0] > 0.5).any(axis).sum().item() for axis in (1, 0))
+        assert columns / rows == pytest.approx(size[0] / size[1], rel=0.1), changes
+        assert max(rows / height, columns / width) == 1 or max(rows, columns) == 32
+
+
+@pytest.mark.parametrize(
+    ("values", "white"),
+    [
+        (np.full((8, 8), 199, np.uint16), 65535),
+        (np.full((8, 8), 60000, np.uint16), 65535),
+        (np.full((8, 8), 199, np.int32), 255),
+        (np.full((8, 8), 0.5, np.float32), 1),
+    ],
+    ids=["dim two bytes", "two bytes", "whole numbers", "floats"],
+)
+def test_the_value_that_is_white_is_its_kinds_and_is_said(values: np.ndarray, white: int) -> None:
+    image, changes = adapted(Image.fromarray(values), Look((1, 8, 8), None))
+    assert f"values from 0 to {white} made 0 to 1" in changes
+    assert float(image.max()) == pytest.approx(float(values.max()) / white)
 
 
 def test_colour_images_are_cropped_in_the_middle_and_scaled() -> None:

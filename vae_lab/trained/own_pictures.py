@@ -139,7 +139,8 @@ def _plane(picture: Image.Image, channels: int, changes: list[str]) -> Plane:
     """Returns grey (height, width) or colour (height, width, 3) from 0 to 1."""
     if picture.mode.startswith(("I", "F")):  # more than a byte a pixel
         values = np.asarray(picture, dtype=np.float32)
-        white = next(white for white in (1, 255, DEEPEST, values.max()) if values.max() <= white)
+        white = _white(picture.mode, float(values.max()))
+        changes.append(f"values from 0 to {white:g} made 0 to 1")
         plane: Plane = (values / white).clip(0, 1)
         return plane if channels == 1 else np.repeat(plane[..., None], 3, axis=2)
     if "A" in picture.getbands() or "transparency" in picture.info:
@@ -151,6 +152,13 @@ def _plane(picture: Image.Image, channels: int, changes: list[str]) -> Plane:
         changes.append("colour made grey")
     grey: Plane = np.asarray(picture.convert("L"), dtype=np.float32) / np.float32(255)
     return grey
+
+
+def _white(mode: str, largest: float) -> float:
+    """Returns the value that is white: of two bytes a pixel their largest; of others the least usual one."""
+    if mode.startswith("I;16"):
+        return DEEPEST
+    return next(white for white in (1.0, 255.0, float(DEEPEST), largest) if largest <= white)
 
 
 def _opaque(picture: Image.Image, changes: list[str]) -> Image.Image:
@@ -191,9 +199,8 @@ def _placed(ink: Plane, look: Look, changes: list[str]) -> Plane:
         return _scaled_middle(ink, height, width, changes)
     top, bottom, left, right = _box(ink)
     drawn = ink[top:bottom, left:right]
-    factor = look.extent / max(drawn.shape)
+    factor = min(look.extent / max(drawn.shape), height / drawn.shape[0], width / drawn.shape[1])
     rows, columns = (max(1, round(side * factor)) for side in drawn.shape)
-    rows, columns = min(rows, height), min(columns, width)
     small = _resized(drawn, rows, columns)
     small = small / max(small.max(), DRAWN)  # thin strokes have become faint
     row, column = _centre(small)
