@@ -149,6 +149,7 @@ def test_its_description_says_what_it_is_and_what_the_study_found(given: Given) 
     assert "- in `z`, float32 (N, 15): latent vectors" in text
     assert "- out `images`, float32 (N, 1, 8, 8): the expected images" in text
     assert "is version 1 of `given-encoder`" in text
+    assert "on the images tried; above 1 or below -1, of the value." in text
     assert "### Claims of the study\n\n- **C1, undecided.** *A CVAE has \\*fewer\\* nats.*" in text
     assert len(text) <= LONGEST_DESCRIPTION
 

@@ -42,7 +42,7 @@ def description(
         "\n".join(values),
         "N is as many as are asked for. A z means something to the two functions of one run only: the other "
         f"is version {partner.number} of `{partner.name}`. Answers differ from PyTorch's by at most "
-        f"{rounded_up(graph.difference)} on the images tried.",
+        f"{rounded_up(graph.difference)} on the images tried; above 1 or below -1, of the value.",
     ]
     room = LONGEST_DESCRIPTION - len("\n\n".join([*head, ""]))
     return "\n\n".join([*head, *_claims(verdicts, room)])
