@@ -213,8 +213,10 @@ def test_a_page_has_every_functions_own_constants_and_each_weight_its_own_name(
     lab = with_name(models[0], "of constants", module)
     contents = gather([lab])
     assert contents.remarks == []
+    assert dict(contents.facts)["Study"] == ["ablations"], "the runs say it where nobody named it"
     data = json.loads(contents.data)
     (described,) = data["models"]
+    assert described["summary"][0] == f"held-out loss {lab.metrics['test/loss']:.2f} nats/image"
     tensors = tensors_of(described["weights"])
     x, z, none = torch.rand(1, 64), torch.randn(1, 3), torch.zeros(1, 0)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from vae_lab.evaluation.latent import COLLAPSED
 from vae_lab.metrics import metric_named
 from vae_lab.report.page.setup import CHANGES, COMMIT
 from vae_lab.studies.study import Study
-from vae_lab.tracking import StoredRun
+from vae_lab.tracking import STUDY, StoredRun
 from vae_lab.trained.explorer.choice import MOST
 from vae_lab.trained.explorer.graph import UnknownOperationError, check_answers, traced
 from vae_lab.trained.explorer.weights import DECODED, ENCODED, coarsest_steps, packed
@@ -139,9 +139,8 @@ def _described(model: TrainedModel, name: str, held_out: _HeldOut) -> dict[str, 
     means = np.nan_to_num(posterior.mean.cpu().double().numpy())  # of a model that training has broken
     kl = np.nan_to_num(model.kl.numpy()).tolist()
     used = sum(value >= COLLAPSED for value in kl)
-    figures = [
-        f"{metric_named(key).heading} {model.metrics[key]:.2f}" for key in FIGURES if key in model.metrics
-    ]
+    metrics = [metric_named(key) for key in FIGURES if key in model.metrics]
+    figures = [f"{metric.heading} {model.metrics[metric.key]:.2f} {metric.unit}" for metric in metrics]
     centre, axes, coordinates, variance = principal_plane(means)
     described = {
         "name": name,
@@ -248,9 +247,10 @@ def _facts(runs: Sequence[StoredRun], study: Study | None, data: Dataset) -> lis
         for run in runs
         if COMMIT in run.tags
     )
-    of_study = [] if study is None else [("Study", [f"{study.plan.name}, parent run {study.parent.run_id}"])]
+    named = dict.fromkeys(run.tags[STUDY] for run in runs if run.tags.get(STUDY))
+    studies = [*named] if study is None else [f"{study.plan.name}, parent run {study.parent.run_id}"]
     return [
-        *of_study,
+        *([("Study", studies)] if studies else []),
         ("Runs", [f"{run.name}, {run.run_id}" for run in runs]),
         ("Commit", [*commits] or ["not recorded"]),
         ("Trained", [*dict.fromkeys(_date(run.started) for run in runs)]),
