@@ -15,7 +15,7 @@ import torch
 from tests.house import ROOT
 from tests.misuse.conftest import TINY, Answer, Lab
 from vae_lab.data import Dataset, Images, dataset
-from vae_lab.jobs.parts import prepared
+from vae_lab.jobs.parts import datasets
 
 CPU = torch.device("cpu")
 PIXELS = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4)
@@ -57,7 +57,7 @@ def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
 
 
 def loaded(name: str) -> Dataset:
-    return prepared._dataset(name, None, "none", CPU)
+    return datasets._dataset(name, None, "none", CPU)
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {

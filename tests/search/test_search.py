@@ -24,7 +24,7 @@ from vae_lab import config
 from vae_lab.errors import LabError
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
-from vae_lab.jobs.parts import prepared
+from vae_lab.jobs.parts import datasets, prepared
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search import running
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
@@ -250,7 +250,7 @@ def test_trials_of_other_code_or_data_are_those_of_another_search(
 ) -> None:
     line = [*SHORT, "study.name=short"]
     assert lab(*line)[0] == 0
-    loaded = prepared.run_data
+    loaded = datasets.run_data
     with monkeypatch.context() as patch:
         if other == "code":
             patch.setattr(prepared, "_code_of_training", lambda *_: "other")

@@ -19,7 +19,7 @@ from vae_lab.jobs.commands import multirun_command
 from vae_lab.jobs.job import Job, Multirun, Result, UnderWayError
 from vae_lab.jobs.lines.declarations import let_go_of_superseded, with_declarations
 from vae_lab.jobs.lines.rounds import Grid, Key, announced, plan_of, rounds, study_name
-from vae_lab.jobs.parts.prepared import dataset
+from vae_lab.jobs.parts.datasets import dataset
 from vae_lab.jobs.runs.measuring import add_measures, record_plan, wants_measures
 from vae_lab.jobs.runs.under_way import check_multirun, wait_for
 from vae_lab.report import tables

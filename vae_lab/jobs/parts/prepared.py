@@ -6,8 +6,6 @@ import functools
 import hashlib
 import inspect
 import json
-import logging
-import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,12 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from vae_lab import by_hand, config, devices, faults, machine, models, objectives, seeding, stacks, training
 from vae_lab.config import code_version
-from vae_lab.data import Dataset, batches, binarized
-from vae_lab.data.arrays import checked, remarks
+from vae_lab.data import Dataset, batches
 from vae_lab.errors import LabError, UserError, quoted
-from vae_lab.files import imported
 from vae_lab.jobs.parts import own_models
-from vae_lab.jobs.parts.arguments import blaming_keys, reason_of
 from vae_lab.jobs.parts.built import (
     build_model,
     build_objective,
@@ -35,12 +30,11 @@ from vae_lab.jobs.parts.built import (
     model_arguments,
     model_of,
 )
+from vae_lab.jobs.parts.datasets import run_data
 from vae_lab.jobs.parts.own_losses import is_own, is_stackable, other_weight, state, try_loss
 from vae_lab.jobs.parts.own_metrics import own_metrics
 from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood, Objective, join
-
-log = logging.getLogger(__name__)
 
 FLOAT = 4  # bytes
 FIRST_VALUES = (nn.init.kaiming_uniform_, nn.init.uniform_)  # of PyTorch's layers; they name their `tensor`
@@ -51,8 +45,6 @@ SIZES = ("model.layers", "model.hidden_size", "model.latent_size", "train.batch_
 TRAINING_PATH = (seeding, devices, batches, models, objectives, by_hand, training, stacks)
 SHARED_BY_STACK = ("_target_", "likelihood", "likelihood_options", "options", "penalty", "std")  # of the loss
 NOT_OWN = ("torch", "builtins", "abc", "typing")  # where bases of a class are no code of a run's
-
-_loading = threading.Lock()
 
 
 class TooLargeError(UserError):
@@ -274,56 +266,3 @@ def _code_of_training(*classes: type) -> str:
     path = (*TRAINING_PATH, *map(inspect.getmodule, foreign))
     files = [file for module in path if (file := getattr(module, "__file__", None))]
     return code_version.checksum(dict.fromkeys(files))
-
-
-def run_data(settings: DictConfig, device: torch.device) -> Dataset:
-    """Returns the data on `device` as a run with these settings sees them, with its fault if it is theirs."""
-    return faults.data_with(settings.fault, dataset(settings.data, device))
-
-
-def dataset(data: DictConfig, device: torch.device) -> Dataset:
-    """Returns the configured data on `device`; a process loads each data set once."""
-    with _loading:
-        return _dataset(data._target_, data.root, data.binarize, device)
-
-
-@functools.lru_cache(maxsize=4)
-def _dataset(target: str, root: str | None, binarize: str, device: torch.device) -> Dataset:
-    if device.type != "cpu" or binarize != "none":
-        grey = _dataset(target, root, "none", torch.device("cpu")).to(device)
-        if binarize == "none":
-            return grey
-        # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
-        train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
-        return grey._replace(train=train, test=binarized(grey.test, "test"))
-    loaded = _loaded(target, root)
-    for remark in remarks(loaded):
-        log.warning(remark)
-    return loaded
-
-
-def _loaded(target: str, root: str | None) -> Dataset:
-    """Returns what the loader of that name makes, checked unless the loader is the lab's own."""
-    blamed = f"data._target_={target}"
-    try:
-        load = imported(target)
-        if not callable(load):
-            raise TypeError(f"it is a {type(load).__name__}")
-    except Exception as error:  # a module of the user's own may raise anything
-        raise UserError(f"{blamed}: no function of that name can be imported: {reason_of(error)}") from error
-    of_the_lab = str(getattr(load, "__module__", "")).partition(".")[0] == "vae_lab"
-    try:
-        loaded = blaming_keys(
-            "data",
-            {"_target_": target, "root": root},
-            load,
-            lambda _: load(root=root),
-            blamed="root" if root else "_target_",
-        )
-    except UserError as error:  # of `vae_lab.data.dataset`, say, which does not know who called it
-        if of_the_lab or str(error).startswith("data."):
-            raise
-        raise UserError(f"{blamed}: {error}") from error
-    if not isinstance(loaded, Dataset):
-        raise UserError(f"{blamed}: returns a {type(loaded).__name__}, not a vae_lab.data.Dataset.")
-    return loaded if of_the_lab else checked(loaded, blamed)

@@ -18,7 +18,7 @@ from vae_lab.data import Dataset, needs_no_download
 from vae_lab.errors import LabError
 from vae_lab.files import CONF
 from vae_lab.jobs.parts.built import build_objective
-from vae_lab.jobs.parts.prepared import run_data
+from vae_lab.jobs.parts.datasets import run_data
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective
 from vae_lab.tracking import Reader, StoredRun

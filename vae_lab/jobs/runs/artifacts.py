@@ -16,8 +16,9 @@ from vae_lab.errors import without_credentials
 from vae_lab.faults import FAULTS, config_with
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.parts.datasets import dataset
 from vae_lab.jobs.parts.own_metrics import measured_by, own_metrics
-from vae_lab.jobs.parts.prepared import Parts, dataset
+from vae_lab.jobs.parts.prepared import Parts
 from vae_lab.jobs.runs.absence import paragraph
 from vae_lab.metrics import EVALUATION_COUNTS, EVALUATION_SETTINGS
 from vae_lab.models import VAE

@@ -13,8 +13,8 @@ from rich.text import Text
 from vae_lab import config, devices, tracking
 from vae_lab.config.trust import check_trusted_loss
 from vae_lab.errors import LabError, UserError
+from vae_lab.jobs.parts.datasets import run_data
 from vae_lab.jobs.parts.own_metrics import own_metrics
-from vae_lab.jobs.parts.prepared import run_data
 from vae_lab.jobs.parts.stored import check_data, stored_config, trained_model, without_foreign_data
 from vae_lab.jobs.progress import console
 from vae_lab.jobs.runs.absence import measured_anew, without_absent
