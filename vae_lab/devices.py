@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import platform
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
+from torch import nn
 
 from vae_lab.errors import UserError
 
@@ -97,22 +100,113 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
-@contextmanager
-def float32_products(precision: str, device: torch.device) -> Iterator[None]:
-    """Multiplies matrices of float32 on CUDA with shortened factors in the block if `precision` is `tf32`.
+class _Products:
+    """The format in which CUDA multiplies and convolves float32, of which a process has one for all threads.
 
-    Forward and backward passes are both in the block; what is measured is outside, in float32.
+    Blocks of one format run side by side. Those of another wait for their end, and all have their turn in the
+    order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self._turns = threading.Condition()
+        self._waiting: list[int] = []  # threads
+        self._running = 0  # blocks, all of one format
+        self._format = ""  # theirs
+        self._before: tuple[str, ...] = ()  # the flags outside of all blocks
+        self._here = threading.local()  # the format of this thread's block
+
+    @contextmanager
+    def in_format(self, format: str) -> Iterator[None]:
+        outer = getattr(self._here, "format", "")
+        if format == outer:
+            yield
+            return
+        if outer:
+            self._end()  # two threads that wait inside their blocks would wait for each other
+        try:
+            self._begin(format)
+            try:
+                yield
+            finally:
+                self._end()
+        finally:
+            if outer:
+                self._begin(outer)
+
+    def _begin(self, format: str) -> None:
+        thread = threading.get_ident()
+        with self._turns:
+            self._waiting.append(thread)
+            try:
+                self._turns.wait_for(lambda: self._waiting[0] == thread and self._admits(format))
+                if not self._running:
+                    self._format, self._before = format, _product_formats()
+                    _set_product_formats(format, format, format)
+                self._running += 1
+            finally:
+                self._waiting.remove(thread)
+                self._turns.notify_all()
+        self._here.format = format
+
+    def _admits(self, format: str) -> bool:
+        return not self._running or format == self._format
+
+    def _end(self) -> None:
+        self._here.format = ""
+        with self._turns:
+            self._running -= 1
+            if not self._running:
+                _set_product_formats(*self._before)
+            self._turns.notify_all()
+
+
+_products = _Products()
+
+
+def _product_formats() -> tuple[str, str, str]:
+    cudnn: Any = torch.backends.cudnn  # mypy does not see its parts
+    return torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+
+
+def _set_product_formats(matmul: str, conv: str, rnn: str) -> None:
+    cudnn: Any = torch.backends.cudnn
+    # PyTorch's older flag first: setting it sets the newer two, and where they disagree reading it raises.
+    cudnn.allow_tf32 = conv == "tf32"
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = conv, rnn
+    torch.backends.cuda.matmul.fp32_precision = matmul
+
+
+def float32_products(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Returns the context in which CUDA shortens the factors of float32 if `precision` is `tf32`, else not.
+
+    That is so in products of matrices, in convolutions and in recurrent layers. Forward and backward passes
+    are both in the block. Threads whose formats differ take turns; on other devices nothing changes.
     """
     if device.type != "cuda":
-        yield
-        return
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    products.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    try:
-        yield
-    finally:
-        products.fp32_precision = before
+        return nullcontext()
+    return _products.in_format("tf32" if precision == "tf32" else "ieee")
+
+
+Model = TypeVar("Model", bound=nn.Module)
+Arguments = ParamSpec("Arguments")
+Measure = TypeVar("Measure")
+
+
+def in_float32(
+    measure: Callable[Concatenate[Model, Arguments], Measure],
+) -> Callable[Concatenate[Model, Arguments], Measure]:
+    """Returns a function of a model that computes in float32, whatever other threads train in.
+
+    PyTorch itself shortens the factors of convolutions on CUDA unless it is told not to.
+    """
+
+    @functools.wraps(measure)
+    def measured(model: Model, /, *arguments: Arguments.args, **options: Arguments.kwargs) -> Measure:
+        weights = next(model.parameters(), None)
+        with nullcontext() if weights is None else float32_products("float32", weights.device):
+            return measure(model, *arguments, **options)
+
+    return measured
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -1,13 +1,16 @@
 import math
 import statistics
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from vae_lab import evaluation
+from vae_lab import devices, evaluation
 from vae_lab.data import Dataset, binarized
 from vae_lab.evaluation import bounds, classifier, full, judges, network
-from vae_lab.metrics import ERROR, ESTIMATED, REAL
+from vae_lab.jobs.parts.own_metrics import OwnMetric, measured_by
+from vae_lab.metrics import ERROR, ESTIMATED, REAL, Metric
 from vae_lab.models import VAE
 from vae_lab.objectives import Objective, likelihood
 
@@ -162,3 +165,52 @@ def test_the_two_parts_of_the_kl_add_up_to_it(rows: Dataset) -> None:
     kl = evaluation.held_out(model(rows, 3), BCE, rows.test, seed=0).kl
     assert metrics["test/mutual_information"] + metrics["test/aggregate_kl"] == pytest.approx(kl, rel=1e-4)
     assert 0 < metrics["test/mutual_information_error"] < metrics["test/aggregate_kl_error"] < kl
+
+
+FIRST_LAYER = OwnMetric(
+    "first_layer",
+    lambda model, images, _: model.module.encoder(images.flatten(1)).mean(),
+    Metric("eval/first_layer", ""),
+)
+
+MEASURES: dict[str, Callable[[VAE, Dataset], object]] = {
+    "held_out": lambda model, data: evaluation.held_out(model, BCE, data.test, seed=0),
+    "full": lambda model, data: evaluation.full_evaluation(model, BCE, data, data, seed=0, **SETTINGS),
+    "annealed": lambda model, data: evaluation.annealed_measures(
+        model, BCE.likelihood, data.test, count=3, temperatures=3, chains=2, seed=0
+    ),
+    "samples": lambda model, data: evaluation.prior_samples(model, BCE.likelihood, 4, seed=0),
+    "reconstructions": lambda model, data: evaluation.reconstructions(model, BCE.likelihood, data.test),
+    "interpolation": lambda model, data: evaluation.interpolation(model, BCE.likelihood, data.test, 2),
+    "in hand": lambda model, data: in_hand(model, data).reconstruct(in_hand(model, data).examples(2)[0]),
+    "own": lambda model, data: measured_by([FIRST_LAYER], in_hand(model, data), seed=0),
+}
+
+
+def in_hand(model: VAE, data: Dataset) -> evaluation.ModelInHand:
+    device = data.test.pixels.device
+    return evaluation.ModelInHand(model, BCE, device=device, load_data=lambda: data, name=data.name)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_all_measures_are_taken_in_float32_on_cuda(
+    rows: Dataset, measure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flags of CUDA can be read without one, also those of convolutions, for which PyTorch has tf32."""
+    products = devices.float32_products
+    cudnn: Any = torch.backends.cudnn
+    seen: set[str] = set()
+
+    def on_cuda(precision: str, _: torch.device) -> object:
+        return products(precision, torch.device("cuda"))
+
+    def note(*_: object) -> None:
+        seen.update({torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision})
+
+    monkeypatch.setattr(devices, "float32_products", on_cuda)
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        MEASURES[measure](model(rows), rows)
+    finally:
+        hook.remove()
+    assert seen == {"ieee"}

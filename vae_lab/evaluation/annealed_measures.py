@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_lab import devices
 from vae_lab.data import Images, one_hot
 from vae_lab.evaluation.annealed import Annealed, annealed
 from vae_lab.evaluation.bounds import evenly_spaced, mean_and_error, weighted
@@ -23,6 +24,7 @@ POINTS = 20  # parts of the path between whose ends rate and distortion are logg
 ELBO_DRAWS = 20  # an image that chains are run for: what their bound gains on
 
 
+@devices.in_float32
 def annealed_measures(
     model: VAE,
     likelihood: Likelihood,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vae_lab import seeding
+from vae_lab import devices, seeding
 from vae_lab.data import Images, in_order, one_hot
 from vae_lab.models import VAE
 from vae_lab.objectives import Likelihood
@@ -18,6 +18,7 @@ from vae_lab.objectives import Likelihood
 TOGETHER = 1000  # images that are encoded or decoded at once, to bound the memory
 
 
+@devices.in_float32
 @torch.inference_mode()
 def decode(model: VAE, likelihood: Likelihood, z: Tensor, c: Tensor) -> Tensor:
     """Returns the expected images (N, D) in [0, 1] of z (N, Z) and conditions c (N, C), on the CPU."""
@@ -58,6 +59,7 @@ def prior_noise(model: VAE, count: int, *, seed: int) -> Tensor:
     return torch.randn(count, model.latent_size, generator=seeding.generator(seed, "pictures"))
 
 
+@devices.in_float32
 @torch.inference_mode()
 def reconstructions(model: VAE, likelihood: Likelihood, images: Images) -> Tensor:
     """Returns the images (N, D) decoded from the posterior means of `images`."""
@@ -65,6 +67,7 @@ def reconstructions(model: VAE, likelihood: Likelihood, images: Images) -> Tenso
     return decode(model, likelihood, model.posterior(x, c).mean, c)
 
 
+@devices.in_float32
 @torch.inference_mode()
 def interpolation(model: VAE, likelihood: Likelihood, images: Images, side: int) -> Tensor:
     """Returns images (side^2, D) whose latent vectors blend four posterior means, one in each corner.

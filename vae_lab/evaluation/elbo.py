@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lab import interruption, seeding
+from vae_lab import devices, interruption, seeding
 from vae_lab.data import Images, in_order
 from vae_lab.evaluation.latent import active_units
 from vae_lab.models import VAE, autoencoded
@@ -35,6 +35,7 @@ class HeldOutErrors(NamedTuple):
     reconstruction: float
 
 
+@devices.in_float32
 @torch.inference_mode()
 def held_out(
     model: VAE,

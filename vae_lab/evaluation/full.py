@@ -11,7 +11,7 @@ import logging
 import torch
 from torch import Tensor
 
-from vae_lab import seeding
+from vae_lab import devices, seeding
 from vae_lab.data import Dataset, Images, one_hot
 from vae_lab.errors import quoted
 from vae_lab.evaluation import classifier
@@ -35,6 +35,7 @@ AGGREGATE_IMAGES = 10_000  # each is compared with all of them
 MEMORIZATION_SAMPLES = 1000  # compared with every training image: the slowest measure but for the bounds
 
 
+@devices.in_float32
 def full_evaluation(
     model: VAE,
     objective: Objective,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vae_lab import devices
 from vae_lab.data import Dataset
 from vae_lab.errors import LabError, UserError, quoted
 from vae_lab.evaluation.arguments import (
@@ -153,7 +154,8 @@ class ModelInHand:
         """
         x = checked_images(images, self.shape, self.device, self._remedy)
         batches = _together(x, self._conditions(labels, len(x)))
-        means, log_vars = zip(*(self.module.posterior(*batch) for batch in batches), strict=True)
+        with devices.float32_products("float32", self.device):
+            means, log_vars = zip(*(self.module.posterior(*batch) for batch in batches), strict=True)
         return Posterior(torch.cat(means), torch.cat(log_vars))
 
     @torch.no_grad()
@@ -269,7 +271,8 @@ class ModelInHand:
         return UserError(f"{key}={quoted(label)}: {self.name} is a VAE, which draws no class of choice.")
 
     def _decoded(self, z: Tensor, c: Tensor) -> Tensor:
-        decoded = [self.likelihood.mean(self.module.logits(*batch)) for batch in _together(z, c)]
+        with devices.float32_products("float32", self.device):
+            decoded = [self.likelihood.mean(self.module.logits(*batch)) for batch in _together(z, c)]
         return self._images(torch.cat(decoded))
 
     def _images(self, pixels: Tensor) -> Tensor:

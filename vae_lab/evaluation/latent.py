@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vae_lab import devices
 from vae_lab.data import Images, in_order
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import kl_per_dimension
@@ -15,6 +16,7 @@ from vae_lab.objectives import kl_per_dimension
 COLLAPSED = 0.01  # nats per image below which a dimension carries no information about the image
 
 
+@devices.in_float32
 @torch.inference_mode()
 def posteriors(model: VAE, images: Images, *, batch_size: int = 1000) -> Posterior:
     """Returns q(z | x, c) of every image: mean and log-variance (N, Z)."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vae_lab import devices
 from vae_lab.config import code_version
 from vae_lab.errors import UserError, quoted
 from vae_lab.evaluation import Measures, ModelInHand
@@ -84,7 +85,7 @@ def measured_by(metrics: Iterable[OwnMetric], model: ModelInHand, seed: int) -> 
             measures.absent[key] = f"data {quoted(model.data.name)} has no factors"
             continue
         try:
-            with torch.no_grad():
+            with torch.no_grad(), devices.float32_products("float32", model.device):
                 value = float(own.function(model, images, test.labels, **further))
         except Exception as error:
             measures.absent[key] = reason_of(error).rstrip(".")
