@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.test_stacks import alone, batches, member, same
-from vae_lab import evaluation
+from vae_lab import devices, evaluation
 from vae_lab.config import checked
 from vae_lab.data import Dataset
 from vae_lab.evaluation.bounds import log_weight
@@ -48,6 +48,22 @@ def test_each_draw_is_decoded_as_it_would_be_alone(C: int, device: torch.device,
         assert posterior.mean.shape == (5, 2)
         for draw in range(7):
             torch.testing.assert_close(logits[draw], model(x, c, noise[draw])[0])
+
+
+@pytest.mark.parametrize("C", [0, 3])
+def test_the_latent_path_of_the_guides_convolutions_stays_in_float32(
+    C: int, device: torch.device, guide: Path
+) -> None:
+    model = import_module("my_convolutions").Convolutional(
+        data_size=16, image_shape=(1, 4, 4), condition_size=C, latent_size=2, hidden_size=4, outputs=1
+    )
+    model.to(device)
+    x, c, z = (torch.rand(5, size, device=device) for size in (16, C, 2))
+    with devices.autocast("bfloat16", device):
+        posterior, logits = model.posterior(x, c), model.logits(z, c)
+        first = model.decoder[0](torch.cat([z, c], dim=-1))
+    assert logits.dtype == torch.bfloat16
+    assert {posterior.mean.dtype, posterior.log_var.dtype, first.dtype} == {torch.float32}
 
 
 def test_each_draw_of_a_stack_is_that_of_its_run(rows: Dataset, device: torch.device) -> None:
