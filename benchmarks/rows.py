@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
     compiled: bool = False  # the lab with train.compile=true
     repeats: int = 5  # rounds of what takes seconds
     long_repeats: int = 2  # rounds of the ten ablations, ten minutes each
-    seed_repeats: int = 1  # rounds of the many seeds, six minutes each
+    seed_repeats: int = 1  # rounds of the many seeds, minutes each
     epochs: int = 10  # of the ten ablations
     seeds: int = 16
     seed_epochs: int = 10  # of each of these seeds' runs
@@ -133,12 +133,21 @@ def _against_peers(
 
 
 def many_seeds(sizes: Sizes, say: Say) -> list[Result]:
-    """Row 5: a small model's seeds as one stack, and one after another."""
+    """Row 5: a small model's seeds stacked, and one after another with all cores.
+
+    Beside them, not in the ratio, are runs side by side with a thread each, as the stacks are: what a stack
+    itself gains.
+    """
     work = ["-m", "model.hidden_size=64", f"seeds={sizes.seeds}", f"train.epochs={sizes.seed_epochs}"]
-    seconds: dict[str, list[float]] = {"stacked": [], "basic": []}
-    training: dict[str, list[float]] = {"stacked": [], "basic": []}
+    names = {
+        "stacked": "stacked",
+        "basic": "one after another",
+        "workers": "side by side with hydra/launcher=workers",
+    }
+    seconds: dict[str, list[float]] = {launcher: [] for launcher in names}
+    training: dict[str, list[float]] = {launcher: [] for launcher in names}
     for i in range(sizes.seed_repeats):
-        for launcher in seconds:
+        for launcher in names:
             say(f"round {i + 1} of {sizes.seed_repeats}: hydra/launcher={launcher}")
             with _scratch() as folder:
                 options = [*work, f"hydra/launcher={launcher}", *sizes.lab()]
@@ -147,7 +156,7 @@ def many_seeds(sizes: Sizes, say: Say) -> list[Result]:
     words = [
         f"{name} {statistics.median(seconds[key]):.0f} s, of which training "
         f"{statistics.median(training[key]):.0f} s"
-        for key, name in (("stacked", "stacked"), ("basic", "one after another"))
+        for key, name in names.items()
     ]
     note = (
         f"{sizes.seeds} seeds of {BASE._replace(hidden=64)}, {sizes.seed_epochs} epochs, whole commands: "

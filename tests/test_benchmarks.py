@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,6 +221,26 @@ def test_the_ten_ablations_give_a_row_for_each_format_and_for_the_fastest_peer()
     assert "in bfloat16 2.50" in results[-1].note
     alone = rows.ablation_results(rounds, runs=10, workers=2, sizes=Sizes("folder"))
     assert [row.row for row in alone] == [1, 3]
+
+
+def test_seeds_are_timed_as_a_stack_alone_and_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    walls = {"stacked": 40.0, "workers": 60.0, "basic": 80.0}
+    launchers: list[str] = []
+
+    def train(*options: str, folder: Path) -> SimpleNamespace:
+        (launcher,) = (o.partition("=")[2] for o in options if o.startswith("hydra/launcher="))
+        launchers.append(launcher)
+        return SimpleNamespace(wall=walls[launcher])
+
+    monkeypatch.setattr(rows, "train", train)
+    monkeypatch.setattr(store, "read", lambda folder: (walls[launchers[-1]] / 2,))
+    monkeypatch.setattr(rows, "training_seconds", lambda seconds: seconds)
+    (row,) = rows.many_seeds(Sizes("folder", seed_repeats=2), lambda said: None)
+    assert sorted(launchers) == sorted([*walls] * 2)
+    assert (row.row, row.value) == (5, 2.0), "the stack against one after another"
+    assert "hydra/launcher=workers 60 s, of which training 30 s" in row.note
+    assert row.series["workers"] == [60.0, 60.0]
+    assert row.series["workers, training alone"] == [30.0, 30.0]
 
 
 def test_a_stack_of_runs_is_timed_without_a_store(
