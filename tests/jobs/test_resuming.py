@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from tests.conftest import SMALL
 from vae_lab import evaluation, interruption, load, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError
-from vae_lab.jobs.runs.reports import Reached
+from vae_lab.jobs.runs.reports import Assignment, Reached
 from vae_lab.jobs.runs.run import Run
+from vae_lab.jobs.runs.together import threads_before
 from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.folders import run_folder
 
@@ -268,6 +270,40 @@ def test_the_last_run_of_a_multirun_has_no_more_threads_than_it_had_before(
     assert code == 0, err
     assert "1 of 2 runs are there already, training 1" in err
     assert_same(whole, Store.open())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [[], ["-m", "seed=0,1", "hydra/launcher=stacked", "hydra.launcher.workers=1"]],
+    ids=["alone", "a stack"],
+)
+def test_a_resumed_run_says_that_it_keeps_its_threads(
+    lab: Lab, stopped_after: Callable[[int], None], caplog: pytest.LogCaptureFixture, line: list[str]
+) -> None:
+    command, threads = [*FOUR, *line], torch.get_num_threads()
+    stopped_after(2)
+    assert lab(*command)[0] == 130
+    torch.set_num_threads(threads + 1)  # as where the machine has more
+    try:
+        code, _, err = lab(*command)
+    finally:
+        torch.set_num_threads(threads)
+    assert code == 0, err
+    names = "vae L3 Z15 s0, vae L3 Z15 s1" if line else "vae L3 Z15 s0"
+    number = "1 thread" if threads == 1 else f"{threads} threads"
+    assert caplog.text.count(f"{names}: goes on with {number}, as before.") == 1
+
+
+def test_a_stack_takes_a_number_of_threads_that_its_runs_had_only_if_it_is_one() -> None:
+    def assignments(*threads: int | None) -> dict[int, Assignment]:
+        job: Any = SimpleNamespace(parts=SimpleNamespace(device=torch.device("cpu")))
+        state: Any = [None if number is None else SimpleNamespace(threads=number) for number in threads]
+        return {place: Assignment(job, checkpoint, 4) for place, checkpoint in enumerate(state)}
+
+    assert threads_before(assignments(2)) == 2
+    assert threads_before(assignments(None, 2, 2)) == 2, "one begins now"
+    assert threads_before(assignments(1, 2)) is None, "neither is that of all"
+    assert threads_before(assignments(None, None)) is None
 
 
 def test_a_killed_run_is_marked_as_interrupted_by_the_next_command_and_then_goes_on(

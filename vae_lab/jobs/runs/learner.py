@@ -153,8 +153,6 @@ class Learner:
         self.precision, self.history = checkpoint.precision, checkpoint.history
         self.step_losses = checkpoint.step_losses
         self.done = checkpoint.epoch
-        if self.parts.device.type == "cpu":
-            torch.set_num_threads(checkpoint.threads)
 
 
 def _first_weights(settings: DictConfig, parts: Parts) -> tuple[VAE, Objective]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
+
+import torch
 
 from vae_lab import stacks, training
 from vae_lab.jobs.runs.learner import Learner
 from vae_lab.jobs.runs.reports import Assignment, Failed, Report, trace_of
 from vae_lab.training import DivergedError, Epoch
+
+log = logging.getLogger(__name__)
 
 Trained = Epoch | DivergedError  # what an epoch of one run came to
 
@@ -28,6 +33,7 @@ def train_pack(assignments: Mapping[int, Assignment], wanted: Container[int]) ->
     Raises:
         Interrupted: A second request to stop came in the middle of an epoch.
     """
+    _go_on_with_threads(assignments)
     learners: dict[int, Learner] = {}
     for place, assignment in assignments.items():
         yield _begun(learners, place, assignment)
@@ -45,6 +51,29 @@ def train_pack(assignments: Mapping[int, Assignment], wanted: Container[int]) ->
     for place, learner in learners.items():
         if place in wanted and learner.until == learner.settings.train.epochs:
             yield [_finished(learner)]
+
+
+def threads_before(assignments: Mapping[int, Assignment]) -> int | None:
+    """Returns the CPU threads with which runs go on, as they had before; None if nothing says how many.
+
+    Another number rounds sums in another way. Of a stack whose runs had several numbers, none is that of all.
+    """
+    threads = {
+        assignment.checkpoint.threads
+        for assignment in assignments.values()
+        if assignment.checkpoint is not None and assignment.job.parts.device.type == "cpu"
+    }
+    return threads.pop() if len(threads) == 1 else None
+
+
+def _go_on_with_threads(assignments: Mapping[int, Assignment]) -> None:
+    threads = threads_before(assignments)
+    if threads is None or threads == torch.get_num_threads():
+        return
+    torch.set_num_threads(threads)
+    names = [assignment.job.name for assignment in assignments.values() if assignment.checkpoint is not None]
+    number = f"{threads} thread{'s' if threads > 1 else ''}"
+    log.info("%s: goes on with %s, as before.", ", ".join(names), number)
 
 
 def _begun(learners: dict[int, Learner], place: int, assignment: Assignment) -> list[Report]:
