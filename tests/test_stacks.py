@@ -1,11 +1,13 @@
 import shutil
+import time
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vae_lab import seeding
+from vae_lab import seeding, stacks
 from vae_lab.data import Batches, Dataset
 from vae_lab.models import VAE, Posterior, StackedLinear
 from vae_lab.objectives import Objective, likelihood
@@ -286,3 +288,20 @@ def test_an_optimizer_of_a_stack_goes_on_from_the_states_of_its_runs(rows: Datas
         pass
     for resumed_run, uninterrupted_run in zip(resumed, uninterrupted, strict=True):
         torch.testing.assert_close(weights(resumed_run), weights(uninterrupted_run), rtol=1e-5, atol=1e-6)
+
+
+def test_the_seconds_of_a_stack_count_what_its_optimizer_costs(
+    rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    combine, pause = stacks._combined_optimizer, 0.2
+
+    def slow(*arguments: Any) -> torch.optim.Optimizer | None:
+        time.sleep(pause)
+        return combine(*arguments)
+
+    monkeypatch.setattr(stacks, "_combined_optimizer", slow)
+    (results,) = train_together([member(rows, seed) for seed in (0, 1)], batches(rows, 0), epochs=1)
+    epochs = [result for result in results.values() if isinstance(result, Epoch)]
+    assert sum(epoch.seconds for epoch in epochs) >= pause
+    assert epochs[0].seconds == epochs[1].seconds
+    assert epochs[0].images_per_second == pytest.approx(len(rows.train) / epochs[0].seconds)
