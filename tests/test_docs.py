@@ -290,3 +290,11 @@ def test_every_program_and_every_name_of_a_command_is_known() -> None:
     assert {Path(program).name for program in given} <= {*READERS, "pytest"}
     names = [NAME.fullmatch(line) for page in PAGES.values() for line in page.mentioned]
     assert {name[1] for name in names if name} <= {*NAMES}
+
+
+def test_the_tests_that_the_list_of_misuses_names_are_there() -> None:
+    folder = Path(__file__).parent
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)`", (folder / "misuse" / "README.md").read_text())
+    homes = {path: folder if "/" in path else folder / "misuse" for path in named}
+    assert len(homes) > 9
+    assert [path for path, home in homes.items() if not (home / path).is_file()] == []
