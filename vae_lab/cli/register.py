@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from vae_lab.cli.terminal.messages import echo
 if TYPE_CHECKING:
     from vae_lab.studies.study import Study
     from vae_lab.tracking import Store, StoredRun
+    from vae_lab.trained.model import TrainedModel
+    from vae_lab.trained.registry.versions import Version
 
 
 @click.command
@@ -38,24 +42,35 @@ def register(run: str, name: str | None, trusted: tuple[str, ...], uri: str | No
     from vae_lab.report.conclusion import verdict_lines
     from vae_lab.report.page.rendering import file_name
     from vae_lab.studies.claims import verdicts_of
-    from vae_lab.tracking import Store, client_address, store_name
+    from vae_lab.tracking import Store
     from vae_lab.trained.loading import model_of
     from vae_lab.trained.reference import chosen_run
     from vae_lab.trained.registry.giving import register as give
     from vae_lab.trained.registry.graphs import check_packages
+    from vae_lab.trained.registry.versions import registry_name
 
     check_packages()
     store = Store.open(uri)
+    registry = registry_name(store)
     choice = chosen_run(store, run)
     lab = model_of(store, choice.run, trust=trusted, chosen=choice.reason)
     study = study_of(store, run, choice.run)
     verdicts = verdicts_of(study) if study is not None else []
     chosen_name = file_name(study.plan.name if study is not None else lab.run.name) if name is None else name
     versions = give(store, lab, chosen_name, verdict_lines(verdicts))
+    _print(versions, lab, store, registry)
+
+
+def _print(versions: Sequence[Version], lab: TrainedModel, store: Store, registry: str) -> None:
+    from vae_lab.tracking import client_address, store_name
+    from vae_lab.trained.registry.versions import REGISTRY
+
     for version in versions:
         news = "new" if version.new else "was there, described anew"
         echo(f"{version.uri}  {news}")
     echo(f"\n{lab.run.name}{f', {lab.chosen}' if lab.chosen else ''}, in {store_name(store.uri)}\n")
+    if os.environ.get(REGISTRY):
+        echo(f"Registered where {REGISTRY} says, in {registry}")
     address = shlex.quote(client_address(store.uri))
     echo(f"Serve it   MLFLOW_TRACKING_URI={address} \\")
     echo(f"           mlflow models serve -m {versions[0].uri} --env-manager local --port 5001")

@@ -261,3 +261,23 @@ def test_without_the_extra_the_command_says_what_to_install(
     result = register("given:best", "--uri", given.uri)
     assert isinstance(result.exception, UserError)
     assert str(result.exception).endswith("pip install onnx onnxruntime onnxscript")
+
+
+def test_a_model_is_registered_where_mlflows_variable_says_and_so_is_said(
+    given: Given, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "vae" if given.best == "cvae" else "cvae"
+    file = folder / "registry.db"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{file}")
+    result = register(f"given:{kind} L3 Z15 s0", "--uri", given.uri, "--name", "elsewhere")
+    assert result.exit_code == 0, result.output
+    assert f"Registered where MLFLOW_REGISTRY_URI says, in {file}\n" in result.output
+    names = [model.name for model in MlflowClient(given.uri).search_registered_models()]
+    assert sorted(names) == ["elsewhere-decoder", "elsewhere-encoder"]
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI")
+    assert not any("elsewhere" in model.name for model in MlflowClient(given.uri).search_registered_models())
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "databricks-uc")
+    result = register(f"given:{kind} L3 Z15 s0", "--uri", given.uri)
+    assert str(result.exception).startswith(
+        "MLFLOW_REGISTRY_URI=databricks-uc: not a registry the lab can use."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 NOUNS = {"decode": "decoder", "encode": "encoder"}  # what the model of a function is registered as
+REGISTRY = "MLFLOW_REGISTRY_URI"  # MLflow's variable: where models are registered, if not in the store
 ALIAS = "best"  # of the versions of a study's best run
 LONGEST_DESCRIPTION = 5000  # characters that every database of MLflow's keeps
 RUNS_ON = ("mlflow", "numpy", "onnx", "onnxruntime")  # what a version needs where it is loaded
@@ -40,6 +42,24 @@ class Version(NamedTuple):
     def uri(self) -> str:
         """Its address for MLflow, among others in `mlflow models serve -m`."""
         return f"models:/{self.name}/{self.number}"
+
+
+def registry_name(store: Store) -> str:
+    """Returns the registry's name in messages: the store's, unless `REGISTRY` names another.
+
+    Raises:
+        UserError: It names one of a kind that the lab does not know.
+    """
+    named = os.environ.get(REGISTRY)
+    try:
+        return store_name(named or store.uri)
+    except UserError as error:
+        if not named:
+            raise
+        raise UserError(
+            f"{REGISTRY}={quoted(named)}: not a registry the lab can use. Unset it to register in the store, "
+            "or name an SQLite file or a server's address."
+        ) from error
 
 
 def check_name(name: str) -> str:
@@ -176,5 +196,5 @@ def _one_message(store: Store) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, requests.RequestException) as error:
-        name = store_name(store.uri)
+        name = registry_name(store)
         raise LabError(f"{name}: the model registry does not take the model: {why(error)}") from error
