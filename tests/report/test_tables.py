@@ -1,4 +1,5 @@
 import csv as csv_reader
+import dataclasses
 import io
 import math
 import re
@@ -351,6 +352,42 @@ def test_a_value_of_fewer_seeds_than_the_row_says_so() -> None:
     (table,) = tables.study_tables(study(GRID, *runs))
     assert column(table, "train loss")[0].count == 2
     assert "(n 2)" in printed(table, 200)
+
+
+@pytest.mark.parametrize("state", ["diverged", "failed", "not run", "measured otherwise"])
+def test_a_row_without_a_configuration_that_others_average_over_is_named_and_not_ranked(state: str) -> None:
+    """The deepest is the worst: without it the worse model would seem the better one."""
+    depths = (("1", 90.0), ("2", 100.0), ("3", 120.0))
+    losses = {("vae", layers): near(loss + 3.0) for layers, loss in depths}
+    losses |= {("big", layers): near(loss) for layers, loss in depths} | {("wide", "1"): near(150.0)}
+    losses |= {("wide", layers): near(150.0) for layers in "23"}
+    runs = grid(losses)
+    deepest = [run for run in runs if run.name.startswith("vae L3")]
+    for trained in deepest:
+        trained.metrics["test/loss"] = math.nan  # type: ignore[index]
+        if state == "measured otherwise":
+            del trained.metrics["test/loss"]  # type: ignore[attr-defined]
+    if state in ("failed", "not run"):
+        runs = [run for run in runs if run not in deepest]
+        failed = [dataclasses.replace(trained, status="FAILED", metrics={}) for trained in deepest]
+        runs += failed if state == "failed" else []
+    plan = replace(GRID, cross={"model": ["vae", "big", "wide"], "model.layers": ["1", "2", "3"]})
+    loss = [metric_named("test/loss")]
+    (table,) = tables.study_tables(study(plan, *runs), by=["model"], metrics=loss)
+    best = dict(zip([row[0].value for row in table.rows], column(table, "held-out loss"), strict=True))
+    assert [name for name, cell in best.items() if cell.best] == ["big"]
+    sentence = "Not ranked by held-out loss, since without what others average over: vae (no layers 3)."
+    assert sentence in table.note
+    (whole,) = tables.study_tables(study(plan, *grid(losses)), by=["model"], metrics=loss)
+    assert "Not ranked" not in whole.note
+
+
+def test_rows_of_which_none_has_what_the_others_have_are_not_ranked() -> None:
+    runs = grid({("vae", "1"): near(90.0), ("big", "3"): near(120.0)})
+    plan = replace(GRID, cross={"model": ["vae", "big"], "model.layers": ["1", "3"]})
+    (table,) = tables.study_tables(study(plan, *runs), by=["model"], metrics=[metric_named("test/loss")])
+    assert not any(cell.best for cell in column(table, "held-out loss"))
+    assert "vae (no layers 3), big (no layers 1)" in table.note
 
 
 def test_rows_that_pool_configurations_average_within_each_seed() -> None:

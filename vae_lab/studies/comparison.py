@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Group:
     finished: list[StoredRun]
     failed: list[StoredRun]
     replicate: tuple[str, ...] = ("seed",)  # parameters that name a replicate
-    pooled: tuple[str, ...] = ()  # varied parameters that do not tell rows apart
+    pooled: tuple[str, ...] = ()  # varied parameters that rows of its table average over
     interrupted: Sequence[StoredRun] = ()
     stopped: Sequence[StoredRun] = ()  # early, by a search
 
@@ -46,16 +46,24 @@ class Group:
         in order, as tests that look while seeds are added want them.
         """
         values: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
-        for replicate, configuration, run in self._places:
-            value = run.metrics.get(metric, run.params.get(metric, ""))
-            if is_number(value):
-                values.setdefault(replicate, {}).setdefault(configuration, []).append(float(value))
-        pooled = set().union(*values.values())
+        for replicate, configuration, value in self._measured(metric):
+            values.setdefault(replicate, {}).setdefault(configuration, []).append(value)
+        averaged = self.averaged(metric)
         return {
             replicate: _mean([_mean(repeated) for repeated in values[replicate].values()])
             for replicate in in_order(values)
-            if values[replicate].keys() == pooled
+            if values[replicate].keys() == averaged
         }
+
+    def averaged(self, metric: str) -> frozenset[tuple[str, ...]]:
+        """The values of `pooled` of every configuration that has the metric in some replicate."""
+        return frozenset(configuration for _, configuration, _ in self._measured(metric))
+
+    def _measured(self, metric: str) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], float]]:
+        for replicate, configuration, run in self._places:
+            value = run.metrics.get(metric, run.params.get(metric, ""))
+            if is_number(value):
+                yield replicate, configuration, float(value)
 
     def values(self, metric: str) -> list[float]:
         """The values of `by_replicate`."""
@@ -214,11 +222,10 @@ def _comparison(
     for run in runs:
         rows.setdefault(param_values(run, by), []).append(run)
     replicate = tuple(key for key in plan.replicate or ("seed",) if key not in by)
-    varied = [key for key in varied_keys(plan) if key not in by]
+    pooled = _pooled(by, rows.values(), plan)
     groups = []
     for values in _ordered(by, rows, plan):
         members = rows[values]
-        pooled = tuple(key for key in varied if len({run.params.get(key, "") for run in members}) > 1)
         finished = [run for run in members if run.status == "FINISHED"]
         done = {_attempted(run, replicate) for run in finished}  # some of them at a second attempt
         unfinished = [run for run in members if _attempted(run, replicate) not in done]
@@ -228,6 +235,20 @@ def _comparison(
         keys = dict(zip(by, values, strict=True))
         groups.append(Group(keys, finished, failed, replicate, pooled, interrupted, stopped))
     return Comparison(title, by, within, groups, plan.sequential)
+
+
+def _pooled(by: Sequence[str], rows: Collection[Sequence[StoredRun]], plan: Plan) -> tuple[str, ...]:
+    """The varied parameters that rows average over: of which one has several values, or should have had.
+
+    A row with one value of a crossed key, of which another row has other values, lacks those.
+    """
+    pooled = []
+    for key in varied_keys(plan):
+        values = [{run.params.get(key, "") for run in members} for members in rows]
+        everywhere = len(set().union(*values))
+        if key not in by and max((everywhere if key in plan.cross else 0, *map(len, values))) > 1:
+            pooled.append(key)
+    return tuple(pooled)
 
 
 def _attempted(run: StoredRun, replicate: Sequence[str]) -> tuple[str, ...]:

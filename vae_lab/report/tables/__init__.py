@@ -4,6 +4,7 @@
 - `ablations`: one row a configuration, with intervals over its replicates and the best marked.
 - `contrasts`: what a change of one parameter does, with intervals and tests.
 - `importance`: which hyperparameter explains how much.
+- `averages`: which rows average over less than others, and so have no rank.
 - `real_images`: the row of what the lab measures of real images.
 - `formats`, `terminal`: how tables are written.
 """

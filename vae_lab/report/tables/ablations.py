@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vae_lab.metrics import EVALUATION_SETTINGS, LOWER, NATS, OWN_TOPIC, TOPICS, Metric
-from vae_lab.report.tables import real_images
+from vae_lab.report.tables import averages, real_images
 from vae_lab.report.tables.content import Cell, Column, Table, how_tested
 from vae_lab.studies import statistics
 from vae_lab.studies.comparison import (
@@ -192,12 +192,13 @@ def _digits(metric: Metric, cells: Iterable[Cell]) -> int:
 
 
 def _ranked_rows(comparison: Comparison, metric: Metric, values: Sequence[Values]) -> list[list[int]]:
-    """Rows among which the best is sought: they share `within` and what the metric sets apart."""
+    """Rows among which the best is sought: of one family, of means over the same, and of one kind."""
     if not (metric.better and metric.ranked):
         return []
+    incomplete = averages.missing(comparison, metric.key)
     families: dict[tuple[tuple[str, ...], ...], list[int]] = {}
     for i, group in enumerate(comparison.groups):
-        if values[i]:
+        if values[i] and i not in incomplete:
             kinds = {param_values(run, metric.comparison_keys) for run in group.finished}
             if len(kinds) == 1:  # a row that averages over kinds has no rank
                 families.setdefault((comparison.family(group), *kinds), []).append(i)
@@ -250,6 +251,7 @@ def _note(
     sentences = [
         *_note_on_replicates(comparison, ranked, test),
         f"Rows are means over {', '.join(map(key_name, pooled))}." if pooled else "",
+        *averages.note(comparison, metrics),
         real_images.note(comparison, metrics),
         *_note_on_evaluation([run for group in groups for run in group.finished], metrics),
         _named_runs("Failed", [run for group in groups for run in group.failed]),
