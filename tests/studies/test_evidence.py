@@ -142,6 +142,23 @@ def test_the_best_inner_value_is_counted_as_the_sentence_names_it() -> None:
     assert verdict.agreement == 0.7
 
 
+def test_of_several_inner_values_none_is_called_the_best_that_was_not_shown_to_be() -> None:
+    """The best in the mean is behind in three seeds; what supports the claim is ahead in all of them."""
+    losses = {"5": 0.0, "10": -4.0, "15": -1.0, "20": 0.0}
+    rows = [
+        {"model.latent_size": z, "seed": str(seed), "test/loss": loss + 0.01 * seed}
+        for seed in range(10)
+        for z, loss in (losses if seed < 7 else losses | {"10": 1.0}).items()
+    ]
+    verdict = judged(
+        of("best_inside", along="model.latent_size"), rows, axes={"model.latent_size": [*losses]}, base={}
+    )
+    assert (verdict.verdict, verdict.agreement) == ("supported", 0.7)
+    start = "Some inner latent size has a better held-out loss than both ends (5 and 20), by "
+    assert verdict.sentence.startswith(start)
+    assert "the best in the mean, latent size 10, is ahead in 7 of 10 seeds" in verdict.sentence
+
+
 def test_an_interval_beyond_zero_has_a_verdict_also_of_the_best_inside() -> None:
     for seed in range(30):
         verdict = judged(INSIDE, runs(7, lambda m, L, Z: 0.01 * Z, seed=seed))

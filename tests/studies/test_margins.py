@@ -49,6 +49,18 @@ def test_a_claim_of_a_difference_is_negligible_where_none_that_matters_is_left(
     assert judged(claim, runs(30, lambda *_: 0.0, noise=0.2), sequential=sequential).verdict == "undecided"
 
 
+def test_while_seeds_are_added_what_is_supported_can_turn_out_to_be_less_than_the_margin() -> None:
+    """A step of 0.75 is first shown to be above zero and later to be below the margin: both are right."""
+    rows = runs(44, lambda m, L, Z: {2: 0.0, 3: 10.0, 4: 10.75}[L], noise=0.3)
+    claim = {**DEPTH, "margin": 1}
+    verdicts = [
+        judged(claim, [row for row in rows if int(row["seed"]) < look], sequential=True) for look in (10, 44)
+    ]
+    assert [verdict.verdict for verdict in verdicts] == ["supported", "refuted"]
+    assert "from layers 3 to 4 the held-out loss changes by +0.7" in verdicts[1].sentence
+    assert "less than the margin of 1 nats/image" in verdicts[1].sentence
+
+
 def test_a_difference_that_is_shown_but_does_not_matter_is_negligible() -> None:
     rows = runs(10, lambda m, L, Z: 0.02 * Z, noise=0.05)
     assert judged(LATENT, rows).verdict == "supported"

@@ -70,8 +70,12 @@ class Wording:
                 return self._spread(self.claim.of, self.claim.than, size)
             case "best_inside":
                 best = named({self.claim.along: self.axis[self.step]})
-                ends = f"{self.axis[0]} and {self.axis[-1]}"
-                return f"the {self.metric} is best at {best}, ahead of the ends ({ends}) by at least {size}"
+                ends = f"({self.axis[0]} and {self.axis[-1]})"
+                if len(self.axis) == 3:
+                    return f"the {self.metric} is best at {best}, ahead of the ends {ends} by at least {size}"
+                # Which of several it is has not been tested, and the one that was shown may be another.
+                inner = f"some inner {self.axis_name} has a better {self.metric} than both ends {ends}"
+                return f"{inner}, by {size}; the best in the mean, {best}, is ahead"
         return self._trends(size)
 
     def refuted(self, size: str) -> str:
