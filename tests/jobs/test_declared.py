@@ -300,6 +300,88 @@ def test_whatever_is_changed_makes_another_claim(key: str) -> None:
     assert len(declared(renamed, [Earlier(before, 1)], 1)) == 1
 
 
+def over(*layers: str, claim: dict[str, Any] | None = None, **settings: Any) -> Plan:
+    """A study of a claim along the depth, with runs of every depth."""
+    axes: dict[str, Any] = {"one_at_a_time": {"model.layers": [*layers]}, "base": {"model.layers": "2"}}
+    runs = [(f"{depth}{seed}", f"vae L{depth} s{seed}") for depth in layers for seed in range(8)]
+    replicate = {"seed": [str(seed) for seed in range(8)]}
+    said = claim or {**CLAIM, "expect": "increasing"}
+    return Plan("depth", replicate=replicate, claims=[said], runs=runs, **(axes | settings))
+
+
+def since(plan: Plan, *before: Plan, seen: int = 24) -> Plan:
+    """The plan with what it and earlier multiruns declared."""
+    earlier = [Earlier(multirun, place) for place, multirun in enumerate(before)]
+    return msgspec.structs.replace(plan, declared=declared(plan, earlier, seen))
+
+
+def test_a_claim_of_fewer_values_of_its_axis_is_another_one() -> None:
+    """The loss falls at four layers: without them the same words would be true of what was seen."""
+    runs = [
+        StoredRun(
+            f"{layers}{seed}", "1", f"vae L{layers} s{seed}", "FINISHED",
+            {"model.layers": layers, "seed": str(seed)},
+            {"test/loss": {"2": 10.0, "3": 20.0, "4": 15.0}[layers] + 0.1 * seed}, {}, 0,
+        )
+        for layers in "234"
+        for seed in range(8)
+    ]  # fmt: skip
+    first = since(over("2", "3", "4"), seen=0)
+    (refuted,) = judge_study(Study(runs[0], first, runs))
+    assert (refuted.verdict, refuted.standing) == ("refuted", "")
+    narrow = since(over("2", "3"), first)
+    late, before = judge_study(Study(runs[0], narrow, runs[:16]))
+    assert (late.verdict, late.standing) == ("supported", "declared after 24 runs had been seen")
+    assert (before.claim.id, before.dropped) == ("W1 before", True)
+    assert (before.verdict, before.n) == ("undecided", 0), "it is about four layers, too"
+    again, former = judge_study(Study(runs[0], since(over("2", "3", "4"), first, narrow), runs))
+    assert (again.verdict, again.standing, former.verdict) == ("refuted", "", "supported")
+
+
+@pytest.mark.parametrize(
+    ("change", "claims"),
+    [
+        ({}, 1),
+        ({"one_at_a_time": {"model.layers": ["2.0", "3", "4"]}}, 1),
+        ({"one_at_a_time": {"model.layers": ["2", "3", "4", "5"]}}, 2),
+        ({"cross": {"optimizer.lr": ["1", "2"]}}, 2),
+        ({"cross": {"optimizer.lr": ["1"]}}, 1),
+        ({"one_at_a_time": {"model.layers": ["2"]}}, 1),
+    ],
+)
+def test_other_values_of_what_a_claim_compares_make_another_claim(
+    change: dict[str, Any], claims: int
+) -> None:
+    """Of fewer than two values of its axis it says nothing: a pilot of one depth is no trial of it."""
+    first = since(over("2", "3", "4"), seen=0)
+    assert len(since(over("2", "3", "4", **change), first).declared) == claims
+
+
+def test_another_base_or_another_point_makes_another_claim() -> None:
+    axes = {"model.layers": ["2", "3"], "model.latent_size": ["10", "15"]}
+    base = {"model.layers": "2", "model.latent_size": "15"}
+    first = since(over("2", "3", one_at_a_time=axes, base=base), seen=0)
+    moved = over("2", "3", one_at_a_time=axes, base={**base, "model.latent_size": "10"})
+    assert len(since(moved, first).declared) == 2
+    assert len(since(over("2", "3"), first).declared) == 1, "the other axis is gone, and what is left stays"
+    wide = {**CLAIM, "expect": "better", "of": {"point": "wide"}, "than": {"point": "base"}}
+    del wide["along"]
+    points = [
+        over("2", "3", claim=wide, also={"wide": {"model.hidden_size": size}}) for size in ("64", "128")
+    ]
+    assert len(since(points[1], since(points[0], seen=0)).declared) == 2
+
+
+def test_declarations_that_do_not_say_their_values_have_those_of_their_plan() -> None:
+    """As an earlier version of the lab kept them."""
+    old = over("2", "3", "4")
+    without_values = [msgspec.structs.replace(entry, values=None) for entry in since(old, seen=0).declared]
+    before = msgspec.structs.replace(old, declared=without_values)
+    (entry,) = since(over("2", "3", "4"), before).declared
+    assert (entry.seen, entry.dropped) == (0, None)
+    assert [entry.dropped for entry in since(over("2", "3"), before).declared] == [24, None]
+
+
 def test_a_parent_that_is_gone_hides_no_other(lab: Lab, folder: Path) -> None:
     declare(folder, "increasing")
     assert lab(*LINE, "seeds=1")[0] == 0

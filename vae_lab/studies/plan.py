@@ -35,6 +35,7 @@ class Declared(Struct, frozen=True, forbid_unknown_fields=True):
     seen: int  # runs of the study that had finished by then, also of earlier multiruns
     claim: dict[str, Any]
     dropped: int | None = None  # how many had finished when the claim was dropped or changed; 0: of no study
+    values: dict[str, list[str]] | None = None  # see `claims.scope.declared_values`; None: not said by then
 
 
 class Defined(Struct, frozen=True, forbid_unknown_fields=True):

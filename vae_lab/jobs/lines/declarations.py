@@ -11,6 +11,7 @@ import msgspec
 from vae_lab import tracking
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
+from vae_lab.studies.claims.scope import declared_values, same_values
 from vae_lab.studies.names import owner_of
 from vae_lab.studies.plan import PLAN_FILE, Declared, Plan, digest
 from vae_lab.studies.study import is_superseded
@@ -112,27 +113,71 @@ def declared(plan: Plan, earlier: Iterable[Earlier], seen: int) -> list[Declared
         earlier: Multiruns of it and of its runs, the oldest first.
         seen: How many of its runs, and of those of its earlier multiruns, have finished.
     """
-    known: dict[str, Declared] = {}
-    today = {digest(claim): claim for claim in plan.claims}
-    for before, at, _ in earlier:
-        # What an older lab planned does not say when its claims were declared.
-        first = [Declared(digest(claim), at, 0, claim) for claim in before.claims]
-        entries = before.declared or first
-        if not _is_same_study(before, plan):  # its other claims are its own, whether it has them still or not
-            entries = [claim for claim in entries if claim.digest in today]
-        for claim in entries:
-            earliest = min(known.get(claim.digest, claim), claim, key=lambda entry: entry.at)
-            known[claim.digest] = msgspec.structs.replace(earliest, dropped=claim.dropped)
     now = int(time.time() * 1000)
-    for key, said in today.items():
-        # One that was taken back before a run had been seen was of no study since.
-        if key not in known or known[key].dropped == 0:
-            known[key] = Declared(key, now, seen, said)
-    claims = []
-    for key, claim in known.items():
-        dropped = None if key in today else seen if claim.dropped is None else claim.dropped
-        claims.append(msgspec.structs.replace(claim, dropped=dropped))
-    return claims
+    today = {
+        digest(said): Declared(digest(said), now, seen, said, None, declared_values(said, plan))
+        for said in plan.claims
+    }
+    known = _declared_before(plan, earlier, list(today.values()))
+    places = set()
+    for claim in today.values():
+        place = _place_of(claim, known)
+        if place is None:
+            known.append(claim)
+        elif known[place].dropped == 0:
+            # One that was taken back before a run had been seen was of no study since.
+            known[place] = claim
+        else:
+            known[place] = msgspec.structs.replace(known[place], dropped=None, values=claim.values)
+        places.add(len(known) - 1 if place is None else place)
+    return [
+        entry
+        if place in places or entry.dropped is not None
+        else msgspec.structs.replace(entry, dropped=seen)
+        for place, entry in enumerate(known)
+    ]
+
+
+def _declared_before(plan: Plan, earlier: Iterable[Earlier], today: Sequence[Declared]) -> list[Declared]:
+    """Returns the claims that earlier multiruns declared, each with the moment at which it first was."""
+    known: list[Declared] = []
+    for before, at, _ in earlier:
+        entries = _declared_by(before, at)
+        if not _is_same_study(before, plan):  # its other claims are its own, whether it has them still or not
+            entries = [entry for entry in entries if any(_is_same(entry, claim) for claim in today)]
+        for entry in entries:
+            place = _place_of(entry, known)
+            if place is None:
+                known.append(entry)
+                continue
+            earliest = min(known[place], entry, key=lambda claim: claim.at)
+            known[place] = msgspec.structs.replace(earliest, dropped=entry.dropped)
+    return known
+
+
+def _declared_by(before: Plan, at: int) -> list[Declared]:
+    """Returns the claims that an earlier multirun declared, with what was not recorded by then.
+
+    What an older lab planned does not say when its claims were declared, nor of which values.
+    """
+    entries = before.declared or [Declared(digest(claim), at, 0, claim) for claim in before.claims]
+    return [
+        msgspec.structs.replace(entry, values=declared_values(entry.claim, before))
+        if entry.values is None and entry.dropped is None
+        else entry
+        for entry in entries
+    ]
+
+
+def _is_same(first: Declared, second: Declared) -> bool:
+    """Returns whether two declarations say the same of the same values."""
+    return first.digest == second.digest and same_values(first.claim, first.values, second.values)
+
+
+def _place_of(claim: Declared, known: Sequence[Declared]) -> int | None:
+    """Returns where a claim stands among those that are known: at best with just these values."""
+    places = [place for place, entry in enumerate(known) if _is_same(entry, claim)]
+    return min(places, key=lambda place: known[place].values != claim.values, default=None)
 
 
 def _is_same_study(before: Plan, plan: Plan) -> bool:

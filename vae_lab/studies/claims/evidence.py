@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,6 +35,13 @@ class Design:
     base: Mapping[str, str] | None = None  # where the keys that a claim does not name stay
     sequential: bool = False  # whether the number of replicates was chosen after looking at them
     claims: int = 1  # that are judged together
+
+    def of_values(self, along: str, values: Mapping[str, list[str]]) -> Design:
+        """Returns the design with the values that a claim along an axis was declared of."""
+        fixed = {key: value[0] for key, value in values.items() if len(value) == 1 and key != along}
+        base = {key: value for key, value in (self.base or {}).items() if key not in values}
+        varied = {key: value for key, value in values.items() if key not in fixed}
+        return replace(self, axes={**(self.axes or {}), **varied}, base={**base, **fixed})
 
 
 class NoEvidence(NamedTuple):

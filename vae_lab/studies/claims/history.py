@@ -47,8 +47,9 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
     # A planned key that no finished run has yet leaves claims open, and is no mistake of theirs.
     runs = runs.assign(**{key: None for key in planned if key not in runs})
     former = [_former_claim(entry.claim, plan.own_metrics) for entry in dropped]
-    verdicts = judge(claims, runs, former=_told_apart(former), **chosen)
-    seen = {entry.digest: entry.seen for entry in plan.declared}
+    values = [entry.values for entry in dropped]
+    verdicts = judge(claims, runs, former=_told_apart(former), former_values=values, **chosen)
+    seen = {entry.digest: entry.seen for entry in plan.declared if entry.dropped is None}
     late = [seen.get(digest(claim), 0) for claim in plan.claims]
     of_today = [_declared_late(verdict, count) for verdict, count in zip(verdicts, late, strict=False)]
     return of_today + [

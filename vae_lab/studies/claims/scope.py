@@ -97,6 +97,59 @@ def design(plan: Plan) -> dict[str, Any]:
     }
 
 
+def declared_values(claim: Mapping[str, Any], plan: Plan) -> dict[str, list[str]]:
+    """Returns the values that a plan gives to the keys that a claim leaves open: they are a part of it.
+
+    These are the values of its axis, of the keys that it averages over, of those that stay at the base, and
+    the settings of the points that it names.
+
+    Args:
+        claim: As the study's YAML declares it; it need not be valid.
+        plan: What varies, and from which base.
+
+    Examples:
+        >>> plan = Plan("p", cross={"model": ["vae", "cvae"]}, one_at_a_time={"model.layers": ["2", "3"]},
+        ...             base={"model.layers": "3"})
+        >>> declared_values({"along": "model.layers", "within": {"model": "vae"}}, plan)
+        {'model.layers': ['2', '3']}
+    """
+    parts = [claim.get(part) for part in ("of", "than", "as", "within")]
+    named = [
+        (str(key), str(value)) for part in parts if isinstance(part, Mapping) for key, value in part.items()
+    ]
+    fixed, along = {key for key, _ in named}, claim.get("along")
+    values = {
+        key: [canonical(value)] for key, value in plan.base.items() if key not in fixed and key != along
+    }
+    for key, axis in {**plan.cross, **plan.one_at_a_time}.items():
+        if key not in fixed and key not in values:
+            values[key] = sorted(set(map(canonical, axis)))
+    for key, point in named:
+        if key == POINT:
+            values[f"{POINT} {point}"] = sorted(f"{k}={v}" for k, v in plan.also.get(point, {}).items())
+    return values
+
+
+def same_values(
+    claim: Mapping[str, Any], first: Mapping[str, list[str]] | None, second: Mapping[str, list[str]] | None
+) -> bool:
+    """Returns whether a claim compares the same by two plans' `declared_values`, as far as they say.
+
+    A key that only one of them varies, and of which that one has a single value, was at some value in the
+    other, too. By a plan whose axis is too short the claim compares nothing that could be seen.
+    """
+    if first is None or second is None:
+        return True
+    along, least = str(claim.get("along", "")), 3 if claim.get("expect") == "best_inside" else 2
+    if along and any(len(values.get(along, ())) < least for values in (first, second)):
+        return True
+    return all(
+        first[key] == second[key] if key in first and key in second else len(values[key]) < 2
+        for values in (first, second)
+        for key in values
+    )
+
+
 def canonical(value: object) -> str:
     """A value as text by which equal numbers are equal.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from vae_lab.errors import UserError
@@ -86,6 +87,7 @@ def judge(
     replicate: str = "seed",
     *,
     former: Sequence[Claim] = (),
+    former_values: Sequence[Mapping[str, list[str]] | None] = (),
     axes: Mapping[str, Sequence[str]] | None = None,
     base: Mapping[str, str] | None = None,
     sequential: bool = False,
@@ -97,6 +99,7 @@ def judge(
         runs: one row a finished run, as `runs_frame` makes it.
         replicate: the parameter that numbers the repeats of a configuration.
         former: those that it has dropped; they count, and one that is not valid any more stays undecided.
+        former_values: the values that each of those was declared of, if known; see `scope.declared_values`.
         axes: every varied key with its planned values; one without runs leaves a claim undecided.
         base: where keys stay that a claim does not name, in a study that varies one key at a time.
         sequential: the number of replicates was chosen after looking at them.
@@ -114,17 +117,18 @@ def judge(
     """
     design = Design(replicate, axes, base, sequential, len(claims) + len(former))
     evidence: list[Judged] = [evidence_for(claim, runs, design) for claim in claims]
-    evidence += [_evidence_for_former(claim, runs, design) for claim in former]
-    levels = [claim.level for claim in (*claims, *former)]
-    results = settled([None if isinstance(one, NoEvidence) else one[0] for one in evidence], levels)
-    cases = zip((*claims, *former), evidence, results, strict=True)
-    return [_verdict(*case, design) for case in cases]
+    evidence += [_evidence_for_former(*one, runs, design) for one in zip_longest(former, former_values)]
+    shown = [None if isinstance(one, NoEvidence) else one[0] for one in evidence]
+    results = settled(shown, [claim.level for claim in (*claims, *former)])
+    return [_verdict(*case, design) for case in zip((*claims, *former), evidence, results, strict=True)]
 
 
-def _evidence_for_former(claim: Claim, runs: pd.DataFrame, design: Design) -> Judged:
+def _evidence_for_former(
+    claim: Claim, values: Mapping[str, list[str]] | None, runs: pd.DataFrame, design: Design
+) -> Judged:
     """The evidence for a claim that a study has dropped, also where its runs cannot say anything any more."""
     try:
-        return evidence_for(claim, runs, design)
+        return evidence_for(claim, runs, design.of_values(claim.along, values or {}))
     except UserError as error:
         return NoEvidence(f"It cannot be judged any more: {error}", statistics.UNPAIRED)
 
