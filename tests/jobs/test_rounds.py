@@ -127,6 +127,7 @@ def conducted(composed: Compose) -> Callable[..., Iterator[Round]]:
             varied = current[-1].axes
             base = {"model.layers": "3", "model.latent_size": "15"}
             around = {**varied.cross, **varied.one_at_a_time}
+            rows = [{key: value for key, value in row.items() if value is not None} for row in rows]
             return claims.judge(
                 claims.parse(declared), pd.DataFrame(rows), axes=around, base=base, sequential=True
             )
@@ -179,6 +180,39 @@ def test_what_max_seeds_cannot_settle_is_given_up_and_the_rounds_end(
     out, err = capfd.readouterr()
     assert "L is given up: it would take" in out + err
     assert "The rounds end: no claim is left that more seeds would settle." in out + err
+
+
+@pytest.mark.parametrize("lacking", ["everywhere", "at one size"])
+def test_a_claim_without_a_value_of_what_it_compares_is_given_up(
+    conducted: Any, capfd: pytest.CaptureFixture[str], lacking: str
+) -> None:
+    """A metric that is not defined for these runs, or a configuration of which every seed failed."""
+
+    def undefined(params: dict[str, str], seed: int) -> float | None:
+        if lacking == "everywhere":
+            return None
+        return None if params["model.latent_size"] == "30" else 10.0 * int(params["model.layers"])
+
+    (only,) = conducted([LATENT], undefined, 40)
+    assert set(counts(only).values()) == {6}
+    what = "has test/loss" if lacking == "everywhere" else "gives test/loss for latent size 30"
+    assert f"L is given up: no finished run {what}." in " ".join("".join(capfd.readouterr()).split())
+
+
+def test_a_claim_whose_first_seeds_all_failed_costs_no_more_of_them(
+    conducted: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It would come back if another claim asked for seeds of the same point, and these ended."""
+
+    def late(params: dict[str, str], seed: int) -> float | None:
+        if params["model.layers"] == "4" and seed < 6:
+            return None
+        return wavering(params, seed)
+
+    *_, last = conducted([claim("D", along="model.layers"), LATENT], late, 10)
+    said = " ".join("".join(capfd.readouterr()).split())
+    assert "D is given up: no finished run gives test/loss for layers 4." in said
+    assert (counts(last)["vae L3 Z30"], counts(last)["vae L4 Z15"]) == (10, 6)
 
 
 def test_a_claim_on_points_that_are_not_planned_gets_no_seeds(conducted: Any) -> None:

@@ -119,13 +119,19 @@ def _params(job: Job) -> dict[str, str]:
 def _given_up(unsettled: Iterable[Verdict], before: Collection[str], most: int) -> set[str]:
     """Returns the claims that have no fair chance to be settled, were their effects as large as may be.
 
+    One of which a whole round gave no value of something that it compares is given up until one appears: its
+    metric is not defined there, or every seed failed.
+
     Neither giving up nor coming back raises the chance of a wrong verdict: the tests hold at all numbers of
     seeds at once, whatever says which of them is reached.
     """
     ids = set()
     for verdict in unsettled:
         name, was, soonest = verdict.claim.id, verdict.claim.id in before, verdict.soonest
-        if soonest > most and (was or _has_a_look_left(verdict, most)):
+        if verdict.no_value:
+            ids.add(name)
+            said = f"{name} is given up: {verdict.no_value[0].lower()}{verdict.no_value[1:]}."
+        elif soonest > most and (was or _has_a_look_left(verdict, most)):
             ids.add(name)
             least = f"{soonest:,.0f} seeds at least" if math.isfinite(soonest) else "more than a test can use"
             said = f"{name} is given up: it would take {least}, and max_seeds={most}."

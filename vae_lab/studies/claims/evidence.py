@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from vae_lab.studies.claims.contrasts import contrast, contrasts_for
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.difference import Evidence
 from vae_lab.studies.claims.scope import canonical, groups, scope
-from vae_lab.studies.claims.wording import Wording
+from vae_lab.studies.claims.wording import Wording, named
 from vae_lab.studies.comparison import is_number
 from vae_lab.studies.statistics import Array
 from vae_lab.studies.study import POINT
@@ -50,6 +51,11 @@ class NoEvidence(NamedTuple):
     reason: str
     test: statistics.Test  # that it would be by
     seeds_a_value: int = 1
+    no_value: str = ""  # what is compared and has no value in any finished run, in words
+
+
+class _NoValueError(Exception):
+    """No finished run has a value of something that a claim compares; the message says of what."""
 
 
 def evidence_for(
@@ -68,20 +74,29 @@ def evidence_for(
     if runs.empty:
         return NoEvidence("No run has finished.", _chosen_test(claim, runs, design))
     _check_parameters(claim, runs, design)
-    test, values = _chosen_test(claim, runs, design), _values(claim, runs, design)
+    test = _chosen_test(claim, runs, design)
+    try:
+        values = _values(claim, runs, design)
+    except _NoValueError as error:
+        adding = " `vae-lab evaluate` adds it without training again."
+        advice = adding * (claim.metric not in runs and claim.metric.startswith(("eval/", "own/")))
+        return NoEvidence(f"{error}.{advice}", test, _seeds_a_value(claim, design), str(error))
     if isinstance(values, str):
-        several = len((design.axes or {}).get(claim.along, ())) > 2
-        pairs_of_seeds = claim.expect == "smaller_spread" and several
-        return NoEvidence(values, test, 2 if pairs_of_seeds else 1)
+        return NoEvidence(values, test, _seeds_a_value(claim, design))
     x, wording = values
     return contrast(claim, x, wording, test), test
+
+
+def _seeds_a_value(claim: Claim, design: Design) -> int:
+    """How many seeds make one value of the test: products of a spread take two."""
+    several = len((design.axes or {}).get(claim.along, ())) > 2
+    return 2 if claim.expect == "smaller_spread" and several else 1
 
 
 def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wording] | str:
     """The values (groups, n, axis) that a claim compares, with the words for them; or why there are none."""
     if claim.metric not in runs:
-        adding = " `vae-lab evaluate` adds it without training again."
-        return f"No finished run has {claim.metric}.{adding * claim.metric.startswith(('eval/', 'own/'))}"
+        raise _NoValueError(f"No finished run has {claim.metric}")
     tables = [_metric_table(claim, runs, design, group) for group in groups(claim)]
     wording = Wording(claim, _axis_values(claim, tables, design))
     if claim.along:
@@ -91,7 +106,9 @@ def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wo
         tables = [table.reindex(columns=list(wording.axis)) for table in tables]
     for group, table in zip(groups(claim), tables, strict=True):
         for value in table.columns[table.notna().sum() == 0] if len(table) else table.columns:
-            return f"No finished run gives {claim.metric} for {wording.configuration(group, value)}."
+            of_what = wording.configuration(group, value)
+            raise _NoValueError(f"No finished run gives {claim.metric} for {of_what}")
+    _check_crossings(claim, runs, design, tables)
     x = _paired(tables, _planned_crossings(claim, runs, design))
     if not x.shape[1]:
         return f"No {design.replicate} has a finished run at every value that is compared."
@@ -209,10 +226,26 @@ def check_ordered(claim: Claim, values: Iterable[str]) -> None:
         )
 
 
+def _check_crossings(
+    claim: Claim, runs: pd.DataFrame, design: Design, tables: Sequence[pd.DataFrame]
+) -> None:
+    """Raises a _NoValueError for a combination of what is averaged over that no replicate has everywhere."""
+    _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
+    if POINT in {*claim.of, *claim.than, *claim.within} or not crossed:
+        return
+    planned = product(*(dict.fromkeys(map(canonical, (design.axes or {})[key])) for key in crossed))
+    for combination in planned:
+        for table in tables:
+            places = [at[1:] == combination for at in table.index]
+            if not table[places].notna().any().all():
+                lacking = named(dict(zip(crossed, combination, strict=True)))
+                where = f"{lacking} wherever it is averaged"
+                raise _NoValueError(f"No finished run gives {claim.metric} for {where}")
+
+
 def _planned_crossings(claim: Claim, runs: pd.DataFrame, design: Design) -> int | None:
     """How many combinations a claim averages over in each replicate; None where named points say which."""
-    named = {*claim.of, *claim.than, *claim.within}
-    if POINT in named:
+    if POINT in {*claim.of, *claim.than, *claim.within}:
         return None
     _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
     return math.prod(len({canonical(value) for value in (design.axes or {})[key]}) for key in crossed)

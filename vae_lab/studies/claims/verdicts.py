@@ -58,6 +58,7 @@ class Verdict:
     soonest: float = 0.0  # the fewest replicates that have a fair chance to settle it, if undecided
     looks: tuple[int, ...] = ()  # the numbers of replicates at which the test looks; empty: at any
     caution: str = ""  # why p may be too small
+    no_value: str = ""  # what is compared and has no value in any finished run, in words
 
     @property
     def settled(self) -> bool:
@@ -161,6 +162,7 @@ def _verdict(claim: Claim, judged: Judged, result: Settled, design: Design) -> V
             paired=judged.test.paired,
             soonest=least,
             looks=_looks(judged.test, judged.seeds_a_value),
+            no_value=judged.no_value,
         )
     evidence, test = judged
     asked = evidence, claim.level, among, test
