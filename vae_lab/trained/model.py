@@ -87,7 +87,7 @@ class TrainedModel(ModelInHand):
         return self.data.trained_classes
 
     @cached_property
-    def _look(self) -> Look:
+    def look(self) -> Look:
         """How its images look: those held out, or where the data cannot be had, those that it draws."""
         try:
             images, _ = self.examples(LOOKED_AT)
@@ -115,7 +115,7 @@ class TrainedModel(ModelInHand):
         if not isinstance(picture, str | Path | Image):
             raise UserError(f"picture={quoted(picture)}: must be a file's name or a picture of Pillow's.")
         opened = picture if isinstance(picture, Image) else open_picture(Path(picture))
-        image, changes = adapted(opened, self._look, invert=invert)
+        image, changes = adapted(opened, self.look, invert=invert)
         return Adapted(image.to(self.device), changes)
 
     def explore(self, *others: TrainedModel, height: int = HEIGHT) -> Explorer:

@@ -6,6 +6,7 @@ of the image. `look_of` measures it, `adapted` gives it to a picture.
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ UNIFORM, MOST = 0.15, 0.8  # of an even ground: so near the median lie so many c
 DRAWN = 0.3  # by which a pixel differs from the ground where something is drawn
 FAINT = 0.02  # of a ground that is dark, or light, as it should be
 SPREAD = 2.0  # median deviations of the ground that are ground, too: paper has a grain
+NEARLY = 1e-3  # so near a half a number is one, on the explorer's page as well
 DEEPEST = 65535  # the largest value of a pixel of two bytes
 
 Plane = NDArray[np.float32]  # (height, width) or (height, width, 3), from 0 to 1
@@ -200,12 +202,12 @@ def _placed(ink: Plane, look: Look, changes: list[str]) -> Plane:
     top, bottom, left, right = _box(ink)
     drawn = ink[top:bottom, left:right]
     factor = min(look.extent / max(drawn.shape), height / drawn.shape[0], width / drawn.shape[1])
-    rows, columns = (max(1, round(side * factor)) for side in drawn.shape)
+    rows, columns = (max(1, _rounded(side * factor)) for side in drawn.shape)
     small = _resized(drawn, rows, columns)
     small = small / max(small.max(), DRAWN)  # thin strokes have become faint
     row, column = _centre(small)
-    below = min(max(round(look.centre[0] - row), 0), height - rows)
-    beside = min(max(round(look.centre[1] - column), 0), width - columns)
+    below = min(max(_rounded(look.centre[0] - row), 0), height - rows)
+    beside = min(max(_rounded(look.centre[1] - column), 0), width - columns)
     changes.append(
         f"cropped to the {drawn.shape[1]} x {drawn.shape[0]} pixels that are drawn on, scaled to "
         f"{columns} x {rows} and placed in {width} x {height} by its centre of mass"
@@ -216,12 +218,18 @@ def _placed(ink: Plane, look: Look, changes: list[str]) -> Plane:
 def _scaled_middle(plane: Plane, height: int, width: int, changes: list[str]) -> Plane:
     """Returns the middle of a picture, of the wanted proportions, scaled."""
     factor = min(plane.shape[0] / height, plane.shape[1] / width)
-    rows, columns = (max(1, round(side * factor)) for side in (height, width))
+    rows, columns = (max(1, _rounded(side * factor)) for side in (height, width))
     top, left = (plane.shape[0] - rows) // 2, (plane.shape[1] - columns) // 2
     if (rows, columns) != plane.shape[:2]:
         changes.append(f"cropped to the middle {columns} x {rows} pixels")
     changes.append(f"scaled to {width} x {height}")
     return _resized(plane[top : top + rows, left : left + columns], height, width)
+
+
+def _rounded(value: float) -> int:
+    """Returns the nearest whole number, of what is nearly a half the even one: no last digit decides."""
+    near = math.floor(value)
+    return near + near % 2 if abs(value - near - 0.5) < NEARLY else round(value)
 
 
 def _resized(plane: Plane, height: int, width: int) -> Plane:

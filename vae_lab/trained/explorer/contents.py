@@ -72,6 +72,7 @@ def gather(models: Sequence[TrainedModel], study: Study | None = None) -> Conten
     described = [_described(model, name, held_out) for model, name in zip(models, names, strict=True)]
     content = {
         "shape": first.shape,
+        "look": first.look._asdict(),
         "classes": [str(label) for label in range(first.data.classes)],
         "trained": first.classes,
         "collapsed": COLLAPSED,

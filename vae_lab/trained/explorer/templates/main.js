@@ -16,7 +16,7 @@ async function start() {
   const maps = new Maps(session);
   new Stage(session);
   new Sliders(session, contents.collapsed);
-  new Source(session, maps);
+  new Source(session, maps, contents.look);
   document.documentElement.dataset.state = "ready";
 }
 

@@ -1,11 +1,10 @@
 // Where images come from: held-out ones by class, a draw of the prior, one's own drawing or picture.
 
-const LARGEST_PICTURE = 1024; // pixels of its longer side
+const LARGEST_PICTURE = 4096; // pixels of its longer side; some browsers have no larger canvas
 
 class Source {
-  constructor(session, maps) {
-    Object.assign(this, { session, maps });
-    this.habits = habitsOf(session.images, session.shape);
+  constructor(session, maps, look) {
+    Object.assign(this, { session, maps, look });
     this.next = session.classes.map(() => 0);
     this.buildClasses();
     byId("prior").addEventListener("click", () => session.take(this.draw()));
@@ -14,10 +13,11 @@ class Source {
       session.changed();
     });
     byId("share").addEventListener("input", (event) => session.share(Number(event.target.value) / 100));
-    byId("centred").checked = this.habits.even;
+    byId("centred").checked = look.ground !== null;
+    byId("centred").parentElement.hidden = look.ground === null; // nothing tells a subject from its ground
     byId("centred").addEventListener("change", () => this.own && this.offer(this.own, true, true));
     const drawn = (picture, ended) => this.offer({ picture, words: "Your drawing", source: this.pad }, ended);
-    this.pad = new Pad(session.shape, this.habits, drawn);
+    this.pad = new Pad(session.shape, this.look, drawn);
     this.listenForFiles();
     session.watch(() => this.render());
   }
@@ -63,7 +63,7 @@ class Source {
   offer(own, ended = true, anew = false) {
     const { session } = this;
     const { picture, words, source } = own;
-    const { image, done } = adapted(picture, session.shape, this.habits, byId("centred").checked);
+    const { image, done } = adapted(picture, session.shape, this.look, byId("centred").checked);
     this.own = own;
     const conditional = session.models.some(({ works, conditions }) => works && conditions);
     const label = ended ? nearestLabel(session.models, image, session.trained) : session.label;
@@ -91,13 +91,14 @@ class Source {
   async read(file) {
     if (!file) return;
     try {
-      const bitmap = await createImageBitmap(file);
+      const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }); // as Python reads it
       const scale = Math.min(1, LARGEST_PICTURE / Math.max(bitmap.width, bitmap.height));
       const canvas = document.createElement("canvas");
       canvas.width = Math.max(1, Math.round(bitmap.width * scale));
       canvas.height = Math.max(1, Math.round(bitmap.height * scale));
       canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-      const changes = madeOpaque(canvas);
+      const shrunk = scale < 1 ? [`scaled to ${canvas.width} × ${canvas.height}`] : [];
+      const changes = [...shrunk, ...madeOpaque(canvas)];
       const picture = { ...pixelsOf(canvas, this.session.shape[0]), changes };
       this.offer({ picture, words: file.name, source: picture });
     } catch {
@@ -123,8 +124,8 @@ class Source {
 
 // A canvas to draw on, by mouse, finger or keys: arrows move the pen, the space bar lowers and lifts it.
 class Pad {
-  constructor([channels, height, width], habits, drawn) {
-    Object.assign(this, { channels, habits, drawn });
+  constructor([channels, height, width], look, drawn) {
+    Object.assign(this, { channels, look, drawn });
     this.canvas = byId("pad");
     const scale = Math.max(2, Math.round(224 / Math.max(width, height)));
     const paper = this.canvas.parentElement.style; // of the data's proportions, so that a place on it is one of theirs
@@ -142,7 +143,7 @@ class Pad {
   clear() {
     const context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.canvas.parentElement.classList.remove("drawn");
-    context.fillStyle = this.habits.ground ? "#fff" : "#000";
+    context.fillStyle = this.look.ground ? "#fff" : "#000";
     context.fillRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
@@ -166,7 +167,7 @@ class Pad {
 
   lineTo(point, ended = false) {
     const context = this.canvas.getContext("2d");
-    context.strokeStyle = this.habits.ground ? "#000" : "#fff";
+    context.strokeStyle = this.look.ground ? "#000" : "#fff";
     context.lineWidth = this.thick;
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
