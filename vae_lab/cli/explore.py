@@ -53,7 +53,7 @@ def explore(
 
     file = page_file(out)
     store = reader(uri)
-    choice = chosen_runs(store, name, [part.strip() for text in models for part in text.split(",")])
+    choice = chosen_runs(store, name, models)
     text = _written(store, choice, file, trusted)
     _say_others(choice)
     _keep(store.uri, choice, text)
@@ -83,10 +83,11 @@ def _written(store: Reader, choice: Choice, file: Path, trusted: Collection[str]
 def _say_others(choice: Choice) -> None:
     if choice.study is None:
         return
-    others = [run.name for run in choice.study.runs if run.status == "FINISHED" and run not in choice.runs]
+    others = [run for run in choice.study.runs if run.status == "FINISHED" and run not in choice.runs]
     if others:
+        first = others[0].run_id if "," in others[0].name else others[0].name
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        echo(f'Others side by side: --models "{others[0]},...", of {others[0]}{more}.')
+        echo(f'Others side by side: --models "{first},...", of {others[0].name}{more}.')
 
 
 def _keep(uri: str, choice: Choice, text: str) -> None:

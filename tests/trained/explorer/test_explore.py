@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 
 from vae_lab.cli.group import commands
 from vae_lab.errors import UserError
 from vae_lab.report.page import rendering
 from vae_lab.studies.study import load_study
-from vae_lab.tracking import EXPLORER_FILE, NOTE, reader
+from vae_lab.tracking import EXPLORER_FILE, NOTE, StoredRun, reader
 from vae_lab.trained.explorer.choice import chosen_runs, ends
 
 pytestmark = pytest.mark.timeout(240)
 ENDS = ["vae L2 Z15 s0", "vae L4 Z15 s0", "vae L3 Z10 s0", "vae L3 Z30 s0"]
+
+SHOWN = ENDS[:2]
 
 Explore = Callable[..., Result]
 
@@ -52,6 +56,40 @@ def test_models_are_chosen_by_name_and_by_id(store: str) -> None:
     assert [run.run_id for run in choice.runs] == [runs[3].run_id, runs[0].run_id]
     alone = chosen_runs(reader(store), "cvae L3 Z30 s0", ["vae L3 Z15 s0"])
     assert ([run.name for run in alone.runs], alone.study) == (["cvae L3 Z30 s0", "vae L3 Z15 s0"], None)
+
+
+@pytest.fixture
+def comma(store: str) -> Iterator[StoredRun]:
+    """The first run of the study whose name has commas, as has one with layers of several sizes."""
+    client = MlflowClient(store)
+    names = {
+        run.run_id: run.name for run in load_study(reader(store), "ablations").runs if run.name not in SHOWN
+    }
+    for run_id, name in names.items():
+        client.update_run(run_id, name=f"hidden_size=[32,16,8] {name}")
+    yield next(run for run in load_study(reader(store), "ablations").runs if "," in run.name)
+    for run_id, name in names.items():
+        client.update_run(run_id, name=name)
+
+
+def test_a_name_with_commas_is_one_of_several_names(store: str, comma: StoredRun) -> None:
+    first = "vae L2 Z15 s0"
+    for name in ("ablations", first):
+        for text in (comma.name, f"{comma.name},{first}", f"{first}, {comma.name} ,{comma.run_id}"):
+            runs = [run.name for run in chosen_runs(reader(store), name, [text]).runs]
+            assert {*runs, first} == {comma.name, first}, text
+    with pytest.raises(UserError, match=r"5 runs; at most 4"):
+        chosen_runs(reader(store), "ablations", [f"{comma.name},a,b,c,d"])
+
+
+def test_what_is_said_of_other_models_can_be_asked_for(
+    explore: Explore, store: str, comma: StoredRun
+) -> None:
+    said = explore("ablations", "--models", ",".join(SHOWN)).output
+    (other,) = re.findall(r'--models "(.*),\.\.\."', said)
+    assert other == comma.run_id
+    assert f"of {comma.name} and" in said
+    assert chosen_runs(reader(store), "ablations", [f"{other},{SHOWN[0]}"]).runs[0].run_id == comma.run_id
 
 
 @pytest.mark.parametrize(
