@@ -256,6 +256,22 @@ class Counting(TorchVAE):
         return super().encode(x, y)
 
 
+class HardlyDecoding(TorchVAE):
+    """A decoder whose images change with z, by little."""
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        return super().decode(0.02 * z)
+
+
+def test_images_that_hardly_change_with_z_have_a_finding_of_their_own(images: Dataset) -> None:
+    report = vae_lab.doctor(HardlyDecoding(), images.test.scaled(slice(None)))
+    names = [finding.name for finding in report.findings if "change the decoded images" in finding.seen]
+    assert names == ["z_hardly_used"]
+    finding = report.finding("z_hardly_used", "warning")
+    assert 1e-8 < float(finding.number or 0) < 1e-3
+    assert all("latent dimensions" in one.seen for one in report.findings if one.name == "collapse")
+
+
 def test_modules_of_ordinary_code_have_a_report(images: Dataset) -> None:
     x = images.test.scaled(slice(None)).cpu()
     assert "noise" not in vae_lab.doctor(WithItsLoss(), x).unexamined

@@ -77,6 +77,10 @@ CATALOGUE = {
         "Look for what cuts z off the decoder: its input, a path around it, or a KL that outweighs the rest.",
         ("jxhe/vae-lagging-encoder#5", "CompVis/vunet#5"),
     ),
+    "z_hardly_used": Entry(
+        "Train longer, warm the KL up (objective.warmup_epochs), or lower its weight: z says little yet.",
+        ("jxhe/vae-lagging-encoder#5", "CompVis/vunet#5"),
+    ),
     "condition_ignored": Entry(
         "Give the decoder the label, as one-hot beside z, in training and when sampling.",
         ("AutoResearch/EEG-GAN#95",),

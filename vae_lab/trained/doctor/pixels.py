@@ -111,7 +111,7 @@ def check_use_of_z(subject: Subject) -> Iterator[Finding]:
     labels = None if few.labels is None else few.labels[:1].expand_as(few.labels)
     response = float(few.shown(subject.decode(z, labels)).var(0).mean()) / _variance(subject)
     if response < LITTLE:
-        grade, name = (FAULT, "ignores_z") if response < NOTHING else (WARNING, "collapse")
+        grade, name = (FAULT, "ignores_z") if response < NOTHING else (WARNING, "z_hardly_used")
         seen = (
             f"Draws of z from the prior change the decoded images by {response:.2g} of the pixels' variance."
         )
