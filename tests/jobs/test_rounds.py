@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +21,7 @@ from vae_lab.jobs.runs.reports import Reached
 from vae_lab.jobs.runs.run import Run
 from vae_lab.studies import claims
 from vae_lab.studies.claims import Verdict
+from vae_lab.studies.plan import Declared, Plan, digest
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
 from vae_lab.tracking import Store
@@ -101,7 +103,10 @@ def conducted(composed: Compose) -> Callable[..., Iterator[Round]]:
     """The rounds of the reference study's points on made-up losses: a function of parameters and seed."""
 
     def conduct(
-        declared: list[dict[str, Any]], loss: Callable[[dict[str, str], int], float], most: int
+        declared: list[dict[str, Any]],
+        loss: Callable[[dict[str, str], int], float],
+        most: int,
+        dropped: Sequence[dict[str, Any]] = (),
     ) -> Any:
         settings = composed("experiments=reference", "data=digits")
         master = composed("experiments=reference", "data=digits", "seeds=auto", f"max_seeds={most}")
@@ -132,7 +137,11 @@ def conducted(composed: Compose) -> Callable[..., Iterator[Round]]:
                 claims.parse(declared), pd.DataFrame(rows), axes=around, base=base, sequential=True
             )
 
-        for wanted in rounds(master, grid, judge):
+        def of_the_store(plan: Plan, _: object) -> Plan:
+            former = [Declared(digest(one), at=1, seen=0, claim=one, dropped=9) for one in dropped]
+            return msgspec.structs.replace(plan, declared=former)
+
+        for wanted in rounds(master, grid, judge, of_the_store):
             current.append(wanted)
             yield wanted
 
@@ -167,6 +176,14 @@ def test_points_of_settled_claims_and_of_none_keep_the_seeds_that_they_have(cond
     grown = {name for name, count in counts(later[-1]).items() if count > 6}
     assert grown == {"vae L3 Z10", "vae L3 Z15", "vae L3 Z30"}
     assert [*first.jobs] == [*later[-1].jobs][: len(first.jobs)], "the plan keeps what was trained"
+
+
+def test_the_first_round_has_seeds_enough_for_all_claims_that_share_the_level(conducted: Any) -> None:
+    """Six seeds of two models, exchanged, give p = 2/924; a look has half of the level, shared by twelve."""
+    eleven = [claim(f"D{n}", along="model.layers", within={"model.latent_size": 15}) for n in range(11)]
+    one = claim("dropped", along="model.latent_size")
+    assert set(counts(next(conducted(eleven, wavering, 40))).values()) == {6}
+    assert set(counts(next(conducted(eleven, wavering, 40, dropped=[one]))).values()) == {8}
 
 
 def test_what_max_seeds_cannot_settle_is_given_up_and_the_rounds_end(

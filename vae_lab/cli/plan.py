@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # the help of all commands goes without Hydra
     from vae_lab.jobs.job import Job
     from vae_lab.jobs.lines.rounds import Grid
     from vae_lab.report.tables import Table
-    from vae_lab.studies.plan import Plan
-    from vae_lab.tracking import StoredRun
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -89,19 +87,10 @@ def _tables_of_run(job: Job, began: float) -> list[Table]:
     return [points_table(job.name, estimated, None), whole_table(estimated, time.monotonic() - began)]
 
 
-def _declared(plan: Plan, seen: Sequence[StoredRun], tracking: DictConfig) -> Plan:
-    """Returns a plan with all claims that the store knows to have been declared of it."""
-    from vae_lab.jobs.lines.declarations import with_declarations
-    from vae_lab.tracking import Store
-    from vae_lab.tracking.environment import experiment_name
-
-    store = Store.open(tracking.uri)
-    return with_declarations(plan, store, seen, experiment_name(store, tracking.experiment))
-
-
 def _tables_of_multirun(
     master: DictConfig, grid: Grid, launcher: Launcher | None, began: float
 ) -> list[Table]:
+    from vae_lab.jobs.lines.declarations import known_claims
     from vae_lab.jobs.lines.multirun import check_names
     from vae_lab.jobs.lines.rounds import announced, plan_of, rounds, study_name
     from vae_lab.jobs.plan import estimate as estimates
@@ -110,7 +99,7 @@ def _tables_of_multirun(
     _, jobs = grid(1 if master.seeds == "auto" else master.seeds)
     for settings in {job.settings.data._target_: job.settings for job in jobs}.values():
         estimates.check_data(settings)
-    first = next(rounds(master, grid, list))
+    first = next(rounds(master, grid, list, known_claims))
     check_names(jobs[0].settings)
     name = study_name(master, first.axes)
     jobs = [*first.jobs.values()]
@@ -118,9 +107,8 @@ def _tables_of_multirun(
     shared = {key: getattr(launcher, key, standard) for key, standard in (("stack", 1), ("workers", 1))}
     store = estimates.readable_store(jobs[0].settings.tracking.uri)
     estimated = estimates.estimate(jobs, store, **shared)
-    planned = plan_of(master, first, name, master.seeds == "auto")
-    if store is not None:  # as `train` does: by the tests that its runs allow, over all claims ever declared
-        planned = _declared(planned, estimated.seen, jobs[0].settings.tracking)
+    # As `train` does: by the tests that its runs allow, over all claims ever declared.
+    planned = known_claims(plan_of(master, first, name, master.seeds == "auto"), first.jobs)
     planned = announced(planned, first)
     most = master.max_seeds if master.seeds == "auto" else None
     if most:

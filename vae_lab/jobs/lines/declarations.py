@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -11,12 +11,15 @@ import msgspec
 from vae_lab import tracking
 from vae_lab.errors import LabError
 from vae_lab.jobs import progress
+from vae_lab.jobs.job import Job
 from vae_lab.studies.claims.scope import declared_values, same_values
 from vae_lab.studies.names import owner_of
 from vae_lab.studies.plan import PLAN_FILE, Declared, Plan, digest
 from vae_lab.studies.study import is_superseded
-from vae_lab.tracking import Store, StoredRun, member_tag
-from vae_lab.tracking.abandoned import close_abandoned
+from vae_lab.tracking import Store, StoredRun, member_tag, resolve_address, sqlite_file
+from vae_lab.tracking.abandoned import close_abandoned, finished_runs
+from vae_lab.tracking.database import is_empty
+from vae_lab.tracking.environment import experiment_name
 
 
 class Earlier(NamedTuple):
@@ -25,6 +28,22 @@ class Earlier(NamedTuple):
     plan: Plan
     at: int  # when it began, milliseconds since 1970
     run_id: str = ""  # of its parent
+
+
+def known_claims(plan: Plan, jobs: Mapping[tuple[str, str], Job]) -> Plan:
+    """Returns a plan as `with_declarations` does, by its store, if there is one yet.
+
+    Args:
+        plan: What is planned.
+        jobs: Its jobs by their runs' fingerprint and name.
+    """
+    tracked = next(iter(jobs.values())).settings.tracking
+    file = sqlite_file(resolve_address(tracked.uri))
+    if file is not None and is_empty(file):
+        return plan
+    store = Store.open(tracked.uri)
+    finished = finished_runs(store, {fingerprint for fingerprint, _ in jobs})
+    return with_declarations(plan, store, finished.values(), experiment_name(store, tracked.experiment))
 
 
 def with_declarations(plan: Plan, store: Store, finished: Collection[StoredRun], experiment: str) -> Plan:

@@ -17,7 +17,7 @@ from vae_lab.evaluation import spectrum
 from vae_lab.jobs import progress
 from vae_lab.jobs.commands import multirun_command
 from vae_lab.jobs.job import Job, Multirun, Result, UnderWayError
-from vae_lab.jobs.lines.declarations import let_go_of_superseded, with_declarations
+from vae_lab.jobs.lines.declarations import known_claims, let_go_of_superseded, with_declarations
 from vae_lab.jobs.lines.rounds import Grid, Key, announced, plan_of, rounds, study_name
 from vae_lab.jobs.parts.datasets import dataset
 from vae_lab.jobs.runs.measuring import add_measures, record_plan, wants_measures
@@ -70,7 +70,7 @@ def run_multirun(master: DictConfig, arguments: Sequence[str], grid: Grid, launc
         UserError: A point is not valid; nothing has been trained or written.
         MultirunError: Some runs failed.
     """
-    following = rounds(master, grid, lambda: _verdicts(parent))
+    following = rounds(master, grid, lambda: _verdicts(parent), known_claims)
     first = next(following)
     settings = next(iter(first.jobs.values())).settings
     check_names(settings)

@@ -21,12 +21,13 @@ from vae_lab.jobs.parts.own_metrics import own_metrics
 from vae_lab.metrics import Metric
 from vae_lab.studies import claims
 from vae_lab.studies.claims import Claim, Verdict, unmeasured
-from vae_lab.studies.claims.scope import compared, design
+from vae_lab.studies.claims.scope import compared
 from vae_lab.studies.plan import Oracle, Plan
 from vae_lab.studies.planned import unplanned
 
 Key = tuple[str, str]  # fingerprint and name of a run
 Grid = Callable[[int | None], tuple[Axes, list[Job]]]  # from a number of seeds
+Known = Callable[[Plan, Mapping[Key, Job]], Plan]
 
 
 class Round(NamedTuple):
@@ -36,7 +37,9 @@ class Round(NamedTuple):
     jobs: dict[Key, Job]
 
 
-def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -> Iterator[Round]:
+def rounds(
+    master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]], known: Known
+) -> Iterator[Round]:
     """Yields what a multirun wants to have run: at once, or with `seeds=auto` a round after the other.
 
     The first round has every point, so that all tables have it; each later one more seeds of the points that
@@ -47,6 +50,7 @@ def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -
         master: The composed config of the multirun.
         grid: Returns axes and checked jobs for a number of seeds; None where the axes say which there are.
         judge: Returns the verdicts on the runs of the rounds so far.
+        known: Returns a plan of these jobs with all claims that were ever declared of it.
 
     Raises:
         UserError: `seeds=auto` of a study without claims, or with one on what is not measured.
@@ -58,14 +62,14 @@ def rounds(master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]]) -
     if not declared:
         raise UserError("seeds=auto: is for a study that declares claims, such as experiments=reference.")
     claims.check_measured(declared, master.evaluation)
-    yield from _until_settled(master, grid, judge, declared)
+    yield from _until_settled(master, grid, judge, known)
 
 
 def _until_settled(
-    master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]], declared: Sequence[Claim]
+    master: DictConfig, grid: Grid, judge: Callable[[], list[Verdict]], known: Known
 ) -> Iterator[Round]:
     most = master.max_seeds
-    seeds = claims.round_target(_untrained(master, _prepared(grid, 1), declared), 0, most)
+    seeds = claims.round_target(_untrained(master, _prepared(grid, 1), known), 0, most)
     assert seeds is not None, "nothing is settled before it has run"
     current = _prepared(grid, seeds)
     plan = plan_of(master, current, "", sequential=True)
@@ -91,11 +95,15 @@ def _until_settled(
         current = wider
 
 
-def _untrained(master: DictConfig, outline: Round, declared: Sequence[Claim]) -> list[Verdict]:
-    """Returns the verdicts before anything is trained: by which tests, of how many seeds at least."""
-    plan = plan_of(master, outline, "", sequential=True)
+def _untrained(master: DictConfig, outline: Round, known: Known) -> list[Verdict]:
+    """Returns the verdicts before anything is trained: by which tests, of how many seeds at least.
+
+    Claims that the study has dropped share the level with those of today, as they will in every round.
+    """
+    plan = plan_of(master, outline, study_name(master, outline.axes), sequential=True)
     planned = pd.DataFrame([_params(job) for job in outline.jobs.values()])
-    return claims.judge(declared, planned, **design(plan), sequential=True)
+    verdicts = claims.judge_plan(known(plan, outline.jobs), planned)
+    return [verdict for verdict in verdicts if not verdict.dropped]
 
 
 def _prepared(

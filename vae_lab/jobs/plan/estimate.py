@@ -34,7 +34,6 @@ from vae_lab.tracking import (
     resolve_address,
     sqlite_file,
 )
-from vae_lab.tracking.abandoned import newest_finished
 from vae_lab.tracking.database import is_empty
 
 TO_TRAIN = ("missing", "interrupted")  # states of what a line trains
@@ -64,7 +63,6 @@ class Estimate(NamedTuple):
     disk: float  # bytes more in the store
     checkpoints: float  # bytes of what is under way at once
     remarks: list[str]
-    seen: list[StoredRun]  # finished runs of the same results, also where none is taken in place of another
 
 
 class Needs(NamedTuple):
@@ -117,10 +115,9 @@ def estimate(
     runs = stored_runs(store)
     alike, uri = _alike(jobs, runs), "" if store is None else store.uri
     points = [Point(job, present(job, some, uri)) for job, some in zip(jobs, alike, strict=True)]
-    seen = [run for some in alike if (run := newest_finished(some)) is not None]
     places = [place for place, point in enumerate(points) if point.present.state in TO_TRAIN]
     if not places:
-        return Estimate(points, CoreShares(1, 1), 0.0, 0.0, 0.0, 0.0, [], seen)
+        return Estimate(points, CoreShares(1, 1), 0.0, 0.0, 0.0, 0.0, [])
     left = [jobs[place] for place in places]
     packs, shares = shared_out(left, stack, workers, len(jobs))
     priced = costs([[left[i] for i in pack] for pack in packs], shares, runs)
@@ -141,7 +138,6 @@ def estimate(
         disk=sum(point.disk for point in points),
         checkpoints=min(at_once, len(left)) * max(cost.checkpoint for cost, _ in priced),
         remarks=[*_remarks(left), *([NO_END] if end is None and len(jobs) > 1 else [])],
-        seen=seen,
     )  # fmt: skip
 
 

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from vae_lab.errors import UserError
 from vae_lab.metrics import Metric
 from vae_lab.studies.claims.declared import Claim, parse
 from vae_lab.studies.claims.scope import design
 from vae_lab.studies.claims.verdicts import Verdict, judge, runs_frame
 from vae_lab.studies.claims.wording import counted
-from vae_lab.studies.plan import digest
+from vae_lab.studies.plan import Plan, digest
 from vae_lab.studies.study import POINT, Study
 
 
@@ -32,20 +34,21 @@ def judge_study(study: Study, *, sequential: bool = False) -> list[Verdict]:
         UserError: it declares none and has dropped none, or one that it declares is not valid.
     """
     plan = study.plan
+    declared = [*plan.claims, *(entry.claim for entry in plan.former)]
+    runs = runs_frame(study.runs, {str(claim.get("metric")) for claim in declared})
+    planned = (*plan.cross, *plan.one_at_a_time, *([POINT] if plan.also else []))
+    # A planned key that no finished run has yet leaves claims open, and is no mistake of theirs.
+    return judge_plan(plan, runs.assign(**{key: None for key in planned if key not in runs}), sequential)
+
+
+def judge_plan(plan: Plan, runs: pd.DataFrame, sequential: bool = False) -> list[Verdict]:
+    """Returns what `judge_study` does, of these runs, one a row, in the place of a study's."""
     claims, dropped = parse(plan.claims, plan.own_metrics), plan.former
     if not claims and not dropped:
         raise UserError(
             f"{plan.name}: the study declares no claims; see `claims` in experiments/reference.yaml."
         )
-    chosen: dict[str, Any] = {
-        **design(plan),
-        "sequential": sequential or plan.sequential,
-    }
-    declared = [*plan.claims, *(entry.claim for entry in dropped)]
-    runs = runs_frame(study.runs, {str(claim.get("metric")) for claim in declared})
-    planned = (*plan.cross, *plan.one_at_a_time, *([POINT] if plan.also else []))
-    # A planned key that no finished run has yet leaves claims open, and is no mistake of theirs.
-    runs = runs.assign(**{key: None for key in planned if key not in runs})
+    chosen: dict[str, Any] = {**design(plan), "sequential": sequential or plan.sequential}
     former = [_former_claim(entry.claim, plan.own_metrics) for entry in dropped]
     values = [entry.values for entry in dropped]
     verdicts = judge(claims, runs, former=_told_apart(former), former_values=values, **chosen)
