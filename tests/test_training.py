@@ -172,9 +172,10 @@ def test_a_compiled_run_equals_an_eager_one_up_to_rounding(rows: Dataset) -> Non
         assert compiled_epoch.step_losses == pytest.approx(eager_epoch.step_losses, rel=1e-4)
 
 
-def untrained(data: Dataset, layers: int = 2) -> tuple[VAE, Objective, Batches]:
-    model = VAE(data.size, latent_size=2, layers=layers, hidden_size=16).to(data.train.pixels.device)
-    return model, Objective(likelihood("bernoulli")), Batches(data.train, batch_size=36, C=0, seed=0)
+def untrained(data: Dataset, layers: int = 2, classes: int = 0) -> tuple[VAE, Objective, Batches]:
+    model = VAE(data.size, classes, latent_size=2, layers=layers, hidden_size=16)
+    model.to(data.train.pixels.device)
+    return model, Objective(likelihood("bernoulli")), Batches(data.train, batch_size=36, C=classes, seed=0)
 
 
 def test_auto_takes_a_shorter_format_only_if_the_loss_stays(
@@ -193,10 +194,14 @@ def test_auto_takes_bfloat16_only_where_a_study_has_shown_it_to_end_where_float3
 ) -> None:
     monkeypatch.setattr(devices, "faster_precisions", lambda device: ["bfloat16"])
     monkeypatch.setattr(training, "PRECISION_BOUND", 10.0)
-    model, objective, batches = untrained(rows)
-    assert chosen_precision("auto", model, objective, batches, seed=0) == "bfloat16"
-    assert chosen_precision("auto", *untrained(rows, layers=3), seed=0) == "float32"
+    for classes, shown in ((0, 3), (10, 2)):  # VAE and CVAE
+        taken = [
+            chosen_precision("auto", *untrained(rows, layers, classes), seed=0)
+            for layers in (shown, shown + 1)
+        ]
+        assert taken == ["bfloat16", "float32"]
 
+    _, objective, batches = untrained(rows)
     smooth = VAE(rows.size, latent_size=2, layers=2, hidden_size=16, activation="tanh")
     smooth.to(rows.train.pixels.device)
     assert chosen_precision("auto", smooth, objective, batches, seed=0) == "float32"

@@ -187,7 +187,8 @@ def mean_terms(terms: Terms) -> Tensor:
 
 PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
 TRIAL_SEED = 0  # of what `auto` is tried with, so that all seeds of a configuration are of one format
-SHOWN_DEPTH = 2  # layers; up to there `experiments=precision` shows bfloat16 to end where float32 ends
+# Layers up to which `experiments=precision` shows bfloat16 to end where float32 ends, of VAE and CVAE.
+SHOWN_DEPTH, SHOWN_DEPTH_CONDITIONAL = 3, 2
 
 
 def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
@@ -250,11 +251,12 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _shown_in_bfloat16(model: VAE) -> bool:
-    """Returns whether a model is of the class, activation and depth that the study trained."""
+    """Returns whether a model is of the class, activation and depth that the study has shown it of."""
     if type(model) is not VAE:
         return False
+    shown = SHOWN_DEPTH_CONDITIONAL if model.condition_size else SHOWN_DEPTH
     halves = [*model.encoder], [*model.decoder]
-    shallow = all(sum(isinstance(part, nn.Linear) for part in half) <= SHOWN_DEPTH for half in halves)
+    shallow = all(sum(isinstance(part, nn.Linear) for part in half) <= shown for half in halves)
     return shallow and all(isinstance(part, nn.Linear | nn.ReLU) for half in halves for part in half)
 
 
