@@ -50,6 +50,7 @@ install: $(VENV)/.installed      ## make .venv and install the lab into it
 
 ablations: $(VENV)/.installed    ## train the report's ten runs on MNIST and print their tables
 	$(BIN)/vae-lab train experiments=reference
+	@test -n "$$VIRTUAL_ENV" || echo "For the commands above, in this shell: source $(BIN)/activate"
 
 ui: $(VENV)/.installed           ## open the runs in the MLflow UI on 127.0.0.1
 	$(BIN)/vae-lab ui

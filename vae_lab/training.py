@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vae_lab import devices, interruption, seeding
 from vae_lab.by_hand import DifferentiatedTwiceError, Optimizer, updated_in_backward
@@ -175,7 +175,7 @@ class Trainer:
         return updated_in_backward(self.model, optimizer, self.precision)
 
     def _forward(self, model: Decoding, x: Tensor, c: Tensor, noise: Tensor, epochs_done: Tensor) -> Terms:
-        logits, posterior = _autoencoded_in(self.precision, model, x, c, noise)
+        logits, posterior = autoencoded_in(self.precision, model, x, c, noise)
         return self.objective(logits, x, posterior, noise, epochs_done=epochs_done)
 
 
@@ -185,93 +185,7 @@ def mean_terms(terms: Terms) -> Tensor:
     return torch.stack(terms).mean(-1)
 
 
-PRECISION_BOUND = 0.02  # nats an image; means of 10,000 images repeat over seeds to a few tenths
-TRIAL_SEED = 0  # of what `auto` is tried with, so that all seeds of a configuration are of one format
-# Layers up to which `experiments=precision` shows bfloat16 to end where float32 ends, of VAE and CVAE.
-SHOWN_DEPTH, SHOWN_DEPTH_CONDITIONAL = 3, 2
-
-
-def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
-    """Returns `precision`, with `auto` replaced by the fastest format that hardly changes the loss.
-
-    Of the hardware's formats, the fastest is taken in which the loss of a minibatch, with the first weights,
-    is within `PRECISION_BOUND` of float32's; bfloat16 only for models that a study has shown to end where
-    they end in float32. The model is tried in evaluation mode, without dropout, and is left as it is.
-
-    Args:
-        precision: `auto`, or the format itself.
-        model: An untrained model.
-        objective: The loss per example.
-        batches: The epochs' minibatches, on the model's device.
-        seed: Of the minibatch and of all draws: `TRIAL_SEED` for the choice of a configuration, whatever the
-            seeds of its runs.
-    """
-    if precision != "auto":
-        return precision
-    device = batches.images.pixels.device
-    candidates = devices.faster_precisions(device)
-    if not _shown_in_bfloat16(model):
-        candidates = [candidate for candidate in candidates if candidate != "bfloat16"]
-    if candidates:
-        x, c = next(batches.with_seed(seed)(1))
-        generator = seeding.generator(seed, "precision", device=device)
-        noise = torch.randn(
-            objective.noise_shape(len(x), model.latent_size), generator=generator, device=device
-        )
-        trial = _Trial(model, objective, x, c, noise, seed)
-        with _evaluating(model):
-            exact = _loss_in("float32", trial)
-            for candidate in reversed(candidates):
-                if abs(_loss_in(candidate, trial) - exact) <= PRECISION_BOUND:
-                    return candidate
-    return "float32"
-
-
-class _Trial(NamedTuple):
-    """What a number format is tried with."""
-
-    model: VAE
-    objective: Objective
-    x: Tensor  # (n, D)
-    c: Tensor  # (n, C)
-    noise: Tensor  # (n, Z), or (L, n, Z) of L draws an image
-    seed: int  # of the model's own draws
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Puts a model in evaluation mode, and each of its modules back into its own."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def _shown_in_bfloat16(model: VAE) -> bool:
-    """Returns whether a model is of the class, activation and depth that the study has shown it of."""
-    if type(model) is not VAE:
-        return False
-    shown = SHOWN_DEPTH_CONDITIONAL if model.condition_size else SHOWN_DEPTH
-    halves = [*model.encoder], [*model.decoder]
-    shallow = all(sum(isinstance(part, nn.Linear) for part in half) <= shown for half in halves)
-    return shallow and all(isinstance(part, nn.Linear | nn.ReLU) for half in halves for part in half)
-
-
-@torch.no_grad()
-def _loss_in(precision: str, trial: _Trial) -> float:
-    model, objective, x, c, noise, seed = trial
-    with (
-        devices.float32_products(precision, x.device),
-        seeding.global_generator(seed, "trial of a format", device=x.device),  # the same draws for each
-    ):
-        logits, posterior = _autoencoded_in(precision, model, x, c, noise)
-    return float(objective(logits, x, posterior, noise).loss.mean())
-
-
-def _autoencoded_in(
+def autoencoded_in(
     precision: str, model: Decoding, x: Tensor, c: Tensor, noise: Tensor
 ) -> tuple[Tensor, Posterior]:
     """Returns what `autoencoded` does, computed in `precision` and written in float32 for the loss."""

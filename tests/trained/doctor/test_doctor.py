@@ -217,6 +217,21 @@ def test_a_kl_may_be_left_out_where_that_is_declared(
     assert report.of_grade("fault") == names
 
 
+def test_posteriors_far_from_the_prior_are_a_warning_of_their_own(images: Dataset) -> None:
+    module, x = TorchVAE().to(images.test.pixels.device), images.test.scaled(slice(None))
+    scale = 3 / module.encode(x)[0].std(0).detach()
+
+    def spread_out(x: Tensor) -> tuple[Tensor, Tensor]:
+        mu, logvar = module.encode(x)
+        return scale * mu, logvar
+
+    report = vae_lab.doctor(module, x, encode=spread_out)
+    (found,) = (one for one in report.findings if one.name == "far_from_prior")
+    assert found.grade == "warning"
+    assert found.number is not None
+    assert found.number >= 9
+
+
 class WithItsLoss(TorchVAE):
     """A forward pass that computes its own cross entropy, which refuses pixels beyond 1."""
 

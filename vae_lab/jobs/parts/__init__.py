@@ -1,1 +1,1 @@
-"""What a config names, built and tried: data, device, model, loss, optimizer, and what users bring."""
+"""What a config names, built and tried: data, device, number format, model, loss, optimizer, and what users bring."""

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from vae_lab import evaluation, training
+from vae_lab import evaluation
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.data import Batches
 from vae_lab.errors import LabError
 from vae_lab.files import full_disk_told
 from vae_lab.jobs.parts.built import build_model, build_objective, build_optimizer, build_schedule
+from vae_lab.jobs.parts.precision import TRIAL_SEED, chosen_precision
 from vae_lab.jobs.parts.prepared import Parts
 from vae_lab.jobs.runs.absence import absent_tag
 from vae_lab.jobs.runs.artifacts import (
@@ -140,10 +141,10 @@ class Learner:
         """Returns the number format; `auto` comes to the same for every seed of a configuration."""
         if self.settings.train.precision != "auto":
             return str(self.settings.train.precision)
-        settings, seed = self.settings.copy(), training.TRIAL_SEED
+        settings, seed = self.settings.copy(), TRIAL_SEED
         settings.seed = seed
         model, objective = _first_weights(settings, self.parts)
-        return training.chosen_precision("auto", model, objective, self.batches, seed)
+        return chosen_precision("auto", model, objective, self.batches, seed)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.model)

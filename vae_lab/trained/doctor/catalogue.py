@@ -34,6 +34,10 @@ CATALOGUE = {
         "Minimize reconstruction + beta KL, both in nats: with a small weight, the prior draws no images.",
         ("openai/vdvae#10",),
     ),
+    "far_from_prior": Entry(
+        "Look at the KL's weight: where it is small, posteriors lie where the prior hardly draws.",
+        ("openai/vdvae#10",),
+    ),
     "reconstruction_mean": Entry(
         "Sum the reconstruction over pixels: as a mean it is outweighed by the KL, and z is given up.",
         ("y0ast/VAE-Torch#11",),

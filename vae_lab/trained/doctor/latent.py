@@ -46,7 +46,7 @@ def check_latent(subject: Subject) -> Iterator[Finding]:
     square = float((mean.square() + log_var.exp()).mean(0).max())
     if square > WIDEST:
         seen = f"A latent dimension's mean square over images is {square:.3g}; draws from the prior miss it."
-        yield Finding("kl_weight", WARNING, seen, square, f"1 under the prior, at most {WIDEST:g}")
+        yield Finding("far_from_prior", WARNING, seen, square, f"1 under the prior, at most {WIDEST:g}")
 
 
 def _of_least(subject: Subject) -> Iterator[Finding]:
