@@ -1,1 +1,1 @@
-"""What a config names, built and tried: data, device, number format, model, loss, optimizer, and what users bring."""
+"""What a config names, built and tried: data, device, number format, model, loss, and what users bring."""
