@@ -566,6 +566,39 @@ def test_importance_shares_out_the_variance_of_a_full_grid_with_its_interactions
         tables.importance_tables(study(plan, *runs[2:]), needed=True)
 
 
+def test_the_rest_is_named_by_the_runs_that_have_the_metric() -> None:
+    plan = Plan(
+        name="x",
+        cross={"model.layers": ["1", "2"], "model.latent_size": ["5", "9"]},
+        replicate={"seed": [*"012"]},
+    )
+    runs = [
+        record(
+            loss=layers * size + 0.1 * seed,
+            model__layers=f"{layers}",
+            model__latent_size=f"{size}",
+            seed=f"{seed}",
+        )
+        for layers in (1, 2)
+        for size in (5, 9)
+        for seed in range(3)
+    ]
+    for first in runs[::3]:
+        first.metrics["eval/recognizable_share"] = first.metrics["test/loss"] / 100  # type: ignore[index]
+    (table,) = tables.importance_tables(study(plan, *runs))
+    rest = {str(row[0].value): [cell.value for cell in row[1:]] for row in table.rows[2:]}
+    together, alone = "layers × latent size", "the rest and the interaction of all keys"
+    assert list(rest) == [together, "the rest: seeds", alone]
+    assert [[value is None for value in values] for values in rest.values()] == [
+        [False, True],
+        [False, True],
+        [True, False],
+    ]
+    assert table.breaks == {2}
+    (once,) = tables.importance_tables(study(plan, *runs[::3]))
+    assert [str(row[0].value) for row in once.rows[2:]] == [alone]
+
+
 def test_importance_takes_vae_and_cvae_apart() -> None:
     losses = {(m, str(i)): near(100.0 + i) for m in ("vae", "cvae") for i in (1, 2)}
     assert tables.importance_tables(study(GRID, *grid(losses))) == []

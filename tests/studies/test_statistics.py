@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.formula.api import ols
+from statsmodels.formula.api import wls
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
@@ -457,11 +457,28 @@ def test_importance_is_that_of_statsmodels(seeds: int | None) -> None:
     )
     frame["loss"] = rng.normal(size=len(frame)) + frame.a * frame.b
     terms = "a + b + c + a:b + a:c + b:c" + " + a:b:c" * (seeds != 1)
-    fit = ols("loss ~ " + re.sub("([abc])", r"C(\1)", terms), frame).fit()
+    # Combinations weigh the same: where they have as many runs, this is ordinary least squares.
+    weights = 1 / frame.groupby(["a", "b", "c"])["loss"].transform("size")
+    fit = wls("loss ~ " + re.sub("([abc])", r"C(\1)", terms), frame, weights=weights).fit()
     squares = anova_lm(fit, typ=2)["sum_sq"].to_numpy()
     shares = statistics.importance(frame.sample(frac=1, random_state=0), "loss", ["a", "b", "c"])
     assert shares.to_numpy() == pytest.approx(squares / squares.sum(), abs=1e-12)
     assert [*shares.index[:4]] == ["a", "b", "c", "a x b"]
+
+
+def test_importance_adds_up_to_all_variance_however_many_runs_a_combination_has() -> None:
+    counts, means = (10, 2, 2, 10), (4.0, 1.0, 2.0, 9.0)
+    rng = np.random.default_rng(0)
+    runs = [rng.normal(mean, 1, count) for mean, count in zip(means, counts, strict=True)]
+    frame = pd.DataFrame(
+        {"a": cell // 2, "b": cell % 2, "loss": loss} for cell in range(4) for loss in runs[cell]
+    )
+    shares = statistics.importance(frame, "loss", ["a", "b"])
+    within, between = np.mean([values.var() for values in runs]), np.var([values.mean() for values in runs])
+    assert shares.sum() == pytest.approx(1)
+    assert shares["residual"] == pytest.approx(within / (within + between))
+    tripled = pd.concat([frame, frame[frame.a == 1], frame[frame.a == 1]])
+    assert statistics.importance(tripled, "loss", ["a", "b"]).to_numpy() == pytest.approx(shares.to_numpy())
 
 
 def test_with_one_run_a_combination_the_interaction_is_the_residual() -> None:
@@ -482,6 +499,18 @@ def test_with_one_run_a_combination_the_interaction_is_the_residual() -> None:
 def test_importance_needs_a_full_grid(change: Any, factors: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         statistics.importance(change(grid(depth=1)), "loss", factors)
+
+
+def test_importance_refuses_keys_of_too_many_interactions_and_takes_any_number_of_values() -> None:
+    keys = [*"abcdefghij"]
+    binary = pd.DataFrame(itertools.product(range(2), repeat=10), columns=keys).assign(loss=range(1024))
+    with pytest.raises(
+        UserError, match=r"a, b, .*: they have 1,022 terms.* at most 1,000 .* Compare fewer keys"
+    ):
+        statistics.importance(binary, "loss", keys)
+    fine = pd.DataFrame(itertools.product(range(40), repeat=2), columns=["a", "b"])
+    shares = statistics.importance(fine.assign(loss=fine.a + fine.b), "loss", ["a", "b"])
+    assert dict(shares) == pytest.approx({"a": 0.5, "b": 0.5, "residual": 0}, abs=1e-12)
 
 
 def test_configurations_that_no_other_beats_are_best_together() -> None:

@@ -16,9 +16,11 @@ from vae_lab.tracking import StoredRun
 DEFAULT = ("test/loss", "test/negative_log_marginal", "eval/recognizable_share", "eval/frechet_distance")
 MOST = 15  # terms a table names; the others stand together
 RESIDUAL = "residual"  # as `statistics.importance` names it
+SEEDS, SEEDS_OR_ALL = RESTS = ("the rest: seeds", "the rest and the interaction of all keys")
 NOTE = (
-    "η²: the share of the variance over all runs that a key explains, or that keys explain only together "
-    "(×). ANOVA, sums of squares of type II. The shares are of the values tried, and grow with their range."
+    "η²: the share of the variance that a key explains, or that keys explain only together (×). ANOVA, in "
+    "which every combination of values counts alike, however many runs it has; one with a single run has no "
+    "variance within. The shares are of the values tried, and grow with their range."
 )
 
 
@@ -50,7 +52,7 @@ def importance_tables(study: Study, metrics: Sequence[Metric] = (), *, needed: b
             f"--importance: nothing varies among the finished runs of {study.plan.name} whose numbers can be "
             "compared."
         )
-    return [_importance_table(columns, saturated=_saturated(study))] if columns else []
+    return [_importance_table(columns)] if columns else []
 
 
 def _varied(study: Study, runs: Sequence[StoredRun]) -> list[str]:
@@ -76,7 +78,7 @@ def _value(key: str, value: str) -> str:
 
 
 def _shares(study: Study, runs: Sequence[StoredRun], metric: Metric, fewest: int) -> dict[str, float]:
-    """Shares of variance by term; nothing where fewer than `fewest` keys vary."""
+    """Shares of variance by term and by one of `RESTS`; nothing where fewer than `fewest` keys vary."""
     factors = _varied(study, runs)
     if len(factors) < fewest:
         return {}
@@ -84,35 +86,35 @@ def _shares(study: Study, runs: Sequence[StoredRun], metric: Metric, fewest: int
 
     frame = pd.DataFrame([{**run.params, metric.key: run.metrics[metric.key]} for run in runs])
     shares = statistics.importance(frame, metric.key, factors)
-    return {str(term): float(share) for term, share in shares.items()}
+    named = {str(term): float(share) for term, share in shares.items()}
+    # Where every combination ran once, noise and the interaction of all keys are one.
+    named[SEEDS if " x ".join(factors) in named else SEEDS_OR_ALL] = named.pop(RESIDUAL)
+    return named
 
 
-def _saturated(study: Study) -> bool:
-    """Whether every configuration ran once, so that noise and the largest interaction are one."""
-    keys = _varied(study, study.runs)
-    configurations = [param_values(run, keys) for run in study.runs if run.status == "FINISHED"]
-    return len(configurations) == len({*configurations})
-
-
-def _importance_table(columns: Sequence[tuple[Column, dict[str, float]]], *, saturated: bool) -> Table:
+def _importance_table(columns: Sequence[tuple[Column, dict[str, float]]]) -> Table:
     terms = dict.fromkeys(itertools.chain.from_iterable(shares for _, shares in columns))
     ordered = sorted(
-        (term for term in terms if term != RESIDUAL),
+        (term for term in terms if term not in RESTS),
         key=lambda term: -max(shares.get(term, 0.0) for _, shares in columns),
     )
     named, others = ordered[:MOST], ordered[MOST:]
+    rests = [rest for rest in RESTS if rest in terms]
     names = [" × ".join(map(key_name, term.split(" x "))) for term in named]
     names += [f"{len(others)} other terms"] if others else []
-    names.append("the rest and the interaction of all keys" if saturated else "the rest: seeds")
 
     def cells(shares: dict[str, float]) -> list[Cell]:
         values = [shares.get(term) for term in named]
         values += [sum(shares.get(term, 0.0) for term in others)] if others else []
-        return [Cell(None if share is None else 100 * share) for share in (*values, shares[RESIDUAL])]
+        values += [shares.get(rest) for rest in rests]
+        return [Cell(None if share is None else 100 * share) for share in values]
 
     return Table.of(
         "Importance of hyperparameters",
-        [(Column("key", numeric=False), names), *((column, cells(shares)) for column, shares in columns)],
+        [
+            (Column("key", numeric=False), [*names, *rests]),
+            *((column, cells(shares)) for column, shares in columns),
+        ],
         NOTE,
-        breaks=frozenset({len(names) - 2}),
+        breaks=frozenset({len(names) - 1}),
     )

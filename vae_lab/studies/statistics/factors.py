@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from vae_lab.studies.statistics.differences import PAIRED, Pair, Test
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_EFFECTS = 1_000  # of an ANOVA, whose matrix has a column for each
+MOST_TERMS = 1_000  # of an ANOVA; every further key doubles them
 TESTED_AT_ONCE = 64  # pairs of configurations, with 20,000 rearrangements each: 10 MB
 
 Name = TypeVar("Name", bound=Hashable)
@@ -46,8 +46,12 @@ def holm(p: Sequence[float]) -> list[float]:
 def importance(runs: pd.DataFrame, metric: str, factors: Sequence[str]) -> pd.Series:
     """Returns the share of a metric's variance that each factor and each interaction explains.
 
-    Sums of squares of type II of an ANOVA on categories, divided by their sum. With one run a combination,
-    the interaction of all factors is the residual.
+    Every combination of values counts alike, however many runs it has: the variance of the means of the
+    combinations is shared out by an ANOVA on categories, and the residual is the mean variance within a
+    combination. Where all have as many runs, these are the usual sums of squares, divided by their total.
+
+    With one run a combination, the interaction of all factors is the residual. Where only some have one,
+    these count as if they had no variance within: what chance adds to them is the factors'.
 
     Args:
         runs: one row a run.
@@ -97,62 +101,48 @@ def _shares(y: NDArray[np.float64], columns: Mapping[str, pd.Series], *, saturat
     if np.ptp(y) == 0:
         raise UserError("importance: every run has the same value; there is no variance to share out.")
     factors = list(columns)
-    levels = [pd.factorize(columns[factor])[0] for factor in factors]
-    shape = [int(codes.max()) + 1 for codes in levels]
     order = len(factors) - (1 if saturated else 0)
     terms = [
         term for size in range(1, order + 1) for term in itertools.combinations(range(len(factors)), size)
     ]
-    columns_needed = sum(math.prod(shape[i] - 1 for i in term) for term in terms)
-    if columns_needed > MOST_EFFECTS:
+    if len(terms) > MOST_TERMS:
         raise UserError(
-            f"importance of {', '.join(factors)}: {columns_needed:,} effects are to be estimated; at most "
-            f"{MOST_EFFECTS:,} are. Compare fewer values or keys."
+            f"importance of {', '.join(factors)}: they have {len(terms):,} terms, interactions "
+            f"included; at most {MOST_TERMS:,} are shared out. Compare fewer keys."
         )
     if not terms:
         raise UserError("importance: one factor with one run a value leaves nothing to compare it with.")
-    squares = _sums_of_squares((y - y.mean()) / y.std(), np.ravel_multi_index(levels, shape), shape, terms)
+    means, within = _cells((y - y.mean()) / y.std(), [pd.factorize(columns[factor])[0] for factor in factors])
+    variances = [_explained(means, term) for term in terms]
+    if saturated:
+        within += _explained(means, range(len(factors)))
     names = [" x ".join(factors[i] for i in term) for term in terms]
-    return pd.Series(squares / squares.sum(), index=[*names, "residual"])
+    shares = np.array([*variances, within])
+    return pd.Series(shares / shares.sum(), index=[*names, "residual"])
 
 
-def _sums_of_squares(
-    y: NDArray[np.float64], cells: NDArray[np.int64], shape: Sequence[int], terms: Sequence[tuple[int, ...]]
-) -> NDArray[np.float64]:
-    """Returns the sums of squares of type II of each term, and what all of them leave.
-
-    They are those of the means of the cells, weighted by their counts: ten thousand runs of a hundred
-    configurations are a hundred rows.
+def _cells(y: NDArray[np.float64], levels: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], float]:
+    """Returns the means of the combinations, an axis a factor, and the mean of the variances within them.
 
     Args:
         y: Values (n,).
-        cells: The cell of each (n,), by its place in the grid.
-        shape: How many values each factor has.
-        terms: The factors of each term, by their places.
+        levels: For each factor, the number of its value in every run (n,).
     """
+    shape = [int(codes.max()) + 1 for codes in levels]
+    cells = np.ravel_multi_index(levels, shape)
     count = np.bincount(cells)
     means = np.bincount(cells, y) / count
-    weight = np.sqrt(count)
-    blocks = {term: _block(term, shape) for term in terms}
-
-    def explained(first: Sequence[tuple[int, ...]], then: Sequence[tuple[int, ...]]) -> float:
-        """Returns what the blocks of `then` explain beyond the mean and those of `first`."""
-        design = np.hstack([np.ones((len(count), 1)), *(blocks[term] for term in (*first, *then))])
-        q = np.linalg.qr(weight[:, None] * design).Q
-        last = sum(blocks[term].shape[1] for term in then)
-        return float(np.square((weight * means) @ q[:, q.shape[1] - last :]).sum())
-
-    squares = [explained([other for other in terms if not set(term) <= set(other)], [term]) for term in terms]
-    return np.array([*squares, np.square(y).sum() - explained([], terms)])
+    within = np.bincount(cells, np.square(y - means[cells])) / count
+    return means.reshape(shape), float(within.mean())
 
 
-def _block(term: tuple[int, ...], shape: Sequence[int]) -> NDArray[np.float64]:
-    """Returns the columns of a term, one for each of its effects: (cells, effects)."""
-    block = np.ones((1, 1))
-    for factor, size in enumerate(shape):
-        contrasts = np.eye(size)[:, 1:] - 1 / size
-        block = np.asarray(np.kron(block, contrasts if factor in term else np.ones((size, 1))), dtype=float)
-    return block
+def _explained(means: NDArray[np.float64], term: Collection[int]) -> float:
+    """Returns the variance of the means that the factors of a term, by their axes, explain only together."""
+    effects = means
+    for axis in range(means.ndim):
+        mean = effects.mean(axis, keepdims=True)
+        effects = effects - mean if axis in term else mean
+    return float(np.square(effects).mean())
 
 
 def tied_with_best(
