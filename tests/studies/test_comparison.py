@@ -128,6 +128,26 @@ def test_a_published_value_needs_the_same_configuration_and_conditions() -> None
     assert published(model="vae", model__layers="3", data="digits") is None
 
 
+def test_no_published_value_of_one_configuration_stands_beside_an_average_over_several() -> None:
+    values = [{"model.layers": layers, "epochs": [100.0 + layers]} for layers in (2, 3, 4)]
+    plan = Plan(
+        name="x",
+        cross={"model": ["vae"], "model.layers": [*"234"]},
+        replicate={"seed": [*"01"]},
+        reference=parse_reference({"conditions": {"data": "mnist"}, "values": values}),
+    )
+    runs = [
+        record(model="vae", model__layers=layers, data="mnist", seed=seed)
+        for layers in "234"
+        for seed in "01"
+    ]
+    for by, published in (("model", [None]), ("model.layers", [[102.0], [103.0], [104.0]])):
+        (table,) = comparisons(study(plan, *runs), by=[by])
+        assert [reference_values(plan, group) for group in table.groups] == published
+    elsewhere = record(model="vae", model__layers="2", data="digits", seed="2")
+    assert reference_values(plan, Group({}, [*runs[:2], elsewhere], [])) is None
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

@@ -324,14 +324,14 @@ def requested_metrics(
 def reference_values(plan: Plan, group: Group) -> list[float] | None:
     """Returns the published values of the same configuration, one an epoch, if the study names any.
 
-    They apply only to runs that meet the reference's `conditions`, such as data: mnist.
+    They apply only to runs that meet the reference's `conditions`, such as data: mnist, and to a row that
+    averages over configurations only where they are of all of them.
     """
     if plan.reference is None or not group.finished:
         return None
-    run = group.finished[0]
     for params, values in plan.reference.curves():
         wanted = {**plan.reference.conditions, **params}
-        if has_params(run, {key: str(value) for key, value in wanted.items()}):
+        if all(has_params(run, {key: str(value) for key, value in wanted.items()}) for run in group.finished):
             return values
     return None
 
