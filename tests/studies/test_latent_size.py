@@ -148,6 +148,16 @@ def test_the_table_and_the_sentence_say_the_same(swept: list[StoredRun]) -> None
     assert "The large latent space comes closest with 7 (Z=16)" in sentence
 
 
+def test_a_prediction_of_fewer_seeds_than_the_sweep_says_so(swept: list[StoredRun]) -> None:
+    table = recipe_table(compare_recipes(study(swept[:-1]), measured(planted())))  # seed 1 of ard is missing
+    names = [column.heading for column in table.columns]
+    rows = [dict(zip(names, [cell.value for cell in row], strict=True)) for row in table.rows]
+    assert {str(row["prediction of"]): row["n"] for row in rows} == {
+        **dict.fromkeys(("sweep", "SVD 90 %", "SVD 99 %", "probabilistic PCA", "Z=16"), 2.0),
+        "ard, Z=16": 1.0,
+    }
+
+
 def test_the_chart_shows_every_prediction_and_labels_do_not_touch(
     swept: list[StoredRun], tmp_path: Path
 ) -> None:

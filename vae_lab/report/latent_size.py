@@ -35,7 +35,7 @@ def recipe_table(comparisons: Sequence[RecipeComparison]) -> Table:
     intervals: Columns = [
         (Column("from"), [low for low, _ in bounds]),
         (Column("to"), [high for _, high in bounds]),
-        (Column("n", "seeds", 0), [float(len(recipes.values)) for recipes, _ in rows]),
+        (Column("n", "seeds", 0), [float(prediction.n) for prediction in predictions]),
     ]
     columns: Columns = [
         *(

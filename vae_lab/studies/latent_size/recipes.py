@@ -42,7 +42,8 @@ class Prediction(NamedTuple):
     recipe: int  # SWEEP, SPECTRUM or LARGE
     label: str
     size: int
-    value: float  # the metric at that size, mean over replicates
+    value: float  # the metric at that size, mean over the replicates that have a prediction
+    n: int  # of these replicates
     regret: float  # how much worse than at the sweep's best size, in the metric's unit; never below 0
     low: float  # 95 % interval of the regret, infinite where there is none
     high: float
@@ -96,7 +97,7 @@ class Sweep(NamedTuple):
         mean, low, high, _ = statistics.sign_flip_interval(behind)
         outside = any(not self.sizes[0] <= size <= self.sizes[-1] for size, _ in chosen)
         size = round(float(np.mean([size for size, _ in chosen])))
-        return Prediction(recipe, label, size, float(at.mean()), mean, low, high, outside, runs, how)
+        return Prediction(recipe, label, size, float(at.mean()), len(at), mean, low, high, outside, runs, how)
 
 
 def compare_recipes(study: Study, spectrum: Spectrum) -> list[RecipeComparison]:
