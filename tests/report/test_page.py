@@ -15,13 +15,15 @@ from vae_lab import tracking
 from vae_lab.cli.group import commands
 from vae_lab.errors import LabError
 from vae_lab.report.lines import DRAWN
-from vae_lab.report.page import rendering, setup
+from vae_lab.report.page import panels, rendering, setup
 from vae_lab.report.page.contents import Contents, gather
 from vae_lab.report.page.rendering import html, markdown
 from vae_lab.report.pictures import folded, load_picture, save_picture
 from vae_lab.report.tables import Cell, Column, Table
+from vae_lab.studies.claims import Explanation
+from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.studies.study import load_study
+from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import Store
 from vae_lab.tracking.records import Points
 
@@ -234,6 +236,34 @@ def test_claims_stand_unjudged_until_there_are_verdicts(contents: Contents) -> N
     for text in (html(asked._replace(verdicts=verdicts)), markdown(asked._replace(verdicts=verdicts))):
         assert "C1 refuted" in text
         assert "not yet judged" not in text.lower()
+
+
+def test_the_page_says_what_contradicts_an_explanation(contents: Contents) -> None:
+    text = html(
+        contents._replace(explanations=[Explanation("Noise.", "contradicted", [])], claims=[("a", "b")])
+    )
+    assert "is contradicted if one is refuted or shown to be negligible." in text
+
+
+def test_runs_whose_distortions_do_not_compare_lie_in_planes_of_their_own(contents: Contents) -> None:
+    rates = {"test/kl": 20.0, "test/reconstruction": 90.0}
+    runs = [
+        tracking.StoredRun(
+            f"{likelihood}{seed}", "1", f"vae s{seed}", "FINISHED",
+            {"model": "vae", "objective.likelihood": likelihood, "seed": seed}, rates, {}, 0,
+        )
+        for likelihood in ("bernoulli", "gaussian")
+        for seed in "01"
+    ]  # fmt: skip
+    plan = Plan(
+        "kinds", cross={"objective.likelihood": ["bernoulli", "gaussian"]}, replicate={"seed": [*"01"]}
+    )
+    planes = panels.rate_distortion_panels(comparisons(Study(runs[0], plan, runs)))
+    assert [plane.title for plane in planes] == ["likelihood bernoulli", "likelihood gaussian"]
+    text = html(contents._replace(planes=planes))
+    assert "<h3>likelihood gaussian</h3>" in text
+    assert text.count("lower left is better within one model") == 2
+    assert [plane.title for plane in contents.planes] == ["all runs"]
 
 
 class ManyRuns:

@@ -200,6 +200,15 @@ def test_one_run_each_marks_nothing_and_shows_no_interval() -> None:
     assert [(row[0].value, row[1].value) for row in table.rows] == [("vae", "2"), ("vae", "3"), ("cvae", "3")]
 
 
+@pytest.mark.parametrize(("by", "one"), [("model", "seed"), ("seed", "replicate")])
+def test_a_row_that_averages_over_several_runs_is_not_called_one_run(by: str, one: str) -> None:
+    runs = grid({(model, layers): [100.0] for model in ("vae", "big") for layers in "12"})
+    runs += [dataclasses.replace(run, params={**run.params, "seed": "1"}) for run in runs] * (by == "seed")
+    loss = [metric_named("test/loss")]
+    (table,) = tables.study_tables(study(GRID, *runs), by=[by], metrics=loss)
+    assert f"One {one} a row: no intervals, and no row is marked as best. Rows are means over" in table.note
+
+
 def test_a_study_of_seeds_alone_has_a_row_a_seed_and_one_over_them() -> None:
     plan = Plan(name="x", replicate={"seed": ["0", "1", "2"]})
     values = (100.0, 101.0, 102.0)
@@ -474,6 +483,18 @@ def test_a_contrast_within_one_architecture_is_paired_by_seed() -> None:
     assert [row[name] for name in ("change", "from", "to")] == pytest.approx(list(expected[:3]))
     assert row["p"] == 2 / 2**8
     assert "sign-flip test within seeds" in table.note
+
+
+@pytest.mark.parametrize(("key", "author"), [("model.layers", "Welch"), ("optimizer.lr", "Student")])
+def test_the_interval_of_too_few_seeds_bears_its_authors_name(key: str, author: str) -> None:
+    runs = [
+        record(model="vae", seed=seed, loss=100.0 + int(value) * int(seed), **{key: value})
+        for value in "12"
+        for seed in "12"
+    ]
+    plan = Plan(name="x", cross={key: ["1", "2"]}, replicate={"seed": ["1", "2"]})
+    (table,) = tables.contrast_tables(study(plan, *runs), [tables.parse_contrast(f"{key}=1,2")])
+    assert f"interval ({author}'s t for fewer than" in table.note
 
 
 def test_holms_adjustment_is_over_all_contrasts_and_measures_asked_for() -> None:

@@ -33,7 +33,7 @@ def test_every_question_of_a_study_has_a_view_that_finds_its_runs(ablations: Pat
     assert {key: view["title"] for key, view in saved.items()} == {
         f"ablations-model-layers-{user()}": "1 What depth does",
         f"ablations-model-latent-size-{user()}": "2 What latent size does",
-        f"ablations-all-{user()}": "3 All runs, best first",
+        f"ablations-all-{user()}": "3 All runs by held-out loss",
     }
     counts = [len(store.records(view["state"]["searchFilter"])) for _, view in sorted(saved.items())]
     assert counts == [10, 6, 6]
@@ -79,6 +79,15 @@ def test_the_view_of_all_runs_says_how_many_the_ui_leaves_out() -> None:
 
     assert title(100).endswith("All runs, best first")
     assert title(1200).endswith("All runs, best first: the best 100 of 1,200")
+
+
+def test_runs_whose_losses_do_not_compare_have_no_best_one() -> None:
+    runs = [record(model="vae", model__layers="3", objective__beta=beta) for beta in "14" for _ in range(60)]
+    plan = Plan("x", cross={"objective.beta": ["1", "4"]})
+    assert views.study_views(study(plan, *runs))[-1].title.endswith(
+        "All runs by held-out loss: the first 100 of 120"
+    )
+    assert views.study_views(study(plan, *runs[:9]))[-1].title.endswith("All runs, best first")
 
 
 def test_colours_tell_families_apart_and_every_run_of_a_family() -> None:

@@ -11,15 +11,23 @@ import colorsys
 import json
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from vae_lab.metrics import CATALOGUE
 from vae_lab.report.lines import abridged, lines
 from vae_lab.report.tables.formats import markdown_text
 from vae_lab.report.template import filled
-from vae_lab.studies.comparison import Comparison, comparisons, groups_by_family, key_name, topic
+from vae_lab.studies.comparison import (
+    Comparison,
+    comparisons,
+    groups_by_family,
+    key_name,
+    param_values,
+    topic,
+)
 from vae_lab.studies.names import owner_of
 from vae_lab.studies.study import POINT, Study, has_params
 from vae_lab.tracking import EXPLORER_FILE, KIND, NOTE, RUN, StoredRun, member_tag, whole_number
@@ -86,10 +94,16 @@ def study_views(study: Study) -> list[View]:
         view = View(_key(study, axis), title, axis, members + fixed)
         views.append(view if count <= EVERY_RUN else _replicate_by_replicate(view, study, count))
     axis = axes[0] if axes else next(iter(study.plan.base), "model")
-    title, best_first = f"{len(axes) + 1} All runs, best first", "metrics.`test/loss`"
-    if len(study.runs) > EVERY_RUN:
-        title += f": the best {EVERY_RUN} of {len(study.runs):,}"
-    return [*views, View(_key(study, "all"), title, axis, members, best_first)]
+    title = f"{len(axes) + 1} {_title_of_all(study.runs)}"
+    return [*views, View(_key(study, "all"), title, axis, members, "metrics.`test/loss`")]
+
+
+def _title_of_all(runs: Sequence[StoredRun]) -> str:
+    """Says of runs in the order of their losses that the best are the first, if their losses compare."""
+    loss = CATALOGUE["test/loss"]
+    comparable = len({param_values(run, (*loss.column_keys, *loss.comparison_keys)) for run in runs}) < 2
+    title, first = ("All runs, best first", "best") if comparable else ("All runs by held-out loss", "first")
+    return title if len(runs) <= EVERY_RUN else f"{title}: the {first} {EVERY_RUN} of {len(runs):,}"
 
 
 def _replicate_by_replicate(view: View, study: Study, count: int) -> View:

@@ -1,4 +1,4 @@
-"""All runs of a study in the plane of rate and distortion.
+"""Runs of a study in the plane of rate and distortion.
 
 References:
     Alemi et al. 2018, Fixing a Broken ELBO. Huang et al. 2020, Evaluating Lossy Compression Rates of Deep

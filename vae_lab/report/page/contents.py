@@ -95,7 +95,7 @@ class Contents(NamedTuple):
     analyses: list[Analysis]
     curves: list[Panel]
     latent: list[Panel]
-    plane: Panel | None
+    planes: list[Panel]  # of rate and distortion
     samples: list[Strip]
     interpolations: list[Image]
     classes: list[Image]
@@ -134,7 +134,7 @@ def gather(store: Reader, study: Study, judged: Sequence[Verdict] = ()) -> Conte
         analyses=analyses(store, study),
         curves=panels.loss_panels(store, compared),
         latent=panels.latent_panels(compared),
-        plane=panels.rate_distortion_panel(compared),
+        planes=panels.rate_distortion_panels(compared),
         samples=_samples(store, compared),
         interpolations=_images(store, first, INTERPOLATION_FILE, "figures/interpolation.png"),
         classes=_images(store, first, CLASS_FILE, "figures/class_grid.png"),

@@ -13,8 +13,8 @@ from vae_lab.report.charts.loss_curves import LossCurves, study_losses
 from vae_lab.report.charts.rate_distortion import MOST_DRAWN, RateDistortion, rate_distortion
 from vae_lab.report.drawing import Drawing
 from vae_lab.report.lines import abridged, configuration, drawn_lines, value_text
-from vae_lab.studies.comparison import Comparison, Group, key_name
-from vae_lab.tracking import Reader
+from vae_lab.studies.comparison import Comparison, Group, key_name, param_values
+from vae_lab.tracking import Reader, StoredRun
 
 CARRIED = 0.95  # of the KL, in the caption of where it lies
 
@@ -86,21 +86,32 @@ def _carried(use: LatentUse) -> str:
     return f"{min(needed, size)} of {size} for {use.label}"
 
 
-def rate_distortion_panel(comparisons: Sequence[Comparison]) -> Panel | None:
-    """All finished runs by rate and distortion, if any was measured."""
-    points: dict[str, RateDistortion] = {}
+def rate_distortion_panels(comparisons: Sequence[Comparison]) -> list[Panel]:
+    """All finished runs by rate and distortion, as far as measured: a chart for each kind of distortion."""
+    keys = metrics.CATALOGUE["test/reconstruction"].column_keys
+    kinds: dict[tuple[str, ...], dict[str, RateDistortion]] = {}
     for comparison in comparisons:
         for group in comparison.groups:
             family = " ".join(value_text(key, group.keys[key]) for key in comparison.within) or "runs"
             for run in group.finished:
                 if {"test/kl", "test/reconstruction"} <= run.metrics.keys():
-                    label = configuration(run).removeprefix(f"{run.params.get('model', '')} ")
-                    rate, distortion = run.metrics["test/kl"], run.metrics["test/reconstruction"]
-                    point = RateDistortion(family, label, rate, distortion, _decoder_curve(run.metrics))
-                    points.setdefault(run.run_id, point)
-    if not points:
-        return None
-    runs = list(points.values())
+                    points = kinds.setdefault(param_values(run, keys), {})
+                    points.setdefault(run.run_id, _point(run, family))
+    varied = [place for place in range(len(keys)) if len({kind[place] for kind in kinds}) > 1]
+    panels = []
+    for kind, points in kinds.items():
+        title = ", ".join(value_text(keys[place], kind[place]) for place in varied)
+        panels.append(_rate_distortion_panel(title or "all runs", [*points.values()]))
+    return panels
+
+
+def _point(run: StoredRun, family: str) -> RateDistortion:
+    label = configuration(run).removeprefix(f"{run.params.get('model', '')} ")
+    rate, distortion = run.metrics["test/kl"], run.metrics["test/reconstruction"]
+    return RateDistortion(family, label, rate, distortion, _decoder_curve(run.metrics))
+
+
+def _rate_distortion_panel(title: str, runs: Sequence[RateDistortion]) -> Panel:
     what = (
         "One point a run, on held-out images; runs that differ by seed are tied to their mean."
         if len(runs) <= MOST_DRAWN
@@ -111,7 +122,7 @@ def rate_distortion_panel(comparisons: Sequence[Comparison]) -> Panel | None:
             " A dashed line is what a decoder allows, whatever encodes for it: rates and distortions of "
             "annealed chains from its prior to its posteriors, on the images that have chains."
         )
-    return Panel("Rate and distortion", rate_distortion("rate-distortion", runs), what)
+    return Panel(title, rate_distortion(f"rate-distortion {title}", runs), what)
 
 
 def _decoder_curve(measured: Mapping[str, float]) -> tuple[tuple[float, float], ...]:

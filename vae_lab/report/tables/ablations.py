@@ -267,7 +267,10 @@ def _note_on_replicates(
     most = max((group.n for group in comparison.groups), default=0)
     name = _one_replicate(comparison)
     if most <= 1:
-        alone = "One run a row: no intervals, and no row is marked as best."
+        keys = comparison.groups[0].replicate if comparison.groups else ()
+        averaged = any(group.pooled for group in comparison.groups)
+        one = (name if keys else "replicate") if averaged else "run"
+        alone = f"One {one} a row: no intervals, and no row is marked as best."
         return [alone] if comparison.groups and ranked else []
     sentences = [
         f"±: half of the {100 * (1 - LEVEL):.0f} % interval of the mean over {name}s (Student's t); none "

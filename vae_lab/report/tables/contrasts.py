@@ -259,7 +259,7 @@ def _note(
     how = {
         "inverted": "what the test does not reject",
         "anytime": "what the test has rejected at no look",
-        "t": f"Student's t for fewer than {least} {name}s",
+        "t": f"{'Student' if test.paired else 'Welch'}'s t for fewer than {least} {name}s",
     }
     used = [text for method, text in how.items() if method in methods]
     interval = f", from and to its {100 * (1 - LEVEL):.0f} % interval ({'; '.join(used)})" if used else ""
