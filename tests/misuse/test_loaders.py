@@ -14,7 +14,8 @@ import torch
 
 from tests.house import ROOT
 from tests.misuse.conftest import TINY, Answer, Lab
-from vae_lab.data import Dataset, Images, dataset
+from vae_lab.data import Dataset, Images, arrays, dataset
+from vae_lab.data.arrays import remarks
 from vae_lab.jobs.parts import datasets
 
 CPU = torch.device("cpu")
@@ -54,6 +55,11 @@ def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
         return f"{module.__name__}.load"
 
     return make
+
+
+def loaded_from(data: Any) -> Dataset:
+    """What the lab takes of a data set that a loader of one's own returns."""
+    return arrays.checked(data, "data own")
 
 
 def loaded(name: str) -> Dataset:
@@ -178,6 +184,55 @@ def test_fractions_of_white_stay_as_they_are(loader: Loader) -> None:
             torch.testing.assert_close(
                 data.train.scaled(slice(None)), torch.from_numpy(fractions.reshape(6, 16)).float()
             )
+
+
+GREY = np.linspace(0, 1, 96).reshape(6, 4, 4)
+BINARY = (PIXELS % 2).reshape(6, 4, 4)
+
+
+@pytest.mark.parametrize("kind", ["float64", "uint8", "bool"])
+@pytest.mark.parametrize("peak", [None, 1])
+def test_zeros_and_ones_beside_fractions_are_black_and_white(kind: str, peak: int | None) -> None:
+    for parts in ((GREY, BINARY.astype(kind)), (BINARY.astype(kind), GREY)):
+        data = dataset("binary", parts[0], LABELS, parts[1], LABELS, peak=peak)
+        for images, numbers in zip((data.train, data.test), parts, strict=True):
+            assert images.peak == 1
+            expected = torch.from_numpy(numbers.reshape(6, 16)).float()
+            torch.testing.assert_close(images.scaled(slice(None)), expected)
+        assert not [*remarks(data)]
+
+
+def test_whole_numbers_beside_fractions_keep_their_own_white() -> None:
+    data = dataset("mixed", GREY, LABELS, PIXELS, LABELS)
+    torch.testing.assert_close(
+        data.test.scaled(slice(None)), torch.from_numpy(PIXELS.reshape(6, 16)).float() / 255
+    )
+
+
+def test_held_out_images_that_were_read_as_almost_black_pass_for_no_others() -> None:
+    wrong, right = (loaded_from(own(images(GREY, peak=1), images(BINARY, peak=peak))) for peak in (255, 1))
+    assert wrong.checksum != right.checksum
+    # Whoever trained on the wrong ones before there was this rule has a run of this checksum.
+    assert right.checksum != arrays._checksum(
+        right.train, Images(torch.from_numpy(BINARY.reshape(6, 16)), right.test.labels, 1), (1, 4, 4), 3
+    )
+    in_bytes = [own(images(PIXELS), images(BINARY, peak=peak)) for peak in (255, 1)]
+    assert len({loaded_from(data).checksum for data in in_bytes}) == 2
+
+
+def test_the_checksum_of_parts_of_one_kind_is_that_of_earlier_versions() -> None:
+    checksums = [
+        dataset("own", pixels, LABELS, pixels, LABELS, peak=peak).checksum
+        for pixels, peak in ((PIXELS, None), (GREY, None), (BINARY, 1), (PIXELS * 9.0, 4095))
+    ]
+    assert checksums == ["c2c450d56452", "fa6635863f13", "012fd739a5b8", "5eb8baecf0b9"]
+
+
+def test_parts_of_unlike_brightness_are_said() -> None:
+    said = "the brightest pixel is 0.373 of white in training images, 0.00392 in held-out ones."
+    for data in (dataset("own", PIXELS, LABELS, BINARY, LABELS), own(images(PIXELS), images(BINARY))):
+        assert [*remarks(loaded_from(data))] == [f"data own: {said}"]
+    assert not [*remarks(loaded_from(own(images(PIXELS), images(BINARY, peak=1))))]
 
 
 def test_a_loader_of_ones_own_trains_and_is_measured(lab: Lab, loader: Loader) -> None:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from vae_lab.data.batches import Images
+from vae_lab.data.pixels import stored_alike
 from vae_lab.errors import UserError, quoted
 
-BYTE = 255  # the largest
 MOST_CLASSES = 10_000  # labels beyond are taken for identifiers
-ROUNDING = 1e-6  # of white, by which floats may leave their range
+UNLIKE = 10  # times brighter than the other part's brightest pixel
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 NEEDED = "they must be (N, height, width) or (N, channels, height, width), and (N,) for N >= 1 labels."
 
@@ -72,7 +72,7 @@ def dataset(
         train_labels: Their classes, whole numbers from 0: (N,) or (N, 1).
         test: Held-out images of the same shape.
         test_labels: Their classes.
-        peak: The pixel value that means white; without one it is 255 for whole numbers and 1 for fractions.
+        peak: The pixel value of white; by default 1 for fractions, and zeros and ones beside them, else 255.
         classes: The number of classes; without one it is the largest training label + 1.
         origin: Where the images come from.
         factors: What each held-out image was made of: numbers (N,) by name, such as {"x": ..., "size": ...}.
@@ -110,6 +110,7 @@ def checked(data: Dataset, blamed: str) -> Dataset:
         test, test_shape = _checked_images("test", data.test, data.shape)
         if shape != test_shape:
             raise UserError(f"training images have shape {shape}, held-out {test_shape}.")
+        train, test = stored_alike(train, test)
         classes = _checked_classes(train.labels, test.labels, data.classes)
         factors = _checked_factors(data.factors, len(test))
     except UserError as error:
@@ -138,9 +139,16 @@ def remarks(data: Dataset) -> Iterator[str]:
     brightest = data.train.pixels.max()
     if data.train.peak > 1 and brightest == 1:
         yield f"data {quoted(data.name)}: pixels run from 0 to 1, but white is {data.train.peak}."
+    shares = [float(images.pixels.max()) / images.peak for images in (data.train, data.test)]
+    if max(shares) > UNLIKE * min(shares) > 0:
+        yield (
+            f"data {quoted(data.name)}: the brightest pixel is {shares[0]:.3g} of white in training images, "
+            f"{shares[1]:.3g} in held-out ones."
+        )
 
 
 def _checked_images(part: str, given: Any, shape: Any) -> tuple[Images, tuple[int, int, int]]:
+    """Returns images (N, D) whose pixels and peak are yet to be looked at, and their shape."""
     if not isinstance(given, Images):
         raise UserError(
             f"{part}: is a {type(given).__name__}, not a vae_lab.data.Images; vae_lab.data.dataset makes one."
@@ -157,10 +165,10 @@ def _checked_images(part: str, given: Any, shape: Any) -> tuple[Images, tuple[in
             f"{NEEDED}"
         )
     size = _checked_shape(part, pixels.shape[1:], shape)
-    pixels, peak = _checked_pixels(part, pixels.reshape(len(pixels), -1).contiguous(), given.peak)
+    pixels = pixels.reshape(len(pixels), -1).contiguous()
     if labels.is_floating_point() and bool((odd := labels != labels.round()).any()):
         raise UserError(f"{part}: a label is {labels[odd][0]:g}; labels are whole numbers.")
-    return Images(pixels, labels.to(torch.int64), peak), size
+    return Images(pixels, labels.to(torch.int64), given.peak), size
 
 
 def _tensor(part: str, kind: str, value: Any) -> Tensor:
@@ -212,38 +220,6 @@ def _checked_shape(part: str, size: torch.Size, given: Any) -> tuple[int, int, i
             "or 3 (red, green, blue), and a pixel at least."
         )
     return channels, height, width
-
-
-def _checked_pixels(part: str, pixels: Tensor, peak: Any) -> tuple[Tensor, int]:
-    """Returns pixels and what means white: bytes with their peak, or float32 from 0 to 1 with a peak of 1."""
-    if pixels.is_floating_point() and not bool(pixels.isfinite().all()):
-        raise UserError(f"{part}: a pixel is not a finite number.")
-    fractions = pixels.is_floating_point() and bool((pixels != pixels.round()).any())
-    low, high = float(pixels.min()), float(pixels.max())
-    white = _checked_peak(part, peak, 1 if fractions else BYTE)
-    if low < -ROUNDING * white or high > (1 + ROUNDING) * white:
-        raise UserError(
-            f"{part}: pixels run from {low:g} to {high:g}; with peak={white:g}, which is white, they lie "
-            f"between 0 and {white:g}."
-        )
-    if fractions and high <= 1 < white:
-        raise UserError(
-            f"{part}: pixels run from {low:g} to {high:g}; with peak={white:g} they would be black; "
-            "fractions of white have peak=1."
-        )
-    if not fractions and white <= BYTE and white.is_integer():
-        return pixels.to(torch.uint8), int(white)
-    return (pixels.to(torch.float32) / white).clamp(0, 1), 1
-
-
-def _checked_peak(part: str, peak: Any, default: int) -> float:
-    try:
-        white = float(default if peak is None else peak)
-    except (TypeError, ValueError, RuntimeError):
-        white = math.nan
-    if not 0 < white < math.inf:
-        raise UserError(f"{part}: peak={quoted(peak)}: must be the pixel value of white, above 0.")
-    return white
 
 
 def _checked_classes(train: Tensor, test: Tensor, given: Any) -> int:
@@ -300,4 +276,6 @@ def _checksum(
     implied = (channels, height, classes) == (1, width, int(train.labels.max()) + 1)
     if not implied or train.peak != int(train.pixels.max()):
         checksum.update(repr((shape, classes, train.peak)).encode())
+    if test.peak != train.peak:
+        checksum.update(repr(test.peak).encode())
     return checksum.hexdigest()[:12]
