@@ -6,13 +6,14 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from tests.conftest import patterns
 from vae_lab import files
@@ -21,6 +22,7 @@ from vae_lab.data import idx as load_idx
 from vae_lab.data.idx import read, write
 from vae_lab.data.sources import FILES, Folder, Mirror, PackageIndex
 from vae_lab.errors import LabError, UserError
+from vae_lab.jobs.parts import datasets
 
 IMAGES = np.arange(5 * 3 * 2, dtype=np.uint8).reshape(5, 3, 2)
 LABELS = np.array([0, 1, 2, 1, 0], dtype=np.uint8)
@@ -323,6 +325,26 @@ def test_fixed_binarization_is_one_draw_with_the_grey_value_as_probability(devic
         once.scaled(slice(None)).mean(0), images.scaled(slice(None)).mean(0), atol=0.05, rtol=0
     )
     assert not torch.equal(binarized(images, "test").pixels, once.pixels)
+
+
+@pytest.mark.parametrize("binarize", ["fixed", "dynamic"])
+def test_images_that_are_drawn_once_are_the_same_on_every_device(
+    composed: Callable[..., DictConfig], device: torch.device, binarize: str
+) -> None:
+    settings = composed("data=digits", f"data.binarize={binarize}")
+    grey, drawn = digits(), datasets.run_data(settings, device)
+    assert torch.equal(drawn.test.pixels.cpu(), binarized(grey.test, "test").pixels)
+    train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
+    assert torch.equal(drawn.train.pixels.cpu(), train.pixels)
+    faulty = datasets.run_data(composed("data=digits", "fault=grey_binarized"), device)
+    assert torch.equal(faulty.train.pixels.cpu(), binarized(grey.train, "train").pixels)
+
+
+@pytest.mark.parametrize("line", ["data.binarize=fixed", "data.binarize=dynamic", "fault=grey_binarized"])
+def test_a_devices_generator_draws_no_data(composed: Callable[..., DictConfig], line: str) -> None:
+    nowhere = torch.device("meta")  # which has no generator
+    data = datasets.run_data(composed("data=digits", line), nowhere)
+    assert {data.train.pixels.device, data.test.labels.device} == {nowhere}
 
 
 def test_dynamic_binarization_draws_anew_every_epoch(rows: Dataset) -> None:

@@ -65,7 +65,8 @@ def one_hot(labels: Tensor, C: int) -> Tensor:
 def binarized(images: Images, part: str) -> Images:
     """Returns images whose pixels are drawn once, black or white, with the grey value as white's probability.
 
-    The draw depends on `part` ("train" or "test") and not on a run's seed: every run sees the same data.
+    The draw depends on `part` ("train" or "test") and not on a run's seed: every run sees the same data. It
+    depends on where the images lie, too: those of a run are drawn on the CPU.
     """
     generator = seeding.generator(0, "binarize", part, device=images.pixels.device)
     step = 10_000  # images at a time, to bound the memory of the floats

@@ -18,12 +18,16 @@ from vae_lab.jobs.parts.arguments import blaming_keys, reason_of
 
 log = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
+
 _loading = threading.Lock()
 
 
 def run_data(settings: DictConfig, device: torch.device) -> Dataset:
     """Returns the data on `device` as a run with these settings sees them, with its fault if it is theirs."""
-    return faults.data_with(settings.fault, dataset(settings.data, device))
+    if settings.fault in faults.OF_DATA:  # which may draw
+        return faults.data_with(settings.fault, dataset(settings.data, CPU)).to(device)
+    return dataset(settings.data, device)
 
 
 def dataset(data: DictConfig, device: torch.device) -> Dataset:
@@ -35,12 +39,13 @@ def dataset(data: DictConfig, device: torch.device) -> Dataset:
 @functools.lru_cache(maxsize=4)
 def _dataset(target: str, root: str | None, binarize: str, device: torch.device) -> Dataset:
     if device.type != "cpu" or binarize != "none":
-        grey = _dataset(target, root, "none", torch.device("cpu")).to(device)
-        if binarize == "none":
-            return grey
-        # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
-        train = grey.train if binarize == "dynamic" else binarized(grey.train, "train")
-        return grey._replace(train=train, test=binarized(grey.test, "test"))
+        data = _dataset(target, root, "none", CPU)
+        if binarize != "none":
+            # Drawn on the CPU, wherever the run is: the generator of another device draws other pixels.
+            # Dynamic binarization redraws the training images in every batch; held-out images are drawn once.
+            train = data.train if binarize == "dynamic" else binarized(data.train, "train")
+            data = data._replace(train=train, test=binarized(data.test, "test"))
+        return data.to(device)
     loaded = _loaded(target, root)
     for remark in remarks(loaded):
         log.warning(remark)
