@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from tests.conftest import patterns
 from vae_lab import files
-from vae_lab.data import Batches, Dataset, binarized, cache, digits, idx, in_order, one_hot, sources
+from vae_lab.data import Batches, Dataset, binarized, cache, digits, idx, in_order, one_hot, sets, sources
 from vae_lab.data import idx as load_idx
 from vae_lab.data.idx import read, write
 from vae_lab.data.sources import FILES, Folder, Mirror, PackageIndex
@@ -98,9 +98,9 @@ SUMS = {name: hashlib.md5(content).hexdigest() for name, content in CONTENT.item
 def test_what_is_in_the_cache_is_not_fetched_again(tmp_path: Path) -> None:
     source = Memory(CONTENT)
     for _ in range(2):
-        paths = cache.verified_files("x", tmp_path, SUMS, lambda: [source])
+        assert cache.verified_files("x", tmp_path, SUMS, lambda: [source]) == CONTENT
     assert source.asked == ["a", "b"]
-    assert {name: path.read_bytes() for name, path in paths.items()} == CONTENT
+    assert {name: (tmp_path / name).read_bytes() for name in CONTENT} == CONTENT
 
 
 @pytest.mark.parametrize("damage", [b"", b"firs", b"fIrst"])
@@ -111,6 +111,58 @@ def test_a_damaged_file_is_fetched_again_and_no_other(tmp_path: Path, damage: by
     cache.verified_files("x", tmp_path, SUMS, lambda: [source])
     assert source.asked == ["a", "b", "a"]
     assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_what_is_read_is_what_was_verified_whoever_writes_meanwhile(tmp_path: Path) -> None:
+    class Meddling(Memory):
+        def fetch(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+            for name, raw in super().fetch(names):
+                (tmp_path / "a").write_bytes(b"another's")
+                yield name, raw
+
+    (tmp_path / "a").write_bytes(CONTENT["a"])
+    assert cache.verified_files("x", tmp_path, SUMS, lambda: [Meddling(CONTENT)]) == CONTENT
+
+
+@pytest.mark.parametrize("content", [b"", b"firs", b"of another data set"])
+def test_no_file_of_the_users_is_replaced(tmp_path: Path, content: bytes) -> None:
+    source = Memory(CONTENT)
+    (tmp_path / "b").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        cache.verified_files("x", tmp_path, SUMS, lambda: [source], of_the_user=True)
+    assert str(caught.value).startswith(f"data=x: {tmp_path / 'b'} is not the file of x (its MD5 is another)")
+    assert source.asked == []
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("b", content)]
+
+
+def test_a_link_of_the_users_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "b").symlink_to(tmp_path / "annexed")
+    with pytest.raises(UserError, match=r"b is not the file of x \(a link that leads nowhere\)"):
+        cache.verified_files("x", tmp_path, SUMS, lambda: [Memory(CONTENT)], of_the_user=True)
+    assert (tmp_path / "b").is_symlink()
+
+
+def test_into_a_folder_of_the_users_only_what_is_missing_is_fetched(tmp_path: Path) -> None:
+    source = Memory(CONTENT)
+    (tmp_path / "b").write_bytes(CONTENT["b"])
+    assert cache.verified_files("x", tmp_path, SUMS, lambda: [source], of_the_user=True) == CONTENT
+    assert source.asked == ["a"]
+
+
+def test_the_labs_cache_mends_itself_by_whatever_name_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sets, "torchvision_mirrors", lambda _: [Memory({})])
+    monkeypatch.setattr(sets, "MNIST_ARCHIVE", Memory({}))
+    folder = files.cache_folder("data/mnist")
+    folder.mkdir(parents=True)
+    (folder / FILES[0]).write_bytes(b"damaged")
+    for root in (None, str(folder)):
+        with pytest.raises(LabError, match="no source has the files"):
+            sets.mnist(root)
+    with pytest.raises(UserError, match="is left as it is"):
+        sets.fashion_mnist(str(folder))
 
 
 def test_the_next_source_is_asked_for_what_is_still_missing(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_another_sweeper_is_refused_before_it_trains(plan: Lab, folder: Path) ->
 def test_data_that_are_not_there_are_not_fetched(plan: Lab, folder: Path) -> None:
     code, _, err = plan("data=mnist", f"data.root={folder / 'none'}")
     assert code == 2
-    assert "vae-lab data mnist" in err
+    assert f"vae-lab data mnist --root {folder / 'none'}\n" in err
     assert not (folder / "none").exists()
 
 

@@ -220,6 +220,19 @@ def test_a_latent_size_without_noise_has_no_density_and_says_why(command: Lab, t
     assert "10 100.0 0.0000 – 3" in out  # four centred images span three dimensions
 
 
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_a_folder_of_other_images_of_the_same_names_is_left_as_it_is(
+    command: Lab, tmp_path: Path, name: str
+) -> None:
+    fill(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, _, err = command("data", name, "--root", str(tmp_path))
+    assert code == 2
+    assert err.startswith(f"vae-lab: data={name}: {tmp_path / FILES[0]} is not the file of {name} ")
+    assert err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_images_that_are_all_the_same_have_no_spectrum(command: Lab, tmp_path: Path) -> None:
     images = np.full((6, 4, 4), 100, np.uint8)
     out = described(command, tmp_path, images)

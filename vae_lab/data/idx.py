@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import IO, cast
 
@@ -35,6 +36,19 @@ def read(path: Path) -> NDArray[np.uint8]:
             return _parse(file, path, capacity)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}.") from None
+
+
+def parsed(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """Returns the array in the bytes of an IDX file that has been read already.
+
+    Args:
+        content: Its bytes, not gzipped.
+        path: Where they are from, for messages.
+
+    Raises:
+        UserError: As for `read`.
+    """
+    return _parse(BytesIO(content), path, len(content))
 
 
 def _parse(file: IO[bytes], path: Path, capacity: int) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_lab import files
 from vae_lab.data import cache
@@ -96,7 +97,8 @@ def idx(root: str) -> Dataset:
                 f"data.root={quoted(root)}: no {name} or {name}.gz there. Needed: {', '.join(FILES)}."
             )
         paths[name] = path
-    return _read(folder.name or "idx", paths)
+    arrays = [idx_files.read(paths[name]) for name in FILES]
+    return _of_arrays(folder.name or "idx", arrays, str(paths[FILES[0]].parent))
 
 
 def needs_no_download(target: str, root: str | None) -> bool:
@@ -115,7 +117,10 @@ def needs_no_download(target: str, root: str | None) -> bool:
 
 
 def _cached(name: str, root: str | None, md5: dict[str, str], sources: Callable[[], list[Source]]) -> Dataset:
-    return _read(name, cache.verified_files(name, _place(name, root), md5, sources))
+    folder = _place(name, root)
+    of_the_user = folder != _place(name, None)
+    contents = cache.verified_files(name, folder, md5, sources, of_the_user=of_the_user)
+    return _of_arrays(name, [idx_files.parsed(contents[file], folder / file) for file in FILES], str(folder))
 
 
 def _place(name: str, root: str | None) -> Path:
@@ -126,7 +131,7 @@ def _folder(root: str) -> Path:
     return files.from_start(files.from_home(root, "data.root="))
 
 
-def _read(name: str, paths: dict[str, Path]) -> Dataset:
-    train, train_labels, test, test_labels = (idx_files.read(paths[file]) for file in FILES)
-    origin = str(paths[FILES[0]].parent)
+def _of_arrays(name: str, arrays: list[NDArray[np.uint8]], origin: str) -> Dataset:
+    """Returns the data set of the arrays in the files `FILES`."""
+    train, train_labels, test, test_labels = arrays
     return dataset(name, train, train_labels, test, test_labels, peak=255, origin=origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from vae_lab import config
 from vae_lab.data import needs_no_download
-from vae_lab.errors import UserError
+from vae_lab.errors import UserError, quoted
 from vae_lab.jobs.crews.workers import CoreShares, shared_out
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.plan.costs import after_the_last, costs
@@ -80,11 +81,14 @@ def check_data(settings: DictConfig) -> None:
     Raises:
         UserError: Training would fetch them.
     """
-    name = settings.data.name
-    if not needs_no_download(settings.data._target_, settings.data.root):
+    name, root = settings.data.name, settings.data.root
+    if not needs_no_download(settings.data._target_, root):
+        where, option = ("on this machine", "")
+        if root is not None:
+            where, option = f"in {quoted(root)}", f" --root {shlex.quote(root)}"
         raise UserError(
-            f"data={name}: is not on this machine yet, and a plan fetches nothing. It is fetched by: "
-            f"vae-lab data {name}"
+            f"data={name}: is not {where} yet, and a plan fetches nothing. It is fetched by: "
+            f"vae-lab data {name}{option}"
         )
 
 
