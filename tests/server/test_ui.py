@@ -148,3 +148,16 @@ def test_the_runs_of_a_server_are_shown_there(server: str, command: Lab) -> None
     code, out, _ = command("ui", "--uri", server)
     assert code == 0
     assert f"The runs are on a server: {server}/#/experiments" in out
+
+
+def test_what_is_asked_for_the_ui_of_a_server_is_done_or_refused(
+    server: str, command: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert command("ui", "--uri", server, "--open")[0] == 0
+    assert [page.startswith(f"{server}/#/experiments") for page in opened] == [True]
+    code, out, err = command("ui", "--uri", server, "--port", "5999")
+    assert (code, out) == (2, "")
+    said = f"{server} serves its runs itself, and nothing listens here; leave it out."
+    assert err == f"vae-lab: --port 5999: {said}\n"

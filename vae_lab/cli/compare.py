@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.options import format_option, uri_option
+from vae_lab.cli.options import format_option, refuse_unread, uri_option
 from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vae_lab.tracking import Reader
 
 MOST_ROWS = 200  # of a table in the terminal
+OF_TABLES = ("form", "metrics", "by", "contrasts", "importance")  # options
 
 
 @click.command
@@ -65,6 +66,8 @@ def compare(
         raise UserError(
             "--by: groups the rows of the ablation tables; leave it out with --contrast and --importance."
         )
+    if study is None:
+        refuse_unread("is of a study's tables; name the study, as in: vae-lab compare reference", *OF_TABLES)
     parsed = [tables.parse_contrast(text) for text in contrasts]
     store = reader(uri)
     if study is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vae_lab.cli.options import refuse_unread
 from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError, choices, quoted
 from vae_lab.files import CONF
@@ -57,10 +58,12 @@ def data(
       vae-lab data idx --root ~/my-images
       vae-lab data mnist --svd --figure spectrum.png
     """
-    if figure and not svd:
-        raise UserError(f"--figure {figure}: there is nothing to draw without --svd.")
-    if svd and name is None:
-        raise UserError("--svd: needs the name of a data set, as in: vae-lab data mnist --svd")
+    if not svd:
+        refuse_unread("there is nothing to draw without --svd.", "figure")
+        refuse_unread("is of the spectrum; add --svd.", "latent_sizes")
+    if name is None:
+        refuse_unread("needs the name of a data set, as in: vae-lab data mnist --svd", "svd")
+        refuse_unread("is the folder of a data set; name it, as in: vae-lab data mnist --root FOLDER", "root")
     files = {file.stem: file for file in sorted((CONF / "data").glob("*.yaml"))}
     if name is None:
         from vae_lab.cli.overrides.train_help import first_comment

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vae_lab.errors import UserError
+from vae_lab.errors import UserError, quoted
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -52,6 +52,27 @@ def trained_model(output: str) -> Callable[[Function], Function]:
         return function
 
     return decorate
+
+
+def refuse_unread(rule: str, *names: str) -> None:
+    """Refuses options that stand on the command line where what the command does there reads none of them.
+
+    Args:
+        rule: What follows the option and its value in the message.
+        names: The parameters of the command's function that are not read.
+
+    Raises:
+        UserError: One of them was typed.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name not in names:
+            continue
+        if context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE:
+            value = context.params[option.name]
+            value = value[0] if isinstance(value, tuple) else value
+            text = "" if isinstance(value, bool) else f" {quoted(value)}"
+            raise UserError(f"{option.opts[0]}{text}: {rule}")
 
 
 def page_file(out: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from vae_lab.cli.options import refuse_unread
 from vae_lab.cli.servers.administrator import Administrator, administrator, user_variables
 from vae_lab.cli.servers.interfaces import own_addresses
 from vae_lab.cli.servers.server_process import WITH_USERS
@@ -90,6 +91,8 @@ def server(
       vae-lab server --database postgresql://127.0.0.1/lab --workers 4
       vae-lab server --host 0.0.0.0 --certificate lab.pem --key lab.key
     """
+    if without_passwords:
+        refuse_unread("is of users, and --without-passwords has none.", "permission", "new_password")
     tls = _tls_options(certificate, key)
     place = _place(host, port, names, secure=bool(tls), guarded=not without_passwords)
     folder = folder.absolute()

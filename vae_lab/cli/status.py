@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.options import uri_option
+from vae_lab.cli.options import refuse_unread, uri_option
 from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import UserError
 
@@ -36,6 +36,8 @@ def status(study: str | None, every: bool, uri: str | None) -> None:
     """
     from vae_lab.tracking import reader
 
+    if study is None:
+        refuse_unread("lists the runs of a study; name it, as in: vae-lab status reference --all", "every")
     store = reader(uri)
     if study is None:
         _print_studies(store)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_lab.cli.options import uri_option
+from vae_lab.cli.options import refuse_unread, uri_option
 from vae_lab.cli.servers.serving import LOCAL, Place, Server, obstacle, stop_on_signals
 from vae_lab.cli.terminal.messages import echo
 from vae_lab.errors import LabError, UserError
@@ -39,7 +39,11 @@ def ui(port: int | None, uri: str | None, browser: bool) -> None:
     store = reader(uri)
     name = store_name(store.uri)
     if is_server(store.uri):
-        echo(f"The runs are on a server: {name}/{first_page(store)}")
+        refuse_unread(f"{name} serves its runs itself, and nothing listens here; leave it out.", "port")
+        link = f"{name}/{first_page(store)}"
+        echo(f"The runs are on a server: {link}")
+        if browser:
+            webbrowser.open(link)
         return
     chosen = free_port(port)
     stop_on_signals()
