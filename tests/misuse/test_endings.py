@@ -19,6 +19,8 @@ import pytest
 from tests import house
 from tests.misuse.conftest import TINY
 from vae_lab import interruption, tracking
+from vae_lab.cli.group import NAMES
+from vae_lab.cli.terminal import ending
 from vae_lab.cli.terminal.streams import Lasting
 from vae_lab.tracking import Store
 
@@ -131,6 +133,13 @@ def test_output_that_is_the_work_must_be_written(ablations: Path) -> None:
         process.stdout.close()  # `| head -0`: its reader has enough
         _, errors = process.communicate()
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_lost_output_fails_the_commands_whose_only_work_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "lost_output", lambda: OSError(errno.ENOSPC, "No space left on device"))
+    assert {name for name in NAMES if ending.exit_code(None, [name, "x"])} == {
+        *("compare", "completion", "doctor", "plan", "status", "verdict")
+    }
 
 
 def test_what_is_opened_never_takes_the_place_of_a_closed_stream(folder: Path) -> None:

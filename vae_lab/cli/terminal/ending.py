@@ -15,8 +15,8 @@ from vae_lab.errors import LabError
 # What the loader of libraries, PyTorch's allocators and the kernel say.
 FULL = r"failed to map segment|cannot allocate memory|can't allocate memory|out of memory"
 MORE_THAN_WORDS = (
-    *("evaluate", "interpolate", "reconstruct", "register", "sample", "server", "sync", "train", "traverse"),
-    "ui",
+    *("data", "evaluate", "explore", "interpolate", "reconstruct", "register", "report", "sample", "server"),
+    *("sync", "train", "traverse", "ui"),
 )  # commands whose work is kept, printed or not
 
 
