@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import shutil
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from tests.server.doors import Door
 from tests.server.team import TeamServer, command_lines, work_as
 from tests.server.test_ui import children_of, processes_of
 from vae_lab.cli.servers import serving
+from vae_lab.cli.servers.administrator import Administrator, administrator, user_variables
 from vae_lab.errors import UserError
 from vae_lab.tracking import RUN, Store
 from vae_lab.tracking.tagging import tag_runs
@@ -172,6 +175,35 @@ def test_a_port_that_is_taken_and_a_password_that_is_too_short_are_said_at_once(
     monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "short")
     code, _, err = command("server", "--port", str(door.server_port))
     assert (code, err) == (2, "vae-lab: MLFLOW_AUTH_ADMIN_PASSWORD: a password has 12 characters or more.\n")
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_an_ordinary_user_neither_passes_for_an_administrator_nor_becomes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "users.db")) as users, users:
+        users.execute("CREATE TABLE users (id INTEGER, username TEXT, password_hash TEXT, is_admin BOOLEAN)")
+        users.execute("INSERT INTO users VALUES (1, 'root', '', 1), (2, 'ann', '', 0)")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", password := "a password of the tests")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_USERNAME", "ann")
+    with pytest.raises(UserError) as caught:
+        administrator(tmp_path, anew=anew)
+    assert str(caught.value) == (
+        "MLFLOW_AUTH_ADMIN_USERNAME=ann: is an ordinary user of this server. Valid: an administrator (root), "
+        "or a new name."
+    )
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_USERNAME", "root")
+    assert administrator(tmp_path, anew=anew) == Administrator("root", password if anew else "")
+
+
+@pytest.mark.parametrize("user", ["50%", "%(database_uri)s", "100%%"])
+def test_an_administrator_of_any_name_is_set_down(tmp_path: Path, user: str) -> None:
+    folder = tmp_path / "5%"
+    folder.mkdir()
+    settings = configparser.ConfigParser()
+    settings.read(user_variables(folder, user, "EDIT")["MLFLOW_AUTH_CONFIG_PATH"])
+    assert settings["mlflow"]["admin_username"] == user
+    assert settings["mlflow"]["database_uri"].endswith("users.db")
 
 
 def test_a_store_whose_artifacts_lie_on_one_machine_is_not_served(

@@ -34,10 +34,18 @@ def administrator(folder: Path, *, anew: bool) -> Administrator:
         anew: Whether one who is there gets a new password.
 
     Raises:
-        UserError: The password could not be shown, or the given one is too short.
+        UserError: A user of that name is no administrator, the password could not be shown, or the given one
+            is too short.
     """
     user = os.environ.get(USER) or "admin"
-    if not anew and _is_known(folder / USERS_FILE, user):
+    users = _users(folder / USERS_FILE)
+    if not users.get(user, True):  # who would become one with a new password
+        administrators = ", ".join(quoted(name) for name in users if users[name])
+        raise UserError(
+            f"{USER}={quoted(user)}: is an ordinary user of this server. Valid: an administrator "
+            f"({administrators or 'there is none'}), or a new name."
+        )
+    if not anew and user in users:
         return Administrator(user)
     if given := os.environ.get(PASSWORD):
         if len(given) < SHORTEST:
@@ -51,17 +59,18 @@ def administrator(folder: Path, *, anew: bool) -> Administrator:
     return Administrator(user, secrets.token_urlsafe(18), made_here=True)
 
 
-def _is_known(file: Path, user: str) -> bool:
-    """Returns whether MLflow's table of users has a user."""
+def _users(file: Path) -> dict[str, bool]:
+    """Returns who is in MLflow's table of users, and whether as an administrator."""
     if not file.exists():
-        return False
+        return {}
     from vae_lab.tracking.database import open_database
 
     try:
         with open_database(file) as connection:
-            return bool(connection.execute("SELECT 1 FROM users WHERE username = ?", (user,)).fetchone())
+            rows = connection.execute("SELECT username, is_admin FROM users ORDER BY id").fetchall()
     except sqlite3.OperationalError:  # a server that was ended while it made the tables
-        return False
+        return {}
+    return {name: bool(administrates) for name, administrates in rows}
 
 
 def user_variables(folder: Path, user: str, permission: str) -> dict[str, str]:
@@ -83,14 +92,16 @@ def _write_settings(folder: Path, user: str, permission: str) -> Path:
     from vae_lab.tracking import client_address, file_address
 
     users = client_address(file_address(folder / USERS_FILE))
-    settings = configparser.ConfigParser()
-    settings["mlflow"] = {
-        "database_uri": users.replace("%", "%%"),  # a single one would begin the name of another setting
+    values = {
+        "database_uri": users,
         "admin_username": user,
         "default_permission": permission,
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
         "auth_cache_ttl_seconds": str(CACHED_SECONDS),
     }
+    settings = configparser.ConfigParser()
+    # A single % would begin the name of another setting.
+    settings["mlflow"] = {key: value.replace("%", "%%") for key, value in values.items()}
     file = folder / SETTINGS_FILE
     file.unlink(missing_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -43,7 +43,7 @@ def _make_administrator(opening: Mapping[str, str]) -> None:
     if not auth.store.has_user(user):
         auth.store.create_user(user, password, is_admin=True)
     elif opening["anew"]:
-        auth.store.update_user(user, password=password, is_admin=True)
+        auth.store.update_user(user, password=password)
 
 
 if __name__ == "__main__":
