@@ -19,6 +19,7 @@ from vae_lab.studies.claims import Claim, Verdict, sharing
 from vae_lab.studies.claims.contrasts import contrast
 from vae_lab.studies.claims.wording import Wording
 from vae_lab.studies.plan import Plan
+from vae_lab.studies.planned import PlannedRuns
 from vae_lab.studies.study import Study
 
 AXES = {
@@ -464,6 +465,25 @@ def test_a_parameter_that_no_run_has_is_named() -> None:
         judged(DEPTH | {"along": "model.layer"}, runs(2, lambda *_: 0.0))
     with pytest.raises(UserError, match=r"claim C1: along=model: its value cvae is no number"):
         judged(DEPTH | {"along": "model"}, runs(2, lambda *_: 0.0))
+
+
+def test_groups_are_compared_by_value_and_can_have_none() -> None:
+    rows = [
+        {"scheduler": schedule, "model.conditional": "True", "seed": str(seed), "test/loss": loss + seed}
+        for schedule, loss in (("null", 0.0), ("steplr", 5.0))
+        for seed in range(6)
+    ]
+    groups = {"of": {"scheduler": None}, "than": {"scheduler": "steplr"}}
+    claim = of("better", within={"model.conditional": True}, **groups)
+    assert judged(claim, rows, axes={}, base={}).effect == pytest.approx(5)
+    crossed = {"axes": {"model.conditional": ["true"]}, "base": {}}
+    assert judged(of("better", **groups), rows, **crossed).effect == pytest.approx(5)
+    planned = PlannedRuns([{"scheduler": "null", "objective.beta": "1.0"}], [], [])
+    planned.check_group("claim X: of", {"scheduler": None, "objective.beta": 1})
+    with pytest.raises(UserError, match="scheduler=None: no run of that value is planned"):
+        PlannedRuns([{"scheduler": "steplr"}], [], []).check_group("claim X: of", {"scheduler": None})
+    with pytest.raises(UserError, match="both groups are the same"):
+        claims.parse([of("better", of={"objective.beta": 1}, than={"objective.beta": 1.0})])
 
 
 def test_a_claim_about_points_is_open_until_a_run_of_one_has_finished() -> None:

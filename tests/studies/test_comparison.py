@@ -148,6 +148,19 @@ def test_no_published_value_of_one_configuration_stands_beside_an_average_over_s
     assert reference_values(plan, Group({}, [*runs[:2], elsewhere], [])) is None
 
 
+def test_conditions_and_values_of_a_reference_are_compared_by_value() -> None:
+    """A run records 1.0, null and True, where a YAML says 1, null and true."""
+    reference = {
+        "conditions": {"objective.beta": 1, "scheduler": None, "model.conditional": True},
+        "values": [{"optimizer.lr": 1e-3, "epochs": [108.9]}],
+    }
+    plan = Plan(name="x", reference=parse_reference(reference))
+    run = record(optimizer__lr="0.001", objective__beta="1.0", scheduler="null", model__conditional="True")
+    assert reference_values(plan, Group({}, [run], [])) == [108.9]
+    scheduled = replace(run, params={**run.params, "scheduler": "steplr"})
+    assert reference_values(plan, Group({}, [scheduled], [])) is None
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

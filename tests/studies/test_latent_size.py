@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -128,6 +129,24 @@ def test_a_seed_counts_only_where_it_has_every_size(swept: list[StoredRun]) -> N
     (comparison,) = compare_recipes(study(swept[1:]), spectrum)  # size 2 of seed 0 is missing
     assert comparison.values.tolist() == [[22.0, 15.0, 11.0, 14.0]]
     assert compare_recipes(study(swept[-2:]), spectrum) == []
+
+
+def test_a_seed_is_the_mean_over_what_else_repeats_its_runs_and_counts_where_it_has_it_all(
+    swept: list[StoredRun],
+) -> None:
+    key, runs = "data.seed", []
+    for number, drawing in enumerate(("0", "1")):
+        for one in swept:
+            metrics = {name: value + 4.0 * number for name, value in one.metrics.items()}
+            runs.append(replace(one, params={**one.params, key: drawing}, metrics=metrics))
+    whole = study(runs)
+    plan = msgspec.structs.replace(whole.plan, replicate={key: ["0", "1"], **whole.plan.replicate})
+    spectrum = Spectrum("known", "0", 10, [1.0] * 32, noise_variance=2.0)
+    (comparison,) = compare_recipes(whole._replace(plan=plan), spectrum)
+    assert comparison.values.tolist() == [[22.0, 16.0, 12.0, 14.0], [24.0, 17.0, 13.0, 16.0]]
+    assert comparison.predictions[-1].how == "active units: 8, 7"
+    (comparison,) = compare_recipes(whole._replace(plan=plan, runs=runs[1:]), spectrum)
+    assert comparison.values.tolist() == [[24.0, 17.0, 13.0, 16.0]], "seed 0 lacks a size of one drawing"
 
 
 def test_a_metric_of_which_more_is_better_is_sought_upwards(swept: list[StoredRun]) -> None:

@@ -411,6 +411,40 @@ def test_the_replicates_that_are_said_to_be_needed_have_the_power(
     assert not test.looks or n in test.looks
 
 
+def swaps_needed(effect: float, contrasts: int = 1) -> float:
+    """Replicates that show two samples apart whose differences have m / s `effect`."""
+    quantiles = stats.norm.ppf((np.arange(4000) + 0.5) / 4000) * math.sqrt(0.5)
+    samples = statistics.Pair(quantiles + effect, np.random.default_rng(0).permutation(quantiles))
+    return statistics.replicates_for_power(samples, LEVEL, contrasts, test=statistics.UNPAIRED).estimate
+
+
+@pytest.mark.parametrize("n", [6, 10])
+@pytest.mark.parametrize("wider", [1.0, 3.0])
+def test_the_range_of_replicates_needed_covers_as_it_says(n: int, wider: float) -> None:
+    """Two samples whose differences have m / s = 1; whole numbers of replicates cover a little more."""
+    rng, scales = np.random.default_rng(0), np.array([1.0, wider]) / math.hypot(1.0, wider)
+    needed_by_all, covered = swaps_needed(1.0), 0
+    for first, second in rng.normal(size=(1000, 2, n)) * scales[:, None]:
+        needed = statistics.replicates_for_power(
+            statistics.Pair(first + 1.0, second), LEVEL, test=statistics.UNPAIRED
+        )
+        covered += needed.low <= needed_by_all <= needed.high
+    assert 0.77 < covered / 1000 < 0.87
+
+
+@pytest.mark.parametrize("contrasts", [6, 12, 15, 18])
+def test_samples_of_which_only_one_parting_is_rare_enough_must_not_overlap(contrasts: int) -> None:
+    """Effects of 2 s: six replicates of which one parting is rare enough would show 65 % of them."""
+    rng, shown = np.random.default_rng(1), {}
+    n = int(swaps_needed(2.0, contrasts))
+    first, second = rng.normal(size=(2, 2000, n)) * math.sqrt(0.5)
+    for count in (n, n - 1):
+        pair = statistics.Pair(first[:, :count] + 2.0, second[:, :count])
+        shown[count] = (statistics.UNPAIRED.directions(pair).up <= LEVEL / contrasts).mean()
+    assert shown[n] > 0.78
+    assert shown[n - 1] < 0.78
+
+
 def test_an_effect_too_small_for_bets_or_for_the_last_look_needs_no_number_of_replicates() -> None:
     small = statistics.Pair(stats.norm.ppf((np.arange(400) + 0.5) / 400) + 0.2, np.zeros(400))
     for test in (statistics.BETS, statistics.LOOKED):

@@ -112,7 +112,7 @@ def _tables_of_multirun(
     planned = announced(planned, first)
     most = master.max_seeds if master.seeds == "auto" else None
     if most:
-        seeds = len(next(iter(planned.replicate.values())))
+        seeds = len(planned.replicate[planned.pairs_by])
         estimated.remarks.append(
             f"seeds=auto: this is the first round, of {seeds} seeds; further ones, up to max_seeds={most}, "
             "train what a claim that is open compares."

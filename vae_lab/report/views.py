@@ -108,7 +108,7 @@ def _title_of_all(runs: Sequence[StoredRun]) -> str:
 
 def _replicate_by_replicate(view: View, study: Study, count: int) -> View:
     """Returns a view of more runs than the UI loads, which begins with the first of every configuration."""
-    key = next(iter(study.plan.replicate), "seed")
+    key = study.plan.pairs_by
     title = f"{view.title}, {key_name(key)} by {key_name(key)}: the first {EVERY_RUN} of {count:,} runs"
     return view._replace(title=title, order=f"params.`{key}`")
 

@@ -14,6 +14,7 @@ from vae_lab.metrics import Metric, metric_named
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.statistics import Test, anytime, chosen_test, is_of_architecture
 from vae_lab.studies.study import POINT, Study, has_params, is_stopped
+from vae_lab.studies.values import has_values, is_number
 from vae_lab.tracking import (
     FINGERPRINT,
     StoredRun,
@@ -277,19 +278,6 @@ def _ordered(by: tuple[str, ...], rows: Collection[tuple[str, ...]], plan: Plan)
     return sorted(rows, key=rank)
 
 
-def is_number(value: str | float) -> bool:
-    """Whether a value is a finite number, or the text of one.
-
-    Examples:
-        >>> [is_number(value) for value in ("15", 0.1, "nan", "vae")]
-        [True, True, False, False]
-    """
-    try:
-        return math.isfinite(float(value))
-    except ValueError:
-        return False
-
-
 def key_name(key: str) -> str:
     """A key as a column heading.
 
@@ -331,7 +319,7 @@ def reference_values(plan: Plan, group: Group) -> list[float] | None:
         return None
     for params, values in plan.reference.curves():
         wanted = {**plan.reference.conditions, **params}
-        if all(has_params(run, {key: str(value) for key, value in wanted.items()}) for run in group.finished):
+        if all(has_values(run.params, wanted) for run in group.finished):
             return values
     return None
 

@@ -90,6 +90,21 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset(fingerprint for fingerprint, _ in self.runs)
 
     @property
+    def pairs_by(self) -> str:
+        """The parameter by whose values runs are paired: the seed, if that is among what repeats them."""
+        return "seed" if "seed" in self.replicate else next(iter(self.replicate), "seed")
+
+    @property
+    def further_repeats(self) -> dict[str, list[str]]:
+        """What repeats the runs besides `pairs_by`, with its values: a replicate has the runs of them all.
+
+        >>> plan = Plan("p", replicate={"data.seed": ["0", "1"], "seed": ["0", "1", "2"]})
+        >>> plan.pairs_by, plan.further_repeats
+        ('seed', {'data.seed': ['0', '1']})
+        """
+        return {key: values for key, values in self.replicate.items() if key != self.pairs_by}
+
+    @property
     def former(self) -> list[Declared]:
         """The claims that it dropped or changed after runs had been seen; they are judged, too."""
         return [entry for entry in self.declared if entry.dropped]

@@ -11,9 +11,9 @@ from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import MEASURES, OWN, Metric, is_metric
 from vae_lab.studies.claims import judge_study, parse
 from vae_lab.studies.claims.evidence import TWO_NEEDED, check_ordered
-from vae_lab.studies.claims.scope import canonical, design
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import POINT, Study, with_point
+from vae_lab.studies.values import canonical, recorded
 from vae_lab.tracking import StoredRun
 
 MOST_LISTED = 20  # values that a message lists
@@ -71,7 +71,7 @@ class PlannedRuns:
         for key, value in group.items():
             self.check_key(where, key)
             valid = sorted(self.values.get(key, ()))
-            if canonical(value) not in valid and not self._is_overridden(key):
+            if canonical(recorded(value)) not in valid and not self._is_overridden(key):
                 reason = choices(value, valid, valid[:MOST_LISTED])
                 raise UserError(f"{where}: {key}={quoted(value)}: no run of that value is planned{reason}")
 
@@ -143,7 +143,7 @@ def unplanned(plan: Plan, params: Sequence[Mapping[str, str]]) -> dict[str, list
     metrics = [claim.metric for claim in parse(plan.claims, plan.own_metrics)]
     runs = imagined_runs(params, metrics)
     study = Study(runs[0], plan, [with_point(run, plan) for run in runs])
-    too_few = TWO_NEEDED.format(replicate=design(plan)["replicate"])
+    too_few = TWO_NEEDED.format(replicate=plan.pairs_by)
     reasons: dict[str, list[str]] = {}
     for verdict in judge_study(study):
         if not verdict.n:

@@ -197,7 +197,7 @@ def needs_of_claims(plan: Plan, points: Sequence[Point]) -> list[Needs]:
     """
     if not plan.claims:
         return []
-    replicate = next(iter(plan.replicate), "seed")
+    replicate = plan.pairs_by
     alike = [
         {**config.parameters(point.job.settings), replicate: value}
         for point in points

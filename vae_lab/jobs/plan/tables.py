@@ -31,7 +31,7 @@ def points_table(name: str, estimate: Estimate, plan: Plan | None) -> Table:
         estimate: What the line comes to.
         plan: The study's; None for a single run.
     """
-    replicate = "seed" if plan is None else next(iter(plan.replicate), "seed")
+    replicate = "seed" if plan is None else plan.pairs_by
     groups: dict[tuple[tuple[str, str], ...], list[Point]] = {}
     for point in estimate.points:
         params = config.parameters(point.job.settings)
@@ -90,7 +90,7 @@ def claims_table(needs: Sequence[Needs], plan: Plan, most: int | None = None) ->
         plan: The study's.
         most: Seeds that further rounds may come to; None if the plan has all there will be.
     """
-    replicate = next(iter(plan.replicate), "seed")
+    replicate = plan.pairs_by
     heading, seeds = ("at most", most) if most else ("planned", len(plan.replicate.get(replicate, ["0"])))
     columns: Columns = [
         (Column("claim", numeric=False), [need.claim for need in needs]),

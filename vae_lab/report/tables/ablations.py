@@ -17,7 +17,6 @@ from vae_lab.studies.comparison import (
     Group,
     comparisons,
     groups_by_family,
-    is_number,
     key_name,
     param_values,
     reference_values,
@@ -25,6 +24,7 @@ from vae_lab.studies.comparison import (
 )
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import Study
+from vae_lab.studies.values import is_number
 from vae_lab.tracking import ERROR, EVALUATION, StoredRun
 
 Values = Mapping[tuple[str, ...], float]  # of one row, by replicate

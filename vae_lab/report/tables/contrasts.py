@@ -15,8 +15,9 @@ from vae_lab.errors import UserError, choices, quoted
 from vae_lab.metrics import CATALOGUE, LOWER, Metric
 from vae_lab.report.tables.content import Column, Table, finite, how_tested
 from vae_lab.studies import statistics
-from vae_lab.studies.comparison import in_order, is_number, key_name, param_values, varied_keys
+from vae_lab.studies.comparison import in_order, key_name, param_values, varied_keys
 from vae_lab.studies.study import POINT, Study
+from vae_lab.studies.values import is_number
 from vae_lab.tracking import StoredRun
 
 LEVEL = 0.05  # intervals have 1 - LEVEL

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from vae_lab.errors import visible
 from vae_lab.report.tables.content import MARK, Cell, Column, Table
 from vae_lab.report.template import filled, style
-from vae_lab.studies.comparison import is_number
+from vae_lab.studies.values import is_number
 
 FORMULA = tuple("=+-@＝＋－＠")  # with which a spreadsheet's formula begins, also in the width of East Asia
 

@@ -162,7 +162,8 @@ def _largest_lead(
     low = max(min(interval.low for interval in row) for row in lower)
     high = max(min(interval.high for interval in row) for row in upper)
     bounds = sorted((sign * low, sign * high))
-    return Interval(sign * estimate, bounds[0], bounds[1], lower[0][0].method)
+    methods = [lower[0][0].method, upper[0][0].method]  # one for all intervals at a confidence
+    return Interval(sign * estimate, bounds[0], bounds[1], "t" if "t" in methods else methods[0])
 
 
 def _same_trend(claim: Claim, x: Array, wording: Wording, test: Test) -> Evidence:

@@ -12,6 +12,7 @@ import msgspec
 from vae_lab.config.references import Value
 from vae_lab.errors import UserError, choices
 from vae_lab.metrics import CATALOGUE, HIGHER, LOWER, Metric, metric_named
+from vae_lab.studies.values import canonical, recorded
 
 COMMON = ("id", "text", "metric", "expect", "within", "level", "margin", "better", "explanation")
 EXPECTATIONS: dict[str, tuple[str, ...]] = {  # what each needs besides
@@ -194,7 +195,7 @@ def _number_in(value: Any, form: Any, key: str, rule: str) -> float:
 def _group(entry: Mapping[str, Any], key: str, name: str) -> dict[str, str]:
     group = entry.get(key, {})
     try:
-        return {param: str(value) for param, value in msgspec.convert(group, dict[str, Value]).items()}
+        return {param: recorded(value) for param, value in msgspec.convert(group, dict[str, Value]).items()}
     except msgspec.ValidationError:
         raise UserError(
             f"claim {name}: {key}={group}: must map parameters to one value each, as in {{model: vae}}."
@@ -202,7 +203,8 @@ def _group(entry: Mapping[str, Any], key: str, name: str) -> dict[str, str]:
 
 
 def _check_groups(claim: Claim, name: str) -> None:
-    if claim.of and claim.of == claim.than:
+    of, than = ({key: canonical(value) for key, value in some.items()} for some in (claim.of, claim.than))
+    if of and of == than:
         raise UserError(f"claim {name}: of={dict(claim.of)}: both groups are the same.")
     for key in (*claim.of, *claim.than, *claim.within):
         if key == claim.along:

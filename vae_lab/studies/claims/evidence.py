@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import compress, product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,11 +16,11 @@ from vae_lab.studies import statistics
 from vae_lab.studies.claims.contrasts import contrast, contrasts_for
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.difference import Evidence
-from vae_lab.studies.claims.scope import canonical, groups, scope
+from vae_lab.studies.claims.scope import groups, named_points, scope, settings_of
 from vae_lab.studies.claims.wording import Wording, named
-from vae_lab.studies.comparison import is_number
 from vae_lab.studies.statistics import Array
 from vae_lab.studies.study import POINT
+from vae_lab.studies.values import canonical, is_number
 
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd
@@ -36,13 +37,37 @@ class Design:
     base: Mapping[str, str] | None = None  # where the keys that a claim does not name stay
     sequential: bool = False  # whether the number of replicates was chosen after looking at them
     claims: int = 1  # that are judged together
+    points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by name: what each sets
+    repeats: Collection[str] = ()  # of the axes, those that repeat runs within a replicate
+    averaged: Mapping[str, Sequence[str]] = field(default_factory=dict)  # values that count beside points
 
-    def of_values(self, along: str, values: Mapping[str, list[str]]) -> Design:
-        """Returns the design with the values that a claim along an axis was declared of."""
-        fixed = {key: value[0] for key, value in values.items() if len(value) == 1 and key != along}
+    def of_values(self, claim: Claim, declared: Mapping[str, list[str]]) -> Design:
+        """Returns the design with the values that a claim was declared of; see `scope.declared_values`."""
+        values = {
+            key: [*map(canonical, value)]
+            for key, value in declared.items()
+            if not key.startswith(f"{POINT} ")
+        }
+        if points := named_points(claim):  # they say where keys of the base stand, and keys that they set
+            stand = {*(self.base or {}), *(key for point in points for key in self.points.get(point, ()))}
+            varied = {key: value for key, value in values.items() if key not in stand}
+            return replace(self, axes={**(self.axes or {}), **varied}, averaged=varied)
+        fixed = {key: value[0] for key, value in values.items() if len(value) == 1 and key != claim.along}
         base = {key: value for key, value in (self.base or {}).items() if key not in values}
         varied = {key: value for key, value in values.items() if key not in fixed}
         return replace(self, axes={**(self.axes or {}), **varied}, base={**base, **fixed})
+
+    def changed_point(self, claim: Claim, values: Mapping[str, list[str]]) -> str:
+        """Returns a point that a claim names and that stood elsewhere in the values it was declared of."""
+        for name in named_points(claim):
+            settings = self.points.get(name, {})
+            stays = {key: value for key, value in (self.base or {}).items() if key not in settings}
+            then = {key: values.get(key, [canonical(value)]) for key, value in stays.items()}
+            now = {key: [canonical(value)] for key, value in stays.items()}
+            of_point = settings_of(settings)
+            if values.get(f"{POINT} {name}", of_point) != of_point or then != now:
+                return name
+        return ""
 
 
 class NoEvidence(NamedTuple):
@@ -109,7 +134,7 @@ def _values(claim: Claim, runs: pd.DataFrame, design: Design) -> tuple[Array, Wo
             of_what = wording.configuration(group, value)
             raise _NoValueError(f"No finished run gives {claim.metric} for {of_what}")
     _check_crossings(claim, runs, design, tables)
-    x = _paired(tables, _planned_crossings(claim, runs, design))
+    x = _paired(tables, partial(_crossings, claim, runs, design))
     if not x.shape[1]:
         return f"No {design.replicate} has a finished run at every value that is compared."
     if claim.expect == "smaller_spread" and x.shape[-1] > 2 and x.shape[1] < 2:
@@ -149,8 +174,9 @@ def _compared_rows(
     compared = scope(
         claim, group, runs.columns, replicate=design.replicate, axes=design.axes, base=design.base
     )
+    averaged = {key: design.averaged[key] for key in compared.crossed if key in design.averaged}
     chosen = np.ones(len(runs), dtype=bool)
-    for key, values in compared.values.items():
+    for key, values in {**averaged, **compared.values}.items():
         chosen &= runs[key].map(canonical).isin(values).to_numpy(bool)
     return runs[chosen], compared.crossed
 
@@ -231,7 +257,7 @@ def _check_crossings(
 ) -> None:
     """Raises a _NoValueError for a combination of what is averaged over that no replicate has everywhere."""
     _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
-    if POINT in {*claim.of, *claim.than, *claim.within} or not crossed:
+    if named_points(claim) or not crossed:
         return
     planned = product(*(dict.fromkeys(map(canonical, (design.axes or {})[key])) for key in crossed))
     for combination in planned:
@@ -243,15 +269,31 @@ def _check_crossings(
                 raise _NoValueError(f"No finished run gives {claim.metric} for {where}")
 
 
-def _planned_crossings(claim: Claim, runs: pd.DataFrame, design: Design) -> int | None:
-    """How many combinations a claim averages over in each replicate; None where named points say which."""
-    if POINT in {*claim.of, *claim.than, *claim.within}:
-        return None
+def _crossings(
+    claim: Claim, runs: pd.DataFrame, design: Design, combinations: Iterable[tuple[str, ...]]
+) -> int:
+    """How many combinations a claim averages over in each replicate: all that are planned.
+
+    Named points say which there are, and runs of each are repeated.
+
+    Args:
+        claim: Whose crossed keys they combine.
+        runs: One row a finished run.
+        design: What is planned.
+        combinations: Those that some replicate has.
+    """
     _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
-    return math.prod(len({canonical(value) for value in (design.axes or {})[key]}) for key in crossed)
+    planned = [len({canonical(value) for value in (design.axes or {})[key]}) for key in crossed]
+    if not named_points(claim):
+        return math.prod(planned)
+    of_points = [key not in design.repeats for key in crossed]
+    seen = {tuple(compress(combination, of_points)) for combination in combinations}
+    return len(seen) * math.prod(
+        count for count, of_point in zip(planned, of_points, strict=True) if not of_point
+    )
 
 
-def _paired(tables: Sequence[pd.DataFrame], crossings: int | None) -> Array:
+def _paired(tables: Sequence[pd.DataFrame], crossings: Callable[[Iterable[tuple[str, ...]]], int]) -> Array:
     """The values (groups, n, axis) of the n replicates that have them all, in the replicates' order."""
     import pandas as pd
 
@@ -259,7 +301,7 @@ def _paired(tables: Sequence[pd.DataFrame], crossings: int | None) -> Array:
     if paired.index.nlevels > 1:  # a replicate counts where it has every combination of what is crossed
         replicates = paired.index.get_level_values(0)
         has = replicates.value_counts()
-        paired = paired[has[replicates].to_numpy() == (crossings or has.max())]
+        paired = paired[has[replicates].to_numpy() == crossings(place[1:] for place in paired.index)]
     if paired.empty:
         return np.empty((len(tables), 0, 0))
     means = paired.groupby(level=0).mean()

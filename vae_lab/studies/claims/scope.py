@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vae_lab.studies.claims.declared import Claim
-from vae_lab.studies.comparison import is_number
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.study import POINT, params_with_point
+from vae_lab.studies.values import canonical
 
 
 class Scope(NamedTuple):
@@ -39,7 +38,7 @@ def scope(
         group: `claim.of`, `claim.than`, or nothing where a claim has no groups.
         keys: the parameters that the runs have.
         replicate: the parameter by which runs are paired.
-        axes: every varied key with its planned values.
+        axes: every varied key with its planned values, those that repeat the runs of one replicate too.
         base: where keys stay that a claim does not name, in a study that varies one key at a time.
 
     Examples:
@@ -58,12 +57,19 @@ def scope(
     if axes.get(claim.along):
         values[claim.along] = frozenset(map(canonical, axes[claim.along]))
     crossed = [key for key in axes if key not in named and key not in stays and key in keys]
-    return Scope(values, [key for key in crossed if not (POINT in named and key in base)])
+    if POINT in named:  # which can set other values than those of an axis
+        return Scope(values, [key for key in crossed if key not in base])
+    return Scope({**values, **{key: frozenset(map(canonical, axes[key])) for key in crossed}}, crossed)
 
 
 def groups(claim: Claim) -> list[Mapping[str, str]]:
     """Returns the groups that a claim compares, one without a condition where it names none."""
     return [claim.of, claim.than] if claim.of else [{}]
+
+
+def named_points(claim: Claim) -> list[str]:
+    """Returns the points of `also`, and the base, that a claim names."""
+    return [group[POINT] for group in (claim.of, claim.than, claim.within) if POINT in group]
 
 
 def compared(claims: Sequence[Claim], params: Sequence[Mapping[str, str]], plan: Plan) -> list[bool]:
@@ -84,16 +90,19 @@ def compared(claims: Sequence[Claim], params: Sequence[Mapping[str, str]], plan:
     """
     placed = [params_with_point(run, plan) for run in params]
     keys = {key for run in placed for key in run}
-    scopes = [scope(claim, group, keys, **design(plan)) for claim in claims for group in groups(claim)]
+    varied = {key: value for key, value in design(plan).items() if key in ("replicate", "axes", "base")}
+    scopes = [scope(claim, group, keys, **varied) for claim in claims for group in groups(claim)]
     return [any(compares.has(run) for compares in scopes) for run in placed]
 
 
 def design(plan: Plan) -> dict[str, Any]:
-    """Returns what a plan says to `scope` and `judge`: what repeats its runs, what varies, from where."""
+    """Returns what a plan says to `judge`: what repeats its runs, what varies, and from where."""
     return {
-        "replicate": next(iter(plan.replicate), "seed"),
-        "axes": {**plan.cross, **plan.one_at_a_time},
+        "replicate": plan.pairs_by,
+        "axes": {**plan.cross, **plan.one_at_a_time, **plan.further_repeats},
         "base": plan.base,
+        "points": plan.also,
+        "repeats": tuple(plan.further_repeats),
     }
 
 
@@ -126,8 +135,13 @@ def declared_values(claim: Mapping[str, Any], plan: Plan) -> dict[str, list[str]
             values[key] = sorted(set(map(canonical, axis)))
     for key, point in named:
         if key == POINT:
-            values[f"{POINT} {point}"] = sorted(f"{k}={v}" for k, v in plan.also.get(point, {}).items())
+            values[f"{POINT} {point}"] = settings_of(plan.also.get(point, {}))
     return values
+
+
+def settings_of(point: Mapping[str, str]) -> list[str]:
+    """Returns what a point sets, as `declared_values` has it."""
+    return sorted(f"{key}={value}" for key, value in point.items())
 
 
 def same_values(
@@ -144,22 +158,9 @@ def same_values(
     if along and any(len(values.get(along, ())) < least for values in (first, second)):
         return True
     return all(
-        first[key] == second[key] if key in first and key in second else len(values[key]) < 2
+        set(map(canonical, first[key])) == set(map(canonical, second[key]))
+        if key in first and key in second
+        else len(values[key]) < 2
         for values in (first, second)
         for key in values
     )
-
-
-def canonical(value: object) -> str:
-    """A value as text by which equal numbers are equal.
-
-    Examples:
-        >>> canonical(4), canonical("4.0"), canonical("vae")
-        ('4', '4', 'vae')
-    """
-    return _canonical_text(str(value))
-
-
-@lru_cache(maxsize=100_000)  # a study asks the same few values for each of its runs
-def _canonical_text(text: str) -> str:
-    return f"{float(text):.12g}" if is_number(text) else text

@@ -36,13 +36,13 @@ def _gap(claim: Claim, gaps: Array, wording: Wording, test: Test) -> Evidence:
     """The smaller of two mean gaps, each of either sign, from gaps (2, n).
 
     |b| > |a| where b - a and b + a have one sign. Tests of the two are linear, so noise cancels; the means of
-    |a| and |b| within seeds would measure it.
+    |a| and |b| within seeds would measure it. Whichever is nearer to zero is the harder to show.
     """
     of, than = gaps
     apart, together = Pair(than, of), Pair(than, -of)
     a, b = test.directions(apart), test.directions(together)
-    rising = together.differences.mean() >= 0
-    lead = Pair(than, of) if rising else Pair(-than, -of)
+    harder, other = sorted((apart, together), key=lambda pair: abs(float(pair.differences.mean())))
+    lead = harder if other.differences.mean() >= 0 else harder.swapped
     beside = [beside_margin(claim, pair, test) for pair in (apart, together)]
     nearer = min(float(margins.inside) for margins in beside)
     seedwise = np.abs(than) - np.abs(of)

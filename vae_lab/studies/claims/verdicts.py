@@ -17,6 +17,7 @@ from vae_lab.studies.claims.outlook import needed_replicates, outlook
 from vae_lab.studies.claims.sharing import NEGLIGIBLE, REFUTED, SUPPORTED, UNDECIDED, Settled, settled
 from vae_lab.studies.claims.wording import counted, decimals, in_so_many, sentence
 from vae_lab.studies.statistics import Interval, Needed, Test
+from vae_lab.studies.study import POINT
 from vae_lab.tracking import StoredRun
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def judge(
     axes: Mapping[str, Sequence[str]] | None = None,
     base: Mapping[str, str] | None = None,
     sequential: bool = False,
+    points: Mapping[str, Mapping[str, str]] | None = None,
+    repeats: Collection[str] = (),
 ) -> list[Verdict]:
     """Returns a verdict on each claim; a wrong one among them has at most the claims' level of probability.
 
@@ -104,6 +107,8 @@ def judge(
         axes: every varied key with its planned values; one without runs leaves a claim undecided.
         base: where keys stay that a claim does not name, in a study that varies one key at a time.
         sequential: the number of replicates was chosen after looking at them.
+        points: what each named point sets.
+        repeats: keys of `axes` that repeat runs within a replicate, which has runs of all their values.
 
     Raises:
         UserError: a claim names a parameter that no run has, or orders what has no order.
@@ -116,20 +121,34 @@ def judge(
         >>> [(verdict.verdict, verdict.effect, verdict.n) for verdict in judge([claim], runs)]
         [('supported', 10.0, 6)]
     """
-    design = Design(replicate, axes, base, sequential, len(claims) + len(former))
+    design = Design(replicate, axes, base, sequential, len(claims) + len(former), points or {}, repeats)
+    return _verdicts(claims, [*zip_longest(former, former_values)], runs, design)
+
+
+def _verdicts(
+    claims: Sequence[Claim],
+    former: Sequence[tuple[Claim, Mapping[str, list[str]] | None]],
+    runs: pd.DataFrame,
+    design: Design,
+) -> list[Verdict]:
+    """The verdicts on claims, and on those that were dropped with the values of then."""
     evidence: list[Judged] = [evidence_for(claim, runs, design) for claim in claims]
-    evidence += [_evidence_for_former(*one, runs, design) for one in zip_longest(former, former_values)]
+    evidence += [_evidence_for_former(claim, values, runs, design) for claim, values in former]
+    sharing = [*claims, *(claim for claim, _ in former)]
     shown = [None if isinstance(one, NoEvidence) else one[0] for one in evidence]
-    results = settled(shown, [claim.level for claim in (*claims, *former)])
-    return [_verdict(*case, design) for case in zip((*claims, *former), evidence, results, strict=True)]
+    results = settled(shown, [claim.level for claim in sharing])
+    return [_verdict(*case, design) for case in zip(sharing, evidence, results, strict=True)]
 
 
 def _evidence_for_former(
     claim: Claim, values: Mapping[str, list[str]] | None, runs: pd.DataFrame, design: Design
 ) -> Judged:
     """The evidence for a claim that a study has dropped, also where its runs cannot say anything any more."""
+    if point := design.changed_point(claim, values or {}):
+        reason = f"It cannot be judged any more: the {POINT} {point} has other settings now."
+        return NoEvidence(reason, statistics.UNPAIRED)
     try:
-        return evidence_for(claim, runs, design.of_values(claim.along, values or {}))
+        return evidence_for(claim, runs, design.of_values(claim, values or {}))
     except UserError as error:
         return NoEvidence(f"It cannot be judged any more: {error}", statistics.UNPAIRED)
 
@@ -202,9 +221,9 @@ def _clause(verdict: str, evidence: Evidence, effect: Interval, replicate: str) 
         return _interval_text(interval, wording.unit, confidence, replicates, sign)
 
     def change(of: Size) -> str:
-        """A size with its sign; that of a metric which is claimed to fall is its own."""
+        """A size with its sign: of steps and trends that of the metric's change, not of what is claimed."""
         interval = of(confidence)
-        if wording.claim.expect == "decreasing":
+        if wording.falls_as_claimed:
             interval = Interval(-interval.estimate, -interval.high, -interval.low, interval.method)
         return size(interval, "+")
 

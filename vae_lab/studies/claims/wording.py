@@ -45,6 +45,13 @@ class Wording:
         return f" {known.unit}" if known and known.unit and not known.unit.startswith("of ") else ""
 
     @property
+    def falls_as_claimed(self) -> bool:
+        """Whether the metric falls where the claim's effect is positive."""
+        first, second = self.signs
+        stronger = second if abs(first) <= abs(second) else first  # which the weaker trend is held against
+        return self.claim.expect == "decreasing" or stronger < 0
+
+    @property
     def axis_name(self) -> str:
         """The axis as a reader calls it."""
         return key_name(self.claim.along)
@@ -128,7 +135,7 @@ class Wording:
         """What leaves the claim undecided; sizes are signed, positive if they are as claimed.
 
         Args:
-            size: the effect; for `decreasing` it is the metric's own change.
+            size: the effect; of steps and trends it is the metric's own change.
             weakest: the same of the contrast that support waits for.
         """
         match self.claim.expect:

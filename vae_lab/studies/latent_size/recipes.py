@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from vae_lab import metrics
 from vae_lab.studies import statistics
 from vae_lab.studies.claims import DIRECTIONS
-from vae_lab.studies.comparison import is_number
 from vae_lab.studies.latent_size.spectrum import Spectrum
 from vae_lab.studies.plan import Oracle, Plan
 from vae_lab.studies.study import POINT, Study, has_params
+from vae_lab.studies.values import canonical, is_number
 from vae_lab.tracking import StoredRun
 
 SIZE, ACTIVE = "model.latent_size", "test/active_units"
@@ -157,7 +157,7 @@ def _from_large_spaces(
 ) -> list[Prediction]:
     predictions = []
     for label, runs in large.items():
-        active = {_replicate(plan, run): round(run.metrics[ACTIVE]) for run in runs if ACTIVE in run.metrics}
+        active = {seed: round(count) for seed, count in _by_replicate(plan, runs, ACTIVE).items()}
         counts = [str(active[replicate]) for replicate in sweep.replicates if replicate in active]
         if counts:
             how = f"active units: {', '.join(counts)}"
@@ -169,18 +169,34 @@ def _with_params(runs: Iterable[StoredRun], params: Mapping[str, str]) -> list[S
     return [run for run in runs if has_params(run, params)]
 
 
-def _replicate(plan: Plan, run: StoredRun) -> str:
-    return run.params.get(next(iter(plan.replicate), "seed"), "")
+def _by_replicate(plan: Plan, runs: Iterable[StoredRun], metric: str) -> dict[str, float]:
+    """The metric of every replicate, its mean over what else repeats its runs if it has all of these."""
+    measured: dict[str, dict[tuple[str, ...], float]] = {}
+    for run in runs:
+        if is_number(run.metrics.get(metric, math.nan)):
+            repeat = tuple(canonical(run.params.get(key, "")) for key in plan.further_repeats)
+            measured.setdefault(run.params.get(plan.pairs_by, ""), {})[repeat] = run.metrics[metric]
+    planned = set(itertools.product(*(map(canonical, values) for values in plan.further_repeats.values())))
+    return {
+        replicate: math.fsum(values.values()) / len(values)
+        for replicate, values in measured.items()
+        if values.keys() >= planned
+    }
 
 
 def _sweep(plan: Plan, swept: Sequence[StoredRun], metric: str) -> Sweep:
     """The swept sizes in order, the n replicates that have them all, and their metric (n, sizes)."""
-    rows: dict[str, dict[int, float]] = {}
+    by_size: dict[int, list[StoredRun]] = {}
     for run in swept:
         if is_number(run.metrics.get(metric, math.nan)):
-            rows.setdefault(_replicate(plan, run), {})[int(run.params[SIZE])] = run.metrics[metric]
-    sizes = sorted({size for row in rows.values() for size in row})
-    whole = {seed: [row[size] for size in sizes] for seed, row in rows.items() if len(row) == len(sizes)}
+            by_size.setdefault(int(run.params[SIZE]), []).append(run)
+    sizes = sorted(by_size)
+    columns = [_by_replicate(plan, by_size[size], metric) for size in sizes]
+    whole = {
+        replicate: [column[replicate] for column in columns]
+        for replicate in (columns[0] if columns else ())
+        if all(replicate in column for column in columns)
+    }
     values = np.array(list(whole.values()), dtype=np.float64).reshape(len(whole), len(sizes))
     sign = 1.0 if DIRECTIONS.get(metric, "lower") == "lower" else -1.0
     return Sweep(sizes, list(whole), values, sign)

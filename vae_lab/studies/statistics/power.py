@@ -64,10 +64,10 @@ def replicates_for_power(
 ) -> Needed:
     """Returns how many replicates would show an effect of the size seen; inf for none.
 
-    It is the number at which the test shows normal differences of mean m and standard deviation s: for sign
-    flips and swaps by a formula in m / s, for bets and for swaps at looks by simulation, whose number is
-    always one of the looks. The range is that of a central 80 % interval of m / s, so it is wide: where 33
-    are needed, ten replicates estimate 10 to 233.
+    It is the number at which the test shows normal differences of mean m and standard deviation s, that of
+    two samples without regard to who is paired with whom: for sign flips and swaps by a formula in m / s, for
+    bets and for swaps at looks by simulation, whose number is always one of the looks. The range is that of a
+    central 80 % interval of m / s, so it is wide: where 33 are needed, ten replicates estimate 10 to 233.
 
     Args:
         pair: values (n,) of two or more replicates each.
@@ -82,7 +82,8 @@ def replicates_for_power(
         (Needed(estimate=7, low=6, high=15), Needed(estimate=10, low=7, high=26))
     """
     x, least = pair.differences, least_replicates(level, contrasts, test)
-    mean, spread = abs(float(x.mean())), float(x.std(ddof=1))
+    mean = abs(float(x.mean()))
+    spread, freedom = _spread(pair, test)
     if mean <= ROUNDING * np.abs(x).max(initial=0.0):
         return Needed(math.inf, least, math.inf)
     if spread <= ROUNDING * mean:
@@ -91,9 +92,23 @@ def replicates_for_power(
     def replicates(effect: float) -> float:
         return max(least, SHOWN[test.name](effect, level / contrasts, power)) if effect > 0 else math.inf
 
-    smallest, largest = _plausible(mean / spread, len(x), (len(x) - 1) * (1 if test.paired else 2))
+    smallest, largest = _plausible(mean / spread, len(x), freedom)
     seen = replicates(mean / spread)
     return Needed(seen, min(replicates(largest), seen), replicates(smallest))
+
+
+def _spread(pair: Pair, test: Test) -> tuple[float, float]:
+    """Returns the standard deviation of a pair's differences, and its degrees of freedom.
+
+    Of samples it is the root of both variances' sum, with the degrees of freedom of Welch's test: there is
+    nothing in who is paired with whom.
+    """
+    x = pair.differences
+    if test.paired:
+        return float(x.std(ddof=1)), len(x) - 1
+    variances = np.array([np.broadcast_to(values, x.shape).var(ddof=1) for values in pair])
+    total, squares = float(variances.sum()), float((variances**2).sum())
+    return math.sqrt(total), (len(x) - 1) * total**2 / squares if squares else len(x) - 1
 
 
 def next_replicates(done: int, test: Test) -> float:
@@ -127,7 +142,17 @@ def _by_flips(effect: float, level: float, power: float) -> float:
 
 
 def _by_swaps(effect: float, level: float, power: float) -> float:
-    return _formula(effect, level, power, 2)
+    n = _formula(effect, level, power, 2)
+    # Where one way to part the values only is rare enough, the samples must not overlap.
+    while n <= EXACT_UNPAIRED and 2 * swap_floor(n) > level and _apart(effect, n) < power:
+        n += 1
+    return n
+
+
+def _apart(effect: float, n: int) -> float:
+    """The probability that two normal samples of n do not overlap, of which m / s is `effect`."""
+    lowered = special.ndtri(((np.arange(1000) + 0.5) / 1000) ** (1 / n))  # the largest of the lower sample
+    return float((special.ndtr(math.sqrt(2) * effect - lowered) ** n).mean())
 
 
 def _by_bets(effect: float, level: float, power: float) -> float:
@@ -193,7 +218,7 @@ SHOWN: dict[str, Callable[[float, float, float], float]] = {
 }
 
 
-def _plausible(effect: float, n: int, freedom: int) -> tuple[float, float]:
+def _plausible(effect: float, n: int, freedom: float) -> tuple[float, float]:
     """The ends of the central interval of a standardized effect that n replicates estimated."""
     root = math.sqrt(n)
     low, high = (
