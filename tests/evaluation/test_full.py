@@ -90,6 +90,14 @@ def test_real_images_are_judged_in_the_place_of_samples(rows: Dataset) -> None:
     assert of_itself["real/precision"] == of_itself["real/coverage"] == of_itself["real/sharpness"] == 1
 
 
+def test_known_factors_change_no_measure(rows: Dataset) -> None:
+    known = rows._replace(factors={"size": torch.arange(float(len(rows.test)))})
+    plain, with_factors = (
+        evaluation.full_evaluation(model(data), BCE, data, data, seed=0, **SETTINGS) for data in (rows, known)
+    )
+    assert with_factors == plain
+
+
 def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
     metrics = full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
     floor = bounds.entropy_floor(rows.test)

@@ -50,11 +50,15 @@ def test_one_judge_has_no_standard_error(rows: Dataset, trained: list[int]) -> N
     assert not [key for key in said(rows, 1) if key.endswith(ERROR)]
 
 
-def test_a_data_sets_own_images_are_judged_once(rows: Dataset, trained: list[int]) -> None:
-    first = full.quality_of_training_images(rows, 24, 2)
+@pytest.mark.parametrize("factors", [None, {"x": torch.arange(32.0), "y": torch.ones(32)}])
+def test_a_data_sets_own_images_are_judged_once(
+    rows: Dataset, trained: list[int], factors: dict[str, torch.Tensor] | None
+) -> None:
+    data = rows._replace(factors=factors)
+    first = full.quality_of_training_images(data, 24, 2)
     assert sorted(trained) == [0, 1]
-    assert full.quality_of_training_images(rows, 24, 2) is first
-    assert said(rows, 2)
+    assert full.quality_of_training_images(data, 24, 2) is first
+    assert said(data, 2)
     assert sorted(trained) == [0, 1], "their features of held-out images are kept as well"
 
 

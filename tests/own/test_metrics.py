@@ -136,3 +136,11 @@ def test_other_factors_are_other_data() -> None:
     plain, one, two = (dataset(*parts, factors=f).checksum for f in (None, {"x": [1, 2]}, {"x": [1, 3]}))
     assert len({plain, one, two}) == 3
     assert dataset(*parts).checksum == plain
+
+
+@pytest.mark.parametrize("factors", [None, {"x": [1, 2]}])
+def test_a_data_set_is_itself_and_no_other_so_that_measures_are_cached_by_it(factors: Any) -> None:
+    pixels = [[[0, 255]], [[255, 0]]]
+    one, two = (dataset("pair", pixels, [0, 1], pixels, [0, 1], factors=factors) for _ in range(2))
+    assert {one: "of one", two: "of two"}[one] == "of one"
+    assert one != two

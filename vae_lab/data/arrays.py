@@ -36,6 +36,17 @@ class Dataset(NamedTuple):
     origin: str = ""  # where the images come from: a folder, or a name
     factors: dict[str, Tensor] | None = None  # what held-out images were made of: values (N,) by name
 
+    # A data set equals itself alone, so that what is measured of it can be cached by it. As a tuple it would
+    # be compared tensor by tensor, which has no truth, and have no hash where it has a dict of factors.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return id(self)
+
     @property
     def size(self) -> int:
         """The number of pixels of an image over all channels, D."""
