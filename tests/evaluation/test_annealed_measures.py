@@ -16,6 +16,7 @@ from vae_lab.data import Images
 from vae_lab.evaluation import annealed_measures
 from vae_lab.evaluation.annealed import annealed
 from vae_lab.evaluation.bounds import evenly_spaced
+from vae_lab.evaluation.simulated import drawn_pixels
 from vae_lab.metrics import ANNEALED_DISTORTION, ANNEALED_RATE, ERROR, is_metric, series
 from vae_lab.objectives import Gaussian
 from vae_lab.tracking import EVALUATION, KIND, RUN, Store, reader
@@ -72,6 +73,18 @@ def test_one_image_has_a_bound_and_no_standard_error() -> None:
     assert math.isnan(metrics["test/ais_bound_error"])
     assert len(series(metrics, ANNEALED_RATE)) == 21
     assert series(metrics, f"{ANNEALED_RATE}{ERROR}") == []
+
+
+def test_a_likelihood_that_inherits_from_one_of_the_labs_has_no_gap_since_its_draws_are_not_known() -> None:
+    class Tails(Gaussian):
+        def negative_log(self, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return ((x - logits.sigmoid()).abs() / self.std + math.log(2 * self.std)).sum(-1)
+
+    metrics = annealed_measures(LinearGaussian(), Tails(0.5), images(20), **FEW)
+    assert metrics["test/ais_bound"] > 0
+    assert "test/ais_gap" not in metrics
+    with pytest.raises(TypeError, match="Tails: no draws are known"):
+        drawn_pixels(Tails(0.5), torch.zeros(2, 6), torch.Generator())
 
 
 def test_measures_added_later_are_those_of_training(

@@ -12,7 +12,7 @@ from vae_lab.evaluation import bounds, classifier, full, judges, network
 from vae_lab.jobs.parts.own_metrics import OwnMetric, measured_by
 from vae_lab.metrics import ERROR, ESTIMATED, REAL, Metric
 from vae_lab.models import VAE
-from vae_lab.objectives import Objective, likelihood
+from vae_lab.objectives import Bernoulli, Objective, likelihood
 
 BCE = Objective(likelihood("bernoulli"))
 SETTINGS = {
@@ -98,6 +98,13 @@ def test_known_factors_change_no_measure(rows: Dataset) -> None:
     assert with_factors == plain
 
 
+class Weighted(Bernoulli):
+    """A likelihood of one's own that inherits from one of the lab's."""
+
+    def negative_log(self, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().negative_log(logits, x)
+
+
 def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
     metrics = full.averaged_loss(model(rows), BCE, rows.test, seed=0, draws=2)
     floor = bounds.entropy_floor(rows.test)
@@ -108,6 +115,8 @@ def test_the_floor_is_only_that_of_grey_cross_entropy(rows: Dataset) -> None:
     assert "test/above_entropy_floor" not in full.averaged_loss(
         model(rows), gaussian, rows.test, seed=0, draws=1
     )
+    own = Objective(Weighted())
+    assert "test/above_entropy_floor" not in full.averaged_loss(model(rows), own, rows.test, seed=0, draws=1)
     binary = binarized(rows.test, "test")
     assert "test/above_entropy_floor" not in full.averaged_loss(model(rows), BCE, binary, seed=0, draws=1)
 

@@ -70,9 +70,10 @@ def annealed_measures(
 def _gap(model: VAE, likelihood: Likelihood, c: Tensor, settings: Any) -> dict[str, float]:
     """Returns how far the bounds of chains from either end are apart on simulated images.
 
-    There is nothing to say of a likelihood of the user's own, of which no draws are known.
+    There is nothing to say of a likelihood of the user's own, of which no draws are known, also where it
+    inherits from one of the lab's.
     """
-    if not isinstance(likelihood, DRAWN):
+    if type(likelihood) not in DRAWN:
         return {}
     x, z = simulated(model, likelihood, c, seed=settings["seed"])
     both = annealed(model, likelihood, x, c, **settings, exact=z)

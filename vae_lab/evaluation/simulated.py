@@ -12,7 +12,8 @@ from vae_lab import seeding
 from vae_lab.models import VAE
 from vae_lab.objectives import Bernoulli, ContinuousBernoulli, Gaussian, Likelihood
 
-DRAWN = (Bernoulli, ContinuousBernoulli, Gaussian)  # the likelihoods of which draws are known
+# The likelihoods of which draws are known; what inherits from one may have another density.
+DRAWN = (Bernoulli, ContinuousBernoulli, Gaussian)
 
 
 @torch.no_grad()
@@ -43,13 +44,13 @@ def drawn_pixels(likelihood: Likelihood, logits: Tensor, generator: torch.Genera
         >>> drawn_pixels(Bernoulli(), torch.tensor([-99.0, 99.0]), torch.Generator())
         tensor([0., 1.])
     """
-    if isinstance(likelihood, Gaussian):
+    if type(likelihood) is Gaussian:
         noise = torch.randn(logits.shape, generator=generator, device=logits.device)
         return likelihood.mean(logits) + likelihood.std * noise
     uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
-    if isinstance(likelihood, Bernoulli):
+    if type(likelihood) is Bernoulli:
         return (uniform < logits.sigmoid()).to(logits.dtype)
-    if isinstance(likelihood, ContinuousBernoulli):
+    if type(likelihood) is ContinuousBernoulli:
         return _continuous_bernoulli(logits, uniform)
     raise TypeError(f"{type(likelihood).__name__}: no draws are known")
 
