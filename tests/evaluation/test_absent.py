@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Callable[[], Dataset], dict[str, Any], set[str], str]] = 
     "constant images": (
         lambda: of(flat(9, 100, 4, 4), flat(9, 100, 4, 4)),
         {},
-        {"eval/nearest_training_distance"},
+        {"eval/sharpness", "eval/nearest_training_distance"},
         "every held-out image is a copy of a training image",
     ),
     "one class": (

@@ -96,11 +96,32 @@ def test_samples_of_one_mode_of_two_are_precise_but_recall_half() -> None:
     assert recall == pytest.approx(0.5, abs=0.05)
 
 
-def test_blur_lowers_sharpness_and_flat_images_have_none() -> None:
+def test_blur_lowers_sharpness() -> None:
     noise = torch.rand(20, 64, generator=torch.Generator().manual_seed(0))
     blurred = torch.nn.functional.avg_pool2d(noise.view(20, 1, 8, 8), 3, 1, 1).flatten(1)
     assert (samples.sharpness(blurred, (1, 8, 8)) < samples.sharpness(noise, (1, 8, 8)) / 4).all()
-    assert samples.sharpness(torch.zeros(3, 64), (1, 8, 8)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 5), (1, 1, 6), (1, 6, 1), (1, 1, 1), (3, 1, 1)])
+def test_images_of_one_grey_or_colour_have_no_sharpness(shape: tuple[int, int, int]) -> None:
+    greys = torch.tensor([0.0, 0.1, 0.2, 0.5, 100 / 255, 1.0])
+    colours = torch.rand(200, shape[0], generator=torch.Generator().manual_seed(0))
+    flat = torch.cat([greys[:, None].expand(-1, shape[0]), colours])[:, :, None, None].expand(-1, *shape)
+    assert not samples.sharpness(flat.flatten(1), shape).any()
+
+
+def test_the_ground_of_an_image_has_no_part_in_its_sharpness() -> None:
+    noise = torch.rand(20, 48, generator=torch.Generator().manual_seed(0)) / 2
+    dark, bright = (samples.sharpness(noise + ground, (3, 4, 4)) for ground in (0.0, 0.5))
+    torch.testing.assert_close(bright, dark, rtol=1e-5, atol=0)
+
+
+def test_the_sharpness_on_a_black_border_is_that_of_images_with_zeros_around() -> None:
+    noise = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.nn.functional.pad(noise[:, :, 1:-1, 1:-1], (1, 1, 1, 1))
+    edges = [ndimage.laplace(image[0].double().numpy(), mode="constant") for image in images]
+    expected = torch.tensor([edge.var() for edge in edges])
+    torch.testing.assert_close(samples.sharpness(images.flatten(1), (1, 8, 8)), expected, rtol=1e-6, atol=0)
 
 
 def test_the_laplacian_of_one_white_pixel_has_the_variance_of_its_kernel() -> None:
@@ -153,7 +174,7 @@ def all_of(images: Images) -> Tensor:
 
 def laplacian_variances(pixels: Any) -> Any:
     """Of each image of 4 x 4 pixels."""
-    edges = [ndimage.laplace(image, mode="constant") for image in pixels.reshape(-1, 4, 4)]
+    edges = [ndimage.laplace(image, mode="nearest") for image in pixels.reshape(-1, 4, 4)]
     return np.array([image.var() for image in edges])
 
 
