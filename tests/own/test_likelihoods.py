@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Context, Decimal, localcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -26,6 +27,36 @@ def test_the_probabilities_of_all_grey_values_add_up_to_one(guide: Path, levels:
     for location, log_scale in ((0.0, -2.0), (3.0, 0.5), (-9.0, -6.0)):
         logits = torch.tensor([[location, log_scale]], dtype=torch.float64).expand(levels, 2)
         assert float((-pixels.negative_log(logits, grey)).exp().sum()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_grey_values_in_the_tails_cost_what_they_do_and_have_a_gradient(
+    guide: Path, dtype: torch.dtype
+) -> None:
+    """Black, white and what lies between, from likely grey values to such of a probability of 1e-300."""
+    pixels = import_module("my_likelihoods").DiscretizedLogistic(256)
+    levels = range(0, 256, 15)
+    grey = torch.tensor([*levels], dtype=dtype)[:, None] / 255
+    for raw, log_scale in ((0.0, -2.0), (5.0, -4.0), (-9.0, -8.0), (0.3, 3.0)):
+        logits = torch.tensor([[raw, log_scale]], dtype=dtype).repeat(len(levels), 1).requires_grad_()
+        nats = pixels.negative_log(logits, grey)
+        (gradient,) = torch.autograd.grad(nats.sum(), logits)
+        exact = [exact_nats(level, raw, log_scale) for level in levels]
+        rounding = 1e-3 if dtype == torch.float32 else 1e-9
+        assert nats.tolist() == pytest.approx(exact, rel=rounding / 10, abs=rounding)
+        assert bool(gradient.all())
+
+
+def exact_nats(level: int, raw: float, log_scale: float) -> float:
+    """-log of what a logistic has nearer to one of 256 grey values than to any other, by 400 digits."""
+    with localcontext(Context(prec=400)):
+        location = 1 / (1 + Decimal(-raw).exp())
+        scale = Decimal(-7).exp() + Decimal(log_scale).exp()
+        lower, upper = (
+            1 / (1 + ((location - (level + Decimal(side)) / 255) / scale).exp()) for side in ("-0.5", "0.5")
+        )
+        ends = (Decimal(0) if level == 0 else lower, Decimal(1) if level == 255 else upper)
+        return float(-(ends[1] - ends[0]).ln())
 
 
 def test_the_learned_standard_deviation_is_best_at_the_error(guide: Path) -> None:
