@@ -105,7 +105,8 @@ def test_what_was_done_to_a_picture_of_ones_own_is_said(command: Command, folder
         (("sample", VAE, "--out", "no/x.png"), "--out no/x.png: there is no folder no"),
         (("interpolate", VAE, "--from", "x.png"), "x.png: there is no such file"),
         (("interpolate", VAE, "--from", "11"), "label=11: no held-out image has it"),
-        (("interpolate", VAE, "--steps", "0"), "steps=0: must be"),
+        (("interpolate", VAE, "--steps", "1"), "steps=1: must be a whole number from 2 to 38"),
+        (("traverse", VAE, "--steps", "1"), "steps=1: must be a whole number from 2 to 40"),
         (("traverse", VAE, "--span", "nan"), "span=nan: must be a finite number"),
         (("traverse", VAE, "--rows", "16"), "rows=16: must be a whole number from 1 to 15"),
         (

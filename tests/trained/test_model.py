@@ -110,6 +110,17 @@ def test_an_interpolation_ends_at_the_reconstructions(lab: TrainedModel) -> None
     torch.testing.assert_close(between[[0, -1]], lab.reconstruct(images, labels), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_way_from_one_end_to_the_other_has_two_images_at_least(cvae: TrainedModel, steps: int) -> None:
+    images, labels = cvae.examples(2)
+    rule = f"steps={steps}: must be a whole number from 2 to"
+    with pytest.raises(UserError, match=rule):
+        cvae.traverse(steps=steps)
+    with pytest.raises(UserError, match=rule):
+        cvae.interpolate(images[0], images[1], steps=steps, labels=labels)
+    assert cvae.interpolate(images[0], images[1], steps=2, labels=labels).shape == images.shape
+
+
 def test_arrays_and_lists_are_taken_as_tensors_are(cvae: TrainedModel) -> None:
     images, labels = cvae.examples(2)
     expected = cvae.encode(images, labels).mean

@@ -16,7 +16,7 @@ from vae_lab.cli.options import trained_model
     help="A class, for its first held-out image, or a picture; by default the mean of the prior.",
 )
 @click.option("--rows", type=int, help="Latent dimensions. [default: all, at most 200]")
-@click.option("--steps", type=int, default=9, show_default=True, help="Images a row.")
+@click.option("--steps", type=int, default=9, show_default=True, help="Images a row, both ends included.")
 @click.option(
     "--span", type=float, default=3.0, show_default=True, help="How far, in standard deviations of the prior."
 )
@@ -34,7 +34,7 @@ def traverse(
     """Draw what each latent dimension of a trained model changes, a row each, the most informative first.
 
     Beside a row stands the dimension's number and its mean KL to the prior over held-out images, in nats: a
-    dimension near 0 has collapsed, and its row does not change.
+    dimension near 0 has collapsed: nothing of an image is in it, though the decoder may draw with it.
 
     RUN is a run's id or name; reference:best is the run of the study `reference` with the lowest held-out
     loss, reference:best:METRIC the best in another metric, and reference:NAME its run of that name.

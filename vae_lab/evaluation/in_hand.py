@@ -32,6 +32,8 @@ from vae_lab.evaluation.latent import posteriors
 from vae_lab.models import VAE, Posterior
 from vae_lab.objectives import Likelihood, Objective, kl_per_dimension
 
+FEWEST_STEPS = 2  # from one end to the other, both ends included
+
 
 class ModelInHand:
     """A trained model that takes and gives images; what `evaluation.metrics` are functions of.
@@ -223,7 +225,7 @@ class ModelInHand:
             start: The latent vector (Z,) whose other dimensions stay; without one the prior's mean, zeros.
             label: The class that a CVAE decodes; without one the first of `classes`.
             dimensions: One a row; without any all of them, the most informative (`order`) first.
-            steps: Images a row.
+            steps: Images a row, both ends included: 2 or more.
             span: In standard deviations of the prior.
 
         Raises:
@@ -231,7 +233,10 @@ class ModelInHand:
             LabError: No dimensions are named, and the data that tell their order cannot be had.
         """
         wanted = self.order if dimensions is None else dimensions
-        rows, columns = checked_dimensions(wanted, self.latent_size), checked_count("steps", steps)
+        rows, columns = (
+            checked_dimensions(wanted, self.latent_size),
+            checked_count("steps", steps, FEWEST_STEPS),
+        )
         base = torch.zeros(self.latent_size) if start is None else start
         z = checked_latents([base], self.latent_size, self.device).repeat(len(rows), columns, 1)
         end = checked_number("span", span)
@@ -253,15 +258,16 @@ class ModelInHand:
         Args:
             a: The first image, (C, H, W).
             b: The last one.
-            steps: How many images, both ends included.
+            steps: How many images, both ends included: 2 or more.
             labels: The classes of the two (2,), or one for both; a CVAE needs them.
 
         Raises:
-            UserError: A shape, a pixel or a label does not fit.
+            UserError: A shape, a pixel or a label does not fit, or `steps` is below 2.
         """
         z = self.encode([a, b], labels).mean
         c = self._conditions(labels, 2)
-        share = torch.linspace(0, 1, checked_count("steps", steps), device=self.device)[:, None]
+        count = checked_count("steps", steps, FEWEST_STEPS)
+        share = torch.linspace(0, 1, count, device=self.device)[:, None]
         return self._decoded(torch.lerp(z[:1], z[1:], share), torch.lerp(c[:1], c[1:], share))
 
     def _conditions(self, labels: Numbers | int | None, count: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vae_lab.evaluation.arguments import checked_count
+from vae_lab.evaluation.in_hand import FEWEST_STEPS
 from vae_lab.report.drawing import Drawing
 from vae_lab.report.pictures import image_grid
 from vae_lab.trained.model import TrainedModel
@@ -45,9 +46,9 @@ def blends(lab: TrainedModel, first: Subject, last: Subject, steps: int) -> Draw
     """Returns one row of images from one subject to another; the two themselves stand at its ends.
 
     Raises:
-        UserError: There are too many steps.
+        UserError: There are too few steps or too many.
     """
-    checked_count("steps", steps, most=WIDEST - 2)
+    checked_count("steps", steps, FEWEST_STEPS, WIDEST - 2)
     labels = [first.label, last.label] if lab.conditional else None
     between = lab.interpolate(first.image[0], last.image[0], steps, labels=labels)
     images = torch.cat([first.image, between, last.image])
@@ -64,13 +65,13 @@ def traversals(
         lab: The model.
         subject: The image from whose posterior mean one dimension at a time leaves; None for the prior's.
         rows: How many dimensions; None for all, of more than 200 the first 200, which is said.
-        steps: Images a row.
+        steps: Images a row, both ends included.
         span: In standard deviations of the prior.
 
     Raises:
         UserError: A number is out of range.
     """
-    checked_count("steps", steps, most=WIDEST)
+    checked_count("steps", steps, FEWEST_STEPS, WIDEST)
     most = min(lab.latent_size, HIGHEST)
     count = most if rows is None else checked_count("rows", rows, most=most)
     dimensions = lab.order[:count].tolist()
