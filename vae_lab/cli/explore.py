@@ -38,9 +38,10 @@ def explore(
     """Write a page on which models decode in the browser: sliders, maps, your own drawings.
 
     STUDY_OR_RUN is a study's name, for its newest multirun, the id of a parent run, or a run by whatever name
-    `vae_lab.load` knows it. Of a study up to four models stand side by side: without --models the two ends of
-    what it varies. The page is one file that needs no server, no network and no library, and can be mailed.
-    It is kept on the parent run, too, or on the run, and linked from there and from the study's page.
+    `vae_lab.load` knows it. Of a study up to four models stand side by side: without --models first those at
+    the ends of what it varies, then those between. The page is one file that needs no server, no network and
+    no library, and can be mailed. It is kept on the parent run, too, or on the run, and linked from there and
+    from the study's page.
 
     \b
     Examples:

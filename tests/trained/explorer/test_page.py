@@ -78,6 +78,8 @@ def test_the_sliders_are_sorted_and_collapsed_dimensions_are_called_so(
         all(rank >= lab.latent_size or lab.kl[lab.order[rank]] < 0.01 for lab in models) for rank in range(15)
     )
     assert page.locator("#collapsed-dimensions li").count() == unused
+    summary = page.locator("#collapsed-count").text_content()
+    assert re.fullmatch(r"\d+ collapsed dimensions?: the posterior is the prior, whatever the image", summary)
 
 
 def test_all_of_it_works_by_keyboard_alone(opened: Any, address: str) -> None:

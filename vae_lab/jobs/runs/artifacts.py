@@ -189,7 +189,7 @@ def write_step_losses(losses: Sequence[float], folder: Path) -> None:
 
 
 def collapse_warning(metrics: Mapping[str, float], latent_size: int) -> str:
-    """Returns a warning of latent dimensions that tell the decoder nothing; empty if there are none.
+    """Returns a warning of latent dimensions that carry next to nothing of an image; empty if there are none.
 
     Args:
         metrics: A run's; without `test/collapsed_units`, dimensions that are not active count.
@@ -210,7 +210,7 @@ def description(job: Job, metrics: Mapping[str, float], absent: str = "") -> str
     size = settings.model.latent_size
     collapsed = collapse_warning(metrics, size)
     warning = (
-        f" **Posterior collapse**: {collapsed}; the decoder learns nothing from them." if collapsed else ""
+        f" **Posterior collapse**: {collapsed}; they carry next to nothing of an image." if collapsed else ""
     )
     fault = (
         f"**Injected fault `{settings.fault}`**: {FAULTS[settings.fault]}; made for a class to find.\n\n"

@@ -29,7 +29,7 @@ class Sliders {
     byId("collapsed-dimensions").replaceChildren(...unused.map(({ item }) => item));
     byId("collapsed").hidden = !unused.length;
     const count = unused.length === 1 ? "1 collapsed dimension" : `${unused.length} collapsed dimensions`;
-    byId("collapsed-count").textContent = `${count}: the posterior is the prior, and the image stays as it is`;
+    byId("collapsed-count").textContent = `${count}: the posterior is the prior, whatever the image`;
   }
 
   row(k) {
