@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import SMALL
 from vae_lab import interruption
 from vae_lab.jobs.runs.reports import Reached
 from vae_lab.jobs.runs.run import Run
 from vae_lab.tracking import KIND, RUN, Store, reader
+from vae_lab.trained.explorer.graph import traced
 
 LINE = ("--config-dir", "my_configs", *SMALL, "objective=learned_std", "evaluation.pictures=false")
 
@@ -57,6 +59,27 @@ def exact_nats(level: int, raw: float, log_scale: float) -> float:
         )
         ends = (Decimal(0) if level == 0 else lower, Decimal(1) if level == 255 else upper)
         return float(-(ends[1] - ends[0]).ln())
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_the_mean_of_the_discretized_logistic_is_that_of_its_grey_values(guide: Path, levels: int) -> None:
+    """Within half a step of grey, also where much of the logistic lies beyond black or white."""
+    pixels = import_module("my_likelihoods").DiscretizedLogistic(levels)
+    grey = torch.linspace(0, 1, levels, dtype=torch.float64)
+    for raw in (-9.0, -3.0, 0.3, 2.0, 9.0):
+        for log_scale in (-9.0, -4.0, -1.0, 0.0, 2.0, 5.0):
+            logits = torch.tensor([raw, log_scale], dtype=torch.float64)
+            nats = pixels.negative_log(logits.expand(levels, 2), grey[:, None])
+            expected = float(((-nats).exp() * grey).sum())
+            mean = pixels.mean(logits.float())
+            assert float(mean) == pytest.approx(expected, abs=0.5 / (levels - 1) + 1e-5)
+            assert 0 <= float(mean) <= 1
+
+
+def test_the_explorer_knows_every_operation_of_the_mean_of_two_numbers_a_pixel(guide: Path) -> None:
+    pixels = import_module("my_likelihoods").DiscretizedLogistic()
+    graph = traced(nn.Identity(), "decode", pixels.mean, torch.zeros(1, 32))
+    assert graph.steps[-1]["size"] == 16
 
 
 def test_the_learned_standard_deviation_is_best_at_the_error(guide: Path) -> None:

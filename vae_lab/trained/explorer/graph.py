@@ -36,6 +36,7 @@ OF_ONE = {
     "neg": (),
     "exp": (),
     "expm1": (),
+    "log1p": (),
     "reciprocal": (),
     "ones_like": (),
 }

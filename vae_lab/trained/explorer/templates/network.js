@@ -29,6 +29,7 @@ const OF_ONE = {
   neg: () => (x) => -x,
   exp: () => Math.exp,
   expm1: () => Math.expm1,
+  log1p: () => Math.log1p,
   reciprocal: () => (x) => 1 / x,
   ones_like: () => () => 1,
 };
