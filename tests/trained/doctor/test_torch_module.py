@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import vae_lab
-from benchmarks.plain_faults import TorchVAE
+from benchmarks.plain_faults import TorchVAE, plain_loss
 from vae_lab.data import digits
 from vae_lab.errors import UserError
 from vae_lab.models import VAE
@@ -188,3 +189,62 @@ def test_labels_of_a_model_of_the_labs_are_whole_numbers_of_any_type_or_one_for_
     assert str(vae_lab.doctor(module, x[:32], labels=whole.double())) == seen
     same = vae_lab.doctor(module, x[:32], labels=1)
     assert "all labels are the same" in same.unexamined.values()
+
+
+class Ending(nn.Module):
+    """A decoder without the forward pass's last step; `how` the forward pass calls it."""
+
+    def __init__(self, end: Callable[[Tensor], Tensor], how: str = "whole", fault: str = "") -> None:
+        super().__init__()
+        self.plain, self.end, self.how = TorchVAE(fault), end, how
+        self.encode = self.plain.encode
+        if how == "method":
+            self.decode = self.plain.decoder_layers.forward
+        else:
+            self.decoder = self.plain.decoder_layers
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mu, logvar = self.encode(x)
+        decoded = self.plain.reparameterize(mu, logvar)
+        if self.how == "method":
+            decoded = self.decode(decoded)
+        else:
+            for layer in self.decoder if self.how == "by layer" else (self.decoder,):
+                decoded = layer(decoded)
+        return self.end(decoded), mu, logvar
+
+
+def stretched(logits: Tensor) -> Tensor:
+    """A hyperbolic tangent from 0 to 1."""
+    return (logits.tanh() + 1) / 2
+
+
+@pytest.mark.parametrize("how", ["whole", "by layer", "method"])
+@pytest.mark.parametrize("end", [torch.sigmoid, torch.sigmoid_])
+@pytest.mark.parametrize("fault", ["", "noise_scaled"])
+def test_a_decoder_is_taken_with_the_sigmoid_that_forward_puts_behind_it(
+    x: Tensor, end: Callable[[Tensor], Tensor], how: str, fault: str
+) -> None:
+    torch.manual_seed(0)
+    report = vae_lab.doctor(Ending(end, how, fault), x[:256], loss=partial(plain_loss, ""))
+    assert report.of_grade("fault") == [fault] * bool(fault), str(report)
+    assert {"decoder", "noise", "use of z", "modes"}.isdisjoint(report.unexamined)
+
+
+@pytest.mark.parametrize("how", ["whole", "method"])
+def test_a_decoder_that_gives_other_images_than_forward_is_asked_for(x: Tensor, how: str) -> None:
+    torch.manual_seed(0)
+    module = Ending(stretched, how)
+    attributes = {*vars(module)}
+    report = vae_lab.doctor(module, x[:256], loss=partial(plain_loss, ""))
+    assert report.of_grade("fault") == []
+    assert report.unexamined["decoder"].endswith("say how z is decoded: decode=lambda z: images")
+    assert {*vars(module)} == attributes
+    assert not module.plain.decoder_layers._forward_hooks
+
+    def decode(z: Tensor) -> Tensor:
+        return stretched(module.plain.decoder_layers(z))
+
+    described = vae_lab.doctor(module, x[:256], loss=partial(plain_loss, ""), decode=decode)
+    assert described.of_grade("fault") == []
+    assert "noise" not in described.unexamined

@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from vae_lab.errors import UserError, quoted
 from vae_lab.models import Posterior
 from vae_lab.trained.doctor.findings import reason_of
+from vae_lab.trained.doctor.overheard import overhearing
 from vae_lab.trained.doctor.subject import in_mode
 
 Call = Callable[..., Any]
+End = Callable[[Tensor], Tensor]
 TRIED = 16  # images
 RECONSTRUCTION = ("reconstruction", "recon", "recon_x", "recons", "x_recon", "x_hat", "logits", "output")
 MEAN = ("mean", "mu", "loc", "z_mean", "embedding")
+DECODERS = ("decode", "decoder")
+NEARER = 4.0  # times, as a squared distance, by which a sigmoid must explain images better
 SPREAD = ("log_var", "logvar", "log_variance", "log_covariance", "z_log_var")
 
 
@@ -47,6 +51,7 @@ class Calls:
         self.encode, self.decode, self.forward = encode, decode, forward or module
         self.size = 0  # D
         self.undecoded = ""  # why no decoder works, where there is one
+        self.end: End = _unchanged_output  # what the forward pass does to what the decoder gives
         # The places of mean and spread, by a function's name and how many tensors of their shape it gives.
         self.places: dict[tuple[str, int], tuple[int, int] | None] = {}
 
@@ -82,21 +87,50 @@ class Calls:
         mean = self.encoded(x, labels).mean
         with suppress(Exception):  # it is asked again by the checks that need it, and may say why it fails
             self.passed(x, labels)
-        named = (getattr(self.module, name, None) for name in ("decode", "decoder"))
-        decoders = [self.decode] if self.decode else [part for part in named if part is not None]
-        described, self.decode, self.undecoded = self.decode, None, ""
-        for decoder in decoders:
-            try:
-                self.decode = decoder
-                self.decoded(mean, labels)
-                self.undecoded = ""
+        if self.decode:
+            if reason := self._failing(mean, labels):
+                raise UserError(f"decode: {quoted(reason, 400)}")
+            return
+        self.undecoded = ""
+        for name in DECODERS:
+            self.decode, self.end = getattr(self.module, name, None), _unchanged_output
+            if self.decode is None:
+                continue
+            reason = self._failing(mean, labels)
+            if not reason and (end := self._end(name, mean, x, labels)) is not None:
+                self.end, self.undecoded = end, ""
                 return
-            except Exception as error:
-                self.decode = described
-                reason = f"fails for {len(mean)} z: {reason_of(error)}"
-                if described:
-                    raise UserError(f"decode: {quoted(reason, 400)}") from error
-                self.undecoded = self.undecoded or reason
+            self.undecoded = self.undecoded or reason or _other_than_forward(name, labels)
+        self.decode = None
+
+    def _failing(self, z: Tensor, labels: Tensor | None) -> str:
+        """Returns why the decoder fails; empty if it works."""
+        try:
+            self.decoded(z, labels)
+        except Exception as error:  # a module of anybody's raises what it likes
+            return f"fails for {len(z)} z: {reason_of(error)}"
+        return ""
+
+    def _end(self, name: str, mean: Tensor, x: Tensor, labels: Tensor | None) -> End | None:
+        """Returns what the forward pass does to what a part gives, nothing or a sigmoid; None for another."""
+        outputs: list[Tensor] = []
+
+        def hear(result: Any) -> None:
+            if (output := self._image(result, len(x))) is not None:
+                outputs.append(output.flatten(1).clone())  # as it may be changed in place
+
+        try:
+            with overhearing(self.module, name, hear):
+                images = self.passed(x, labels)[0].flatten(1)
+        except Exception:  # there is no forward pass to compare with
+            return _unchanged_output
+        if outputs:
+            ends = [end for end in ENDS if any(_alike(end(output), images) for output in outputs)]
+            return next(iter(ends), None)
+        # The forward pass goes another way, as layer by layer: what is decoded of the mean lies nearest.
+        decoded = self.decoded(mean, labels).flatten(1)
+        same, squashed = (float((end(decoded) - images).square().mean()) for end in ENDS)
+        return torch.sigmoid if squashed < same / NEARER else _unchanged_output
 
     def encoded(self, x: Tensor, labels: Tensor | None) -> Posterior:
         """Returns the posterior, by the encoder if there is one, else by the forward pass."""
@@ -113,7 +147,7 @@ class Calls:
         image = self._image(_called(self.decode, z, labels), len(z))
         if image is None:
             raise TypeError(f"decode gives no images of {self.size} pixels")
-        return image
+        return self.end(image)
 
     def passed(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Posterior]:
         """Returns what the decoder gives for a draw of the module's own, and the posterior."""
@@ -189,6 +223,27 @@ class Calls:
         if not steady and len(latents) == 2:  # all of it is noisy, as with dropout
             steady = [0, 1]
         return (steady[0], steady[1]) if len(steady) == 2 else None
+
+
+def _unchanged_output(output: Tensor) -> Tensor:
+    return output
+
+
+ENDS: tuple[End, ...] = (_unchanged_output, torch.sigmoid)
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Returns whether two tensors are the same but for rounding."""
+    tolerance = 1e-5 if one.dtype.itemsize >= 4 else 1e-2  # bfloat16 has eight bits
+    return torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _other_than_forward(name: str, labels: Tensor | None) -> str:
+    takes = "lambda z" if labels is None else "lambda z, labels"
+    return (
+        f"{name} gives other numbers than the forward pass makes of them, which are not their sigmoid; say "
+        f"how z is decoded: decode={takes}: images"
+    )
 
 
 def _called(function: Call, first: Tensor, labels: Tensor | None) -> Any:
