@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import vae_lab
 from benchmarks.plain_faults import TorchVAE, plain_loss
 from vae_lab.data import digits
 from vae_lab.models import Posterior
@@ -70,3 +71,28 @@ def test_a_rise_is_found_in_a_few_losses_and_in_losses_that_stay_astray() -> Non
         assert [finding.name for finding in of_losses(losses)] == ["rate_too_high"], losses
     astray = 1e26 * torch.rand(60, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert [finding.grade for finding in of_losses([44.3, *astray.tolist()])] == ["fault"]
+
+
+class Dropping(TorchVAE):
+    """An encoder with dropout, to which images differ by a share of their contrast."""
+
+    def __init__(self, share: float, fault: str = "") -> None:
+        super().__init__(fault)
+        self.share, self.dropout = share, nn.Dropout(0.5)
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        hidden = self.dropout(self.encoder(0.5 + self.share * (self.norm(x) - 0.5)))
+        return self.mu(hidden), self.logvar(hidden)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+def test_dropouts_noise_is_no_difference_of_the_modes(x: Tensor, share: float) -> None:
+    torch.manual_seed(0)
+    report = vae_lab.doctor(Dropping(share), x[:128])
+    assert report.of_grade("fault") == [], str(report)
+
+
+def test_modes_that_differ_do_so_in_dropouts_noise(x: Tensor) -> None:
+    torch.manual_seed(0)
+    report = vae_lab.doctor(Dropping(1.0, "modes_differ"), x[:128])
+    assert report.of_grade("fault") == ["modes_differ"], str(report)

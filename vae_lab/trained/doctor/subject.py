@@ -1,6 +1,7 @@
 """A VAE as the doctor asks it: a few functions and images, whatever class is behind them.
 
-Shapes: N images, D pixels of an image over all channels, Z latent dimensions, C condition.
+Shapes: N images, D pixels of an image over all channels, P outputs of the decoder, Z latent dimensions, C
+condition.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from vae_lab.evaluation.bounds import evenly_spaced
 from vae_lab.models import Posterior
+from vae_lab.trained.doctor.findings import UnexaminedError
 
 OUTPUTS = LOGITS, IMAGES = ("logits", "images")  # what a decoder gives
 
@@ -49,6 +51,7 @@ class Subject:
         train_images: Images as the model saw them in training.
         losses: Training losses, from the first step or epoch on.
         recorded: What a run says of itself.
+        trained: Whether its weights are more than the first ones.
     """
 
     name: str
@@ -67,14 +70,29 @@ class Subject:
     train_images: Tensor | None = None
     losses: Sequence[float] = ()
     recorded: Recorded | None = None
+    trained: bool = True
 
     def first(self, count: int) -> Subject:
         """Returns the subject with at most `count` of its images, at even steps."""
         labels = None if self.labels is None else evenly_spaced(self.labels, count)
         return replace(self, images=evenly_spaced(self.images, count), labels=labels)
 
+    def images_of(self, output: Tensor) -> Tensor:
+        """Returns the images (N, D) that are shown for what the decoder gave.
+
+        Raises:
+            UnexaminedError: It gave several numbers for a pixel, and there is no likelihood to read them.
+        """
+        shown, D = self.shown(output), self.images.flatten(1).shape[1]
+        if shown.shape[1] != D:
+            raise UnexaminedError(
+                f"the decoder gives {shown.shape[1]} numbers for {D} pixels, of which the likelihood of a "
+                "run makes images"
+            )
+        return shown
+
     def shown(self, output: Tensor) -> Tensor:
-        """Returns the images (N, D) that are shown for what the decoder gave."""
+        """Returns what is shown for what the decoder gave: (N, D), or (N, P) without a likelihood."""
         flat = output.flatten(1).float()
         if self.expected is not None:
             return self.expected(flat)
