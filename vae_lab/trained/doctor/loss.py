@@ -6,13 +6,10 @@ import math
 from collections.abc import Iterator
 
 from vae_lab.trained.doctor.findings import FAULT, NOTE, WARNING, Finding, UnexaminedError
-from vae_lab.trained.doctor.probes import TOLERANCE, Probed, Term, probed
+from vae_lab.trained.doctor.probes import ABSOLUTE, SQUARED, TOLERANCE, Probed, Term, probed
 from vae_lab.trained.doctor.subject import Subject
 
-ERRORS = (
-    "squared error",
-    "absolute error",
-)  # whose unit is nobody's likelihood: a factor is theirs to choose
+ERRORS = (SQUARED, ABSOLUTE)  # whose unit is nobody's likelihood: a factor is theirs to choose
 SOUND_WEIGHT = f"1 ± {TOLERANCE:g} times beta"
 
 
@@ -92,25 +89,28 @@ def _of_reductions(loss: Probed, kl: float, reconstruction: float, beta: float) 
         seen = f"The KL is a mean over {over}: its weight is {kl:.3g}."
         yield Finding("kl_mean", FAULT, seen, kl, f"{SOUND_WEIGHT}, a sum")
     elif kl >= 0 and not (pixels_averaged and _is_near(kl, beta)):
-        yield from _of_weight(weight, beta, reconstruction if is_error else None)
+        yield from _of_weight(weight, beta, loss.reconstruction.name)
 
 
-def _of_weight(weight: float, beta: float, error_scale: float | None) -> Iterator[Finding]:
+def _of_weight(weight: float, beta: float, reconstruction: str) -> Iterator[Finding]:
     """Yields a finding if the KL has another weight than beta.
 
     Args:
         weight: Of the KL, over beta and the reconstruction's scale.
         beta: The declared weight.
-        error_scale: The scale of an error that is no likelihood; None for one.
+        reconstruction: What the reconstruction is called.
     """
-    if error_scale is None:
+    if reconstruction not in ERRORS:
         seen = f"The KL weighs {weight * beta:.3g} times the reconstruction, where {beta:g} is declared."
         yield Finding("kl_weight", FAULT, seen, weight, SOUND_WEIGHT)
         return
-    std = math.sqrt(weight / 2) if weight > 0 else 0.0  # squared error / (2 std²) is a Gaussian's
-    if not 0.003 <= std <= 1.1:
-        seen = f"The error's weight beside the KL is that of pixels with a standard deviation of {std:.2g}."
-        yield Finding("kl_weight", FAULT, seen, std, "0.003 to 1, in units where white is 1")
+    if reconstruction == SQUARED:  # over 2 std², it is a Gaussian's
+        width, words = math.sqrt(max(weight, 0.0) / 2), "pixels with a standard deviation"
+    else:  # over its scale, it is a Laplace distribution's
+        width, words = weight, "Laplace pixels with a scale"
+    if not 0.003 <= width <= 1.1:
+        seen = f"The error's weight beside the KL is that of {words} of {width:.2g}."
+        yield Finding("kl_weight", FAULT, seen, width, "0.003 to 1, in units where white is 1")
 
 
 def _is_near(value: float, target: float) -> bool:

@@ -1,11 +1,11 @@
 """Pixels: the range of images and of what the decoder gives, their kind, and what z and the label do to them.
 
-Shapes: N images, D pixels, Z latent dimensions.
+Shapes: N images, D pixels, P outputs of the decoder, Z latent dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -48,7 +48,7 @@ def _of_output(subject: Subject) -> Iterator[Finding]:
     far = subject.decode(FAR * torch.randn_like(mean), subject.labels).flatten(1)
     within = bool(torch.cat([near, far]).ge(-EDGE).all() and torch.cat([near, far]).le(1 + EDGE).all())
     span = f"{float(near.min()):.3g} to {float(near.max()):.3g}"
-    if LOGITS in (taken_by_the_loss(subject), subject.output) and within:
+    if within and _are_logits(subject, near):
         seen = f"What the decoder gives as logits lies from {span}: a sigmoid has been applied."
         yield Finding("sigmoid_twice", FAULT, seen, float(near.min()), "logits below 0 and above 1")
         return
@@ -58,11 +58,20 @@ def _of_output(subject: Subject) -> Iterator[Finding]:
         )
         yield Finding("pixel_range", FAULT, seen, float(far.min()), "0 to 1, as the pixels")
         return
-    shown = subject.shown(near)
+    shown = subject.images_of(near)
     outside = float(((shown < -OUTSIDE) | (shown > 1 + OUTSIDE)).float().mean())
     if outside > MANY:
         seen = f"{outside:.0%} of the pixels that are shown lie outside [0, 1]; they run from {span}."
         yield Finding("sigmoid_missing", FAULT, seen, outside, f"at most {MANY:.0%} of pixels")
+
+
+def _are_logits(subject: Subject, outputs: Tensor) -> bool:
+    """Returns whether outputs (N, P) from 0 to 1 are taken for logits, by the loss or by what is shown."""
+    taken = taken_by_the_loss(subject)
+    if taken is not None or subject.output != LOGITS or subject.expected is None:
+        return (taken or subject.output) == LOGITS
+    black = subject.shown(torch.zeros_like(outputs))  # if they are images; of the logit 0 it is grey
+    return bool(black.mean() > OUTSIDE)
 
 
 def taken_by_the_loss(subject: Subject) -> str | None:
@@ -111,7 +120,9 @@ def check_use_of_z(subject: Subject) -> Iterator[Finding]:
     labels = None if few.labels is None else few.labels[:1].expand_as(few.labels)
     response = float(few.shown(subject.decode(z, labels)).var(0).mean()) / _variance(subject)
     if response < LITTLE:
-        grade, name = (FAULT, "ignores_z") if response < NOTHING else (WARNING, "z_hardly_used")
+        decode = subject.decode
+        is_fault = _is_cut_off(subject, response, lambda z: decode(z, labels), z)
+        grade, name = (FAULT, "ignores_z") if is_fault else (WARNING, "z_hardly_used")
         seen = (
             f"Draws of z from the prior change the decoded images by {response:.2g} of the pixels' variance."
         )
@@ -136,9 +147,31 @@ def check_condition(subject: Subject) -> Iterator[Finding]:
     own, other = (subject.shown(subject.decode(z, labels)) for labels in (subject.labels, others))
     response = float((own - other).square().mean()) / _variance(subject)
     if response < LITTLE:
-        grade = FAULT if response < NOTHING else WARNING
+        decode = subject.decode
+        is_fault = _is_cut_off(subject, response, lambda labels: decode(z, labels), subject.labels)
+        grade = FAULT if is_fault else WARNING
         seen = f"Other labels change the decoded images by {response:.2g} of the pixels' variance."
         yield Finding("condition_ignored", grade, seen, response, f"at least {LITTLE:g}")
+
+
+def _is_cut_off(
+    subject: Subject, response: float, decode: Callable[[Tensor], Tensor], argument: Tensor
+) -> bool:
+    """Returns whether decoded images do not depend on an argument.
+
+    In first weights each layer passes on about a sixth of a variance, which leaves next to nothing of ten
+    layers: of these it is asked whether the argument has a gradient at all.
+    """
+    if subject.trained or response >= NOTHING:
+        return response < NOTHING
+    with torch.enable_grad():
+        variable = argument.clone().requires_grad_()
+        output = decode(1 * variable)  # as a decoder may change it in place
+        if not output.requires_grad:
+            return True
+        weights = torch.randn_like(output)
+        (slope,) = torch.autograd.grad((weights * output).sum(), variable, allow_unused=True)
+    return slope is None or not bool(slope.any())
 
 
 def check_grey(subject: Subject) -> Iterator[Finding]:

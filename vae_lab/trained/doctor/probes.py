@@ -5,7 +5,7 @@ Shapes: n images, D pixels, Z latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,11 +40,16 @@ def _of_each_pixel(logits: Tensor, x: Tensor) -> Tensor:
     return cross_entropy(logits[..., None], x[..., None])
 
 
-RECONSTRUCTIONS: tuple[tuple[str, str | None, Formula], ...] = (
+Reconstruction = tuple[str, str | None, Formula]  # its name, and whether it takes logits or images
+
+CROSS_ENTROPIES: tuple[Reconstruction, ...] = (
     ("cross entropy of images", IMAGES, lambda p, x: _of_each_pixel(p.logit(), x)),
     ("cross entropy of logits", LOGITS, _of_each_pixel),
-    ("squared error", IMAGES, lambda p, x: (p - x) ** 2),
-    ("absolute error", IMAGES, lambda p, x: (p - x).abs()),
+)
+SQUARED, ABSOLUTE = "squared error", "absolute error"
+ERRORS: tuple[Reconstruction, ...] = (
+    (SQUARED, IMAGES, lambda p, x: (p - x) ** 2),
+    (ABSOLUTE, IMAGES, lambda p, x: (p - x).abs()),
 )
 
 
@@ -146,15 +151,21 @@ class _Probes:
     def _reconstruction(self, negative_log: Callable[[Tensor, Tensor], Tensor] | None) -> Term | None:
         changes = _changes([self.total(number, 0) for number in range(OUTPUTS)])
         summed = _is_doubled(self.total(1, 0, times=2) - self.total(0, 0, times=2), changes[0])
-        x = self.x.flatten(1)
-        candidates = list(RECONSTRUCTIONS)
-        if negative_log is not None:
-            candidates.append(("declared likelihood", None, lambda p, x: negative_log(p, x)[:, None]))
-        for name, takes, formula in candidates:
-            expected = _changes([self._mean(formula, p.flatten(1), x) for p in self.outputs])
+        for name, takes, formula in self._candidates(negative_log):
+            expected = _changes([self._mean(formula, p.flatten(1), self.x.flatten(1)) for p in self.outputs])
             if (scale := proportion(changes, expected, self.noise)) is not None:
                 return Term(scale, summed, name, takes=takes)
         return None
+
+    def _candidates(self, negative_log: Formula | None) -> Iterator[Reconstruction]:
+        """Yields what the reconstruction may be; without a likelihood, only of as many outputs as pixels."""
+        alike = self.outputs[0].flatten(1).shape == self.x.flatten(1).shape
+        if alike:
+            yield from CROSS_ENTROPIES
+        if negative_log is not None:  # before the errors, whose factor is anybody's choice
+            yield "declared likelihood", None, lambda p, x: negative_log(p, x)[:, None]
+        if alike:
+            yield from ERRORS
 
     @staticmethod
     def _mean(formula: Formula, first: Tensor, second: Tensor) -> float:
@@ -176,6 +187,8 @@ def proportion(changes: Sequence[float], expected: Sequence[float], noise: float
         >>> proportion([2.0, 4.0, 1.0], [1.0, 2.0, 0.5]), proportion([2.0, 4.0], [1.0, 3.0])
         (2.0, None)
     """
+    if not expected[0]:
+        return None
     scale = changes[0] / expected[0]
     fit = all(
         abs(change - scale * value) <= TOLERANCE * abs(change) + noise

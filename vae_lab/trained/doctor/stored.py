@@ -104,7 +104,8 @@ def audited_run(
     data = data_of(run, settings, devices.resolve(device, "device"), trusted)
     objective = build_objective(settings)
     model = first_model(settings, data, objective).to(data.test.pixels.device)
-    report = audited(_subject(run, settings, model.eval(), objective, data))
+    subject = replace(_subject(run, settings, model.eval(), objective, data), trained=False)
+    report = audited(subject)
     ended = of_record(Recorded({}, {}, None, None, run.tags.get(ERROR, "")))
     faults = [finding for finding in report.findings if finding.grade == WORST]
     why = f"the run is {run.status}: only its first weights were examined"
