@@ -19,7 +19,7 @@ from vae_lab.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from vae_lab.jobs.crews.crew import Crew
-    from vae_lab.jobs.crews.workers import CrewAndPacks
+    from vae_lab.jobs.crews.workers import CrewAndPacks, Shared
     from vae_lab.jobs.job import Job, Result
 
 log = logging.getLogger("vae_lab.launcher")
@@ -97,6 +97,17 @@ class WorkersLauncher(Launcher):
         from vae_lab.jobs.crews.workers import thread_crew
 
         return partial(thread_crew, stack=stack, workers=self.workers)
+
+    def shares(self, jobs: Sequence[Job], planned: int) -> Shared:
+        """Returns how the crew would share out jobs, and starts nothing.
+
+        Args:
+            jobs: What would be trained.
+            planned: Runs of the multirun.
+        """
+        from vae_lab.jobs.crews.workers import thread_shares
+
+        return thread_shares(jobs, planned, stack=self.stack, workers=self.workers)
 
     def crew(self, job: Job, runs: int) -> Crew:
         """Returns who trains the runs of a search, one at a time each.
@@ -180,6 +191,16 @@ class RayLauncher(WorkersLauncher):
         cluster = cluster_at(self.address, self.cpus * (self.workers or 1))
         share = Share(self.cpus, self.gpus)
         return partial(ray_crew_of, cluster=cluster, share=share, stack=stack, workers=self.workers)
+
+    def shares(self, jobs: Sequence[Job], planned: int) -> Shared:
+        """Returns how workers would share out jobs; a Ray that runs already is not asked."""
+        from vae_lab.jobs.crews.ray_crew import ray_shares
+        from vae_lab.jobs.crews.ray_member import Share
+
+        share = Share(self.cpus, self.gpus)
+        return ray_shares(
+            jobs, planned, address=self.address, share=share, stack=self.stack, workers=self.workers
+        )
 
 
 def _is_part(value: object) -> bool:

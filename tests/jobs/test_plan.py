@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import io
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from tests.conftest import SMALL
 from tests.jobs.test_resuming import stopped_after
@@ -224,6 +227,22 @@ def test_samples_are_judged_as_long_as_their_number_and_data_take(
     assert [float(row["a run (s)"]) for row in points] == [1, 1001, 10_001]
 
 
+def test_a_metric_of_the_users_own_is_taken_once_of_each_run_as_in_training(
+    plan: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many measures of the lab's own there are beside it, each of which is timed by itself."""
+    (folder / "own_of_plan.py").write_text(
+        "from vae_lab.metrics import metric\n\ncalls = []\n\n\n"
+        '@metric("calls", better="lower")\ndef count(model, images, labels):\n'
+        "    calls.append(len(images))\n    return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    draws = ("evaluation.posterior_draws=2", "evaluation.importance_samples=2")
+    code, _, err = plan(*QUIET, "train.epochs=1", *draws, "evaluation.metrics=[own_of_plan.count]")
+    assert code == 0, err
+    assert len(sys.modules.pop("own_of_plan").calls) == 1
+
+
 def test_judges_that_are_not_there_are_named_wherever_some_of_the_line_are(
     plan: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +262,49 @@ def test_the_whole_time_is_that_of_the_rows_by_as_many_at_once(
         points, whole = tables(plan(*line, f"hydra.launcher.workers={workers}")[1])
         assert sum(float(row["all (s)"]) for row in points) == 6 * 3600
         assert whole[0]["takes"] == f"{hours} h 0 min"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is the extra `ray`")
+@pytest.mark.parametrize(
+    ("words", "at_once"),
+    [
+        ((), "8, with 1 thread each"),
+        (("cpus=2",), "4, with 2 threads each"),
+        (("cpus=0.5", "workers=3"), "3, with 1 thread each"),
+        (("cpus=5", "workers=2"), "2, with 5 threads each"),  # a Ray of its own lends what its workers ask
+        (("gpus=0.25",), "4, with 1 thread each"),
+        (("gpus=1", "stack=2"), "1, with 1 thread each"),
+        (("address=head:6379",), "1, with 1 thread each"),
+        (("address=head:6379", "workers=6"), "6, with 1 thread each"),
+    ],
+)
+def test_a_plan_reckons_with_as_many_workers_as_a_ray_has_room_for(
+    plan: Lab, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], at_once: str
+) -> None:
+    """On a machine of eight cores and one GPU, of ten runs."""
+    monkeypatch.setattr("vae_lab.jobs.crews.ray_crew.own_cpus", lambda cpus: max(8, cpus))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr(costs, "seconds_of_judging", lambda packs, _: [0.0] * len(packs))
+    monkeypatch.setattr(costs, "measured", lambda packs, _: [Cost(1.0, 1.0, 1.0, 0.0, 0.0)] * len(packs))
+    launcher = ("hydra/launcher=ray", *(f"hydra.launcher.{word}" for word in words))
+    line = ("-m", *QUIET, "seeds=10", *launcher)
+    code, out, err = plan(*line, "--format", "csv")
+    assert code == 0, err
+    assert tables(out)[-1][1]["takes"] == at_once
+    said = " ".join(plan(*line)[1].split())
+    assert ("that Ray is not asked" in said) == ("address" in "".join(words))
+    if not words:
+        threads = tables(plan(*line, "train.threads=2", "--format", "csv")[1])[-1]
+        assert threads[1]["takes"] == "8, with 2 threads each"
+        code, _, err = plan(*line, "hydra.launcher.gpus=2")
+        assert code == 2
+        assert "no machine of this Ray has as many; they have 8 CPUs and 1 GPUs." in err
+
+
+def test_a_launcher_that_does_not_say_how_many_it_trains_at_once_gets_a_remark(job: Job) -> None:
+    for launcher, remark in ((BasicLauncher(), ""), (None, ""), (object(), "object does not say how many")):
+        shared = estimate.sharing_of(launcher)([job], 4)
+        assert (shared.shares.workers, shared.remark.partition(" runs")[0]) == (1, remark)
 
 
 def test_measures_that_came_later_are_not_in_the_time_that_a_run_took(lab: Lab, plan: Lab) -> None:

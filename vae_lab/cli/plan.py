@@ -34,8 +34,8 @@ def plan(form: str, overrides: tuple[str, ...]) -> None:
 
     LINE is what would follow `vae-lab train`. The tables list which of its runs are finished, interrupted or
     missing; the time of each, known from finished runs of the store that are alike, else from a few steps
-    tried here; memory and disk; the whole time, with as many runs at once as the line would train; and how
-    many seeds can settle each claim of its study. Nothing is written to the store, and no data are fetched.
+    tried here; memory and disk; the whole time, with as many runs at once as its launcher would train; and
+    how many seeds can settle each claim of its study. Nothing is written to the store, no data are fetched.
 
     \b
     Examples:
@@ -104,9 +104,8 @@ def _tables_of_multirun(
     name = study_name(master, first.axes)
     jobs = [*first.jobs.values()]
     prepared = time.monotonic() - began
-    shared = {key: getattr(launcher, key, standard) for key, standard in (("stack", 1), ("workers", 1))}
     store = estimates.readable_store(jobs[0].settings.tracking.uri)
-    estimated = estimates.estimate(jobs, store, **shared)
+    estimated = estimates.estimate(jobs, store, estimates.sharing_of(launcher))
     # As `train` does: by the tests that its runs allow, over all claims ever declared.
     planned = known_claims(plan_of(master, first, name, master.seeds == "auto"), first.jobs)
     planned = announced(planned, first)

@@ -23,8 +23,7 @@ class Cluster:
     """
 
     def __init__(self, address: str | None, cpus: float) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.address, self.cpus = address, max(cores, cpus)
+        self.address, self.cpus = address, own_cpus(cpus)
         self.own = LocalRay.start(self.cpus) if address is None else None
         self.members: list[RayMember] = []  # that were ever there
         self._is_connected = False
@@ -70,6 +69,12 @@ class Cluster:
             self._is_connected = False
         if self.own is not None:
             self.own.stop()
+
+
+def own_cpus(cpus: float) -> float:
+    """Returns how many CPUs a Ray of the command's own lends: this machine's, and `cpus` at least."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(cores, cpus)
 
 
 _clusters: list[Cluster] = []  # none or one: a process uses one Ray at a time

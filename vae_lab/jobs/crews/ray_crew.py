@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from vae_lab import interruption
 from vae_lab.errors import LabError, UserError, quoted
 from vae_lab.jobs import progress
-from vae_lab.jobs.crews.cluster import Cluster
+from vae_lab.jobs.crews.cluster import Cluster, own_cpus
 from vae_lab.jobs.crews.crew import LostWorkerError
 from vae_lab.jobs.crews.ray_member import LOOK_SECONDS, RayMember, Share
 from vae_lab.jobs.crews.ray_worker import Worker, WorkerTask
-from vae_lab.jobs.crews.workers import CrewAndPacks, shared_out
+from vae_lab.jobs.crews.workers import CoreShares, CrewAndPacks, Shared, shared_out
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.runs.reports import Assignment
 
@@ -139,36 +139,81 @@ def ray_crew_of(
     """
     with progress.busy("Starting Ray"):
         cluster.connect()
-    train = jobs[0].settings.train
-    if share.gpus is None:
-        share = share._replace(gpus=float(train.device != "cpu" and _room(Share(0, 1)) > 0))
-    room = _room(share)
+    machines = _resources()
+    share = _with_gpus(share, jobs[0], machines)
     # A cluster may get further machines while its workers are waited for; this one gets no more.
-    if not room and (workers is None or cluster.own is not None):
-        raise UserError(
-            f"hydra.launcher.cpus={share.cpus:g} hydra.launcher.gpus={share.gpus:g}: no machine of this Ray "
-            f"has as many; they have {_machines()}."
-        )
-    size = workers or room
-    packs, _ = shared_out(jobs, stack, size)
-    threads = train.threads or max(1, int(share.cpus))
-    return CrewAndPacks(RayCrew(cluster, share, threads, min(size, len(packs)), jobs[0]), packs)
+    if workers is None or cluster.own is not None:
+        _check_room(share, machines)
+    packs, (size, threads), _ = _shared(jobs, 0, share, stack, workers or _room(share, machines))
+    return CrewAndPacks(RayCrew(cluster, share, threads, size, jobs[0]), packs)
 
 
-def _room(share: Share) -> int:
-    """Returns how many workers the machines have room for when nobody else uses them."""
-    asked = {"CPU": share.cpus, "GPU": share.gpus or 0}
-    return sum(
-        min(math.floor(machine.get(kind, 0) / count + 1e-9) for kind, count in asked.items() if count)
-        for machine in _resources()
+def ray_shares(
+    jobs: Sequence[Job],
+    planned: int,
+    *,
+    address: str | None,
+    share: Share,
+    stack: int = 1,
+    workers: int | None = None,
+) -> Shared:
+    """Returns how jobs would share a Ray, before there is one or one that runs is asked.
+
+    Args:
+        jobs: What would be trained.
+        planned: Runs of the multirun.
+        address: Of a Ray that runs; None for one of the command's own.
+        share: What each worker gets.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for as many as have room.
+
+    Raises:
+        UserError: This machine has not as much as a worker should get.
+    """
+    if address is not None:
+        at_once = f"room for {workers} at once" if workers else "room; the time is that of one run at a time"
+        remark = f"hydra.launcher.address={quoted(address)}: that Ray is not asked if it has {at_once}."
+        return _shared(jobs, planned, share, stack, workers or 1)._replace(remark=remark)
+    import torch
+
+    lent = {"CPU": own_cpus(share.cpus * (workers or 1)), "GPU": float(torch.cuda.device_count())}
+    share = _with_gpus(share, jobs[0], [lent])
+    _check_room(share, [lent])
+    return _shared(jobs, planned, share, stack, workers or _room(share, [lent]))
+
+
+def _shared(jobs: Sequence[Job], planned: int, share: Share, stack: int, size: int) -> Shared:
+    """Returns how jobs share so many workers."""
+    packs, _ = shared_out(jobs, stack, size, planned)
+    threads = jobs[0].settings.train.threads or max(1, int(share.cpus))
+    return Shared(packs, CoreShares(min(size, len(packs)), threads))
+
+
+def _with_gpus(share: Share, job: Job, machines: Sequence[Mapping[str, float]]) -> Share:
+    """Returns the share with its GPUs, where it does not say how many."""
+    if share.gpus is not None:
+        return share
+    return share._replace(gpus=float(job.settings.train.device != "cpu" and _room(Share(0, 1), machines) > 0))
+
+
+def _check_room(share: Share, machines: Sequence[Mapping[str, float]]) -> None:
+    """Raises a UserError if no machine has as much as a worker should get."""
+    if _room(share, machines):
+        return
+    counts = [f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in machines]
+    raise UserError(
+        f"hydra.launcher.cpus={share.cpus:g} hydra.launcher.gpus={share.gpus or 0:g}: no machine of this Ray "
+        f"has as many; they have {', '.join(counts) or 'ended'}."
     )
 
 
-def _machines() -> str:
-    counts = [
-        f"{machine.get('CPU', 0):g} CPUs and {machine.get('GPU', 0):g} GPUs" for machine in _resources()
-    ]
-    return ", ".join(counts) or "ended"
+def _room(share: Share, machines: Sequence[Mapping[str, float]]) -> int:
+    """Returns how many workers machines have room for when nobody else uses them."""
+    asked = {"CPU": share.cpus, "GPU": share.gpus or 0}
+    return sum(
+        min(math.floor(machine.get(kind, 0) / count + 1e-9) for kind, count in asked.items() if count)
+        for machine in machines
+    )
 
 
 def _resources() -> list[dict[str, float]]:

@@ -99,6 +99,14 @@ class Threads(NamedTuple):
         return Thread(self.threads)
 
 
+class Shared(NamedTuple):
+    """How some jobs share what trains them."""
+
+    packs: list[list[int]]  # places of jobs that are trained as one stack, or of one alone, in turn
+    shares: CoreShares
+    remark: str = ""  # what a plan cannot know of it
+
+
 class CrewAndPacks(NamedTuple):
     """A crew for some jobs."""
 
@@ -114,8 +122,23 @@ def thread_crew(jobs: Sequence[Job], *, stack: int = 1, workers: int | None = No
         stack: Most runs of one architecture that are trained as one; 1 for none.
         workers: How many are trained at once, None for the machine's choice.
     """
-    packs, chosen = shared_out(jobs, stack, workers)
-    return CrewAndPacks(Threads(min(chosen.workers, len(packs)), chosen.threads), packs)
+    packs, shares, _ = thread_shares(jobs, stack=stack, workers=workers)
+    return CrewAndPacks(Threads(*shares), packs)
+
+
+def thread_shares(
+    jobs: Sequence[Job], planned: int = 0, *, stack: int = 1, workers: int | None = None
+) -> Shared:
+    """Returns how jobs share the threads of this process.
+
+    Args:
+        jobs: What is trained.
+        planned: Runs of the multirun, where the jobs do not say.
+        stack: Most runs of one architecture that are trained as one; 1 for none.
+        workers: How many are trained at once, None for the machine's choice.
+    """
+    packs, chosen = shared_out(jobs, stack, workers, planned)
+    return Shared(packs, CoreShares(min(chosen.workers, len(packs)), chosen.threads))
 
 
 class _Packs(Queue):

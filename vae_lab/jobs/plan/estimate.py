@@ -6,7 +6,7 @@ import heapq
 import math
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from omegaconf import DictConfig
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from vae_lab import config
 from vae_lab.data import needs_no_download
 from vae_lab.errors import UserError, quoted
-from vae_lab.jobs.crews.workers import CoreShares, shared_out
+from vae_lab.jobs.crews.workers import CoreShares, Shared, thread_shares
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.plan.costs import after_the_last, costs
 from vae_lab.jobs.plan.trial import Cost, judges_are_there
@@ -41,6 +41,7 @@ TO_TRAIN = ("missing", "interrupted")  # states of what a line trains
 NO_END = (
     "The tables and the page at its end are not in the time: no multirun of this store says what they take."
 )
+Sharing = Callable[[Sequence[Job], int], Shared]  # of jobs that are left, and of how many
 REPLICATES = ("0", "1")  # of the planned points, too few to settle any claim
 
 
@@ -105,16 +106,30 @@ def stored_runs(store: Reader | None) -> list[StoredRun]:
     return [interrupted_if_gone(run, store.uri) for run in store.tagged(KIND, RUN)]
 
 
-def estimate(
-    jobs: Sequence[Job], store: Reader | None, *, stack: int = 1, workers: int | None = None
-) -> Estimate:
+def in_turn(jobs: Sequence[Job], planned: int) -> Shared:
+    """Returns how jobs share this machine that are trained one after the other."""
+    return thread_shares(jobs, planned, workers=1)
+
+
+def sharing_of(launcher: object) -> Sharing:
+    """Returns how a launcher shares out jobs; what it does not say is said in a remark."""
+    own: Sharing | None = getattr(launcher, "shares", None)
+    if own is not None:
+        return own
+    name = type(launcher).__name__
+    if launcher is None or name == "BasicLauncher":  # Hydra's own trains one after the other
+        return in_turn
+    remark = f"{name} does not say how many runs it trains at once: the time is that of one at a time."
+    return lambda jobs, planned: in_turn(jobs, planned)._replace(remark=remark)
+
+
+def estimate(jobs: Sequence[Job], store: Reader | None, shared_by: Sharing = in_turn) -> Estimate:
     """Returns what it takes to train jobs; nothing is written to their store.
 
     Args:
         jobs: All that a line wants.
         store: The line's, if it is there.
-        stack: Most runs of one architecture that are trained as one; 1 for none.
-        workers: How many are trained at once, None for the machine's choice.
+        shared_by: Returns how jobs that are left of so many would share what trains them.
     """
     runs = stored_runs(store)
     alike, uri = _alike(jobs, runs), "" if store is None else store.uri
@@ -123,7 +138,7 @@ def estimate(
     if not places:
         return Estimate(points, CoreShares(1, 1), 0.0, 0.0, 0.0, 0.0, [])
     left = [jobs[place] for place in places]
-    packs, shares = shared_out(left, stack, workers, len(jobs))
+    packs, shares, remark = shared_by(left, len(jobs))
     priced = costs([[left[i] for i in pack] for pack in packs], shares, runs)
     lengths = []
     for pack, (cost, source) in zip(packs, priced, strict=True):
@@ -141,7 +156,11 @@ def estimate(
         memory=_memory(left, at_once),
         disk=sum(point.disk for point in points),
         checkpoints=min(at_once, len(left)) * max(cost.checkpoint for cost, _ in priced),
-        remarks=[*_remarks(left), *([NO_END] if end is None and len(jobs) > 1 else [])],
+        remarks=[
+            *filter(None, [remark]),
+            *_remarks(left),
+            *([NO_END] if end is None and len(jobs) > 1 else []),
+        ],
     )  # fmt: skip
 
 

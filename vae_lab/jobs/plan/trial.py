@@ -227,6 +227,7 @@ def _seconds_of_measures(learner: Learner, key: str, count: int) -> float:
         return 0.0
     settings = _short(learner.job).settings
     settings.evaluation[key] = count
+    settings.evaluation.metrics = []  # they are timed once, where the run ends
     parts = learner.parts
     return _seconds(lambda: final_measures(settings, parts.data, parts.objective, learner.model))
 
