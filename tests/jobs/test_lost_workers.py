@@ -20,7 +20,7 @@ from vae_lab.jobs.progress import open_display
 from vae_lab.jobs.runs.ran_on import DEVICE
 from vae_lab.jobs.runs.reports import Assignment, Began, Report
 from vae_lab.jobs.runs.run import Run
-from vae_lab.tracking import Store
+from vae_lab.tracking import WAITING, WORKER, Store
 
 
 class Mortal(Thread):
@@ -93,6 +93,22 @@ class Spent(Thread):
         raise ValueError("a damaged state")
 
 
+class Looking(Thread):
+    """A member that looks into the store before each of its reports: what a run is said to wait for."""
+
+    def __init__(self, looks: list[str | None]) -> None:
+        super().__init__(threads=1)
+        self.looks = looks
+
+    def train(
+        self, assignments: Mapping[int, Assignment], wanted: Container[int]
+    ) -> Iterator[Sequence[Report]]:
+        for reports in super().train(assignments, wanted):
+            (stored,) = Store.open().tagged("vae_lab.kind", "run")
+            self.looks.append(stored.tags.get(WAITING))
+            yield reports
+
+
 class InTurn:
     """A crew of some members at a time, and others in their place; then there are no more."""
 
@@ -130,6 +146,15 @@ def test_a_run_goes_on_in_another_workers_hands_from_the_last_epoch(
     assert isinstance(run.result, str)
     (curve,) = losses(Path.cwd())[plain.parts.fingerprint]
     assert [curve] in undisturbed.values()
+
+
+def test_a_run_says_that_it_waits_for_another_worker_until_one_has_trained_an_epoch(job: Job) -> None:
+    job.settings.evaluation.pictures = False
+    looks: list[str | None] = []
+    with open_display(1, 4):
+        train_all(InTurn(1, Mortal(2), Looking(looks)), Queue([RunsTogether([Run(job)])]))
+    began, *_, ended = looks
+    assert (began, ended) == (WORKER, None)
 
 
 @pytest.mark.parametrize(

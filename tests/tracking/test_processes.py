@@ -6,11 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vae_lab.tracking import HEARTBEAT, PROCESS, RunFolder, StoredRun, process_end
+from vae_lab.tracking import (
+    HEARTBEAT,
+    KIND,
+    PARENT,
+    PROCESS,
+    SWEEP,
+    TURN,
+    WAITING,
+    WORKER,
+    RunFolder,
+    StoredRun,
+    process_end,
+)
+from vae_lab.tracking.abandoned import ends_in
 from vae_lab.tracking.processes import LEAST_SILENCE, at_work, is_of_this_machine, this_process
 
 STORE = "sqlite:////nowhere/mlflow.db"
@@ -172,3 +186,62 @@ def test_what_is_at_work_is_said_for_certain_or_with_what_is_known() -> None:
     assert not is_of_this_machine(elsewhere)
     heard = "it was heard of 2 minutes ago, and is given up after 130"
     assert at_work(elsewhere) == f"process {pid} on another may be at work on it: {heard}"
+
+
+class Runs:
+    """Runs of a store, which are asked for by a tag."""
+
+    uri = STORE
+
+    def __init__(self, *runs: StoredRun) -> None:
+        self.runs, self.questions = runs, 0
+
+    def tagged(self, key: str, value: str) -> list[StoredRun]:
+        self.questions += 1
+        return [run for run in self.runs if run.tags.get(key) == value]
+
+
+def with_tag(run: StoredRun, key: str, value: str) -> StoredRun:
+    return replace(run, tags={**run.tags, key: value})
+
+
+def test_a_run_that_waits_for_its_turn_is_given_up_with_its_process_and_not_before() -> None:
+    process, now = changed(**ELSEWHERE), int(time.time() * 1000)
+    waits = with_tag(running(process, began=7200, epoch=100, heard=3600), WAITING, TURN)
+    trained = running(process, began=7200, epoch=100, heard=60)
+    silent = running(process, began=7200, epoch=100, heard=1800)
+    assert process_end(waits, STORE), "by itself"
+    assert not ends_in(Runs(waits, trained))(waits)
+    assert not ends_in(Runs(waits, running(process, began=900)))(waits), "its first epoch may take hours"
+    assert not ends_in(Runs(waits, replace(silent, status="FINISHED", ended=now - 60_000)))(waits)
+    assert "silent for 30 minutes" in ends_in(Runs(waits, silent))(waits)
+    assert ends_in(Runs(waits, replace(silent, status="KILLED", ended=now)))(waits), "another closed it"
+    assert ends_in(Runs(waits, running(changed(host="third", boot="third"), began=60)))(waits)
+    assert ends_in(Runs(trained, silent))(silent), "what is trained gives signs itself"
+
+
+def test_many_runs_that_wait_ask_for_the_others_of_their_process_once() -> None:
+    waits = with_tag(running(changed(**ELSEWHERE), began=7200, epoch=100, heard=3600), WAITING, TURN)
+    store = Runs(*[waits] * 9)
+    assert all(map(ends_in(store), store.runs))
+    assert store.questions == 1
+
+
+def test_a_run_that_waits_for_a_worker_is_given_up_as_one_whose_epochs_nobody_knows() -> None:
+    process = changed(**ELSEWHERE)
+    for hours, is_given_up in ((1, False), (7, True)):
+        silent = running(process, began=(hours + 1) * 3600, epoch=100, heard=hours * 3600)
+        waits = with_tag(silent, WAITING, WORKER)
+        assert bool(ends_in(Runs(waits))(waits)) == is_given_up
+
+
+def test_a_multirun_is_under_way_while_one_of_its_runs_is_whichever_process_trains_it() -> None:
+    parent = with_tag(running(changed(**ELSEWHERE), began=10 * 3600), KIND, SWEEP)
+    job = running(changed(host="third", boot="third"), began=7200, epoch=100, heard=60)
+    run = with_tag(job, PARENT, parent.run_id)
+    assert process_end(parent, STORE), "by itself"
+    assert not ends_in(Runs(parent, run))(parent)
+    assert ends_in(Runs(parent))(parent)
+    ended = with_tag(parent, PROCESS, changed(born="1"))
+    assert "ended without closing it" in ends_in(Runs(ended, run))(ended), "its runs may outlive it"
+    assert at_work(parent) == f"process {os.getpid()} on another may be at work on it"

@@ -53,6 +53,19 @@ def test_what_is_recorded_is_read_back_by_mlflows_own_client(store: Store) -> No
     assert store.history(recorder.run_id, "test/loss") == [2.0, 1.0]
 
 
+def test_what_ended_a_run_is_not_said_of_one_that_has_finished_all_the_same(store: Store) -> None:
+    """Another machine may have given it up that did not hear of it."""
+    recorders = [store.start("lab", "a", kind=tracking.RUN) for _ in range(2)]
+    for recorder, status in zip(recorders, ("FINISHED", "FAILED"), strict=True):
+        recorder.tag({tracking.ERROR: "process 12 on host has been silent"})
+        recorder.finish(status)
+    stored = [store.record(recorder.run_id) for recorder in recorders]
+    assert [(run.status, tracking.ERROR in run.tags) for run in stored] == [
+        ("FINISHED", False),
+        ("FAILED", True),
+    ]
+
+
 def test_the_runs_of_a_multirun_are_found_oldest_first(store: Store) -> None:
     parent = store.start("lab", "sweep", kind=tracking.SWEEP)
     recorders = [

@@ -56,11 +56,11 @@ def _marked_study(store: Reader, name: str) -> Study:
 
 def _mark_gone(store: Reader, parents: Sequence[StoredRun]) -> None:
     """Marks those runs of multiruns in the store as interrupted whose process is gone."""
-    from vae_lab.tracking import process_end
+    from vae_lab.tracking.abandoned import ends_in
 
     running = [store.members(parent.run_id, running=True, measured=False) for parent in parents]
     runs = [*parents, *(run for members in running for run in members)]
-    dead = [run for run in runs if process_end(run, store.uri)]
+    dead = [*filter(ends_in(store), runs)]
     if dead:
         from vae_lab.tracking import Store  # only now, as it brings MLflow with it
         from vae_lab.tracking.abandoned import close_abandoned

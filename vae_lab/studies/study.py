@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ from vae_lab.errors import LabError
 from vae_lab.files import DamagedError
 from vae_lab.studies.names import find_parents
 from vae_lab.studies.plan import PLAN_FILE, Plan
-from vae_lab.tracking import ERROR, FINGERPRINT, STOPPED, Reader, StoredRun, process_end
+from vae_lab.tracking import ERROR, FINGERPRINT, STOPPED, Reader, StoredRun
+from vae_lab.tracking.abandoned import ends_in
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +76,12 @@ def read_study(store: Reader, parent: StoredRun, *, measured: bool = True) -> St
     members = (
         run for run in store.members(parent.run_id, measured=measured) if not is_superseded(run, wanted)
     )
-    runs = [with_point(interrupted_if_gone(run, store.uri), plan) for run in members]
+    end = ends_in(store)
+    runs = [with_point(interrupted_if_gone(run, end), plan) for run in members]
     # In the plan's order: that in which they began is another each time, where runs share the machine.
     order = {planned: place for place, planned in enumerate(plan.runs)}
     runs.sort(key=lambda run: order.get((run.tags.get(FINGERPRINT, ""), run.name), len(order)))
-    return Study(interrupted_if_gone(parent, store.uri), plan, runs)
+    return Study(interrupted_if_gone(parent, end), plan, runs)
 
 
 def is_superseded(run: StoredRun, wanted: Collection[str]) -> bool:
@@ -107,9 +109,14 @@ def is_stopped(run: StoredRun) -> bool:
     return run.status == "KILLED" and STOPPED in run.tags
 
 
-def interrupted_if_gone(run: StoredRun, uri: str) -> StoredRun:
-    """Returns the run; as KILLED, with the reason, if its process is gone and the store does not say so."""
-    reason = process_end(run, uri)
+def interrupted_if_gone(run: StoredRun, end: Callable[[StoredRun], str]) -> StoredRun:
+    """Returns the run; as KILLED, with the reason, if its process is gone and the store does not say so.
+
+    Args:
+        run: The run.
+        end: Says why its process is gone, as `ends_in` returns it.
+    """
+    reason = end(run)
     return replace(run, status="KILLED", tags={**run.tags, ERROR: reason}) if reason else run
 
 

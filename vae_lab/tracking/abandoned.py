@@ -2,17 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import functools
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import store_name
-from vae_lab.tracking.processes import RunFolder, forget, heartbeat, process_end
-from vae_lab.tracking.records import ERROR, FINGERPRINT, StoredRun
+from vae_lab.tracking.processes import RunFolder, forget, gives_no_sign, heartbeat, process_end
+from vae_lab.tracking.records import ERROR, FINGERPRINT, LATEST, PARENT, PROCESS, SWEEP, StoredRun
 
 if TYPE_CHECKING:  # only named: it brings MLflow with it
     from vae_lab.tracking.store import Store
+
+
+class Tagged(Protocol):
+    """A store that is asked for the runs with a tag."""
+
+    uri: str
+
+    def tagged(self, key: str, value: str) -> list[StoredRun]:
+        """Returns all active runs whose tag has this value."""
+
+
+def ends_in(store: Tagged) -> Callable[[StoredRun], str]:
+    """Returns what says of a store's runs why no process can be at work on them, as `process_end` does.
+
+    A run that gives no sign of life itself is not given up for its silence before others have been asked,
+    once for all of whom they say it: the process of one that waits is at work while it is on another, and a
+    multirun is under way while one of its runs is.
+    """
+    others_with = functools.cache(store.tagged)
+
+    def end(run: StoredRun) -> str:
+        reason = process_end(run, store.uri)
+        if not reason or not gives_no_sign(run):
+            return reason
+        if process_end(run, store.uri, heard=LATEST):  # it is certain, and not for its silence
+            return reason
+        is_parent = run.kind == SWEEP
+        others = others_with(PARENT, run.run_id) if is_parent else others_with(PROCESS, run.tags[PROCESS])
+        under_way = [other for other in others if other.status == "RUNNING" and not gives_no_sign(other)]
+        if any(not process_end(other, store.uri) for other in under_way):
+            return ""
+        return process_end(run, store.uri, heard=max(map(_last_sign, others), default=0))
+
+    return end
+
+
+def _last_sign(run: StoredRun) -> int:
+    """Returns when the process of a run was last heard of by it, in milliseconds since 1970."""
+    # One that is KILLED may have been closed by another process.
+    ended = run.ended if run.status in ("FINISHED", "FAILED") else 0
+    return max(run.started, heartbeat(run).get("at", 0), ended)
 
 
 def close_abandoned(store: Store, runs: Iterable[StoredRun]) -> list[StoredRun]:
@@ -21,7 +63,8 @@ def close_abandoned(store: Store, runs: Iterable[StoredRun]) -> list[StoredRun]:
     What waits of such a run on this machine is delivered first: it may have finished. Where the store
     does not take that now, or only lets itself be read, the run is left as it is.
     """
-    abandoned = [run for run in runs if process_end(run, store.uri)]
+    end = ends_in(store)
+    abandoned = [run for run in runs if end(run)]
     if not abandoned or store.refuses_writes():
         return []
     store.settle()
@@ -34,7 +77,7 @@ def close_abandoned(store: Store, runs: Iterable[StoredRun]) -> list[StoredRun]:
             if store.courier.catch_up(run.run_id):
                 continue
             now = store.record(run.run_id)
-            if reason := process_end(now, store.uri):
+            if reason := end(now):
                 recorder = store.recorder(now)
                 recorder.tag({ERROR: reason})
                 recorder.finish("KILLED", when=heartbeat(now).get("at"))
@@ -50,8 +93,9 @@ def check_delivered(store: Store, runs: Iterable[StoredRun]) -> None:
     Raises:
         LabError: It does not take what waits of one.
     """
+    end = ends_in(store)
     for run in runs:
-        if process_end(run, store.uri) and (reason := store.courier.catch_up(run.run_id)):
+        if end(run) and (reason := store.courier.catch_up(run.run_id)):
             raise LabError(
                 f"{store_name(store.uri)}: records of run {run.run_id} wait on this machine and cannot be "
                 f"delivered ({reason}). Once they can, the same command goes on."
@@ -71,7 +115,7 @@ def finished_run(store: Store, fingerprint: str) -> StoredRun | None:
 def finished_runs(store: Store, fingerprints: Collection[str]) -> dict[str, StoredRun]:
     """Returns the newest finished run of each fingerprint that has one, as `finished_run` does."""
     runs = store.any_tagged(FINGERPRINT, fingerprints)
-    if any(process_end(run, store.uri) for run in runs):
+    if any(map(ends_in(store), runs)):
         close_abandoned(store, runs)
         runs = store.any_tagged(FINGERPRINT, fingerprints)
     by_fingerprint: dict[str, list[StoredRun]] = {}

@@ -19,7 +19,18 @@ from typing import Any
 from filelock import FileLock
 
 from vae_lab.tracking.folders import lock_folder, run_folder, unwritable
-from vae_lab.tracking.records import HEARTBEAT, LATEST, PROCESS, StoredRun, parsed_object, whole_number
+from vae_lab.tracking.records import (
+    HEARTBEAT,
+    KIND,
+    LATEST,
+    PROCESS,
+    SWEEP,
+    WAITING,
+    WORKER,
+    StoredRun,
+    parsed_object,
+    whole_number,
+)
 
 CHECKPOINT_FILE = "epoch.pt"
 LEAST_SILENCE = 600.0  # seconds without an epoch after which a process on another machine may be given up
@@ -82,18 +93,19 @@ def this_process() -> str:
     return json.dumps({**machine, **_job(), "pid": os.getpid(), "born": _born(os.getpid())})
 
 
-def process_end(run: StoredRun, uri: str) -> str:
+def process_end(run: StoredRun, uri: str, *, heard: int = 0) -> str:
     """Returns why a RUNNING run's process can no longer be at work on it; empty if it may be.
 
     A process of this machine is looked up, so one that was merely stopped counts as at work; of one of
     another container here, the run's folder tells, which it holds. One of another machine has ended if it
     was of this very job, which was requeued since; else it is given up when it has been silent for
     `SILENT_EPOCHS` of its epochs, and for ten minutes; before its first epoch and after its last, while it
-    takes its final measures, for six hours.
+    takes its final measures, and while it waits for a worker, for six hours.
 
     Args:
         run: The run.
         uri: Its store.
+        heard: When its process was heard of by other runs, in milliseconds since 1970; `ends_in` asks them.
     """
     if run.status != "RUNNING" or PROCESS not in run.tags:
         return ""
@@ -111,7 +123,7 @@ def process_end(run: StoredRun, uri: str) -> str:
     job = _job()
     if job and process.get("job") == job["job"] and _whole(process.get("restarts")) < _whole(job["restarts"]):
         return f"{label} ended when job {job['job']} was requeued"
-    silent, patience = _silence(run)
+    silent, patience = _silence(run, heard)
     return f"{label} has been silent for {silent / 60:.0f} minutes" if silent > patience else ""
 
 
@@ -125,6 +137,8 @@ def at_work(run: StoredRun) -> str:
     process = parsed_object(run.tags.get(PROCESS, ""))
     if _is_here(process):
         return f"{_label(process)} is at work on it"
+    if gives_no_sign(run):
+        return f"{_label(process)} may be at work on it"
     silent, patience = _silence(run)
     return (
         f"{_label(process)} may be at work on it: it was heard of {silent / 60:.0f} minutes ago, and is "
@@ -170,13 +184,19 @@ def heartbeat(run: StoredRun) -> dict[str, int]:
     return {key: value for key, value in beat.items() if isinstance(value, int) and 0 <= value < LATEST}
 
 
-def _silence(run: StoredRun) -> tuple[float, float]:
+def gives_no_sign(run: StoredRun) -> bool:
+    """Returns whether a run gives no sign of life while its process is at work: it waits, or is a parent."""
+    return WAITING in run.tags or run.tags.get(KIND) == SWEEP
+
+
+def _silence(run: StoredRun, heard: int = 0) -> tuple[float, float]:
     """Returns for how many seconds a run has been silent, and after how many it is given up."""
     beat = heartbeat(run)
     at, epoch = beat.get("at", run.started), beat.get("epoch", 0)
     usual = (at - run.started) / 1000 / epoch if epoch else 0.0
-    between = 0 < epoch < _whole(run.params.get("train.epochs"))
-    return time.time() - at / 1000, max(LEAST_SILENCE if between else LONG_SILENCE, SILENT_EPOCHS * usual)
+    between = 0 < epoch < _whole(run.params.get("train.epochs")) and run.tags.get(WAITING) != WORKER
+    least = LEAST_SILENCE if between else LONG_SILENCE
+    return time.time() - max(at, heard) / 1000, max(least, SILENT_EPOCHS * usual)
 
 
 def _whole(text: Any) -> int:

@@ -142,7 +142,9 @@ class Recorder:
 
     def finish(self, status: str, *, when: int | None = None) -> None:
         """Closes the run as FINISHED, FAILED or KILLED; it ended at `when`, in milliseconds, or now."""
-        self._submit(self._record(when, status=status))
+        # One that has finished may have been given up meanwhile, by a machine that did not hear of it.
+        tags = {ERROR: None} if status == "FINISHED" else {}
+        self._submit(self._record(when, status=status, tags=tags))
         self._courier.finish(self.run_id)
 
     def _record(self, when: int | None, **content: Any) -> Record:

@@ -16,7 +16,7 @@ from vae_lab.jobs import progress
 from vae_lab.jobs.job import Job
 from vae_lab.jobs.runs.reports import Assignment, Reached, Report, trace_of
 from vae_lab.jobs.runs.run import Run
-from vae_lab.tracking import Store
+from vae_lab.tracking import WORKER, Store
 
 MOST_LOST_WORKERS = 3  # of workers with one run, which may be what ends them
 PATIENCE_SECONDS = 60.0  # for a further worker, where all that have come refused what is left
@@ -130,6 +130,9 @@ class Source(ABC):
 
     def put_back(self, pack: RunsTogether) -> None:
         """Takes back a pack whose member was lost or refused it; it is the next."""
+        for run in pack.runs:
+            if run.is_open:
+                run.pause(WORKER)
         with self._changed:
             self._back.appendleft(pack)
             self._leave()

@@ -35,6 +35,7 @@ from vae_lab.tracking import (
     resolve_address,
     sqlite_file,
 )
+from vae_lab.tracking.abandoned import ends_in
 from vae_lab.tracking.database import is_empty
 
 TO_TRAIN = ("missing", "interrupted")  # states of what a line trains
@@ -103,7 +104,8 @@ def stored_runs(store: Reader | None) -> list[StoredRun]:
     """Returns all runs of a store, newest first; as KILLED where their process is gone."""
     if store is None:
         return []
-    return [interrupted_if_gone(run, store.uri) for run in store.tagged(KIND, RUN)]
+    end = ends_in(store)
+    return [interrupted_if_gone(run, end) for run in store.tagged(KIND, RUN)]
 
 
 def in_turn(jobs: Sequence[Job], planned: int) -> Shared:

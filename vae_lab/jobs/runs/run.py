@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MARKS = {tracking.STOPPED, tracking.WAITING}  # tags of a run that nobody is at work on
 STEP_LOSS = "train/step_loss"
 CHARTED = 320  # of a run's step losses: what a chart of MLflow's UI draws of a curve
 
@@ -73,6 +74,7 @@ class Run:
         self._ran_on: dict[str, str] = {}  # tags of what the epochs behind it ran on
         self._runs_on: dict[str, str] = {}  # the same, with what it is trained on now
         self._recorded: dict[int, int] = {}  # epochs that the store has already, and when they were recorded
+        self._marks: dict[str, None] = {}  # tags that it takes off once it has gone on
         self._folder: RunFolder | None = None
         self._display = ExitStack()
 
@@ -96,7 +98,7 @@ class Run:
                 self._folder, checkpoint = interrupted.folder, interrupted.checkpoint
                 self._ran_on, self._code = dict(interrupted.stored.tags), tracking.code_tags()
                 self.recorder = store.reopen(interrupted.stored.run_id)
-                self.recorder.tag(tags | dict.fromkeys({tracking.STOPPED} & self._ran_on.keys()))
+                self.recorder.tag(tags | dict.fromkeys(MARKS & self._ran_on.keys()))
         self.recorder.params(params)
         data = self.job.parts.data
         sizes = {"train": len(data.train), "test": len(data.test), "classes": data.classes}
@@ -150,6 +152,8 @@ class Run:
         if is_new:  # else who trains it has come to nothing yet, and may be lost before
             self._ran_on |= self._runs_on
         self._record(checkpoint, reached.pictures)
+        if is_new:
+            self._take_off_marks()  # not before: until then its last sign of life is of before it waited
         if checkpoint.epoch:
             self.history = checkpoint.history
             self._metrics = metrics = checkpoint.history[-1]
@@ -160,6 +164,7 @@ class Run:
     def close(self, finished: Finished) -> None:
         """Records the final measures, figures and the model."""
         recorder = self.recorder
+        self._take_off_marks()
         recorder.log(finished.metrics, self.settings.train.epochs, when=self._at)
         self._metrics = {**self._metrics, **finished.metrics}
         self._warn_of_collapse()
@@ -177,13 +182,25 @@ class Run:
         self._display.close()
         self.result = recorder.run_id
 
-    def pause(self) -> None:
-        """Takes the run off the display until it goes on."""
+    def pause(self, waits_for: str) -> None:
+        """Takes the run off the display until it goes on, and records what it waits for, TURN or WORKER.
+
+        Other machines hear nothing of it meanwhile, and know by this that they have to ask for others.
+        """
         self.shown.hide()
+        self._marks = {tracking.WAITING: None}
+        try:
+            self.recorder.tag({tracking.WAITING: waits_for})
+        except Exception as error:
+            self.fail(error, trace_of(error))
+
+    def _take_off_marks(self) -> None:
+        self.recorder.tag(self._marks)
+        self._marks = {}
 
     def stop(self) -> None:
         """Closes the record of a run that pauses and is not wanted any longer; the same command goes on."""
-        self.recorder.tag({tracking.STOPPED: str(self.done or 0)})
+        self.recorder.tag({**self._marks, tracking.STOPPED: str(self.done or 0)})
         self.recorder.finish("KILLED")
         if self._folder is not None:
             self._folder.release()

@@ -13,7 +13,7 @@ from vae_lab.jobs.crews.crew import RunsTogether, Source
 from vae_lab.jobs.job import Job, UnderWayError
 from vae_lab.jobs.runs.run import Run
 from vae_lab.jobs.search.engine import Order, Search
-from vae_lab.tracking import Store, StoredRun
+from vae_lab.tracking import TURN, Store, StoredRun
 from vae_lab.training import DivergedError
 
 Settled = Callable[[Job], StoredRun | None]  # takes the finished run of a job for the search, if there is one
@@ -74,7 +74,7 @@ class SearchSource(Source):
         """Lets go of the runs that pause: they are stopped, or after an error left to the next command."""
         paused = [*self.search.ladder.paused()]
         for number in paused:
-            if (run := self.runs.pop(number, None)) is None:
+            if (run := self.runs.pop(number, None)) is None or run.result is not None:
                 continue
             if error is None:
                 run.stop()
@@ -137,7 +137,7 @@ class SearchSource(Source):
             if run.result is None:
                 run.stop()
         else:
-            run.pause()
+            run.pause(TURN)
 
     def _tell_values(self, number: int, metrics: Mapping[str, float]) -> bool:
         """Tells the search what a trial has come to, unless it knows; returns whether the trial is over."""
