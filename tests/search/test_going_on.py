@@ -1,14 +1,18 @@
 """Searches without training that go on: what a killed, a finished and a failing one find again."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import optuna
 import pytest
+from omegaconf import DictConfig
 from optuna.trial import TrialState
 
+from tests.conftest import SMALL
 from tests.search.bowl import RATE, SIZES, loss
+from vae_lab import config
 from vae_lab.jobs.search.engine import Order, Rules, Search
+from vae_lab.jobs.search.rules import digest, rules_of
 from vae_lab.jobs.search.space import Space
 from vae_lab.jobs.search.telling import searched as searched_so_far
 from vae_lab.jobs.search.trials import Trials
@@ -156,3 +160,40 @@ def test_trials_whose_runs_have_one_name_are_told_apart() -> None:
     told = Searched(["test/loss"], ["minimize"], 3, 8, 2, steps)
     assert [(step.trial, step.epoch) for step in told.newest()] == [(1, 1), (0, 3)]
     assert [step.trial for step in told.best_ends()] == [0]
+
+
+@pytest.mark.parametrize(
+    ("further", "goes_on"),
+    [
+        (("search.trials=9", "search.epochs=99"), True),
+        (("search.eta=1.9",), True),  # with the same rungs
+        (("search.pruner=halving", "search.eta=3"), False),
+        (("+search.sampler_options.n_ei_candidates=5",), False),
+        (("search.pruner=median",), False),
+        (("search.seed=7",), False),
+    ],
+)
+def test_a_command_goes_on_with_the_search_of_the_same_rules(
+    composed: Callable[..., DictConfig], further: tuple[str, ...], goes_on: bool
+) -> None:
+    assert (named(composed, *further) == named(composed)) == goes_on
+
+
+@pytest.mark.parametrize(
+    ("pruner", "option", "values"),
+    [
+        ("halving", "search.eta", (3, 1.9)),  # the rungs are the same
+        ("median", "+search.pruner_options.n_startup_trials", (2, 3)),
+    ],
+)
+def test_options_of_a_pruner_tell_searches_apart(
+    composed: Callable[..., DictConfig], pruner: str, option: str, values: tuple[float, float]
+) -> None:
+    one, other = (named(composed, f"search.pruner={pruner}", f"{option}={value}") for value in values)
+    assert one != other
+
+
+def named(composed: Callable[..., DictConfig], *overrides: str) -> str:
+    """By what a search with these settings is known, over a learning rate, with pauses at epochs 1 and 2."""
+    settings = config.checked(composed(*SMALL, "search.sampler=tpe", *overrides))
+    return digest(Space((RATE,)), settings, rules_of(settings), [])

@@ -26,13 +26,13 @@ from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
 from vae_lab.jobs.parts import datasets, prepared
 from vae_lab.jobs.runs.run import Run
-from vae_lab.jobs.search import running
+from vae_lab.jobs.search import members
 from vae_lab.jobs.search.objectives import OF_EVERY_EPOCH
 from vae_lab.jobs.search.running import confirming, on_fresh_seeds
 from vae_lab.studies.searched import SEARCH_FILE, Searched
 from vae_lab.studies.status import count_states, run_states
 from vae_lab.studies.study import load_study
-from vae_lab.tracking import FINGERPRINT, Store, reader
+from vae_lab.tracking import EVALUATION, FINGERPRINT, PROCESS, TURN, WAITING, Store, reader
 
 Compose = Callable[..., DictConfig]
 Lab = Callable[..., tuple[int, str, str]]
@@ -86,6 +86,40 @@ def test_given_again_it_trains_nothing_and_finds_the_same(again: Path, lab: Lab)
     assert "epoch 1/" not in err
     assert len(runs(again)) == before
     assert "Best of" in out
+
+
+def test_runs_that_are_there_get_the_measures_that_the_search_asks_for(again: Path, lab: Lab) -> None:
+    code, _, err = lab(*LINE, "evaluation.posterior_draws=2")
+    assert code == 0, err
+    study = load_study(Store.open(), "hunt")
+    finished = [run for run in study.runs if run.status == "FINISHED"]
+    assert finished
+    assert {run.tags[EVALUATION] for run in finished} == {"posterior_draws=2"}
+    assert all("test/averaged_negative_elbo" in run.metrics for run in finished)
+    assert {EVALUATION in run.tags for run in study.runs if run not in finished} == {False}
+
+
+def test_a_run_that_pauses_says_so_until_it_goes_on_or_is_stopped(
+    folder: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, which hears nothing of it, looks for others of its process by what it says."""
+    paused: list[tuple[str, set[str]]] = []
+    pause = Run.pause
+
+    def look(run: Run, waits_for: str) -> None:
+        pause(run, waits_for)
+        store = reader(f"sqlite:///{folder}/mlflow.db")
+        tags = store.record(run.recorder.run_id).tags
+        paused.append((tags[WAITING], {other.kind for other in store.tagged(PROCESS, tags[PROCESS])}))
+
+    monkeypatch.setattr(Run, "pause", look)
+    rules = ("train.epochs=3", "search.eta=2", "search.epochs=4", "search.pruner=halving")
+    code, _, err = lab(*SHORT, *rules, "study.name=short")
+    assert code == 0, err
+    assert paused == [(TURN, {"run", "sweep"})] * len(paused)
+    assert len(paused) >= 2
+    assert sorted(run.status for run in runs(folder)) == ["FINISHED", "KILLED"]
+    assert not any(WAITING in run.tags for run in runs(folder))
 
 
 def result(folder: Path, run_id: str) -> tuple[list[float], list[torch.Tensor]]:
@@ -234,7 +268,7 @@ def test_each_trial_is_asked_once_for_what_the_plan_says_of_it(
         asked.append(flat["model.layers"])
         return flat
 
-    monkeypatch.setattr(running, "config", SimpleNamespace(**vars(config) | {"parameters": parameters}))
+    monkeypatch.setattr(members, "config", SimpleNamespace(**vars(config) | {"parameters": parameters}))
     line = [*SHORT[:-1], "model.layers=1,2,3", "search.epochs=3", "study.name=short"]
     code, _, err = lab(*line)
     assert code == 0, err

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import msgspec
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
@@ -19,12 +14,12 @@ from vae_lab.errors import without_credentials
 from vae_lab.jobs import grammar, progress
 from vae_lab.jobs.commands import is_of, multirun_command, without
 from vae_lab.jobs.crews.crew import Crew, train_all
-from vae_lab.jobs.job import Job, Multirun
-from vae_lab.jobs.lines.multirun import MultirunError, Parent, check_names, parent_run
-from vae_lab.jobs.runs.measuring import record_plan
-from vae_lab.jobs.search.engine import Order, Rules, Search
-from vae_lab.jobs.search.objectives import directions
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.lines.multirun import MultirunError, check_names, parent_run
+from vae_lab.jobs.search.engine import Rules, Search
+from vae_lab.jobs.search.members import Members
 from vae_lab.jobs.search.points import Points
+from vae_lab.jobs.search.rules import digest, rules_of
 from vae_lab.jobs.search.source import SearchSource
 from vae_lab.jobs.search.space import by_key
 from vae_lab.jobs.search.storage import closed_at_last, errors_in_one_line, held, opened, storage_address
@@ -33,36 +28,11 @@ from vae_lab.jobs.search.trials import FINGERPRINT, study_of_today
 from vae_lab.report.terminal import output
 from vae_lab.studies.plan import Plan
 from vae_lab.studies.searched import SEARCH_FILE
-from vae_lab.tracking import Store, StoredRun
-from vae_lab.tracking.abandoned import finished_run, finished_runs, unfinished_runs
+from vae_lab.tracking import Store
 from vae_lab.tracking.environment import experiment_name
 
 CrewOf = Callable[[Job, int], Crew]  # from one of the jobs and how many there will be
 CONFIRMING = 5  # seeds on which the best is trained again
-
-
-def rules_of(settings: DictConfig) -> Rules:
-    """Returns how a search goes about it, by its checked config."""
-    search = settings.search
-    return Rules(
-        length=settings.train.epochs,
-        directions=directions(search.metrics),
-        trials=search.trials,
-        epochs=search.epochs,
-        first=search.first,
-        eta=search.eta,
-        sampler=search.sampler,
-        sampler_options=_plain(search.sampler_options),
-        pruner=search.pruner,
-        pruner_options=_plain(search.pruner_options),
-        seed=search.seed,
-    )
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 def run_search(master: DictConfig, arguments: Sequence[str], points: Points, crew_of: CrewOf) -> None:
@@ -93,8 +63,8 @@ def run_search(master: DictConfig, arguments: Sequence[str], points: Points, cre
     store.wait = settings.tracking.wait
     plan = _plan(settings, points)
     experiment = store.experiment(experiment_name(store, settings.tracking.experiment))
-    mine = [experiment.name, experiment.creation_time, tracking.owner(store.uri)]
-    name = f"{plan.name} {_digest(points, settings, rules, mine)}"
+    belongs_to = [experiment.name, experiment.creation_time, tracking.owner(store.uri)]
+    name = f"{plan.name} {digest(points.space, settings, rules, belongs_to)}"
     tags = {tracking.STUDY: plan.name, tracking.COMMAND: multirun_command(master.hydra, arguments)}
     with held(place, name), errors_in_one_line(place), closed_at_last(storage or opened(place)) as trials:
         search = _search_of_today(points, rules, trials, name)
@@ -144,13 +114,14 @@ def _plan(settings: DictConfig, points: Points) -> Plan:
 
 
 def _record(search: Search, members: Members, metrics: Sequence[str]) -> None:
-    """Writes plan and steps of a search to its parent run, with trials of an earlier process, too."""
+    """Writes plan and steps of a search to its parent run; trials of earlier processes are its own, too."""
     for number, values in search.points.items():
         members.take_over(number, values)
     members.record()
     told = searched(search, [*metrics], lambda number: members.jobs[number].name)
     with members.parent.recorder.artifacts(sealed=[SEARCH_FILE]) as folder:
         (folder / SEARCH_FILE).write_text(told.to_json(), encoding="utf-8")
+    members.measure()
 
 
 def _worked_off(crew: Crew, source: SearchSource) -> None:
@@ -160,113 +131,6 @@ def _worked_off(crew: Crew, source: SearchSource) -> None:
         source.close(error)
         raise
     source.close(None)
-
-
-class Members:
-    """The runs of a search under its parent run, whose plan has them as they come.
-
-    Args:
-        parent: The parent run.
-        plan: Without runs.
-        points: Makes jobs of points.
-        planned: How many runs share the cores.
-    """
-
-    def __init__(self, parent: Parent, plan: Plan, points: Points, planned: int) -> None:
-        self.parent, self.plan, self.points, self.planned = parent, plan, points, planned
-        self.jobs: dict[int, Job] = {}
-        # Of each job, so that it is asked once: to record 10,000 trials as they come asks 50 million times.
-        self._keys: dict[int, tuple[str, str]] = {}
-        self._varied: dict[int, dict[str, str]] = {}
-
-    def job_of(self, order: Order) -> Job:
-        """Returns the job of an order's point, which is in the plan from now on."""
-        job = self._enter(order.number, order.values)
-        self.record()
-        return job
-
-    def settled(self, job: Job) -> StoredRun | None:
-        """Returns the finished run of the same result, which is the search's from now on."""
-        run = finished_run(self.parent.store, job.parts.fingerprint)
-        if run is not None:
-            self._adopt(run)
-        return run
-
-    def without_run(self, trials: Mapping[int, Mapping[str, Any]]) -> list[int]:
-        """Returns those of some trials of full length, by their settings, that have no finished run any more.
-
-        A store may be lost, or a run deleted, while Optuna's storage is left.
-        """
-        fingerprints = {number: self._job(values).parts.fingerprint for number, values in trials.items()}
-        there = finished_runs(self.parent.store, {*fingerprints.values()})
-        missing = [number for number, fingerprint in fingerprints.items() if fingerprint not in there]
-        if missing:
-            place = tracking.store_name(self.parent.store.uri)
-            progress.console.print(
-                f"{len(missing)} of {len(trials)} trials of full length have no run in {place} any more: "
-                "they are trained once more.",
-                soft_wrap=True,
-            )
-        return missing
-
-    def take_over(self, number: int, values: Mapping[str, Any]) -> None:
-        """Makes the runs of a trial the search's that it did not touch: of an earlier process, or command."""
-        if number in self.jobs:
-            return
-        job = self._enter(number, values)
-        if self.settled(job) is None:
-            for run in unfinished_runs(self.parent.store, tracking.FINGERPRINT, job.parts.fingerprint)[:1]:
-                self._adopt(run)
-                if tracking.STOPPED not in run.tags and run.status == "KILLED":
-                    epoch = tracking.heartbeat(run).get("epoch", 0)
-                    self.parent.store.recorder(run).tag({tracking.STOPPED: str(epoch)})
-
-    def record(self) -> None:
-        """Writes the plan with the runs and the values that there are by now."""
-        numbers = sorted(self.jobs)
-        varied: dict[str, dict[str, None]] = {key: {} for key in self.plan.cross}
-        for number in numbers:
-            for key, value in self._varied[number].items():
-                varied[key][value] = None
-        runs, cross = [self._keys[number] for number in numbers], {key: [*varied[key]] for key in varied}
-        record_plan(self.parent.recorder, msgspec.structs.replace(self.plan, runs=runs, cross=cross))
-
-    def _enter(self, number: int, values: Mapping[str, Any]) -> Job:
-        """Returns the job of a trial by its settings, which is the search's from now on."""
-        job = self.jobs[number] = self._job(values)
-        parameters = config.parameters(job.settings)
-        self._keys[number] = job.key
-        self._varied[number] = {key: parameters[key] for key in self.plan.cross if key in parameters}
-        return job
-
-    def _job(self, values: Mapping[str, Any]) -> Job:
-        job = self.points.job(values)
-        multirun = Multirun(self.parent.recorder.run_id, self.parent.study, self.planned, job.name)
-        return job.within(multirun)
-
-    def _adopt(self, run: StoredRun) -> None:
-        store, member = self.parent.store, tracking.member_tag(self.parent.recorder.run_id)
-        if run.tags.get(member) != "1":
-            store.ask(partial(store.client.set_tag, run.run_id, member, "1", synchronous=True))
-
-
-def _digest(points: Points, settings: DictConfig, rules: Rules, mine: Sequence[object]) -> str:
-    """Returns what two commands share that go on with the same trials, if code and data are the same, too.
-
-    That are space, base and objectives, and whose they are.
-
-    Args:
-        points: With the space.
-        settings: Of the first point.
-        rules: Of the search.
-        mine: The experiment, the moment at which it was made, and the owner. So another store's experiment of
-            the same name is another one, and that of a store that was moved is the same.
-    """
-    said = [
-        *(repr(points.space), config.config_fingerprint(settings), [*settings.search.metrics]),
-        *(rules.rungs, rules.sampler, rules.pruner, rules.seed, *mine),
-    ]
-    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:8]
 
 
 def _last(key: str) -> str:
