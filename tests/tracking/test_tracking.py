@@ -1,4 +1,6 @@
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,20 @@ def test_more_runs_than_a_page_are_all_read(store: Store, monkeypatch: pytest.Mo
         store.client, "search_runs", lambda *args, **kwargs: search(*args, **{**kwargs, "max_results": 2})
     )
     assert len(store.records()) == 5
+
+
+def test_more_experiments_than_a_page_are_all_read_and_so_are_their_runs(folder: Path, store: Store) -> None:
+    recorder = store.start("lab", "run", kind=tracking.RUN, tags={"x": "y"})
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.executemany(
+            "INSERT INTO experiments (experiment_id, name, lifecycle_stage, creation_time, last_update_time)"
+            " VALUES (?, ?, 'active', 9e12, 9e12)",
+            [(number, f"other {number}") for number in range(1000, 2005)],
+        )
+        database.commit()
+    names = store.experiments()
+    assert (len(names), "lab" in names.values()) == (1007, True)
+    assert [run.run_id for run in store.tagged("x", "y")] == [recorder.run_id]
 
 
 def test_the_environment_names_the_store_and_the_config_goes_before_it(

@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking._tracking_service import utils as tracking_utils
 
 from vae_lab import interruption
@@ -295,17 +296,19 @@ class Store:
             max_results=1000,
             order_by=["attributes.start_time DESC"],
         )
-        runs: list[StoredRun] = []
-        token: str | None = ""
-        while token is not None:
-            page = self.ask(partial(search, page_token=token or None))
-            runs += map(_record, page)
-            token = page.token or None
-        return runs
+        return [_record(run) for run in self._items(search)]
 
     def experiments(self) -> dict[str, str]:
         """Returns the names of all active experiments by their ids."""
-        return {known.experiment_id: known.name for known in self.ask(self.client.search_experiments)}
+        return {known.experiment_id: known.name for known in self._items(self.client.search_experiments)}
+
+    def _items(self, search: Callable[..., PagedList[T]]) -> Iterator[T]:
+        """Yields what a search of MLflow's finds, page by page: one page is at most a thousand."""
+        token: str | None = ""
+        while token is not None:
+            page = self.ask(partial(search, page_token=token or None))
+            yield from page
+            token = page.token or None
 
     def record(self, run_id: str, *, deleted: bool = False) -> StoredRun:
         """Returns the run of that id.
