@@ -23,6 +23,7 @@ from vae_lab.tracking import (
     RunFolder,
     StoredRun,
     process_end,
+    processes,
 )
 from vae_lab.tracking.abandoned import ends_in
 from vae_lab.tracking.processes import LEAST_SILENCE, at_work, is_of_this_machine, this_process
@@ -70,8 +71,51 @@ def test_a_stopped_process_is_not_gone_and_a_zombie_is() -> None:
     assert process_end(running(process), STORE)
 
 
+UP = 300.0  # seconds since this machine was started, where a test says so
+
+
+@pytest.fixture
+def started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_started", lambda: time.time() - UP)
+
+
+def leave_a_folder() -> None:
+    """The folder of the run here, which a process held that has ended."""
+    held = RunFolder.lock(STORE, "run")
+    assert held is not None
+    held.checkpoint.write_text("kept")
+    held.release()
+
+
+@pytest.mark.usefixtures("started")
 def test_a_restart_of_the_machine_ends_every_process() -> None:
-    assert "restarted" in process_end(running(changed(boot="another")), STORE)
+    leave_a_folder()
+    assert "restarted" in process_end(running(changed(boot="another"), began=UP + 60), STORE)
+    heard = running(changed(boot="another"), began=UP + 900, epoch=3, heard=UP + 2)
+    assert "restarted" in process_end(heard, STORE)
+
+
+@pytest.mark.usefixtures("started")
+def test_another_machine_of_the_same_image_and_name_was_not_restarted() -> None:
+    process = changed(boot="another")
+    early = running(process, began=UP + 60)
+    assert not process_end(early, STORE), "it holds its folder elsewhere"
+    assert "silent for 20 minutes" in process_end(running(process, began=1260, epoch=1, heard=1200), STORE)
+    folder = RunFolder.lock(STORE, early.run_id)
+    assert folder is not None
+    assert not process_end(early, STORE), "it holds its folder, which both share"
+    folder.release()
+    leave_a_folder()
+    heard = running(process, began=UP + 900, epoch=3, heard=UP - 2)
+    assert not process_end(heard, STORE), "it was heard of since this one was started"
+    assert not process_end(running(process, began=UP - 2), STORE)
+
+
+def test_when_the_machine_was_started_is_known_where_the_system_tells() -> None:
+    uptime = Path("/proc/uptime")
+    if not uptime.exists():
+        pytest.skip("needs /proc")
+    assert time.time() - processes._started() == pytest.approx(float(uptime.read_text().split()[0]), abs=2)
 
 
 ELSEWHERE = {"host": "another", "boot": "another"}

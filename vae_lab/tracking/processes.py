@@ -97,10 +97,12 @@ def process_end(run: StoredRun, uri: str, *, heard: int = 0) -> str:
     """Returns why a RUNNING run's process can no longer be at work on it; empty if it may be.
 
     A process of this machine is looked up, so one that was merely stopped counts as at work; of one of
-    another container here, the run's folder tells, which it holds. One of another machine has ended if it
-    was of this very job, which was requeued since; else it is given up when it has been silent for
-    `SILENT_EPOCHS` of its epochs, and for ten minutes; before its first epoch and after its last, while it
-    takes its final measures, and while it waits for a worker, for six hours.
+    another container here, the run's folder tells, which it holds. Of another start of a machine of this
+    name it has ended if it was last heard of before this machine was started, and the run's folder lies
+    here, let go: machines of one image have one name. One of another machine has ended if it was of this
+    very job, which was requeued since; else it is given up when it has been silent for `SILENT_EPOCHS` of
+    its epochs, and for ten minutes; before its first epoch and after its last, while it takes its final
+    measures, and while it waits for a worker, for six hours.
 
     Args:
         run: The run.
@@ -111,15 +113,15 @@ def process_end(run: StoredRun, uri: str, *, heard: int = 0) -> str:
         return ""
     process = parsed_object(run.tags[PROCESS])
     label = _label(process)
-    same_name = (process.get("host"), process.get("machine")) == (platform.node(), _machine())
-    if same_name and process.get("boot") != _boot():
-        return f"{label} ended when the machine was restarted"
     if _is_here(process):
         if process.get("space") == _space():
             born = _born(_whole(process.get("pid")))
             return "" if born and born == process.get("born") else f"{label} ended without closing it"
         if _is_let_go(run_folder(uri, run.run_id)):
             return f"{label} ended without closing it"
+    elif _has_our_name(process) and max(_last_sign(run), heard / 1000) < _started():
+        if _is_let_go(run_folder(uri, run.run_id)):
+            return f"{label} ended when the machine was restarted"
     job = _job()
     if job and process.get("job") == job["job"] and _whole(process.get("restarts")) < _whole(job["restarts"]):
         return f"{label} ended when job {job['job']} was requeued"
@@ -154,6 +156,11 @@ def _is_here(process: Mapping[str, Any]) -> bool:
     """Returns whether a process began under this start of this machine, whose name may have changed since."""
     if boot := _boot():
         return process.get("boot") == boot
+    return _has_our_name(process)
+
+
+def _has_our_name(process: Mapping[str, Any]) -> bool:
+    """Returns whether a process's machine is called as this one, as another of the same image may be, too."""
     return (process.get("host"), process.get("machine")) == (platform.node(), _machine())
 
 
@@ -191,12 +198,16 @@ def gives_no_sign(run: StoredRun) -> bool:
 
 def _silence(run: StoredRun, heard: int = 0) -> tuple[float, float]:
     """Returns for how many seconds a run has been silent, and after how many it is given up."""
-    beat = heartbeat(run)
-    at, epoch = beat.get("at", run.started), beat.get("epoch", 0)
-    usual = (at - run.started) / 1000 / epoch if epoch else 0.0
+    at, epoch = _last_sign(run), heartbeat(run).get("epoch", 0)
+    usual = (at - run.started / 1000) / epoch if epoch else 0.0
     between = 0 < epoch < _whole(run.params.get("train.epochs")) and run.tags.get(WAITING) != WORKER
     least = LEAST_SILENCE if between else LONG_SILENCE
-    return time.time() - max(at, heard) / 1000, max(least, SILENT_EPOCHS * usual)
+    return time.time() - max(at, heard / 1000), max(least, SILENT_EPOCHS * usual)
+
+
+def _last_sign(run: StoredRun) -> float:
+    """Returns when a run was last heard of, in seconds since 1970: at its last epoch, else at its start."""
+    return heartbeat(run).get("at", run.started) / 1000
 
 
 def _whole(text: Any) -> int:
@@ -228,6 +239,15 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
         return ""
+
+
+def _started() -> float:
+    """Returns when the machine was started, in seconds since 1970; 0 where the system does not tell."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return float(next((line.split()[1] for line in lines if line.startswith("btime ")), 0))
 
 
 def _space() -> str:
