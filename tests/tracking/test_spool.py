@@ -8,18 +8,22 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from vae_lab import tracking
 from vae_lab.cli.sync import deliver
 from vae_lab.errors import LabError
-from vae_lab.tracking import Store
+from vae_lab.tracking import Store, courier, delivery
 from vae_lab.tracking.abandoned import close_abandoned, unfinished_runs
 from vae_lab.tracking.processes import this_process
 from vae_lab.tracking.spool import Record, Spool, backlogs
@@ -191,6 +195,8 @@ def test_a_record_of_a_later_version_is_named_and_kept(
     spool.close()
     assert deliver(None, None) == 1
     assert "record 2 is of a kind that this version of the lab does not know" in capsys.readouterr().out
+    [backlog] = backlogs(tracking.spool_folder(store.uri))
+    assert (backlog.left, backlog.refused) == (1, []), "it waits for that version"
     assert points(store, run_id, "loss") == [(0, 0.0)]
 
 
@@ -209,6 +215,67 @@ def test_files_wait_in_the_spool_with_their_record(store: Store) -> None:
     assert store.download(recorder.run_id, "model/model.pt").read_bytes() == b"weights"
     assert len(store.client.list_artifacts(recorder.run_id, "images")) == 2
     assert list(backlogs(tracking.spool_folder(store.uri))) == []
+
+
+def test_records_of_a_run_that_the_store_has_not_wait_and_hold_up_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(courier, "RETRY_SECONDS", (0.01,))
+    absent, other = (store.start("lab", name, kind=tracking.RUN) for name in ("absent", "other"))
+    log_batch, get_run = store.client.log_batch, store.client.get_run
+    with monkeypatch.context() as patch:  # another database is in place of the store's
+
+        def lacks(call: Callable[..., Any], run_id: str, *arguments: Any, **named: Any) -> Any:
+            if run_id == absent.run_id:
+                raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
+            return call(run_id, *arguments, **named)
+
+        patch.setattr(store.client, "log_batch", partial(lacks, log_batch))
+        patch.setattr(store.client, "get_run", partial(lacks, get_run))
+        for epoch in range(3):
+            absent.log({"loss": float(epoch)}, epoch)
+            other.log({"loss": float(epoch)}, epoch)
+        begin = time.monotonic()
+        other.finish("FINISHED")
+        absent.finish("FINISHED")
+        assert time.monotonic() - begin < 5
+        assert points(store, other.run_id, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+        assert store.courier.spool(absent.run_id).pending == 4
+    while store.courier.spool(absent.run_id).pending:
+        time.sleep(0.01)
+    assert points(store, absent.run_id, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert store.record(absent.run_id).status == "FINISHED"
+    name = f"run {absent.run_id[:8]}"
+    messages = [message.partition("mlflow.db ")[2] for message in caplog.messages if name in message]
+    assert messages == [
+        f"takes no records of {name} (it has no run of that id): training goes on, they wait on this "
+        "machine.",
+        "(it has no run of that id). Once it takes them, deliver them with: vae-lab sync",
+        f"takes the records of {name} again.",
+    ]
+
+
+def test_a_record_that_goes_straight_to_a_database_is_not_told_over_another_attempt(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = store.start("lab", "run", kind=tracking.RUN)
+    with monkeypatch.context() as patch:
+        get_run = Mock(wraps=store.client.get_run)
+        patch.setattr(store.client, "get_run", get_run)
+        for epoch in range(5):
+            recorder.log({"loss": float(epoch)}, epoch)
+    assert get_run.call_count <= 2, "it is known for some seconds"
+    # What another process does that goes on with the run and finishes it.
+    store.client.set_tag(recorder.run_id, tracking.ATTEMPT, "another")
+    store.client.set_terminated(recorder.run_id, "FINISHED")
+    monkeypatch.setattr(delivery, "ASK_SECONDS", 0.0)
+    for tell in (lambda: recorder.log({"loss": 5.0}, 5), lambda: recorder.finish("KILLED")):
+        with pytest.raises(LabError, match="is of an attempt that another process has gone on from since"):
+            tell()
+    assert store.record(recorder.run_id).status == "FINISHED"
+    assert [step for step, _ in points(store, recorder.run_id, "loss")] == [*range(5)]
+    [spool] = backlogs(tracking.spool_folder(store.uri))
+    assert (spool.left, len(spool.refused)) == (0, 2)
 
 
 def test_later_records_of_a_run_queue_behind_those_that_wait(store: Store) -> None:

@@ -15,8 +15,18 @@ from mlflow import MlflowClient
 
 from vae_lab.errors import LabError
 from vae_lab.tracking.address import is_server, store_address, store_name
-from vae_lab.tracking.delivery import deliver, drain, drain_folder, refusal, why
+from vae_lab.tracking.delivery import (
+    TAKEN_OVER,
+    deliver,
+    drain,
+    drain_folder,
+    refusal,
+    taken_over,
+    trouble_of_run,
+    why,
+)
 from vae_lab.tracking.folders import spool_folder, unwritable
+from vae_lab.tracking.records import ATTEMPT
 from vae_lab.tracking.servers import trouble_with
 from vae_lab.tracking.spool import Record, Spool
 
@@ -74,12 +84,13 @@ class Courier:
                 spool.append(record)
             except OSError as full:  # then what waits goes to the store now, and the record after it
                 if away := away or self._deliver_now(spool, record):
-                    either = f"{self.name} does not take records either: {why(away)}."
+                    reason = trouble_of_run(away) or why(away)
+                    either = f"{self.name} does not take records either: {reason}."
                     raise LabError(f"{unwritable(spool.folder, full)} {either}") from away
             else:
                 with self._changed:
                     if away is not None:
-                        self._note_away(away)
+                        self._note_trouble(spool, away)
                     self._work()
         self._raise_refused(spool)
         if wait:
@@ -90,18 +101,27 @@ class Courier:
         try:
             with spool.delivering:
                 drain(self.client, spool)
-                deliver(self.client, spool.run_id, record)
+                if taken_over(self.client, spool, record):
+                    reason = TAKEN_OVER
+                else:
+                    deliver(self.client, spool.run_id, record)
+                    spool.attempt = record.tags.get(ATTEMPT) or spool.attempt
+                    return None
         except Exception as error:
+            spool.attempt = None
             if not (reason := refusal(error)):
                 return error
-            try:
-                spool.set_aside(spool.append(record), f"({record.content}) {reason}")
-            except OSError:  # it is said, but cannot be kept
-                spool.refused.append(f"a record ({record.content}) {reason}")
+        try:
+            spool.set_aside(spool.append(record), f"({record.content}) {reason}")
+        except OSError:  # it is said, but cannot be kept
+            spool.refused.append(f"a record ({record.content}) {reason}")
         return None
 
     def settle(self, run_id: str) -> int:
-        """Waits until the store has the run's records, or it is vain to wait; returns how many are left."""
+        """Waits until the store has the run's records, or it is vain to wait; returns how many are left.
+
+        It is vain for a while once the store was waited for, and where the store answers and has no such run.
+        """
         spool = self._spools.get(run_id)
         if spool is None:
             return 0
@@ -110,7 +130,9 @@ class Courier:
                 self._work()
                 self._changed.notify_all()  # no pause before the next attempt
             begin, last = time.monotonic(), spool.pending
-            while spool.pending and not (self.away and time.monotonic() - self._vain < VAIN_SECONDS):
+            while spool.pending and not spool.held_up:
+                if self.away and time.monotonic() - self._vain < VAIN_SECONDS:
+                    break
                 self._changed.wait(0.1)
                 if spool.pending != last:
                     begin, last = time.monotonic(), spool.pending
@@ -136,16 +158,18 @@ class Courier:
 
     def finish(self, run_id: str) -> None:
         """Settles the run and closes its spool; if records are left, the thread goes on and this says so."""
+        spool = self._spools.get(run_id)
         try:
             left = self.settle(run_id)
         finally:
             with self._changed:
                 if run_id in self._spools and not self._spools[run_id].pending:
                     self._spools.pop(run_id).close()
-        if left:
+        if left and spool is not None:
+            reason, until = (f" ({spool.held_up})", "takes them") if spool.held_up else ("", "is back")
             log.warning(
-                f"{left} records of run {run_id[:8]} wait for {self.name}. "
-                "Once it is back, deliver them with: vae-lab sync"
+                f"{left} records of run {run_id[:8]} wait for {self.name}{reason}. "
+                f"Once it {until}, deliver them with: vae-lab sync"
             )
 
     def settle_all(self) -> None:
@@ -171,6 +195,8 @@ class Courier:
 
     def _work(self) -> None:
         """Starts the thread unless it is at work. The caller holds the condition."""
+        if not self.away:
+            self._changed.notify_all()  # it may rest because of a run that the store has not
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"courier {self.name}", daemon=True)
             self._thread.start()
@@ -186,17 +212,59 @@ class Courier:
             try:
                 if self.away and self.remote and (trouble := trouble_with(self.uri)):
                     raise LabError(trouble.reason)
+                is_taken = False
                 for spool in busy:  # a record of each, so that none waits for all of another's
-                    drain(self.client, spool, at_most=1)
-                    attempt = 0
-                    with self._changed:
-                        self._note_back()
-                        self._changed.notify_all()
+                    if self._takes_one(spool):
+                        is_taken, attempt = True, 0
+                if is_taken:
+                    continue
             except Exception as error:
                 with self._changed:
                     self._note_away(error)
-                    self._changed.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-                attempt += 1
+            with self._changed:
+                self._changed.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
+
+    def _takes_one(self, spool: Spool) -> bool:
+        """Hands over the oldest record of a run; returns whether the store takes any of that run now.
+
+        Raises:
+            Exception: Whatever MLflow and its storage raise while they take those of no run.
+        """
+        if spool.held_up and time.monotonic() < spool.rests_until:
+            return False
+        try:
+            drain(self.client, spool, at_most=1)
+        except Exception as error:
+            if not trouble_of_run(error):
+                raise
+            with self._changed:
+                self._note_trouble(spool, error)
+                self._changed.notify_all()
+            return False
+        with self._changed:
+            self._note_back()
+            if spool.held_up:
+                spool.held_up = ""
+                log.warning(f"{self.name} takes the records of run {spool.run_id[:8]} again.")
+            self._changed.notify_all()
+        return True
+
+    def _note_trouble(self, spool: Spool, error: Exception) -> None:
+        """Notes why a record waits: the store is away, or takes none of its run.
+
+        The caller holds the condition.
+        """
+        if not (reason := trouble_of_run(error)):
+            self._note_away(error)
+            return
+        if not spool.held_up:
+            self.away = ""  # it answers
+            log.warning(
+                f"{self.name} takes no records of run {spool.run_id[:8]} ({reason}): training goes on, they "
+                "wait on this machine."
+            )
+        spool.held_up, spool.rests_until = reason, time.monotonic() + RETRY_SECONDS[-1]
 
     def _note_away(self, error: Exception) -> None:
         if not self.away:
@@ -208,7 +276,7 @@ class Courier:
     def _note_back(self) -> None:
         if self.away:
             self.away, self._vain = "", -VAIN_SECONDS
-            count = sum(spool.pending for spool in self._spools.values()) + 1
+            count = sum(spool.pending for spool in self._spools.values() if not spool.held_up) + 1
             log.warning(f"{self.name} is back and gets the {count} records that waited.")
 
 

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from vae_lab.errors import without_credentials
 from vae_lab.files import DamagedError
 from vae_lab.tracking.records import ATTEMPT
-from vae_lab.tracking.spool import Backlog, Record, Spool, look
+from vae_lab.tracking.spool import Backlog, NewerRecordError, Record, Spool, look
 
 # Its failures come with tracebacks in the log, and are raised too.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -28,14 +28,16 @@ ASK_SECONDS = 5.0  # for which it is known to which attempt a run belongs
 TAKEN_OVER = "is of an attempt that another process has gone on from since"
 METRICS_A_CALL = 900  # MLflow takes 1000 metrics, parameters and tags at once
 # What the store answers to a record that it will never take; everything else may be otherwise tomorrow.
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"  # so says also another store than the one that has the run
 _REFUSED_FILES = (413, 415)  # what stands before a server may say so of a file: too large, no such type
 
 
 def drain(client: MlflowClient, spool: Spool, *, at_most: float = math.inf) -> None:
     """Hands what waits in a spool to the store, oldest first.
 
-    A record that the store refuses or that is damaged is set aside, and the next follows.
+    A record that the store refuses or that is damaged is set aside, and the next follows. All wait if the
+    store has not their run, as it may be another store; and behind one that a later version wrote.
 
     Args:
         client: The store.
@@ -43,7 +45,8 @@ def drain(client: MlflowClient, spool: Spool, *, at_most: float = math.inf) -> N
         at_most: How many records to hand over or to set aside.
 
     Raises:
-        Exception: Whatever MLflow and its storage raise while they cannot take records.
+        Exception: Whatever MLflow and its storage raise while they cannot take records; `trouble_of_run`
+            tells whether the reason lies in this run.
     """
     count = 0
     while count < at_most:
@@ -73,9 +76,9 @@ def taken_over(client: MlflowClient, spool: Spool, record: Record) -> bool:
 
     The store is asked again after some seconds, as another process takes a run only after a long silence.
     """
-    if spool.attempt is None or time.monotonic() - spool.asked > ASK_SECONDS:
+    if spool.attempt is None or abs(time.time() - spool.asked) > ASK_SECONDS:
         spool.attempt = client.get_run(spool.run_id).data.tags.get(ATTEMPT, "")
-        spool.asked = time.monotonic()
+        spool.asked = time.time()
     return spool.attempt not in (record.attempt, record.tags.get(ATTEMPT))
 
 
@@ -88,7 +91,7 @@ def drain_folder(client: MlflowClient, folder: Path) -> Backlog:
     try:
         drain(client, spool)
     except Exception as error:
-        note = why(error)
+        note = trouble_of_run(error) or why(error)
     delivered = before - spool.pending - len(spool.refused)
     backlog = look(folder)._replace(delivered=delivered, note=note)
     spool.close()
@@ -128,11 +131,27 @@ def deliver(client: MlflowClient, run_id: str, record: Record) -> None:
 def refusal(error: Exception) -> str:
     """Returns why the store will never take a record; empty if it may at another time."""
     answer = error.response if isinstance(error, requests.HTTPError) else None
-    if answer is not None:
-        refused = answer.status_code in _REFUSED_FILES or _code_in(answer) in _REFUSALS
-    else:
-        refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
-    return f"was refused: {first_line(error)}" if refused else ""
+    is_refused = _code(error) in _REFUSALS or (answer is not None and answer.status_code in _REFUSED_FILES)
+    return f"was refused: {first_line(error)}" if is_refused else ""
+
+
+def is_absent(error: Exception) -> bool:
+    """Returns whether a store answers that it has not what it was asked for, or told of."""
+    return _code(error) == _ABSENT
+
+
+def trouble_of_run(error: Exception) -> str:
+    """Returns why all records of a run wait, though the store takes those of others; empty if it does not."""
+    if isinstance(error, NewerRecordError):
+        return str(error)
+    return "it has no run of that id" if is_absent(error) else ""
+
+
+def _code(error: Exception) -> str:
+    """Returns MLflow's code of an error; empty if it is not MLflow's."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return _code_in(error.response)
+    return str(error.error_code) if isinstance(error, MlflowException) else ""
 
 
 def _code_in(answer: requests.Response) -> str:

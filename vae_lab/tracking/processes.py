@@ -119,9 +119,12 @@ def process_end(run: StoredRun, uri: str, *, heard: int = 0) -> str:
             return "" if born and born == process.get("born") else f"{label} ended without closing it"
         if _is_let_go(run_folder(uri, run.run_id)):
             return f"{label} ended without closing it"
-    elif _has_our_name(process) and max(_last_sign(run), heard / 1000) < _started():
-        if _is_let_go(run_folder(uri, run.run_id)):
-            return f"{label} ended when the machine was restarted"
+    elif (
+        _has_our_name(process)
+        and max(_last_sign(run), heard / 1000) < _started()
+        and _is_let_go(run_folder(uri, run.run_id))
+    ):
+        return f"{label} ended when the machine was restarted"
     job = _job()
     if job and process.get("job") == job["job"] and _whole(process.get("restarts")) < _whole(job["restarts"]):
         return f"{label} ended when job {job['job']} was requeued"

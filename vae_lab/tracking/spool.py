@@ -28,11 +28,23 @@ from zipfile import ZipFile
 
 from filelock import FileLock
 
+from vae_lab.errors import LabError
 from vae_lab.files import DamagedError, full_disk_told, read_sealed, write_sealed
 from vae_lab.tracking.folders import lock_folder, make_spool_folder, spool_folder, unwritable
 
 HEAD = "record.json"  # in the zip, beside the record's files
 SCRATCH = ".files."  # begins the name of a folder that a killed process may leave behind
+
+
+class NewerRecordError(LabError):
+    """A later version of the lab wrote a record, and can deliver it.
+
+    Args:
+        number: The record's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"record {number} is of a kind that this version of the lab does not know")
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,9 @@ class Spool:
         self.refused: list[str] = []  # what this process has set aside and not yet said
         self.delivering = threading.RLock()  # held by the thread that delivers from it
         self.attempt: str | None = None  # to which the run belongs, as its store said at `asked`
-        self.asked = 0.0
+        self.asked = 0.0  # seconds since 1970: a clock that goes on while the machine sleeps
+        self.held_up = ""  # why the store does not take the run's records, though it may those of others
+        self.rests_until = 0.0  # seconds on the clock that only goes forward; held up, it is not tried before
         self._guard = threading.Lock()
         for leftover in folder.glob(".*"):  # of a process that was killed
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
@@ -147,6 +161,7 @@ class Spool:
 
         Raises:
             DamagedError: It is not as it was written.
+            NewerRecordError: A later version of the lab wrote it.
         """
         try:
             packed = read_sealed(self._path(number))
@@ -158,7 +173,7 @@ class Spool:
             try:
                 record = Record(**json.loads(archive.read(HEAD)))
             except TypeError as error:
-                raise DamagedError("is of a kind that this version of the lab does not know") from error
+                raise NewerRecordError(number) from error
             if len(archive.namelist()) == 1:
                 yield record
                 return

@@ -37,7 +37,7 @@ from vae_lab.tracking.artifacts import FOLDER, HOMES, artifact_place, download_a
 from vae_lab.tracking.bulk.client import Bulk
 from vae_lab.tracking.courier import courier_of
 from vae_lab.tracking.database import check_database, create_database, is_empty, refuses_writes
-from vae_lab.tracking.delivery import failures, refusal, why
+from vae_lab.tracking.delivery import failures, is_absent, refusal, why
 from vae_lab.tracking.folders import check_writable, spool_folder
 from vae_lab.tracking.moves import settle
 from vae_lab.tracking.processes import this_process
@@ -250,7 +250,7 @@ class Store:
             try:
                 return question()
             except failures() as error:
-                if refusal(error):
+                if refusal(error) or is_absent(error):
                     raise
                 if self.courier.remote and not (trouble := trouble_of(error)).passes:
                     raise UserError(f"{store_name(self.uri)}: the server {trouble.reason}.") from error

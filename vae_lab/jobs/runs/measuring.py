@@ -245,7 +245,8 @@ def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Coll
 
 def _last_step(store: Store, run: StoredRun) -> int:
     """Returns the last epoch, where the measures stand in a run that had `evaluation=full` from the start."""
-    return max(1, len(store.history(run.run_id, "test/loss")))
+    logged = store.points([run.run_id], ["test/loss"])
+    return max([1, *logged.get(run.run_id, {}).get("test/loss", {})])
 
 
 def evaluation_overrides(overrides: Sequence[str]) -> list[str]:
