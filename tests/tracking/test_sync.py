@@ -52,7 +52,7 @@ def test_what_waits_of_an_attempt_is_not_told_over_one_that_another_process_made
         code, out, _ = command("sync")
         assert code == 1
         assert "record 1 (metrics) is of an attempt that another process has gone on from since" in out
-        assert "once you have seen them: vae-lab sync --drop" in out
+        assert f"once you have seen them: vae-lab sync --drop --uri {store.uri}\n" in out
         assert "4 records could not be delivered." in out
         assert store.record(run_id).status == "FINISHED"
         assert steps(store, run_id) == list(range(5))
@@ -101,22 +101,75 @@ def test_a_run_that_cannot_be_delivered_holds_up_no_other(
     assert store.download(runs[0], "note.txt").read_text() == "kept"
 
 
+def test_records_wait_where_the_store_has_no_run_of_that_id(
+    store: Store, folder: Path, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = left_behind(store, "run")
+    shutil.copy(database, folder / "other.db")
+    assert deliver(store.uri, "sqlite:///other.db") == 1
+    out = capsys.readouterr().out
+    assert "4 records wait: it has no run of that id" in out
+    assert out.endswith("0 records delivered; 4 records wait.\n")
+    assert deliver(None, None) == 0
+    assert (steps(store, run_id), store.record(run_id).status) == ([0, 1, 2], "KILLED")
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is typed, question by question."""
+    typed: list[str] = []
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: typed.pop(0))
+    return typed
+
+
 def test_letting_go_shows_and_asks_first(
-    store: Store, folder: Path, command: Lab, monkeypatch: pytest.MonkeyPatch
+    store: Store, folder: Path, command: Lab, answers: list[str]
 ) -> None:
     run_id = left_behind(store, "run")
     (folder / "mlflow.db").unlink()
-    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
-    code, out, _ = command("sync", "--drop")
-    assert code == 1
+    answers.append("n")
+    code, out, _ = command("sync", "--drop", "--uri", store.uri)
+    assert (code, answers) == (1, [])
     assert f"{run_id}" in out
     assert "there is no such file any more" in out
     assert "record 4 of 1970-01-01" in out
     assert ": status\n" in out
     [waiting] = backlogs(tracking.spool_folder(store.uri))
     assert waiting.left == 4
-    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "y")
-    assert command("sync", "--drop")[0] == 0
+    answers.append("y")
+    assert command("sync", "--drop", "--uri", store.uri)[0] == 0
     assert list(backlogs(tracking.spool_folder(store.uri))) == []
     code, _, err = command("sync", "--yes")
     assert (code, err) == (2, "vae-lab: --yes: is for --drop, which asks before it lets go of anything.\n")
+
+
+def test_what_waits_for_a_store_that_is_away_is_let_go_of_only_where_the_store_is_named(
+    store: Store, folder: Path, command: Lab, answers: list[str]
+) -> None:
+    damaged, whole = sorted(left_behind(store, name) for name in ("a", "b"))
+    (folder / "mlflow.db").rename(folder / "away.db")
+    spool = tracking.spool_folder(store.uri) / damaged
+    (spool / "00000002.record").rename(spool / "00000002.refused")
+    code, out, _ = command("sync", "--drop", "--yes")
+    assert (code, "1 record let go." in out) == (1, True)
+    refused, _, waiting = out.partition("What waits, and is delivered once its store takes it:")
+    assert "record 2 could not be delivered" in refused
+    assert waiting.count(": metrics\n") == 5
+    answers += ["n"]
+    assert command("sync", "--drop", "--uri", store.uri)[0] == 1
+    (folder / "away.db").rename(folder / "mlflow.db")
+    assert command("sync")[0] == 0
+    assert (steps(store, damaged), steps(store, whole)) == ([0, 2], [0, 1, 2])
+
+
+def test_what_was_refused_is_let_go_of_without_what_waits_for_the_same_store(
+    store: Store, folder: Path, command: Lab, answers: list[str]
+) -> None:
+    run_id = left_behind(store, "run")
+    spool = tracking.spool_folder(store.uri) / run_id
+    (spool / "00000002.record").rename(spool / "00000002.refused")
+    (folder / "mlflow.db").rename(folder / "away.db")
+    answers += ["y", "n"]
+    assert command("sync", "--drop", "--uri", store.uri)[0] == 1
+    [backlog] = backlogs(tracking.spool_folder(store.uri))
+    assert (answers, backlog.left, backlog.refused) == ([], 3, [])

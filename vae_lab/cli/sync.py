@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,11 @@ if TYPE_CHECKING:
 @click.command
 @click.option("--uri", help="Only the records for this store; by default those for every store.")
 @click.option("--to", help="With --uri: deliver them here, as the store has another address now.")
-@click.option("--drop", is_flag=True, help="Let go of what cannot be delivered, after showing it.")
+@click.option(
+    "--drop",
+    is_flag=True,
+    help="Let go of what was refused or is damaged and, with --uri, of what waits; shows and asks first.",
+)
 @click.option("--yes", is_flag=True, help="With --drop: do not ask.")
 def sync(uri: str | None, to: str | None, drop: bool, yes: bool) -> None:
     """Deliver records that wait because their store was away.
@@ -27,8 +33,9 @@ def sync(uri: str | None, to: str | None, drop: bool, yes: bool) -> None:
     wait in spools on this machine. This delivers them, in order, each once. What waits of one run does not
     hold up another. The exit code is 0 if none is left.
 
-    Records of an attempt at a run that another process has gone on from since are not delivered, nor are
-    those for a store that is gone for good: --drop lets go of them.
+    Records that the store refuses, that are damaged, or that are of an attempt at a run that another process
+    has gone on from since are kept and named: --drop lets go of them. Those for a store that is gone for good
+    wait, and so do those of a run that the store has not: --drop lets go of them only with --uri.
 
     \b
     Examples:
@@ -61,7 +68,9 @@ def deliver(uri: str | None, to: str | None, *, drop: bool = False, asking: bool
         echo("No records wait.")
         return 0
     left = _print_summary(deliveries)
-    return _let_go(left, asking) if drop and left else int(bool(left))
+    if drop and left:
+        return _let_go(left, asking, waiting=uri is not None)
+    return int(bool(left))
 
 
 def _delivered(uri: str | None, to: str | None) -> list[Backlog]:
@@ -109,23 +118,48 @@ def _settle(uri: str | None) -> None:
             settle(file)
 
 
-def _let_go(deliveries: list[Backlog], asking: bool) -> int:
-    """Shows what is left and removes it; returns the exit code, which is 0 if nothing is left."""
+def _let_go(deliveries: list[Backlog], asking: bool, *, waiting: bool) -> int:
+    """Shows what is left and removes what was refused or is damaged, and with `waiting` what waits.
+
+    Returns:
+        The exit code: 0 if nothing is left.
+    """
     from vae_lab.tracking import let_go, waiting_records
 
-    echo("\nWhat cannot be delivered:")
-    for delivery in deliveries:
-        echo(f"  {delivery.run_id}  {delivery.name or '-'}")
-        for line in [*delivery.refused, *waiting_records(delivery.folder)]:
-            echo(f"    {line}")
-    free = [delivery for delivery in deliveries if not delivery.busy]
-    count = sum(delivery.left + len(delivery.refused) for delivery in free)
-    if free and asking and not click.confirm(f"Let go of {_counted(count, 'for good')}?"):
-        return 1
-    removed = [delivery for delivery in free if let_go(delivery.folder)]
-    gone = sum(delivery.left + len(delivery.refused) for delivery in removed)
+    refused = [(delivery, delivery.refused) for delivery in deliveries if delivery.refused]
+    left = [(delivery, waiting_records(delivery.folder)) for delivery in deliveries if delivery.left]
+    gone = 0
+    if _agreed("What cannot be delivered:", "that cannot be delivered", refused, asking):
+        gone += sum(len(lines) for delivery, lines in refused if let_go(delivery.folder, "refused"))
+    title = "What waits, and is delivered once its store takes it:"
+    if _agreed(title, "that still wait", left, asking, wanted=waiting):
+        gone += sum(delivery.left for delivery, _ in left if let_go(delivery.folder, "waiting"))
+    elif left and not waiting:
+        echo("It is kept; with --uri, which names its store, --drop lets go of it, too.")
     echo(f"{_counted(gone, 'let go')}.")
-    return 0 if len(removed) == len(deliveries) else 1
+    total = sum(delivery.left + len(delivery.refused) for delivery in deliveries)
+    return int(gone < total)
+
+
+def _agreed(
+    title: str,
+    kind: str,
+    records: Sequence[tuple[Backlog, Sequence[str]]],
+    asking: bool,
+    *,
+    wanted: bool = True,
+) -> bool:
+    """Shows records of a kind, a line for each, and returns whether they are `wanted` away and go."""
+    if not records:
+        return False
+    echo(f"\n{title}")
+    for delivery, lines in records:
+        echo(f"  {delivery.run_id}  {delivery.name or '-'}")
+        for line in lines:
+            echo(f"    {line}")
+    count = sum(len(lines) for _, lines in records)
+    free = any(not delivery.busy for delivery, _ in records)
+    return wanted and free and (not asking or click.confirm(f"Let go of {_counted(count, kind)}, for good?"))
 
 
 def _print(delivery: Backlog) -> None:
@@ -136,7 +170,15 @@ def _print(delivery: Backlog) -> None:
     for refusal in delivery.refused:
         echo(f"    {refusal}")
     if delivery.refused:
-        echo(f"    They are kept in {delivery.folder}; once you have seen them: vae-lab sync --drop")
+        echo(f"    They are kept in {delivery.folder}; once you have seen them: {_drop_line(delivery)}")
+
+
+def _drop_line(delivery: Backlog) -> str:
+    """Returns the command that lets go of what was refused of a run's store, and of no other's."""
+    from vae_lab.tracking import spool_address
+
+    address = spool_address(delivery.folder.parent)
+    return shlex.join(["vae-lab", "sync", "--drop", *(["--uri", address] if address else [])])
 
 
 def _counted(count: int, words: str) -> str:

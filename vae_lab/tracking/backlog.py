@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -18,7 +19,7 @@ from vae_lab.tracking.delivery import drain_folder, why
 from vae_lab.tracking.folders import lock_folder, spool_address
 from vae_lab.tracking.schema import check_schema
 from vae_lab.tracking.servers import trouble_with
-from vae_lab.tracking.spool import Backlog, Spool, backlogs
+from vae_lab.tracking.spool import Backlog, NewerRecordError, Spool, backlogs, look
 
 
 def deliver_backlog(folder: Path, to: str | None = None) -> Iterator[Backlog]:
@@ -66,15 +67,26 @@ def waiting_records(folder: Path) -> list[str]:
                 lines.append(f"record {number} of {when}: {record.content}")
         except DamagedError as error:
             lines.append(f"record {number} {error}")
+        except NewerRecordError as error:
+            lines.append(str(error))
     spool.close()
     return lines
 
 
-def let_go(folder: Path) -> bool:
-    """Removes a spool with all that is in it; returns whether it did, as a process may hold it."""
+def let_go(folder: Path, kind: Literal["refused", "waiting"]) -> bool:
+    """Removes the records of one kind from a spool, and the spool if none of the other is left.
+
+    Returns:
+        Whether it did: a process may hold the spool.
+    """
     if (lock := lock_folder(folder)) is None:
         return not folder.exists()
-    shutil.rmtree(folder)
+    for ending in ("refused", "reason") if kind == "refused" else ("record",):
+        for file in folder.glob(f"*.{ending}"):
+            file.unlink()
+    backlog = look(folder)
+    if not backlog.left and not backlog.refused:
+        shutil.rmtree(folder)
     lock.release()
     return True
 
