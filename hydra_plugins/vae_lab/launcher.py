@@ -119,9 +119,10 @@ class WorkersLauncher(Launcher):
         return self.crew_maker(stack=1)([job] * runs).crew
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Trains one run for each list of overrides: what sweepers of others ask for."""
+        """Trains or finds one run for each list of overrides: what sweepers of others ask for."""
         from vae_lab.jobs.commands import hydra_words
         from vae_lab.jobs.job import job_of, other_sweeper
+        from vae_lab.jobs.lines.single import train_missing
 
         if not self.trains:
             raise other_sweeper()
@@ -136,7 +137,8 @@ class WorkersLauncher(Launcher):
             task = map(str, composed.hydra.overrides.task)
             jobs.append(job_of(settings, task, {}, hydra_words(composed.hydra)))
         returns = []
-        for overrides, job, result in zip(job_overrides, jobs, self.trainer()(jobs), strict=True):
+        results = train_missing(jobs, self.trainer())
+        for overrides, job, result in zip(job_overrides, jobs, results, strict=True):
             job_return = JobReturn(overrides=overrides, cfg=job.settings, working_dir=str(Path.cwd()))
             failed = isinstance(result, Exception)
             job_return.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
