@@ -151,3 +151,38 @@ def test_models_that_keys_or_names_tell_apart_can_be_varied(composed: Compose) -
         *["vae L3 Z15 s0", "wide vae L3 Z15 s0"]
     ]
     assert len(names({"cross": {"model._target_": ["a.Ladder", "b.Ladder"]}}, composed)) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["seeds=2,3", "max_seeds=5,9", "reuse=finished,never", "study.name=a,b", "+tracking.experiment=a,b"],
+)
+def test_a_key_that_no_run_is_told_apart_by_is_no_axis(line: str, composed: Compose) -> None:
+    with pytest.raises(UserError, match=r"is of the multirun as a whole; give one value") as raised:
+        names({}, composed, line)
+    assert str(raised.value).startswith(line)
+    key = line.partition("=")[0].lstrip("+")
+    for kind in ("cross", "one_at_a_time", "replicate"):
+        with pytest.raises(UserError, match=rf"^sweep: {key}: is of the multirun"):
+            names({kind: {key: [1, 2]}}, composed)
+    with pytest.raises(UserError, match=rf"^sweep: {key}: is of the multirun"):
+        names({"also": {"other": {key: 1}}}, composed)
+
+
+def test_a_fault_and_an_option_of_the_evaluation_are_axes(composed: Compose) -> None:
+    assert names({}, composed, "fault=none,kl_mean") == [
+        *["fault=none vae L3 Z15 s0", "fault=kl_mean vae L3 Z15 s0"]
+    ]
+    assert len(names({}, composed, "evaluation.active_threshold=0.01,0.1")) == 2
+
+
+@pytest.mark.parametrize(
+    "sweep", [{"cross": {"train.threads": [1, 2]}}, {"also": {"b": {"train.threads": 2}}}]
+)
+def test_runs_that_share_the_cores_have_one_number_of_threads(
+    sweep: dict[str, object], composed: Compose
+) -> None:
+    assert len(names({}, composed, "train.threads=2", "seed=0,1")) == 2
+    with pytest.raises(UserError, match=r"^train\.threads=(1|null),2: is of all runs together") as raised:
+        names(sweep, composed)
+    assert "\n" not in str(raised.value)

@@ -65,6 +65,9 @@ def test_a_failing_run_leaves_the_others_and_is_told(lab: Lab) -> None:
         (["-m", "model=vae,vea"], "model=vea: no such option; did you mean vae?"),
         (["sweeps=depht"], "sweeps=depht: no such option; did you mean depth?"),
         (["-m", "train.device=cpu,cuda:99"], "train.device=cuda:99"),
+        (["-m", "train.threads=1,2"], "train.threads=1,2: is of all runs together"),
+        (["-m", "tracking.experiment=a,b"], "tracking.experiment=a,b: is of the multirun as a whole"),
+        (["-m", "hydra/sweeper=search", "train.threads=1,2"], "train.threads=1,2: is of all runs together"),
         (["-m", "seed=0,1", "study.claims=[{id:C1,expect:incresing}]"], "claim C1: expect=incresing"),
         (["sweep.cross={model.layers:[2,3]}", "-m"], "has keys that sweep.cross has not. To add it"),
     ],
@@ -208,3 +211,14 @@ def test_a_wrong_number_of_seeds_is_named(lab: Lab, folder: Path, overrides: lis
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert list(folder.iterdir()) == []
+
+
+def test_finished_runs_are_taken_under_sweepers_of_others_too(lab: Lab, folder: Path) -> None:
+    line = ("-m", *SMALL, "train.epochs=1", "evaluation.pictures=false", "hydra/sweeper=basic")
+    assert lab(*line, "model.latent_size=2")[0] == 0
+    code, _, err = lab(*line, "model.latent_size=2,3", "evaluation.posterior_draws=2")
+    assert code == 0, err
+    assert "vae L3 Z2 s0 is there already" in err
+    runs = Store.open().tagged(tracking.KIND, tracking.RUN)
+    assert sorted(run.params["model.latent_size"] for run in runs) == ["2", "3"]
+    assert all("test/averaged_loss" in run.metrics for run in runs), "measures that were asked for"

@@ -4,6 +4,7 @@ from vae_lab.config.checks import checked, checked_plan, known_key, typed, unkno
 from vae_lab.config.fingerprint import config_fingerprint
 from vae_lab.config.names import (
     SHOWN_IN_EVERY_NAME,
+    is_of_all_runs,
     layers,
     model_name,
     parameters,
@@ -46,6 +47,7 @@ __all__ = [
     "checked",
     "checked_plan",
     "config_fingerprint",
+    "is_of_all_runs",
     "known_key",
     "layers",
     "model_name",

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 
-from vae_lab.config.schema import BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, LONGEST_NAME, NOTHING
+from vae_lab.config.schema import BUILT_IN_MODEL, BUILT_IN_OBJECTIVE, LONGEST_NAME, NOTHING, Config
 
 RECORDED = ("data", "model", "objective", "optimizer", "scheduler", "train", "evaluation", "seed")
 SHOWN_IN_EVERY_NAME = (
     *("model", "model.layers", "model.encoder_layers", "model.decoder_layers", "model.latent_size"),
     "seed",
 )
+
+
+def is_of_all_runs(key: str) -> bool:
+    """Returns whether a key is of a multirun or a search as a whole: no run is told from another by it.
+
+    Args:
+        key: Of the schema or below one of its keys, or a config group's; with or without a plus.
+
+    >>> [is_of_all_runs(key) for key in ("model.layers", "fault", "seeds", "+tracking.uri", "optimizer")]
+    [False, False, True, True, False]
+    """
+    first = re.split(r"[.@]", key.lstrip("+~"), maxsplit=1)[0]
+    return first in {item.name for item in fields(Config)} - {*RECORDED, "fault"}
 
 
 def layers(config: DictConfig) -> tuple[int, int]:

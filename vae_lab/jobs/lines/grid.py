@@ -6,7 +6,7 @@ import gc
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -52,6 +52,9 @@ def axes(
     A key given once on the command line is fixed for all points and leaves its axis; a key given as a list
     replaces the values of its axis, or is crossed if it is in none (`seed` replicates). `seeds` replicates
     every point with that many seeds. A key is the same key with and without a plus before it.
+
+    Raises:
+        UserError: An axis has no values, or is of a key that is of the multirun as a whole.
     """
     prefixes: dict[str, str] = {}
     cross, one_at_a_time, replicate = (
@@ -69,6 +72,8 @@ def axes(
         for name, settings in (sweep.get("also") or {}).items()
     }
     declared = Axes({}, cross, one_at_a_time, replicate, also, prefixes)
+    for key in (*cross, *one_at_a_time, *replicate, *(key for settings in also.values() for key in settings)):
+        _check_varies(key, f"sweep: {key}")
     if seeds is not None:
         declared.replicate[REPLICATED] = [str(seed) for seed in range(seeds)]
     for override in overrides:
@@ -81,6 +86,7 @@ def _override_axes(axes: Axes, key: str, override: Override) -> None:
     several = (axes.cross, axes.one_at_a_time, axes.replicate)
     home = next((axis for axis in several if key in axis), None)
     if override.is_sweep_override():
+        _check_varies(key, quoted(override.input_line))
         target = home if home is not None else axes.replicate if key == REPLICATED else axes.cross
         target[key] = listed(override)
         return
@@ -90,6 +96,28 @@ def _override_axes(axes: Axes, key: str, override: Override) -> None:
         settings.pop(key, None)
     value = _joined(axes.fixed.pop(key, None), override)
     axes.fixed[key] = value  # as the last, so that it goes before what was set above or below it
+
+
+def _check_varies(key: str, blamed: str) -> None:
+    if config.is_of_all_runs(key):
+        raise UserError(f"{blamed}: is of the multirun as a whole; give one value, and a command for each.")
+
+
+def check_threads(jobs: Iterable[Job]) -> None:
+    """Checks that the runs of a multirun or a search are asked to have one number of CPU threads.
+
+    They share the cores, and a run is no other by it: with several, one would be taken for another.
+
+    Raises:
+        UserError: They are asked to have several.
+    """
+    threads = {job.settings.train.threads: None for job in jobs}
+    if len(threads) > 1:
+        values = ",".join("null" if number is None else str(number) for number in threads)
+        raise UserError(
+            f"train.threads={values}: is of all runs together, which share the cores; give one value, and "
+            "with reuse=never a command for each."
+        )
 
 
 def _joined(before: str | None, override: Override) -> str:
@@ -243,7 +271,8 @@ def jobs(
         hydra_words: What the line said to Hydra itself.
 
     Raises:
-        UserError: The first point that is not valid, with its overrides; models that share a name.
+        UserError: The first point that is not valid, with its overrides; models that share a name; several
+            numbers of threads.
     """
     distinct: dict[Identity, Job] = {}
     known = {} if known is None else known
@@ -263,6 +292,7 @@ def jobs(
             job = replace(job, points=(*job.points, departure))
         distinct[identity] = known[identity] = job
     check_model_names(distinct.values())
+    check_threads(distinct.values())
     return list(distinct.values())
 
 

@@ -62,6 +62,7 @@ class Points:
         """
         jobs = [self.job(values) for values in self.space.corners()]
         check_model_names(jobs)
+        grid.check_threads(jobs)
         return jobs[0]
 
     def identity(self, values: Mapping[str, Value]) -> Hashable | None:

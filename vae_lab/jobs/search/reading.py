@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from vae_lab import config
 from vae_lab.errors import UserError, quoted
 from vae_lab.jobs import grammar
 from vae_lab.jobs.search.space import Condition, Dimension, Space, Value, stepped
@@ -110,7 +111,7 @@ def dimension(override: Override) -> Dimension:
         raise UserError(
             f"{line}: a search does not vary the seed; its best is trained with others afterwards."
         )
-    if key.lstrip("+~").partition(".")[0] == "search":
+    if config.is_of_all_runs(key):
         raise UserError(f"{line}: is of the search as a whole; give one value, and a command for each.")
     sweep = override._value
     if not isinstance(sweep, Sweep):
