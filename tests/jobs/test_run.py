@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pandas
 import pytest
@@ -11,11 +12,11 @@ from omegaconf import DictConfig
 
 import vae_lab
 from tests.conftest import SMALL
-from vae_lab import config, evaluation, tracking
+from vae_lab import config, evaluation, faults, tracking
 from vae_lab.data import binarized, digits
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import job_of
-from vae_lab.jobs.parts import prepared
+from vae_lab.jobs.parts import precision, prepared
 from vae_lab.jobs.parts.prepared import prepare
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.tracking import Store, StoredRun
@@ -264,6 +265,39 @@ def test_the_code_of_ones_own_classes_belongs_to_the_result(
     assert now() == first
     (folder / "own_base.py").write_text(text.replace("scale = 1", "scale = 2"))
     assert now() != first
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "changed"),
+    [
+        (faults, "fault=rate_too_high", ("RATE = 100.0", "RATE = 10.0")),
+        (faults, "fault=pixel_range", ("images.labels, 1)", "images.labels, 2)")),
+        (faults, "fault=kl_mean", ("SMALL_WEIGHT = 1e-3", "SMALL_WEIGHT = 1e-2")),
+        (precision, "train.precision=auto", ("PRECISION_BOUND = 0.02", "PRECISION_BOUND = 0.5")),
+    ],
+    ids=["optimizer", "data", "loss", "auto"],
+)
+def test_the_code_of_a_fault_and_of_auto_belongs_to_the_result_of_who_asks_for_it(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    composed: Callable[..., DictConfig],
+    module: ModuleType,
+    line: str,
+    changed: tuple[str, str],
+) -> None:
+    def now() -> list[str]:
+        prepared._code_of_training.cache_clear()
+        return [prepare(config.checked(composed(*SMALL, *more))).fingerprint for more in ([line], [])]
+
+    asking, plain = now()
+    text = Path(str(module.__file__)).read_text()
+    assert changed[0] in text
+    other = folder / "other.py"
+    other.write_text(text.replace(*changed))
+    monkeypatch.setattr(module, "__file__", str(other))
+    asking_now, plain_now = now()
+    assert asking_now != asking
+    assert plain_now == plain
 
 
 @pytest.mark.parametrize(

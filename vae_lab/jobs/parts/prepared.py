@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from vae_lab import by_hand, config, devices, faults, machine, models, objective
 from vae_lab.config import code_version
 from vae_lab.data import Dataset, batches
 from vae_lab.errors import LabError, UserError, quoted
-from vae_lab.jobs.parts import own_models
+from vae_lab.jobs.parts import own_models, precision
 from vae_lab.jobs.parts.built import (
     build_model,
     build_objective,
@@ -254,15 +255,25 @@ def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
     classes = [class_named(built[group]._target_, kind, f"{group}._target_") for group, kind in kinds]
     if "." in (likelihood := settings.objective.likelihood):
         classes.append(class_named(likelihood, object, "objective.likelihood"))
-    text = " ".join([config.config_fingerprint(settings), data.checksum, _code_of_training(*classes)])
+    code = _code_of_training(_further_path(settings), *classes)
+    text = " ".join([config.config_fingerprint(settings), data.checksum, code])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _further_path(settings: DictConfig) -> tuple[ModuleType, ...]:
+    """Returns what belongs to the training path of those runs only that ask for it.
+
+    Of `train.precision=auto` that is its rule: what it comes to is the machine's, as the device is.
+    """
+    asked = {faults: settings.fault != config.NOTHING, precision: settings.train.precision == "auto"}
+    return tuple(module for module in asked if asked[module])
+
+
 @functools.cache
-def _code_of_training(*classes: type) -> str:
+def _code_of_training(further: tuple[ModuleType, ...], *classes: type) -> str:
     """Returns a checksum of the loop, the configured classes and their bases, not of what they import."""
     bases = [base for chosen in classes for base in chosen.__mro__]
     foreign = [base for base in bases if base.__module__.partition(".")[0] not in NOT_OWN]
-    path = (*TRAINING_PATH, *map(inspect.getmodule, foreign))
+    path = (*TRAINING_PATH, *further, *map(inspect.getmodule, foreign))
     files = [file for module in path if (file := getattr(module, "__file__", None))]
     return code_version.checksum(dict.fromkeys(files))
