@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-_global_generator = threading.Lock()
+# A metric of the user's own, which has its turn, may seed draws itself or have the lab train a classifier.
+_global_generator = threading.RLock()
 
 
 def derive_seed(seed: int, *name: str | int) -> int:

@@ -12,11 +12,17 @@ import torch
 
 from tests.test_stacks import alone, batches, member, same
 from vae_lab import devices, evaluation
+from vae_lab.checkpoints import Checkpoint
 from vae_lab.config import checked
 from vae_lab.data import Dataset
+from vae_lab.errors import UserError
 from vae_lab.evaluation.bounds import log_weight
+from vae_lab.jobs.job import Job
+from vae_lab.jobs.parts.built import build_objective
 from vae_lab.jobs.parts.own_losses import is_stackable, try_loss
 from vae_lab.jobs.parts.prepared import prepare
+from vae_lab.jobs.runs.reports import Assignment, Failed, Reached
+from vae_lab.jobs.runs.together import train_pack
 from vae_lab.models import VAE, Posterior, autoencoded
 from vae_lab.objectives import Objective, likelihood
 from vae_lab.stacks import Stack, train_together
@@ -215,3 +221,102 @@ def test_only_losses_that_keep_runs_apart_are_stacked(weighted: Any) -> None:
     assert not is_stackable(OfItsWarmUp(likelihood("bernoulli"), **weights), *sizes)
     assert is_stackable(Objective(likelihood("bernoulli"), **weights), *sizes)
     assert not is_stackable(weighted(3, kind=likelihoods.LearnedStd(0.1)), *sizes)
+
+
+class Mmd(Objective):
+    """Holds a draw of the posterior against one of the prior, as a Wasserstein autoencoder's loss does."""
+
+    def __call__(self, logits: Any, x: Any, posterior: Any, *further: Any, **more: Any) -> Any:
+        terms = super().__call__(logits, x, posterior, *further, **more)
+        distance = (torch.randn_like(posterior.mean) - posterior.mean).square().sum(-1)
+        return terms._replace(loss=terms.loss + distance)
+
+
+class Projected(Objective):
+    """Draws a direction when it is built."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.direction = torch.randn(2)
+
+
+class Langevin(torch.optim.SGD):
+    """Adds noise to every step."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for weights in group["params"]:
+                weights.data.add_(torch.randn_like(weights), alpha=1e-3)
+        return super().step(closure)
+
+
+class Wandering(torch.optim.lr_scheduler.CosineAnnealingLR):
+    """A schedule that draws its rates."""
+
+    def get_lr(self) -> Any:
+        return [float(torch.rand(1)) for _ in self.base_lrs]
+
+
+DRAWING = {
+    "loss": (f"objective._target_={__name__}.Mmd",),
+    "optimizer": ("optimizer=sgd", f"optimizer._target_={__name__}.Langevin"),
+}
+DIGITS = ("data=digits", "train.device=cpu")
+QUICK = (*DIGITS, "model.hidden_size=8", "model.layers=1", "train.epochs=2", "evaluation.pictures=false")
+
+
+def states(job: Job, number: int, parts: tuple[int, ...]) -> Checkpoint:
+    """Trains a run up to some epochs, each time in a process whose generator is elsewhere."""
+    state: Checkpoint | None = None
+    for until in parts:
+        torch.manual_seed(number)
+        for reports in train_pack({0: Assignment(job, state, until)}, {0}):
+            for report in reports:
+                assert not isinstance(report, Failed), report
+                state = report.checkpoint if isinstance(report, Reached) else state
+        assert state is not None
+        state = Checkpoint.from_bytes(state.to_bytes(), "between")
+    assert state is not None
+    return state
+
+
+def held_out_losses(state: Checkpoint) -> list[float]:
+    return [epoch["test/loss"] for epoch in state.history]
+
+
+@pytest.mark.parametrize("line", DRAWING.values(), ids=DRAWING)
+def test_a_loss_and_an_optimizer_that_draw_are_seeded_as_a_model_is(
+    composed: Any, line: tuple[str, ...]
+) -> None:
+    job = Job(checked(composed(*QUICK, *line)), "run")
+    first, again, resumed = (states(job, number, parts) for number, parts in enumerate([(2,), (2,), (1, 2)]))
+    for other in (again, resumed):
+        assert other.step_losses == first.step_losses
+        assert held_out_losses(other) == held_out_losses(first)
+        torch.testing.assert_close(other.model, first.model, rtol=0, atol=0)
+    assert job.parts.draws
+    assert job.parts.stack_key is None, "each run of a stack would draw for all"
+
+
+def test_what_does_not_draw_is_left_as_it_was(composed: Any) -> None:
+    plain = prepare(checked(composed(*DIGITS)))
+    own = prepare(checked(composed(*DIGITS, f"objective._target_={__name__}.Derived")))
+    assert not plain.draws
+    assert not own.draws
+    assert own.stack_key is not None
+
+
+def test_what_a_loss_draws_when_it_is_built_follows_from_the_seed(composed: Any) -> None:
+    def direction(seed: int) -> Any:
+        line = (f"objective._target_={__name__}.Projected", f"seed={seed}")
+        return build_objective(checked(composed(*DIGITS, *line))).direction  # type: ignore[attr-defined]
+
+    assert torch.equal(direction(0), direction(0))
+    assert not torch.equal(direction(0), direction(1))
+
+
+def test_a_schedule_that_draws_is_refused(composed: Any) -> None:
+    line = ("scheduler=cosine", f"scheduler._target_={__name__}.Wandering")
+    with pytest.raises(UserError, match=r"Wandering: draws from PyTorch's global generator") as raised:
+        prepare(checked(composed(*DIGITS, *line)))
+    assert "\n" not in str(raised.value)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from vae_lab import seeding
 from vae_lab.data import Dataset, dataset
 from vae_lab.errors import UserError
 from vae_lab.evaluation import ModelInHand
@@ -144,3 +145,19 @@ def test_a_data_set_is_itself_and_no_other_so_that_measures_are_cached_by_it(fac
     one, two = (dataset("pair", pixels, [0, 1], pixels, [0, 1], factors=factors) for _ in range(2))
     assert {one: "of one", two: "of two"}[one] == "of one"
     assert one != two
+
+
+@metric("drawn")
+def drawn(model: ModelInHand, images: Any, labels: Any) -> torch.Tensor:
+    with seeding.global_generator(7, "of its own"):  # in the turn that it has already
+        torch.rand(3)
+    return torch.rand(1)
+
+
+def test_what_a_metric_draws_follows_from_the_seed_and_leaves_no_trace(rows: Dataset) -> None:
+    model, chosen = in_hand(rows, 0), own_metrics.own_metrics([f"{__name__}.drawn"])
+    before = torch.get_rng_state()
+    first, other = (own_metrics.measured_by(chosen, model, seed=seed).metrics for seed in (0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert own_metrics.measured_by(chosen, model, seed=0).metrics == first != other

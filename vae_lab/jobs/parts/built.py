@@ -101,7 +101,7 @@ def model_of(settings: DictConfig, arguments: Mapping[str, Any]) -> VAE:
 
 
 def build_objective(settings: DictConfig) -> Objective:
-    """Returns the configured loss with its likelihood, whose first weights, if any, follow from the seed.
+    """Returns the configured loss with its likelihood; what they draw when built follows from the seed.
 
     Raises:
         UserError: A class does not exist, is none of a loss or a likelihood, or does not take its arguments.
@@ -115,7 +115,8 @@ def build_objective(settings: DictConfig) -> Objective:
     def build(chosen: Collection[str]) -> Objective:
         return target(**fixed, **{key.removeprefix("options."): keys[key] for key in chosen})  # type: ignore[no-any-return]
 
-    return blaming_keys("objective", keys, target, build, fixed=[*fixed])
+    with seeding.global_generator(settings.seed, "objective"):  # which may draw what it is built with
+        return blaming_keys("objective", keys, target, build, fixed=[*fixed])
 
 
 def _likelihood(settings: DictConfig) -> Likelihood:

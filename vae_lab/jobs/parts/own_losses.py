@@ -6,6 +6,7 @@ Shapes: L noise draws, K runs of a stack, n images, D pixels, P outputs of the d
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from vae_lab import seeding
 from vae_lab.errors import LabError, UserError
 from vae_lab.jobs.parts.arguments import reason_of
+from vae_lab.jobs.parts.draws import noticed
 from vae_lab.models import Posterior
 from vae_lab.objectives import Objective, Terms, outputs_of, weights_of
 from vae_lab.stacks import WEIGHTS, stack_objectives
@@ -26,18 +28,40 @@ def is_own(thing: object) -> bool:
     return type(thing).__module__ != "vae_lab.objectives"
 
 
-def try_loss(objective: Objective, names: dict[str, str], data_size: int, latent_size: int) -> None:
+def draws_itself(objective: Objective, data_size: int, latent_size: int) -> bool:
+    """Returns whether a loss that has been tried draws from the global generator; the lab's own do not.
+
+    Args:
+        objective: The loss, on the CPU.
+        data_size: D.
+        latent_size: Z.
+    """
+    if not (is_own(objective) or is_own(objective.likelihood)):
+        return False
+    return try_loss(objective, {}, data_size, latent_size)
+
+
+def try_loss(objective: Objective, names: Mapping[str, str], data_size: int, latent_size: int) -> bool:
     """Computes a loss or a likelihood of the user's own, in training and on held-out images.
 
     Args:
-        objective: The loss.
+        objective: The loss, on the CPU.
         names: What the config calls loss and likelihood, `objective._target_` and `objective.likelihood`.
         data_size: D.
         latent_size: Z.
 
+    Returns:
+        Whether it has drawn from PyTorch's global generator.
+
     Raises:
         UserError: It fails, or gives what is no loss of every image.
     """
+    with noticed() as has_drawn:
+        _compute(objective, names, data_size, latent_size)
+        return has_drawn()
+
+
+def _compute(objective: Objective, names: Mapping[str, str], data_size: int, latent_size: int) -> None:
     numbers = logits, x, posterior, noise = _numbers(objective, (), data_size, latent_size)
     likelihood, asked = objective.likelihood, ""
     try:
@@ -52,9 +76,9 @@ def try_loss(objective: Objective, names: dict[str, str], data_size: int, latent
         with torch.no_grad():  # as on held-out images
             _checked(objective(*numbers, epochs_done=0.5))
     except LabError as error:
-        raise UserError(f"{asked}={names[asked]}: {error}") from error
+        raise UserError(f"{asked}={names.get(asked)}: {error}") from error
     except Exception as error:
-        raise UserError(f"{asked}={names[asked]}: {reason_of(error)}") from error
+        raise UserError(f"{asked}={names.get(asked)}: {reason_of(error)}") from error
 
 
 def _checked(terms: object) -> Terms:

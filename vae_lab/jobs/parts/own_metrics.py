@@ -17,6 +17,7 @@ from vae_lab.errors import UserError, quoted
 from vae_lab.evaluation import Measures, ModelInHand
 from vae_lab.files import imported
 from vae_lab.jobs.parts.arguments import reason_of, taken
+from vae_lab.jobs.parts.draws import seeded
 from vae_lab.metrics import Metric
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ def measured_by(metrics: Iterable[OwnMetric], model: ModelInHand, seed: int) -> 
     """Returns what functions of the user's own say of a trained model and the held-out images.
 
     Each is called as function(model, images, labels), with images (N, C, H, W) in [0, 1] and labels (N,), and
-    with `factors` and `seed` if it takes them. One that fails loses its own measure and no other.
+    with `factors` and `seed` if it takes them. One that fails loses its own measure and no other. Draws from
+    PyTorch's global generator follow from the seed; meanwhile others that draw from it wait.
     """
     measures, test = Measures({}, {}), model.data.test
     images = torch.unflatten(test.scaled(slice(None)), -1, model.shape)
@@ -85,7 +87,11 @@ def measured_by(metrics: Iterable[OwnMetric], model: ModelInHand, seed: int) -> 
             measures.absent[key] = f"data {quoted(model.data.name)} has no factors"
             continue
         try:
-            with torch.no_grad(), devices.float32_products("float32", model.device):
+            with (
+                torch.no_grad(),
+                devices.float32_products("float32", model.device),
+                seeded(True, seed, "metric", key, device=model.device),
+            ):
                 value = float(own.function(model, images, test.labels, **further))
         except Exception as error:
             measures.absent[key] = reason_of(error).rstrip(".")

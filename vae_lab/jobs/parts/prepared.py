@@ -32,6 +32,7 @@ from vae_lab.jobs.parts.built import (
     model_of,
 )
 from vae_lab.jobs.parts.datasets import run_data
+from vae_lab.jobs.parts.draws import noticed
 from vae_lab.jobs.parts.own_losses import is_own, is_stackable, other_weight, state, try_loss
 from vae_lab.jobs.parts.own_metrics import own_metrics
 from vae_lab.models import VAE
@@ -60,9 +61,16 @@ class Outline(NamedTuple):
     width: int  # outputs of all its Linear layers
 
 
+class OptimizerTrial(NamedTuple):
+    """What an optimizer does with one weight."""
+
+    state_tensors: int  # of a weight's size, which it holds beside it
+    draws: bool  # from PyTorch's global generator
+
+
 # What a multirun's points share is tried once: by the settings that it is made from.
 _outlines: dict[tuple[type, str], Outline] = {}
-_state_tensors: dict[str, int] = {}
+_optimizer_trials: dict[str, OptimizerTrial] = {}
 
 
 class _WithoutValues(TorchFunctionMode):
@@ -86,6 +94,7 @@ class Parts(NamedTuple):
     weights: int  # trained weights of the model
     stack_key: str | None  # equal for runs that can be trained as a stack; None for one that must go alone
     memory: int = 0  # bytes that training takes at least, beside the data
+    draws: bool = False  # whether loss or optimizer draw from PyTorch's global generator
 
 
 def prepare(settings: DictConfig) -> Parts:
@@ -104,18 +113,20 @@ def prepare(settings: DictConfig) -> Parts:
     objective = build_objective(settings)
     arguments = model_arguments(settings, data, objective.likelihood)
     model = _outline(settings, arguments, objective.likelihood)
-    can_be_stacked = model.stackable
+    optimizer = _try_optimizer(settings, device)
+    can_be_stacked, draws = model.stackable and not optimizer.draws, optimizer.draws
     if is_own(objective) or is_own(objective.likelihood):
         sizes = data.size, settings.model.latent_size
         loss = faults.config_with(settings).objective
         names = {f"objective.{key}": loss[key] for key in ("_target_", "likelihood")}
-        try_loss(objective, names, *sizes)
+        draws |= try_loss(objective, names, *sizes)
+        can_be_stacked = can_be_stacked and not draws
         can_be_stacked = can_be_stacked and is_stackable(objective, *sizes, _with_other_weights(settings))
-    copies = 2 + _count_state_tensors(settings, device)
+    copies = 2 + optimizer.state_tensors
     needed = _needed_memory(settings, model, data, device, copies=copies, draws=objective.draws or 1)
     can_be_stacked = can_be_stacked and own_models.can_be_stacked(settings, arguments, objective)
     return Parts(
-        fingerprint=run_fingerprint(settings, data),
+        fingerprint=run_fingerprint(settings, data, draws=draws),
         device=device,
         data=data,
         objective=objective,
@@ -123,6 +134,7 @@ def prepare(settings: DictConfig) -> Parts:
         weights=model.weights,
         stack_key=_stack_key(settings, arguments, objective) if can_be_stacked else None,
         memory=needed,
+        draws=draws,
     )
 
 
@@ -190,28 +202,38 @@ def _stack_key(settings: DictConfig, arguments: Mapping[str, Any], objective: Ob
     return json.dumps(shared, sort_keys=True, default=str)
 
 
-def _count_state_tensors(settings: DictConfig, device: torch.device) -> int:
-    """Returns the tensors of a weight's size that the optimizer holds beside it; once for alike settings.
+def _try_optimizer(settings: DictConfig, device: torch.device) -> OptimizerTrial:
+    """Trains one weight for as many epochs as the schedule may need; once for alike settings.
 
-    One weight is trained for as many epochs as the schedule may need.
+    Raises:
+        UserError: Optimizer or schedule does not work, or the schedule draws.
     """
     epochs = min(settings.train.epochs, TRIED_EPOCHS)
     tried = f"{config.plain(settings, ['optimizer', 'scheduler', 'fault'])} {epochs} {device}"
-    if tried in _state_tensors:
-        return _state_tensors[tried]
+    if tried in _optimizer_trials:
+        return _optimizer_trials[tried]
     weight = nn.Parameter(torch.zeros(2, device=device))
     weight.grad = torch.zeros_like(weight)
-    optimizer = build_optimizer(settings, [weight], trial=lambda candidate: candidate.step())
+    with noticed(device) as has_drawn:
+        optimizer = build_optimizer(settings, [weight], trial=lambda candidate: candidate.step())
+        draws = has_drawn()
 
     def step_through(schedule: LRScheduler) -> None:
         optimizer.step()  # PyTorch warns of a schedule that goes first
-        for _ in range(epochs):
-            schedule.step()
+        with noticed(device) as has_drawn:
+            for _ in range(epochs):
+                schedule.step()
+            if has_drawn():
+                raise UserError(
+                    f"scheduler._target_={settings.scheduler._target_}: draws from PyTorch's global "
+                    "generator, which is not seeded there; must draw from a torch.Generator of its own."
+                )
 
     build_schedule(settings, optimizer, trial=step_through)
     state = optimizer.state[weight].values()
-    _state_tensors[tried] = sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
-    return _state_tensors[tried]
+    count = sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
+    _optimizer_trials[tried] = OptimizerTrial(count, draws)
+    return _optimizer_trials[tried]
 
 
 def _needed_memory(
@@ -246,8 +268,14 @@ def _needed_memory(
     return needed
 
 
-def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
-    """Returns twelve hex digits of what determines a result: config, data and code of the training path."""
+def run_fingerprint(settings: DictConfig, data: Dataset, *, draws: bool) -> str:
+    """Returns twelve hex digits of what determines a result: config, data and code of the training path.
+
+    Args:
+        settings: A checked config.
+        data: Its data.
+        draws: Whether loss or optimizer draw numbers; they were not seeded once.
+    """
     kinds = [("model", nn.Module), ("optimizer", Optimizer)]
     kinds += [("scheduler", LRScheduler)] if settings.scheduler is not None else []
     kinds += [("objective", Objective)]
@@ -256,7 +284,7 @@ def run_fingerprint(settings: DictConfig, data: Dataset) -> str:
     if "." in (likelihood := settings.objective.likelihood):
         classes.append(class_named(likelihood, object, "objective.likelihood"))
     code = _code_of_training(_further_path(settings), *classes)
-    text = " ".join([config.config_fingerprint(settings), data.checksum, code])
+    text = " ".join([config.config_fingerprint(settings), data.checksum, code, *(["seeded"] * draws)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

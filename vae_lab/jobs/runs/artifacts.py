@@ -16,7 +16,10 @@ from vae_lab.errors import without_credentials
 from vae_lab.faults import FAULTS, config_with
 from vae_lab.jobs.commands import run_command
 from vae_lab.jobs.job import Job
+from vae_lab.jobs.parts.built import build_objective
 from vae_lab.jobs.parts.datasets import dataset
+from vae_lab.jobs.parts.draws import seeded
+from vae_lab.jobs.parts.own_losses import draws_itself
 from vae_lab.jobs.parts.own_metrics import measured_by, own_metrics
 from vae_lab.jobs.parts.prepared import Parts
 from vae_lab.jobs.runs.absence import paragraph
@@ -40,6 +43,23 @@ def final_measures(
     settings: DictConfig, data: Dataset, objective: Objective, model: VAE
 ) -> evaluation.Measures:
     """Returns what `evaluation` adds to a trained model's metrics; nothing with `evaluation=quick`."""
+    # A loss of its own: the likelihood of this one may have weights on another device.
+    draws = draws_itself(build_objective(settings), data.size, model.latent_size)
+    with seeded(draws, settings.seed, "final measures", device=data.test.pixels.device):
+        measures = _measures_of_lab(settings, data, objective, model)
+    if settings.evaluation.metrics:
+        in_hand = evaluation.ModelInHand(
+            model, objective, device=data.test.pixels.device, load_data=lambda: data, name=data.name
+        )
+        measures.add(measured_by(own_metrics(settings.evaluation.metrics), in_hand, settings.seed))
+    if len(data.test) == 1:
+        measures.absent["test/active_units"] = "one held-out image has no variance"
+    return measures
+
+
+def _measures_of_lab(
+    settings: DictConfig, data: Dataset, objective: Objective, model: VAE
+) -> evaluation.Measures:
     plain = OmegaConf.merge(settings.data, {"binarize": "none"})
     assert isinstance(plain, DictConfig)
     measures = evaluation.full_evaluation(
@@ -65,13 +85,6 @@ def final_measures(
             batch_size=settings.evaluation.batch_size,
         )
         measures.take_all(chains)
-    if settings.evaluation.metrics:
-        in_hand = evaluation.ModelInHand(
-            model, objective, device=data.test.pixels.device, load_data=lambda: data, name=data.name
-        )
-        measures.add(measured_by(own_metrics(settings.evaluation.metrics), in_hand, settings.seed))
-    if len(data.test) == 1:
-        measures.absent["test/active_units"] = "one held-out image has no variance"
     return measures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from vae_lab.data import Batches
 from vae_lab.errors import LabError
 from vae_lab.files import full_disk_told
 from vae_lab.jobs.parts.built import build_model, build_objective, build_optimizer, build_schedule
+from vae_lab.jobs.parts.draws import seeded
 from vae_lab.jobs.parts.precision import TRIAL_SEED, chosen_precision
 from vae_lab.jobs.parts.prepared import Parts
 from vae_lab.jobs.runs.absence import absent_tag
@@ -29,7 +31,7 @@ from vae_lab.jobs.runs.artifacts import (
 )
 from vae_lab.jobs.runs.ran_on import ran_on
 from vae_lab.jobs.runs.reports import Assignment, Began, Finished, Reached
-from vae_lab.models import VAE
+from vae_lab.models import VAE, is_stochastic
 from vae_lab.objectives import Objective, join
 from vae_lab.training import DivergedError, Epoch
 
@@ -51,7 +53,11 @@ class Learner:
         # A loss of its own: several runs of a job do not share the weights that a likelihood may have.
         self.model, objective = _first_weights(settings, self.job.parts)
         self.parts = parts = self.job.parts._replace(objective=objective)
-        self.optimizer = build_optimizer(settings, self.model.parameters())
+        self._seeded = partial(seeded, parts.draws, settings.seed, device=parts.device)
+        if parts.draws and not is_stochastic(self.model):
+            self.model.draws = True  # type: ignore[assignment]  # by which its epochs are seeded
+        with self._seeded("optimizer"):
+            self.optimizer = build_optimizer(settings, self.model.parameters())
         self.scheduler = build_schedule(settings, self.optimizer)
         self.batches = Batches(
             parts.data.train,
@@ -81,14 +87,15 @@ class Learner:
         if isinstance(epoch, DivergedError):
             raise epoch
         settings = self.settings
-        held_out = evaluation.held_out(
-            self.model,
-            self.parts.objective,
-            self.parts.data.test,
-            seed=settings.seed,
-            batch_size=settings.evaluation.batch_size,
-            active_threshold=settings.evaluation.active_threshold,
-        )
+        with self._seeded("evaluation"):
+            held_out = evaluation.held_out(
+                self.model,
+                self.parts.objective,
+                self.parts.data.test,
+                seed=settings.seed,
+                batch_size=settings.evaluation.batch_size,
+                active_threshold=settings.evaluation.active_threshold,
+            )
         _check_finite(held_out, epoch.number)
         before = self.history[-1]["train/total_seconds"] if self.history else 0.0
         trained = {
@@ -116,7 +123,9 @@ class Learner:
             history=self.history,
             step_losses=self.step_losses,
         )
-        return Reached(self.place, checkpoint, pictures_of(self.settings, self.parts, self.model))
+        with self._seeded("pictures"):
+            pictures = pictures_of(self.settings, self.parts, self.model)
+        return Reached(self.place, checkpoint, pictures)
 
     def finish(self) -> Finished:
         """Returns the final measures, figures and the model."""
@@ -124,7 +133,8 @@ class Learner:
         measures = final_measures(settings, parts.data, parts.objective, self.model)
         with tempfile.TemporaryDirectory() as name, full_disk_told(Path(name), _unwritable):
             folder = Path(name)
-            write_artifacts(self.job, parts, self.model, self.history, folder)
+            with self._seeded("pictures"):
+                write_artifacts(self.job, parts, self.model, self.history, folder)
             write_step_losses(self.step_losses, folder)
             paths = sorted(path for path in folder.rglob("*") if path.is_file())
             files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
