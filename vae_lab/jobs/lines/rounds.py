@@ -174,8 +174,8 @@ def _expected(verdict: Verdict) -> str:
     estimate, low, high = verdict.needed
     if not math.isfinite(low):
         return "(no look is left)"
-    if not math.isfinite(estimate):
-        return f"({low:.0f} seeds at least)"
+    if not math.isfinite(estimate):  # the number that giving up goes by, for a fair chance
+        return f"({verdict.soonest:.0f} seeds at least)"
     upper = f"to {high:,.0f}" if math.isfinite(high) else "or more"
     return f"(about {estimate:,.0f} seeds, {low:,.0f} {upper})"
 
