@@ -139,6 +139,15 @@ def test_first_weights_ignore_neither_z_nor_the_label_however_deep_the_decoder(
     assert report.of_grade("fault") == [fault] * bool(fault), str(report)
 
 
+@pytest.mark.parametrize("layers", [10, 30])
+def test_first_weights_of_a_deep_encoder_that_hardly_answers_are_no_fault(layers: int, x: Tensor) -> None:
+    sizes = {**SIZES, "layers": layers, "latent_size": 1}
+    for seed in range(12):
+        torch.manual_seed(seed)
+        report = report_of(VAE(**sizes), Objective(Bernoulli()), x[:32], trained=False)
+        assert report.of_grade("fault") == [], (seed, str(report))
+
+
 @pytest.mark.parametrize(
     ("power", "weight", "seen"),
     [(2, 100.0, "standard deviation of 7.1"), (1, 100.0, "scale of 1e+02"), (1, 1e-4, "scale of 0.0001")],

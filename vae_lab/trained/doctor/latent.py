@@ -62,7 +62,8 @@ def _of_least(subject: Subject) -> Iterator[Finding]:
         except Exception:  # no gradient through encode, or a module that refuses pixels beyond 1
             seen, tried = "The least log-variance is {:.2g}; not all images made to lower it work.", False
     if least > STUCK:
-        grade = FAULT if tried and least < AT_THE_BOUND else WARNING
+        # First weights of a deep encoder give nearly one answer to all images; training has yet to part them.
+        grade = FAULT if subject.trained and tried and least < AT_THE_BOUND else WARNING
         sound = f"below {STUCK:g} for some image and dimension"
         yield Finding("sigma_stuck", grade, seen.format(least), least, sound)
 
