@@ -49,6 +49,7 @@ def rate_distortion(name: str, runs: Sequence[RateDistortion]) -> Drawing:
         axes.margins(0.14)
         _draw_curves(axes, runs, families)
         name_axes(axes, "rate: KL, nats per image", "distortion: reconstruction, nats per image")
+        axes.xaxis.set_major_locator(MaxNLocator(5))  # rates that are nearly equal have long labels
         axes.grid(False)
         if len(families) > 1:
             markers = [
