@@ -10,8 +10,9 @@ from mlflow.entities import Metric, Param, RunTag
 
 from tests.server.conftest import Server
 from vae_lab.errors import LabError
-from vae_lab.tracking import KIND, RUN, Store, answers
-from vae_lab.tracking.store import _record
+from vae_lab.tracking import KIND, RUN, Store
+from vae_lab.tracking.bulk import any_server
+from vae_lab.tracking.client_reader import stored_run
 from vae_lab.tracking.tagging import tag_runs
 
 TAG = "vae_lab.in.parts"
@@ -46,20 +47,20 @@ def store(_server: Server) -> Store:
 def test_runs_come_whole_and_in_mlflows_order(
     store: Store, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers, "LARGEST", largest)
+    monkeypatch.setattr(any_server, "LARGEST", largest)
     experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
     by_client = store.client.search_runs(experiments, f"tags.`{TAG}` LIKE '%'")
     assert len(by_client) == 7
     read = store.tagged(TAG, "it's")
-    assert repr(read) == repr([_record(run) for run in by_client])  # NaN equals nothing
+    assert repr(read) == repr([stored_run(run) for run in by_client])  # NaN equals nothing
     assert store.bulk is None
     assert [run.run_id for run in store.records() if TAG in run.tags] == [run.run_id for run in read]
 
 
 @pytest.mark.parametrize("longest", [2, 2500])
 def test_curves_of_many_runs_are_whole(store: Store, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "CURVES", 3)
-    monkeypatch.setattr(answers, "LONGEST", longest)
+    monkeypatch.setattr(any_server, "CURVES", 3)
+    monkeypatch.setattr(any_server, "LONGEST", longest)
     runs = [run.run_id for run in store.tagged(TAG, "it's")]
     points = store.points(runs, ["test/loss", "odd/nan", "odd/up", "absent"])
     expected = {"test/loss": {0: 100.0, 1: 99.0, 2: 98.0}, "odd/nan": {1: math.nan}, "odd/up": {1: math.inf}}
@@ -70,7 +71,7 @@ def test_curves_of_many_runs_are_whole(store: Store, longest: int, monkeypatch: 
 
 
 def test_an_answer_of_another_form_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_decode", msgspec.json.Decoder(list[int]).decode)
+    monkeypatch.setattr(any_server, "_decode", msgspec.json.Decoder(list[int]).decode)
     with pytest.raises(LabError, match="not of MLflow's form"):
         store.records()
 

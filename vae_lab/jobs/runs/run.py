@@ -6,17 +6,17 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from vae_lab import config, tracking
 from vae_lab.checkpoints import Checkpoint
 from vae_lab.errors import LabError, quoted
-from vae_lab.files import DamagedError
 from vae_lab.jobs.commands import run_command
-from vae_lab.jobs.job import Job, Result, UnderWayError
+from vae_lab.jobs.job import Job, Result
 from vae_lab.jobs.progress import Display
 from vae_lab.jobs.runs.artifacts import collapse_warning, images_tag, write_config
-from vae_lab.jobs.runs.present import can_go_on, last_epoch, recorded_params
+from vae_lab.jobs.runs.interrupted import find_interrupted
+from vae_lab.jobs.runs.present import recorded_params
 from vae_lab.jobs.runs.ran_on import went_on
 from vae_lab.jobs.runs.reports import (
     Assignment,
@@ -28,9 +28,7 @@ from vae_lab.jobs.runs.reports import (
     drop_frames,
     trace_of,
 )
-from vae_lab.jobs.runs.under_way import check_run
-from vae_lab.tracking import Recorder, RunFolder, Store, StoredRun
-from vae_lab.tracking.abandoned import unfinished_runs
+from vae_lab.tracking import Recorder, RunFolder, Store
 from vae_lab.tracking.environment import experiment_name
 
 if TYPE_CHECKING:
@@ -41,14 +39,6 @@ log = logging.getLogger(__name__)
 MARKS = {tracking.STOPPED, tracking.WAITING}  # tags of a run that nobody is at work on
 STEP_LOSS = "train/step_loss"
 CHARTED = 320  # of a run's step losses: what a chart of MLflow's UI draws of a curve
-
-
-class Interrupted(NamedTuple):
-    """A run that ended early and can be resumed; without a checkpoint it had no finished epoch."""
-
-    stored: StoredRun
-    folder: RunFolder
-    checkpoint: Checkpoint | None
 
 
 class Run:
@@ -89,7 +79,7 @@ class Run:
         tags = self._tags(together)
         checkpoint = None
         with tracking.start_lock(store.uri):  # of two equal commands at once, the second sees the first's run
-            interrupted = None if self.settings.reuse == "never" else self._find_interrupted(store, params)
+            interrupted = find_interrupted(self.job, store, params)
             if interrupted is None:
                 experiment = experiment_name(store, self.settings.tracking.experiment)
                 self.recorder = store.start(experiment, self.job.name, kind=tracking.RUN, tags=tags)
@@ -274,39 +264,6 @@ class Run:
         last = epoch * steps
         shown = {step for step in range(last - steps + 1, last + 1) if (step - 1) % every == 0} | {last}
         return STEP_LOSS, {step: checkpoint.step_losses[step - 1] for step in sorted(shown)}
-
-    def _find_interrupted(self, store: Store, params: dict[str, str]) -> Interrupted | None:
-        """Returns a run of the same result to resume: one that has a checkpoint, or no epoch yet.
-
-        Raises:
-            UnderWayError: Another process is at work on one, or about to be.
-        """
-        unfinished = unfinished_runs(store, tracking.FINGERPRINT, self.job.parts.fingerprint)
-        check_run(self.job, unfinished)
-        for stored in unfinished:
-            if not can_go_on(stored, params):
-                continue
-            folder = RunFolder.lock(store.uri, stored.run_id)
-            if folder is None:
-                raise UnderWayError(f"{self.job.name}: another process is training it now.")
-            try:
-                return Interrupted(stored, folder, last_epoch(stored, folder.checkpoint))
-            except FileNotFoundError:
-                folder.release()
-                run_id = stored.run_id[:8]
-                log.info(f"{self.job.name}: what run {run_id} needs to go on is not on this machine.")
-            except DamagedError as error:
-                folder.release(forget=True)
-                log.warning(f"{error} {self.job.name} is trained from the start, as a new run.")
-            self._replace_in_multirun(store, stored)
-        return None
-
-    def _replace_in_multirun(self, store: Store, stored: StoredRun) -> None:
-        """Takes a run that cannot be resumed out of the multirun, in which this one takes its place."""
-        if self.job.multirun is not None:
-            member = tracking.member_tag(self.job.multirun.parent_run_id)
-            if member in stored.tags:
-                store.recorder(stored).tag({member: None})
 
     def _resume(self, checkpoint: Checkpoint, store: Store) -> None:
         self.done, self._at, self.history = checkpoint.epoch, checkpoint.at, checkpoint.history
