@@ -21,23 +21,20 @@ TRIAL_SEED = 0  # of what `auto` is tried with, so that all seeds of a configura
 SHOWN_DEPTH, SHOWN_DEPTH_CONDITIONAL = 3, 2
 
 
-def chosen_precision(precision: str, model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
-    """Returns `precision`, with `auto` replaced by the fastest format that hardly changes the loss.
+def fastest_precision(model: VAE, objective: Objective, batches: Batches, seed: int) -> str:
+    """Returns the fastest format that hardly changes the loss, which is what `auto` comes to.
 
     Of the hardware's formats, the fastest is taken in which the loss of a minibatch, with the first weights,
     is within `PRECISION_BOUND` of float32's; bfloat16 only for models that a study has shown to end where
     they end in float32. The model is tried in evaluation mode, without dropout, and is left as it is.
 
     Args:
-        precision: `auto`, or the format itself.
         model: An untrained model.
         objective: The loss per example.
         batches: The epochs' minibatches, on the model's device.
         seed: Of the minibatch and of all draws: `TRIAL_SEED` for the choice of a configuration, whatever the
             seeds of its runs.
     """
-    if precision != "auto":
-        return precision
     device = batches.images.pixels.device
     candidates = devices.faster_precisions(device)
     if not _shown_in_bfloat16(model):

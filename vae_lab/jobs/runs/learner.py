@@ -17,7 +17,7 @@ from vae_lab.errors import LabError
 from vae_lab.files import full_disk_told
 from vae_lab.jobs.parts.built import build_model, build_objective, build_optimizer, build_schedule
 from vae_lab.jobs.parts.draws import seeded
-from vae_lab.jobs.parts.precision import TRIAL_SEED, chosen_precision
+from vae_lab.jobs.parts.precision import TRIAL_SEED, fastest_precision
 from vae_lab.jobs.parts.prepared import Parts
 from vae_lab.jobs.runs.absence import absent_tag
 from vae_lab.jobs.runs.artifacts import (
@@ -154,7 +154,7 @@ class Learner:
         settings, seed = self.settings.copy(), TRIAL_SEED
         settings.seed = seed
         model, objective = _first_weights(settings, self.parts)
-        return chosen_precision("auto", model, objective, self.batches, seed)
+        return fastest_precision(model, objective, self.batches, seed)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.model)
