@@ -8,7 +8,8 @@ import pytest
 
 from tests.studies.test_claims import AXES, BASE, DEPTH, VAE, judged, of, runs
 from vae_lab.studies import claims, statistics
-from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
+from vae_lab.studies.claims.compared import Design
+from vae_lab.studies.claims.evidence import NoEvidence, evidence_for
 
 INSIDE = of("best_inside", along="model.latent_size", within=VAE)
 

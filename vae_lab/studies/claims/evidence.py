@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import compress, product
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,61 +12,20 @@ import numpy as np
 
 from vae_lab.errors import UserError, choices
 from vae_lab.studies import statistics
-from vae_lab.studies.claims.contrasts import contrast, contrasts_for
+from vae_lab.studies.claims.compared import Design, compared_rows, test_for
+from vae_lab.studies.claims.contrasts import contrast
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.difference import Evidence
-from vae_lab.studies.claims.scope import groups, named_points, scope, settings_of
+from vae_lab.studies.claims.scope import groups, named_points
 from vae_lab.studies.claims.wording import Wording, named
 from vae_lab.studies.statistics import Array
-from vae_lab.studies.study import POINT
 from vae_lab.studies.values import canonical, is_number
 
 if TYPE_CHECKING:  # whoever only names metrics or prints tables goes without its half second of imports
     import pandas as pd
+    from numpy.typing import NDArray
 
 TWO_NEEDED = "A spread without the noise of {replicate}s takes two of them."
-
-
-@dataclass(frozen=True)
-class Design:
-    """The design of a study: what repeats its runs, what varies, and from which base."""
-
-    replicate: str = "seed"
-    axes: Mapping[str, Sequence[str]] | None = None  # every varied key and its values; None: those that ran
-    base: Mapping[str, str] | None = None  # where the keys that a claim does not name stay
-    sequential: bool = False  # whether the number of replicates was chosen after looking at them
-    claims: int = 1  # that are judged together
-    points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by name: what each sets
-    repeats: Collection[str] = ()  # of the axes, those that repeat runs within a replicate
-    averaged: Mapping[str, Sequence[str]] = field(default_factory=dict)  # values that count beside points
-
-    def of_values(self, claim: Claim, declared: Mapping[str, list[str]]) -> Design:
-        """Returns the design with the values that a claim was declared of; see `scope.declared_values`."""
-        values = {
-            key: [*map(canonical, value)]
-            for key, value in declared.items()
-            if not key.startswith(f"{POINT} ")
-        }
-        if points := named_points(claim):  # they say where keys of the base stand, and keys that they set
-            stand = {*(self.base or {}), *(key for point in points for key in self.points.get(point, ()))}
-            varied = {key: value for key, value in values.items() if key not in stand}
-            return replace(self, axes={**(self.axes or {}), **varied}, averaged=varied)
-        fixed = {key: value[0] for key, value in values.items() if len(value) == 1 and key != claim.along}
-        base = {key: value for key, value in (self.base or {}).items() if key not in values}
-        varied = {key: value for key, value in values.items() if key not in fixed}
-        return replace(self, axes={**(self.axes or {}), **varied}, base={**base, **fixed})
-
-    def changed_point(self, claim: Claim, values: Mapping[str, list[str]]) -> str:
-        """Returns a point that a claim names and that stood elsewhere in the values it was declared of."""
-        for name in named_points(claim):
-            settings = self.points.get(name, {})
-            stays = {key: value for key, value in (self.base or {}).items() if key not in settings}
-            then = {key: values.get(key, [canonical(value)]) for key, value in stays.items()}
-            now = {key: [canonical(value)] for key, value in stays.items()}
-            of_point = settings_of(settings)
-            if values.get(f"{POINT} {name}", of_point) != of_point or then != now:
-                return name
-        return ""
 
 
 class NoEvidence(NamedTuple):
@@ -97,9 +55,9 @@ def evidence_for(
         UserError: the claim names a parameter that no run has, or orders an axis that has no order.
     """
     if runs.empty:
-        return NoEvidence("No run has finished.", _chosen_test(claim, runs, design))
+        return NoEvidence("No run has finished.", test_for(claim, runs, design))
     _check_parameters(claim, runs, design)
-    test = _chosen_test(claim, runs, design)
+    test = test_for(claim, runs, design)
     try:
         values = _values(claim, runs, design)
     except _NoValueError as error:
@@ -154,7 +112,7 @@ def _metric_table(claim: Claim, runs: pd.DataFrame, design: Design, group: Mappi
     """Finite values of the metric; rows are replicates and what else is crossed, columns the axis."""
     import pandas as pd
 
-    rows, crossed = _compared_rows(claim, runs, design, group)
+    rows, crossed = compared_rows(claim, runs, design, group)
     y = pd.to_numeric(rows[claim.metric], errors="coerce")
     rows, y = rows[np.isfinite(y)], y[np.isfinite(y)]
     if rows.empty:
@@ -165,72 +123,6 @@ def _metric_table(claim: Claim, runs: pd.DataFrame, design: Design, group: Mappi
     for level, key in levels.items():
         flat[level] = rows[key].map(canonical).to_numpy(object)
     return flat.groupby([*levels, "axis"])["y"].mean().unstack("axis")
-
-
-def _compared_rows(
-    claim: Claim, runs: pd.DataFrame, design: Design, group: Mapping[str, str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """The runs of one group of a claim, and the keys that are averaged over among them."""
-    compared = scope(
-        claim, group, runs.columns, replicate=design.replicate, axes=design.axes, base=design.base
-    )
-    averaged = {key: design.averaged[key] for key in compared.crossed if key in design.averaged}
-    chosen = np.ones(len(runs), dtype=bool)
-    for key, values in {**averaged, **compared.values}.items():
-        chosen &= runs[key].map(canonical).isin(values).to_numpy(bool)
-    return runs[chosen], compared.crossed
-
-
-def _chosen_test(claim: Claim, runs: pd.DataFrame, design: Design) -> statistics.Test:
-    """The test of a claim by the keys that differ, an anytime one for seeds that were added while looking."""
-    keys = {
-        key
-        for cells, crossed in _compared_cells(claim, runs, design)
-        for key in _differing(cells, [design.replicate, *crossed])
-    }
-    test = statistics.chosen_test(keys)
-    if not design.sequential:
-        return test
-    ran = runs[claim.along].map(canonical).unique() if claim.along in runs else ()
-    values = (design.axes or {}).get(claim.along) or ran
-    return statistics.anytime(test, claim.level, design.claims * contrasts_for(claim, len(values)))
-
-
-def _compared_cells(
-    claim: Claim, runs: pd.DataFrame, design: Design
-) -> Iterator[tuple[list[pd.DataFrame], list[str]]]:
-    """Yields the configurations whose values a claim subtracts from each other, and what is crossed in them.
-
-    Trends are within a group along the axis, spreads between the groups at every value of it.
-    """
-    crossed: list[str] = []
-    by_group: list[dict[str, pd.DataFrame]] = []
-    for group in groups(claim) if len(runs) else []:
-        rows, crossed = _compared_rows(claim, runs, design, group)
-        along = rows[claim.along].map(canonical) if claim.along else None
-        by_group.append(
-            {"": rows} if along is None else {str(value): cell for value, cell in rows.groupby(along)}
-        )
-    if claim.expect == "same_trend":
-        yield from ((list(cells.values()), crossed) for cells in by_group)
-    elif claim.expect == "smaller_spread":
-        for value in dict.fromkeys(value for cells in by_group for value in cells):
-            yield [cells[value] for cells in by_group if value in cells], crossed
-    else:
-        yield [cell for cells in by_group for cell in cells.values()], crossed
-
-
-def _differing(cells: Sequence[pd.DataFrame], index: Sequence[str]) -> set[str]:
-    """The parameters in which configurations differ where both have finished: by `index`, if anywhere."""
-    places = [[*zip(*(cell[key].map(canonical) for key in index), strict=True)] for cell in cells]
-    shared = set.intersection(*map(set, places)) if places else set()
-    compared = [
-        cell[[place in shared for place in at]] if shared else cell
-        for cell, at in zip(cells, places, strict=True)
-    ]
-    keys = [str(key) for key in (cells[0] if cells else ()) if "/" not in str(key)]
-    values = {key: {frozenset(map(canonical, cell[key].unique())) for cell in compared} for key in keys}
-    return {key for key, sets in values.items() if len(sets) > 1}
 
 
 def _axis_values(claim: Claim, tables: Sequence[pd.DataFrame], design: Design) -> list[str]:
@@ -256,17 +148,25 @@ def _check_crossings(
     claim: Claim, runs: pd.DataFrame, design: Design, tables: Sequence[pd.DataFrame]
 ) -> None:
     """Raises a _NoValueError for a combination of what is averaged over that no replicate has everywhere."""
-    _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
+    _, crossed = compared_rows(claim, runs, design, groups(claim)[0])
     if named_points(claim) or not crossed:
         return
     planned = product(*(dict.fromkeys(map(canonical, (design.axes or {})[key])) for key in crossed))
+    valued = [_valued(table) for table in tables]
     for combination in planned:
-        for table in tables:
-            places = [at[1:] == combination for at in table.index]
-            if not table[places].notna().any().all():
-                lacking = named(dict(zip(crossed, combination, strict=True)))
-                where = f"{lacking} wherever it is averaged"
-                raise _NoValueError(f"No finished run gives {claim.metric} for {where}")
+        if not all(np.all(of_table.get(combination, False)) for of_table in valued):
+            lacking = named(dict(zip(crossed, combination, strict=True)))
+            where = f"{lacking} wherever it is averaged"
+            raise _NoValueError(f"No finished run gives {claim.metric} for {where}")
+
+
+def _valued(table: pd.DataFrame) -> dict[tuple[str, ...], NDArray[np.bool_]]:
+    """Where on the axis some replicate has a value, of each combination of what is crossed."""
+    valued: dict[tuple[str, ...], NDArray[np.bool_]] = {}
+    for (_, *combination), there in zip(table.index, table.notna().to_numpy(), strict=True):
+        at = tuple(combination)
+        valued[at] = there | valued.get(at, False)
+    return valued
 
 
 def _crossings(
@@ -282,7 +182,7 @@ def _crossings(
         design: What is planned.
         combinations: Those that some replicate has.
     """
-    _, crossed = _compared_rows(claim, runs, design, groups(claim)[0])
+    _, crossed = compared_rows(claim, runs, design, groups(claim)[0])
     planned = [len({canonical(value) for value in (design.axes or {})[key]}) for key in crossed]
     if not named_points(claim):
         return math.prod(planned)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from vae_lab.errors import UserError
 from vae_lab.studies import statistics
+from vae_lab.studies.claims.compared import Design
 from vae_lab.studies.claims.declared import Claim
 from vae_lab.studies.claims.difference import Evidence, Size
-from vae_lab.studies.claims.evidence import Design, NoEvidence, evidence_for
+from vae_lab.studies.claims.evidence import NoEvidence, evidence_for
 from vae_lab.studies.claims.outlook import needed_replicates, outlook
 from vae_lab.studies.claims.sharing import NEGLIGIBLE, REFUTED, SUPPORTED, UNDECIDED, Settled, settled
 from vae_lab.studies.claims.wording import counted, decimals, in_so_many, sentence
