@@ -24,7 +24,7 @@ from vae_lab.studies.claims import Explanation
 from vae_lab.studies.comparison import comparisons
 from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import Study, load_study
-from vae_lab.tracking import Store
+from vae_lab.tracking import Store, StoredRun
 from vae_lab.tracking.records import Points
 
 HOSTILE = "<script>alert(1)</script> \"q\" 'q' & | $x$ ` <img src=x onerror=y>"
@@ -188,6 +188,19 @@ def test_setup_says_what_is_shared_and_what_varies(contents: Contents) -> None:
         ["model.latent_size", "10, 15, 30", "one at a time", "15"],
         ["seed", "0", "replicates", "–"],
     ]
+
+
+def test_setup_says_how_measures_were_taken_that_were_added_after_training(store: Store) -> None:
+    study = load_study(store, "ablations")
+
+    def with_measures(*runs: StoredRun) -> list[tuple[str, str]]:
+        return dict(setup.shared(study._replace(runs=list(runs))))["evaluation"]
+
+    tags = {tracking.EVALUATION: "samples=500 judges=2 own/gap=1f2e3d"}
+    judged = [replace(run, tags={**run.tags, **tags}) for run in study.runs]
+    assert ("samples", "0") in with_measures(*study.runs)
+    assert {("samples", "500"), ("judges", "2"), ("metrics", "own/gap")} <= {*with_measures(*judged)}
+    assert "samples" not in dict(with_measures(*judged[1:], study.runs[0])), "they do not agree"
 
 
 def test_setup_says_how_many_seeds_a_configuration_has_where_some_have_more(

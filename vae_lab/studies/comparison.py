@@ -49,7 +49,7 @@ class Group:
         values: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
         for replicate, configuration, value in self._measured(metric):
             values.setdefault(replicate, {}).setdefault(configuration, []).append(value)
-        averaged = self.averaged(metric)
+        averaged = set[tuple[str, ...]]().union(*values.values())
         return {
             replicate: _mean([_mean(repeated) for repeated in values[replicate].values()])
             for replicate in in_order(values)

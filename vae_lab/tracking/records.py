@@ -129,6 +129,19 @@ def parsed_object(text: str) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
+def measured_at(tags: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings at which a run's measures were taken, by the names they have in `evaluation`.
+
+    Metrics of the user's own are there by their keys, with the checksum of their code.
+
+    Examples:
+        >>> measured_at({EVALUATION: "samples=5000 judges=3"})
+        {'samples': '5000', 'judges': '3'}
+    """
+    parts = (part.partition("=") for part in tags.get(EVALUATION, "").split())
+    return {key: value for key, _, value in parts}
+
+
 def checksum_tag(path: str) -> str:
     """Returns the tag that holds the checksum of an artifact that the lab reads back.
 

@@ -27,7 +27,7 @@ from vae_lab.studies.plan import PLAN_FILE, Plan
 from vae_lab.studies.study import Study, load_study
 from vae_lab.tracking import EVALUATION, RUN, Recorder, Store, StoredRun
 from vae_lab.tracking.abandoned import close_abandoned
-from vae_lab.tracking.records import DeletedRunError
+from vae_lab.tracking.records import DeletedRunError, measured_at
 
 SUMMARY = {  # what a line says of the measures, as far as they were taken
     "test/negative_log_marginal": "-log p(x) {:.2f}",
@@ -186,8 +186,8 @@ def measure_run(
         LabError: Its model cannot be read, or its data have changed.
     """
     data = check_data(run, run_data(settings, devices.resolve(settings.train.device)))
-    present = without_absent(_measured_at(run.tags), run)
-    wanted = _measured_at(evaluation_tag(settings, data))
+    present = without_absent(measured_at(run.tags), run)
+    wanted = measured_at(evaluation_tag(settings, data))
     settings = settings if again else _without_present(settings, present, wanted)
     if not wants_measures(settings):
         return None
@@ -220,12 +220,6 @@ def _without_present(
         if present.get(own.metric.key) != own.code
     ]
     return settings
-
-
-def _measured_at(tags: Mapping[str, str]) -> dict[str, str]:
-    """Returns what a run's tag says of how it was measured: `posterior_draws=5 samples=5000 ...`."""
-    parts = (part.partition("=") for part in tags.get(EVALUATION, "").split())
-    return {key: value for key, _, value in parts}
 
 
 def _settings_of(store: Store, run: StoredRun, wanted: DictConfig, trusted: Collection[str]) -> DictConfig:

@@ -10,7 +10,7 @@ from vae_lab.report.tables import Cell, Column, Table
 from vae_lab.studies.comparison import param_values
 from vae_lab.studies.study import POINT, Study
 from vae_lab.tracking import COMMAND, ENVIRONMENT, NOTE, StoredRun
-from vae_lab.tracking.records import parsed_object
+from vae_lab.tracking.records import measured_at, parsed_object
 
 COMMIT, CHANGES = "mlflow.source.git.commit", "vae_lab.uncommitted_changes"
 # Not what a study is about: where things lie, how much is drawn.
@@ -22,7 +22,7 @@ def shared(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
     if not study.runs:
         return []
     plan = study.plan
-    first, *others = (run.params for run in study.runs)
+    first, *others = map(_settings, study.runs)
     groups: dict[str, list[tuple[str, str]]] = {}
     for key, value in sorted(first.items()):
         group, _, name = key.partition(".")
@@ -36,6 +36,15 @@ def shared(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
             setting = ("", value.rpartition(".")[2]) if name == "_target_" else (name, value)
             groups.setdefault(group, []).append(setting)
     return list(groups.items())
+
+
+def _settings(run: StoredRun) -> dict[str, str]:
+    """A run's parameters; those of its measures as they were taken, which may have been after training."""
+    measures = measured_at(run.tags)
+    taken = {f"evaluation.{name}": value for name, value in measures.items()}
+    if own := [name for name in measures if name.startswith("own/")]:
+        taken["evaluation.metrics"] = ", ".join(own)
+    return {key: taken.get(key, value) for key, value in run.params.items()}
 
 
 def varied(study: Study) -> Table:

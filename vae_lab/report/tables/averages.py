@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from vae_lab.metrics import Metric
 from vae_lab.studies.comparison import Comparison, Group, key_name
@@ -10,7 +10,7 @@ from vae_lab.studies.comparison import Comparison, Group, key_name
 ROWS = 5  # that are named below a table
 CONFIGURATIONS = 3  # that are named of a row
 
-Missing = Mapping[int, frozenset[tuple[str, ...]]]  # configurations that a row lacks, by the row's place
+Missing = Mapping[int, Set[tuple[str, ...]]]  # configurations that a row lacks, by the row's place
 
 
 def missing(comparison: Comparison, metric: str) -> Missing:
@@ -23,11 +23,12 @@ def missing(comparison: Comparison, metric: str) -> Missing:
         comparison: The rows.
         metric: Its key.
     """
+    if not any(group.pooled for group in comparison.groups):
+        return {}
     averaged = [group.averaged(metric) for group in comparison.groups]
-    whole: dict[tuple[str, ...], frozenset[tuple[str, ...]]] = {}
+    whole: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for group, configurations in zip(comparison.groups, averaged, strict=True):
-        family = comparison.family(group)
-        whole[family] = whole.get(family, frozenset()) | configurations
+        whole.setdefault(comparison.family(group), set()).update(configurations)
     lacks = {
         place: whole[comparison.family(group)] - averaged[place]
         for place, group in enumerate(comparison.groups)
