@@ -157,9 +157,9 @@ def test_a_dropped_claim_about_a_point_that_is_another_one_now_is_not_judged(mov
 
 def test_a_dropped_claim_about_points_averages_over_what_it_was_declared_to_average_over() -> None:
     claim = of("better", of={"point": "wide"}, than={"point": "base"})
-    points = {"also": {"wide": {"model.hidden_size": "64"}}, "base": {"model.hidden_size": "8"}}
+    also, base = {"wide": {"model.hidden_size": "64"}}, {"model.hidden_size": "8"}
     for rates in (["1"], ["1", "2"]):
-        then = Plan("p", cross={"optimizer.lr": rates}, **points)  # type: ignore[arg-type]
+        then = Plan("p", cross={"optimizer.lr": rates}, also=also, base=base)
         former = Declared("", 0, 0, claim, 8, values=declared_values(claim, then))
         plan = msgspec.structs.replace(then, cross={"optimizer.lr": ["1", "2", "3"]}, declared=[former])
         runs = [
